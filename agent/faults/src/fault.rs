@@ -1,0 +1,231 @@
+//! What a kind of fault is: a description, a check, a way in and a way of looking. There is no way out here: that is rewind.
+
+use std::fmt::Debug;
+
+use agent_levers::{LeverError, Levers};
+use agent_view::{HostView, Process, ViewError};
+use proto_model::catalogue::{DurationRule, ExampleDescription, FaultKind, KindDescription};
+use proto_model::injection::{Observation, Reversal};
+use proto_model::problem::{Problems, Refusal};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::params::parse_params;
+use crate::work::WorkControl;
+
+/// A deed that went wrong after it was allowed; what was pulled is undone by the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum FaultError {
+    #[error(transparent)]
+    Lever(#[from] LeverError),
+    #[error(transparent)]
+    Look(#[from] ViewError),
+    #[error("{0}")]
+    Other(String),
+    #[error("this fault cannot change while it acts")]
+    NotAdjustable,
+}
+
+/// What an injection holds alone; two injections with one claim are a conflict.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Claim(pub String);
+
+/// A set of parameters that works on any ordinary host, with what it shows.
+pub struct Example<P> {
+    pub says: &'static str,
+    pub params: P,
+}
+
+/// What a fault may look at while it decides: the host, and what the host's policy protects.
+pub struct Scene<'a> {
+    pub view: &'a dyn HostView,
+    pub protection: &'a dyn Protection,
+    pub seed: u64,
+    pub duration_ms: u64,
+}
+
+/// What must not be touched on this host, and why.
+pub trait Protection {
+    /// The reason in words, or `None` when the process may be touched.
+    fn process(&self, process: &Process) -> Option<String>;
+    /// Addresses no network fault may cover.
+    fn networks(&self) -> Vec<proto_model::peer::Network>;
+    fn interface(&self, name: &str) -> Option<String>;
+    fn port(&self, port: u16) -> Option<String>;
+}
+
+/// A yes, with what a person would like to know before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Preflight {
+    pub warnings: Vec<String>,
+    /// What it would touch, in words.
+    pub touches: Vec<String>,
+    pub engine: Option<String>,
+}
+
+/// One kind of harm. Implementations live one per file and are listed in their family's `KINDS`.
+pub trait Fault: Send + Sync + 'static {
+    const KIND: &'static str;
+    /// One line for lists.
+    const SUMMARY: &'static str;
+    /// The field's other names for it.
+    const ALIASES: &'static [&'static str] = &[];
+    const REVERSAL: Reversal = Reversal::Full;
+    const DURATION: DurationRule = DurationRule::Required;
+    const MEASURED_BY: &'static str;
+    const UNDONE_BY: &'static str;
+    /// How long after applying the first window of measuring may begin.
+    const SETTLE_MS: u64 = 1_000;
+    type Params: Serialize + DeserializeOwned + JsonSchema + Debug + Send + 'static;
+    type Effect: Serialize + DeserializeOwned + Debug;
+
+    fn examples() -> Vec<Example<Self::Params>>;
+    fn validate(_params: &Self::Params) -> Result<(), Problems> {
+        Ok(())
+    }
+    fn claims(params: &Self::Params) -> Vec<Claim>;
+    fn preflight(params: &Self::Params, scene: &Scene<'_>) -> Result<Preflight, Refusal>;
+    fn apply(params: &Self::Params, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Self::Effect, FaultError>;
+    /// Measures the fault while it acts, by other means than those that made it. `before` is the last call's second value.
+    fn observe(effect: &Self::Effect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError>;
+    /// True while what apply started is still there; false ends the injection early with this reason.
+    fn alive(_effect: &Self::Effect, _view: &dyn HostView) -> Result<(), String> {
+        Ok(())
+    }
+    /// The body of the worker process, for kinds that load the host.
+    fn work(_params: &Self::Params, _control: &WorkControl) -> Result<(), FaultError> {
+        Err(FaultError::Other(format!("{} has no worker", Self::KIND)))
+    }
+}
+
+/// What one look saw, kept by the caller for the next: counters to subtract.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    pub boot_ms: u64,
+    pub seen: serde_json::Value,
+}
+
+/// Any kind, with its parameters as JSON: what the warden and the suites hold.
+pub trait AnyFault: Send + Sync {
+    fn kind(&self) -> FaultKind;
+    fn describe(&self) -> KindDescription;
+    fn settle_ms(&self) -> u64;
+    /// Parses strictly and validates; the answer is the canonical JSON of the parameters.
+    fn check(&self, params: &serde_json::Value) -> Result<serde_json::Value, Problems>;
+    fn claims(&self, params: &serde_json::Value) -> Result<Vec<Claim>, Problems>;
+    fn preflight(&self, params: &serde_json::Value, scene: &Scene<'_>) -> Result<Preflight, Refusal>;
+    fn apply(&self, params: &serde_json::Value, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<serde_json::Value, FaultError>;
+    fn observe(
+        &self,
+        effect: &serde_json::Value,
+        view: &dyn HostView,
+        before: Option<&Look>,
+    ) -> Result<(Option<Observation>, Look), FaultError>;
+    fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String>;
+    fn work(&self, params: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError>;
+}
+
+/// The one implementation of `AnyFault`: a kind's own type, spoken to in JSON.
+pub struct Kind<F>(pub std::marker::PhantomData<F>);
+
+impl<F> Kind<F> {
+    pub const fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<F> Default for Kind<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<F: Fault> Kind<F> {
+    fn parse(params: &serde_json::Value) -> Result<F::Params, Problems> {
+        let parsed: F::Params = parse_params(params)?;
+        F::validate(&parsed)?;
+        Ok(parsed)
+    }
+
+    fn parse_stored(params: &serde_json::Value) -> Result<F::Params, FaultError> {
+        Self::parse(params).map_err(|problems| FaultError::Other(problems.to_string()))
+    }
+
+    fn parse_effect(effect: &serde_json::Value) -> Result<F::Effect, FaultError> {
+        serde_json::from_value(effect.clone()).map_err(|e| FaultError::Other(format!("read the recorded effect: {e}")))
+    }
+}
+
+impl<F: Fault> AnyFault for Kind<F> {
+    fn kind(&self) -> FaultKind {
+        FaultKind::parse(F::KIND).expect("a kind's own name is well formed: tested for every registered kind")
+    }
+
+    fn describe(&self) -> KindDescription {
+        KindDescription {
+            kind: self.kind(),
+            summary: F::SUMMARY.to_owned(),
+            aliases: F::ALIASES.iter().map(|a| (*a).to_owned()).collect(),
+            reversal: F::REVERSAL,
+            duration: F::DURATION,
+            params: crate::params::schema_of::<F::Params>(),
+            examples: F::examples()
+                .into_iter()
+                .map(|e| ExampleDescription {
+                    says: e.says.to_owned(),
+                    params: serde_json::to_value(e.params).unwrap_or_default(),
+                })
+                .collect(),
+            measured_by: F::MEASURED_BY.to_owned(),
+            undone_by: F::UNDONE_BY.to_owned(),
+        }
+    }
+
+    fn settle_ms(&self) -> u64 {
+        F::SETTLE_MS
+    }
+
+    fn check(&self, params: &serde_json::Value) -> Result<serde_json::Value, Problems> {
+        let parsed = Self::parse(params)?;
+        serde_json::to_value(parsed).map_err(|e| Problems::one(proto_model::problem::Problem::new("params", e.to_string())))
+    }
+
+    fn claims(&self, params: &serde_json::Value) -> Result<Vec<Claim>, Problems> {
+        Ok(F::claims(&Self::parse(params)?))
+    }
+
+    fn preflight(&self, params: &serde_json::Value, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        let parsed = Self::parse(params).map_err(refusal_of)?;
+        F::preflight(&parsed, scene)
+    }
+
+    fn apply(&self, params: &serde_json::Value, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<serde_json::Value, FaultError> {
+        let effect = F::apply(&Self::parse_stored(params)?, scene, levers)?;
+        serde_json::to_value(effect).map_err(|e| FaultError::Other(format!("record the effect: {e}")))
+    }
+
+    fn observe(
+        &self,
+        effect: &serde_json::Value,
+        view: &dyn HostView,
+        before: Option<&Look>,
+    ) -> Result<(Option<Observation>, Look), FaultError> {
+        F::observe(&Self::parse_effect(effect)?, view, before)
+    }
+
+    fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String> {
+        F::alive(&Self::parse_effect(effect).map_err(|e| e.to_string())?, view)
+    }
+
+    fn work(&self, params: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError> {
+        F::work(&Self::parse_stored(params)?, control)
+    }
+}
+
+fn refusal_of(problems: Problems) -> Refusal {
+    match problems.0.into_iter().next() {
+        Some(problem) => problem.into(),
+        None => Refusal::new("invalid_params", "params", "the parameters are not valid"),
+    }
+}

@@ -1,0 +1,8 @@
+//! Kinds of fault, one file each, in a folder per family. Only here, and in a kind's own file, is a kind known by name.
+
+mod fault;
+mod params;
+mod work;
+
+pub use fault::{AnyFault, Claim, Example, Fault, FaultError, Kind, Look, Preflight, Protection, Scene};
+pub use work::WorkControl;

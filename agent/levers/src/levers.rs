@@ -1,0 +1,133 @@
+//! What a fault may pull. Every method records its undo, synced, before it changes anything; none can skip that.
+
+use agent_journal::{Undo, Victim};
+use agent_view::{GroupId, HostView, ViewError};
+use proto_model::id::InjectionId;
+use serde::Serialize;
+
+use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::traffic::{Spared, TrafficSpec};
+
+/// Why a pull did not happen, or went wrong after its undo was recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum LeverError {
+    /// The undo could not be written, so nothing was touched.
+    #[error("record the undo before the deed")]
+    Journal(#[source] agent_journal::JournalError),
+    #[error("{0}")]
+    Deed(#[from] HandsError),
+    #[error("{0}")]
+    Look(#[from] ViewError),
+    /// The injection is closed or being undone; nothing is pulled again.
+    #[error("the injection is already ending")]
+    Ending,
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A worker that runs in a group of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct WorkerHandle {
+    pub pid: u32,
+    pub group: GroupId,
+}
+
+/// What a pull needs to know besides its own arguments.
+#[derive(Debug, Clone)]
+pub struct PullContext {
+    pub injection: InjectionId,
+    pub kind: String,
+    pub seed: u64,
+    pub deadline_boot_ms: u64,
+    /// min(what is left of the duration, the lease): how long the kernel may hold by itself.
+    pub gate_ms: u64,
+    pub spared: Spared,
+}
+
+/// Where undos are recorded; a locked journal, or the suites' paper with crash points.
+pub trait UndoLog {
+    /// Appends and syncs the undo; from its return on the deed may be done.
+    fn intend(&mut self, undo: Undo) -> Result<u32, agent_journal::JournalError>;
+    /// True once an end has been recorded: nothing may be pulled.
+    fn is_ending(&self) -> bool;
+}
+
+pub struct Levers<'a> {
+    log: &'a mut dyn UndoLog,
+    hands: &'a mut dyn Hands,
+    view: &'a dyn HostView,
+    context: PullContext,
+}
+
+impl<'a> Levers<'a> {
+    pub fn new(log: &'a mut dyn UndoLog, hands: &'a mut dyn Hands, view: &'a dyn HostView, context: PullContext) -> Self {
+        Self { log, hands, view, context }
+    }
+
+    pub fn view(&self) -> &'a dyn HostView {
+        self.view
+    }
+
+    pub fn context(&self) -> &PullContext {
+        &self.context
+    }
+
+    /// Starts this kind's `work` in a worker process in the injection's own group.
+    pub fn start_worker<P: Serialize>(&mut self, params: &P) -> Result<WorkerHandle, LeverError> {
+        let group = GroupId::of(&self.context.injection);
+        let params = serde_json::to_value(params).map_err(|e| LeverError::Other(format!("encode the worker's parameters: {e}")))?;
+        self.intend(Undo::EmptyGroup { group: group.0.clone() })?;
+        self.hands.make_group(&group)?;
+        let spec = WorkerSpec {
+            injection: self.context.injection.clone(),
+            kind: self.context.kind.clone(),
+            params,
+            deadline_boot_ms: self.context.deadline_boot_ms,
+        };
+        let pid = self.hands.start_worker(&group, &spec)?;
+        Ok(WorkerHandle { pid, group })
+    }
+
+    /// Stops these processes; returns those that were still the same and are stopped now.
+    pub fn stop_processes(&mut self, victims: Vec<Victim>) -> Result<Vec<Victim>, LeverError> {
+        self.intend(Undo::ResumeProcesses { victims: victims.clone() })?;
+        let mut stopped = Vec::with_capacity(victims.len());
+        for victim in victims {
+            if self.hands.stop_process(&victim)? {
+                stopped.push(victim);
+            }
+        }
+        Ok(stopped)
+    }
+
+    /// Sets a knob, to be restored at the end if it is still ours. Returns the value from before.
+    pub fn set_knob(&mut self, path: &str, value: &str) -> Result<String, LeverError> {
+        let before = self
+            .view
+            .knob(path)?
+            .ok_or_else(|| LeverError::Other(format!("{path} does not exist")))?;
+        self.intend(Undo::RestoreKnob {
+            path: path.to_owned(),
+            ours: value.to_owned(),
+            before: before.clone(),
+        })?;
+        self.hands.write_knob(path, value)?;
+        Ok(before)
+    }
+
+    /// Gives these packets their fate, held by the kernel for at most the context's gate unless renewed.
+    pub fn shape_traffic(&mut self, spec: &TrafficSpec) -> Result<(), LeverError> {
+        self.intend(Undo::RemoveTraffic {
+            injection: self.context.injection.clone(),
+        })?;
+        self.hands.add_traffic(&self.context.injection, spec, &self.context.spared)?;
+        Ok(())
+    }
+
+    fn intend(&mut self, undo: Undo) -> Result<(), LeverError> {
+        if self.log.is_ending() {
+            return Err(LeverError::Ending);
+        }
+        self.log.intend(undo).map(|_| ()).map_err(LeverError::Journal)
+    }
+}

@@ -1,0 +1,162 @@
+//! What faults, levers and the warden may ask of a host; implemented by Linux and by the fake host of the suites.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use proto_model::host::HostFacts;
+use proto_model::id::InjectionId;
+use serde::{Deserialize, Serialize};
+
+/// A look that failed: what was looked at, and the system's answer.
+#[derive(Debug, thiserror::Error)]
+#[error("read {what}")]
+pub struct ViewError {
+    pub what: String,
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl ViewError {
+    pub fn new(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self { what: what.into(), source }
+    }
+}
+
+/// The scheduler's letter for a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessState {
+    Running,
+    Sleeping,
+    /// State D.
+    Uninterruptible,
+    /// State T: stopped by a signal.
+    Stopped,
+    Traced,
+    Zombie,
+    Dead,
+    Idle,
+    Other,
+}
+
+/// One process, named by pid and start time so that a reused pid is somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: u32,
+    /// Clock ticks after boot, field 22 of /proc/PID/stat.
+    pub start_time: u64,
+    pub parent: u32,
+    /// The kernel's name for it, at most 15 bytes.
+    pub name: String,
+    /// Target of /proc/PID/exe; none for kernel threads and what may not be read.
+    pub exe: Option<String>,
+    pub command_line: Vec<String>,
+    pub uid: u32,
+    pub user: Option<String>,
+    pub state: ProcessState,
+    pub kernel_thread: bool,
+    /// Paths of its groups, one per hierarchy, as in /proc/PID/cgroup.
+    pub groups: Vec<String>,
+}
+
+impl Process {
+    /// Same process, not merely same pid.
+    pub fn is(&self, pid: u32, start_time: u64) -> bool {
+        self.pid == pid && self.start_time == start_time
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.pid)
+    }
+}
+
+/// Jiffies of one processor since boot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTicks {
+    pub cpu: u32,
+    pub busy: u64,
+    pub total: u64,
+}
+
+/// A process that listens on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub port: u16,
+    pub address: IpAddr,
+    pub pid: u32,
+}
+
+/// A group (cgroup) of ours: `fracas-<injection>`, in every hierarchy we use.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GroupId(pub String);
+
+impl GroupId {
+    /// What every group of ours begins with.
+    pub const PREFIX: &str = "fracas-";
+
+    pub fn of(injection: &InjectionId) -> Self {
+        Self(format!("{}{injection}", Self::PREFIX))
+    }
+}
+
+/// What the kernel counted of one injection's traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficCounters {
+    /// Packets and bytes that met the fault's rule.
+    pub hit_packets: u64,
+    pub hit_bytes: u64,
+    /// Packets that matched the same peers and ports and came through all the same, counted by a rule of its own.
+    pub passed: PassedTraffic,
+    /// Whether the gate that the kernel closes by itself is still open.
+    pub gate_open: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedTraffic {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Everything that can be seen of a host. Looking never changes it.
+pub trait HostView: Send + Sync {
+    /// CLOCK_BOOTTIME in milliseconds.
+    fn boot_ms(&self) -> u64;
+    fn boot_id(&self) -> String;
+    fn facts(&self) -> HostFacts;
+
+    fn processes(&self) -> Result<Vec<Process>, ViewError>;
+    /// `None` when there is no such process.
+    fn process(&self, pid: u32) -> Result<Option<Process>, ViewError>;
+    fn listeners(&self) -> Result<Vec<Listener>, ViewError>;
+    /// Our own pid, as this host sees it.
+    fn own_pid(&self) -> u32;
+
+    /// Per online processor.
+    fn cpu_ticks(&self) -> Result<Vec<CpuTicks>, ViewError>;
+    /// Processors that a new process of ours may run on.
+    fn usable_cpus(&self) -> Result<Vec<u32>, ViewError>;
+
+    /// Names of every group of ours that exists, whatever hierarchy it is in.
+    fn our_groups(&self) -> Result<Vec<GroupId>, ViewError>;
+    fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError>;
+    /// Processor time used by the group, in microseconds; `None` when it does not exist or is not accounted.
+    fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError>;
+
+    /// A kernel knob or any small text file, without its last newline; `None` when it does not exist.
+    fn knob(&self, path: &str) -> Result<Option<String>, ViewError>;
+
+    /// `None` when no rule of ours carries this id.
+    fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError>;
+    /// Ids of every injection that has a rule, set or element in our table.
+    fn our_traffic(&self) -> Result<Vec<InjectionId>, ViewError>;
+    /// Whether our lasting table exists.
+    fn our_table(&self) -> Result<bool, ViewError>;
+    /// Names of the interfaces.
+    fn interfaces(&self) -> Result<Vec<String>, ViewError>;
+    /// Addresses a name resolves to on this host.
+    fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError>;
+    /// Addresses that back network mounts of this host: a cut there hangs it.
+    fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError>;
+}

@@ -1,0 +1,103 @@
+//! What the rest of the controller may ask of hosts. The dispatcher is the only thing that speaks to them.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use proto_model::catalogue::Catalogue;
+use proto_model::halt::HaltState;
+use proto_model::host::Host;
+use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
+use proto_model::injection::{AgentReport, CleanProof, EndedBy, Injection, PreflightAnswer, Wish};
+use proto_model::probe::{ProbeSpec, Sample};
+use proto_model::time::Timestamp;
+
+/// Why a host did not do, or did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DispatchError {
+    #[error("host {0} is not connected")]
+    Lost(HostName),
+    #[error("host {host} did not answer {what} within {ms} ms")]
+    Timeout { host: HostName, what: &'static str, ms: u64 },
+    #[error("host {host} refused the order: {message} ({code})")]
+    OrderRefused { host: HostName, code: String, message: String },
+    #[error("halted: {0}")]
+    Halted(String),
+}
+
+/// What a preflight or a hello told about the host at that moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PreflightReply {
+    pub answers: Vec<PreflightAnswer>,
+    pub boot_id: String,
+    pub agent_version: String,
+    pub kernel: String,
+    pub catalogue_digest: String,
+}
+
+/// What hosts say without being asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FromHost {
+    /// A fact about an injection; ends are repeated until `settle`.
+    Report {
+        host: HostName,
+        report: AgentReport,
+    },
+    Samples {
+        host: HostName,
+        run: RunId,
+        samples: Vec<Sample>,
+    },
+    /// No stream any more.
+    Lost {
+        host: HostName,
+        last_seen: Timestamp,
+    },
+    /// A session is up (again). `inventory` is what it still owes: injection, run, finished.
+    Returned {
+        host: HostName,
+        boot_id: String,
+        rebooted: bool,
+        downtime_ms: u64,
+        inventory: Vec<(InjectionId, String, bool)>,
+    },
+}
+
+/// How a halt or a release went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HaltOutcome {
+    pub told: Vec<HostName>,
+    pub answered: Vec<HostName>,
+    pub undone: u32,
+    pub took_ms: u64,
+}
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Orders to hosts, each with a deadline. Implemented by the dispatcher, and by a scripted fleet in tests.
+pub trait Voice: Send + Sync {
+    /// Every enrolled host as it is now.
+    fn hosts(&self) -> Vec<Host>;
+    fn catalogue(&self, host: &HostName) -> Option<Catalogue>;
+    fn boot_id(&self, host: &HostName) -> Option<String>;
+
+    fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, DispatchError>>;
+    /// Sends the order; what becomes of it arrives as reports.
+    fn start<'a>(
+        &'a self,
+        host: &'a HostName,
+        run: &'a RunId,
+        injection: &'a Injection,
+        digest: &'a PlanDigest,
+        lease_ms: u64,
+    ) -> BoxFuture<'a, Result<(), DispatchError>>;
+    fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), DispatchError>>;
+    /// Renews; lost hosts are skipped: their leases run out, which is the point.
+    fn renew(&self, host: &HostName, injections: &[InjectionId], lease_ms: u64);
+    fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, DispatchError>>;
+    /// The ends of these injections are durable here.
+    fn settle(&self, host: &HostName, injections: &[InjectionId]);
+    fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), DispatchError>;
+    fn probe_stop(&self, host: &HostName, run: &RunId);
+    /// Tells every connected host at once and waits at most `wait_ms` for their answers.
+    fn halt<'a>(&'a self, state: HaltState, wait_ms: u64) -> BoxFuture<'a, HaltOutcome>;
+}

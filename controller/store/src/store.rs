@@ -1,0 +1,123 @@
+//! What any store of Fracas must do; one contract suite tests every implementation. Events are the truth.
+
+use std::collections::BTreeMap;
+
+use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::halt::HaltState;
+use proto_model::host::{HostFacts, Membership};
+use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
+use proto_model::injection::Cleanliness;
+use proto_model::plan::PlanView;
+use proto_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{deed}: {source}")]
+    Backend {
+        deed: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database failed its integrity check, or holds what this version cannot read.
+    #[error("the store is damaged: {0}")]
+    Damaged(String),
+    #[error("the store was made by a newer version (schema {found}, this version knows {known})")]
+    Newer { found: u32, known: u32 },
+    #[error("no {what} named {name:?}")]
+    NotFound { what: &'static str, name: String },
+    #[error("{name:?} could be {}", candidates.join(", "))]
+    Ambiguous { name: String, candidates: Vec<String> },
+    #[error("{0}")]
+    Refused(String),
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+/// A run in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRow {
+    pub id: RunId,
+    pub name: String,
+    pub created_at: Timestamp,
+    /// A `run.judged` is stored.
+    pub finished: bool,
+}
+
+/// What must survive a restart about a host. Connection and heartbeats are memory, never here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostRecord {
+    pub name: HostName,
+    pub labels: BTreeMap<String, String>,
+    pub facts: HostFacts,
+    pub catalogue: proto_model::catalogue::Catalogue,
+    pub membership: Membership,
+    pub cordoned: Option<String>,
+    pub cleanliness: Cleanliness,
+    /// Residue in words, when dirty.
+    pub residue: Vec<String>,
+    /// SHA-256 of the host's public key: renewals must show the same.
+    pub key_fingerprint: String,
+    pub certificate_not_after: Timestamp,
+    pub enrolled_at: Timestamp,
+    pub last_boot_id: String,
+}
+
+/// A join token as stored: the secret only as a hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    pub id: TokenId,
+    pub secret_hash: String,
+    pub labels: BTreeMap<String, String>,
+    pub uses: u32,
+    pub used: u32,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub revoked: bool,
+    pub created_by: String,
+}
+
+/// Who did it and where from, for the fleet log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    pub by: String,
+    pub address: String,
+}
+
+/// Every method is one transaction: on disk when it returns, or nothing.
+pub trait Store: Send {
+    /// Appends with dense numbers; the first append of a run makes it. A fact already stored for the same
+    /// (injection, boot, agent_seq) is left out of the answer and not stored twice.
+    fn append(&mut self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, StoreError>;
+    /// Events with seq >= `from_seq`, in order.
+    fn run_events(&mut self, run: &RunId, from_seq: u64) -> Result<Vec<Event>, StoreError>;
+    /// Newest first.
+    fn runs(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunRow>, StoreError>;
+    /// An id, a unique prefix of 6 or more, or `@last`.
+    fn find_run(&mut self, text: &str) -> Result<RunId, StoreError>;
+    /// The run accepted under this key, if any.
+    fn run_by_key(&mut self, idempotency_key: &str) -> Result<Option<RunId>, StoreError>;
+
+    fn save_plan(&mut self, plan: &PlanView) -> Result<(), StoreError>;
+    fn plan(&mut self, digest: &PlanDigest) -> Result<Option<PlanView>, StoreError>;
+
+    fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError>;
+    /// Inserts or replaces, together with its fleet event.
+    fn put_host(&mut self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError>;
+
+    fn add_token(&mut self, token: &TokenRecord, actor: &Actor) -> Result<(), StoreError>;
+    fn tokens(&mut self) -> Result<Vec<TokenRecord>, StoreError>;
+    /// Checks the secret in constant time, the expiry, the revocation and the count, and takes one use.
+    fn spend_token(&mut self, id: &TokenId, secret: &str, now: Timestamp) -> Result<TokenRecord, StoreError>;
+    fn revoke_token(&mut self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<TokenRecord, StoreError>;
+
+    fn fleet(&mut self, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError>;
+    /// Newest last, at most `limit` from the end.
+    fn fleet_events(&mut self, limit: u32) -> Result<Vec<FleetEvent>, StoreError>;
+
+    fn halt(&mut self) -> Result<HaltState, StoreError>;
+    fn set_halt(&mut self, halt: &HaltState, actor: &Actor) -> Result<(), StoreError>;
+
+    /// Grows by one each time the store is opened, so that orders from a restored backup are older than what agents have seen.
+    fn epoch(&mut self) -> Result<u64, StoreError>;
+}

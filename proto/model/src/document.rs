@@ -1,0 +1,196 @@
+//! The published JSON documents that people and programs read; stable, versioned, absent is null.
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::FaultKind;
+use crate::event::RunPhase;
+use crate::id::{HostName, InjectionId, RunId};
+use crate::injection::{Cleanliness, EffectState, EndedBy, InjectionState};
+use crate::plan::Origin;
+use crate::probe::Phase;
+use crate::problem::Problem;
+use crate::time::Timestamp;
+use crate::verdict::{Cleanup, Reason, RunEndedBy, Verdict};
+
+pub const API_VERSION: &str = "fracas/v1";
+
+/// `{"apiVersion": "fracas/v1", "kind": "...", ...}` around any document.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Document<T> {
+    #[serde(rename = "apiVersion")]
+    pub api_version: String,
+    pub kind: String,
+    #[serde(flatten)]
+    pub body: T,
+}
+
+impl<T> Document<T> {
+    pub fn new(kind: &str, body: T) -> Self {
+        Self {
+            api_version: API_VERSION.to_owned(),
+            kind: kind.to_owned(),
+            body,
+        }
+    }
+}
+
+/// `{apiVersion, kind: "RunList", items}`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct List<T> {
+    pub items: Vec<T>,
+}
+
+/// A run as its events tell it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunDocument {
+    pub id: RunId,
+    pub name: String,
+    pub origin: Origin,
+    pub service: Option<String>,
+    pub environment: String,
+    pub state: RunPhase,
+    pub verdict: Option<Verdict>,
+    pub exit_code: Option<u8>,
+    pub ended_by: Option<RunEndedBy>,
+    pub cleanup: Cleanup,
+    pub reasons: Vec<Reason>,
+    pub plan: PlanRef,
+    pub by: String,
+    pub created_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
+    pub steps: Vec<StepDocument>,
+    pub injections: Vec<InjectionDocument>,
+    pub hosts: Vec<RunHostDocument>,
+    pub probes: Vec<ProbePhaseDocument>,
+    pub detection_ms: Option<u64>,
+    pub recovery_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRef {
+    pub digest: String,
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepDocument {
+    pub path: String,
+    /// `cpu.burn on web` or `wait 5s`
+    pub title: String,
+    /// pending starting holding ending done failed cancelled skipped
+    pub state: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct InjectionDocument {
+    pub id: InjectionId,
+    pub step: String,
+    pub host: HostName,
+    pub fault: FaultKind,
+    pub params: serde_json::Value,
+    pub state: InjectionState,
+    pub ordered_at: Option<Timestamp>,
+    pub applied_at: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub ended_by: Option<EndedBy>,
+    pub undo_ms: Option<u64>,
+    pub effect: EffectDocument,
+    /// Why it was refused or failed.
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EffectDocument {
+    pub state: EffectState,
+    pub asked: Option<f64>,
+    pub measured: Option<f64>,
+    pub unit: Option<String>,
+    pub noop: bool,
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunHostDocument {
+    pub name: HostName,
+    pub cleanliness: Cleanliness,
+    pub residue: Vec<String>,
+    pub drift: Vec<String>,
+    pub consequences: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbePhaseDocument {
+    pub name: String,
+    pub phase: Phase,
+    pub samples: u32,
+    pub bad: u32,
+    pub missing: u32,
+    /// Null when too few samples say.
+    pub held: Option<bool>,
+}
+
+/// What goes wrong before or outside of a run, as `-o json` prints it on stderr.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDocument {
+    pub error: ErrorBody,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Stable word: `no_targets`, `invalid_file`, `halted`, `refused`, `not_found`, ...
+    pub code: String,
+    pub message: String,
+    #[serde(default)]
+    pub problems: Vec<Problem>,
+    #[serde(default)]
+    pub hosts: Vec<HostError>,
+}
+
+impl ErrorBody {
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: code.to_owned(),
+            message: message.into(),
+            problems: Vec::new(),
+            hosts: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostError {
+    pub name: HostName,
+    pub code: String,
+    pub message: String,
+}
+
+/// Metadata key under which a failed call carries its `ErrorDocument` as JSON.
+pub const ERROR_METADATA: &str = "fracas-error-bin";
+
+/// A token without its secret; the JSON document `Token`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenDocument {
+    pub id: String,
+    pub labels: std::collections::BTreeMap<String, String>,
+    pub uses: u32,
+    pub used: u32,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub revoked: bool,
+    pub created_by: String,
+}
+
+/// The whole system in a few figures; the JSON document `Status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusDocument {
+    pub version: String,
+    pub halt: crate::halt::HaltState,
+    pub hosts_connected: u32,
+    pub hosts_lost: u32,
+    pub hosts_dirty: u32,
+    pub runs_active: u32,
+    pub injections_active: u32,
+    /// Who the caller is to the controller.
+    pub caller: String,
+}

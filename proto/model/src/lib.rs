@@ -1,0 +1,18 @@
+//! The nouns of Fracas as types, one meaning each; it never does I/O and never reads a clock.
+
+pub mod catalogue;
+pub mod document;
+pub mod event;
+pub mod exit;
+pub mod halt;
+pub mod host;
+pub mod id;
+pub mod injection;
+pub mod peer;
+pub mod plan;
+pub mod probe;
+pub mod problem;
+pub mod quantity;
+pub mod selector;
+pub mod time;
+pub mod verdict;

@@ -1,0 +1,142 @@
+//! A plan: an experiment with every choice made. Immutable; its digest is over its own canonical JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::FaultKind;
+use crate::id::{HostName, PlanDigest};
+use crate::injection::{PreflightAnswer, Reversal};
+use crate::probe::ProbeSpec;
+use crate::time::Timestamp;
+
+/// Where a run came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    Attack,
+    Experiment,
+    Schedule,
+    Gameday,
+    Import,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hypothesis {
+    pub says: String,
+    /// Steady state must hold this long first.
+    pub before_ms: u64,
+    /// And return within this long after the last undo.
+    pub after_ms: u64,
+    pub probes: Vec<ProbeSpec>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Hosts injected at the same time.
+    pub hosts: Option<u32>,
+    /// That number over the hosts that match before `pick`, in percent.
+    pub share_percent: Option<f64>,
+    /// Run start to last undo.
+    pub duration_ms: Option<u64>,
+    /// Matching hosts that stay healthy.
+    pub keep_healthy: Option<u32>,
+}
+
+/// One injection to be: its id is made when the run is accepted, so that one plan may run twice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedInjection {
+    pub host: HostName,
+    pub seed: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FaultStep {
+    pub fault: FaultKind,
+    /// Typed by the targets' catalogues, labels replaced by addresses.
+    pub params: serde_json::Value,
+    pub duration_ms: u64,
+    pub reversal: Reversal,
+    pub injections: Vec<PlannedInjection>,
+    /// How many hosts matched before `pick`.
+    pub matched: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepBody {
+    Fault(FaultStep),
+    Wait { ms: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// `steps[0]`
+    pub path: String,
+    pub body: StepBody,
+}
+
+/// What was true of a host when the plan was made; a run of the plan refuses when it has changed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlannedHost {
+    pub name: HostName,
+    pub boot_id: String,
+    pub catalogue_digest: String,
+    pub labels: BTreeMap<String, String>,
+    pub source_address: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub name: String,
+    pub origin: Origin,
+    pub service: Option<String>,
+    pub environment: String,
+    pub hypothesis: Option<Hypothesis>,
+    pub guards: Vec<ProbeSpec>,
+    pub limits: Limits,
+    pub steps: Vec<PlannedStep>,
+    pub hosts: Vec<PlannedHost>,
+    pub seed: u64,
+    /// Things said while planning: "50% of 5 is 2".
+    pub notes: Vec<String>,
+    /// The file's text, or the command as it was understood.
+    pub source: String,
+}
+
+impl Plan {
+    /// Over the canonical JSON: fields in order, map keys sorted.
+    pub fn digest(&self) -> PlanDigest {
+        PlanDigest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
+    }
+
+    pub fn fault_steps(&self) -> impl Iterator<Item = (&str, &FaultStep)> {
+        self.steps.iter().filter_map(|step| match &step.body {
+            StepBody::Fault(fault) => Some((step.path.as_str(), fault)),
+            StepBody::Wait { .. } => None,
+        })
+    }
+
+    pub fn probes(&self) -> impl Iterator<Item = &ProbeSpec> {
+        self.hypothesis.iter().flat_map(|h| &h.probes).chain(&self.guards)
+    }
+}
+
+/// A plan with what the hosts answered: what `fracas plan` prints. Also the JSON document `Plan`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanView {
+    pub digest: PlanDigest,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub plan: Plan,
+    pub answers: Vec<HostAnswer>,
+    /// True when every host would accept.
+    pub accepted: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostAnswer {
+    pub step: String,
+    pub host: HostName,
+    pub answer: PreflightAnswer,
+}

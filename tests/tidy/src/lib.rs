@@ -1,0 +1,3 @@
+//! The house rules as code: what may depend on what, how files open, how large they may grow; it changes no file but generated ones.
+
+pub mod wire;

@@ -1,0 +1,116 @@
+//! An HTTP probe: a new connection each time, one GET, the whole body, no redirect followed.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use proto_model::probe::HttpCheck;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use crate::address::AddressRule;
+use crate::check::{Answer, connect};
+
+/// The largest body that is read: 1 MiB.
+const MAX_BODY: usize = 1 << 20;
+
+pub(crate) async fn ask(check: &HttpCheck, rule: &AddressRule) -> Answer {
+    let Ok(uri) = check.url.parse::<Uri>() else {
+        return Answer::Missing(format!("{:?} is not a URL", check.url));
+    };
+    let tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Answer::Missing(format!("{:?} begins with neither http:// nor https://", check.url)),
+    };
+    let Some(host) = uri.host().map(|h| h.trim_matches(['[', ']']).to_owned()) else {
+        return Answer::Missing(format!("{:?} names no host", check.url));
+    };
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let stream = match connect(&host, port, rule).await {
+        Ok(stream) => stream,
+        Err(answer) => return answer,
+    };
+    if !tls {
+        return exchange(stream, &uri, check).await;
+    }
+    let Ok(name) = ServerName::try_from(host.clone()) else {
+        return Answer::Missing(format!("{host:?} is not a name that a certificate can carry"));
+    };
+    match TlsConnector::from(tls_config()).connect(name, stream).await {
+        Ok(stream) => exchange(stream, &uri, check).await,
+        Err(error) => Answer::Bad(format!("TLS with {host}: {error}")),
+    }
+}
+
+async fn exchange<S>(stream: S, uri: &Uri, check: &HttpCheck) -> Answer
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    match get(stream, uri).await {
+        Ok((status, _)) if status != check.status => Answer::Bad(format!("status {status}; expected {}", check.status)),
+        Ok((_, body)) => match &check.contains {
+            Some(text) if !contains(&body, text.as_bytes()) => Answer::Bad(format!("the body does not contain {text:?}")),
+            _ => Answer::Good,
+        },
+        Err(why) => Answer::Bad(why),
+    }
+}
+
+async fn get<S>(stream: S, uri: &Uri) -> Result<(u16, Bytes), String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| format!("speak HTTP: {e}"))?;
+    // The connection ends with the sender, which lives no longer than this call and its timeout.
+    let driver = tokio::spawn(connection);
+    let authority = uri.authority().map(|a| a.as_str()).unwrap_or_default();
+    let path = uri.path_and_query().map_or("/", |p| p.as_str());
+    let request = Request::get(path)
+        .header("host", authority)
+        .header("user-agent", "fracas-probe")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| format!("build the request: {e}"))?;
+    let answer = async {
+        let response = sender.send_request(request).await.map_err(|e| format!("ask: {e}"))?;
+        let status = response.status().as_u16();
+        let body = Limited::new(response.into_body(), MAX_BODY)
+            .collect()
+            .await
+            .map_err(|e| format!("read the body (at most 1 MiB): {e}"))?;
+        Ok((status, body.to_bytes()))
+    };
+    let guard = AbortOnDrop(driver);
+    let result = answer.await;
+    drop(guard);
+    result
+}
+
+/// A timed-out probe must not leave its connection behind.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+}
+
+/// The system's own trust store, read once at the first https probe.
+fn tls_config() -> Arc<rustls::ClientConfig> {
+    static CONFIG: OnceLock<Arc<rustls::ClientConfig>> = OnceLock::new();
+    let make = || {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    };
+    CONFIG.get_or_init(make).clone()
+}

@@ -1,0 +1,29 @@
+//! One probe on its beat: ticks never overlap, and a beat that was missed is skipped, not caught up.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto_model::probe::{ProbeSpec, Sample};
+use proto_model::time::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+use crate::address::AddressRule;
+use crate::check::check;
+
+/// Samples until the receiver is gone. Aborting the task ends it at once.
+pub async fn run_probe(spec: ProbeSpec, prober: String, rule: AddressRule, samples: mpsc::Sender<Sample>) {
+    let mut beat = tokio::time::interval(Duration::from_millis(spec.every_ms.max(1)));
+    beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        beat.tick().await;
+        let sample = check(&spec, &rule, &prober, now()).await;
+        if samples.send(sample).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,132 @@
+//! Probes against real sockets on loopback: what is good, bad and missing, and how long it may take.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+
+use proto_model::probe::{HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, TcpCheck, Tolerance};
+use proto_model::time::Timestamp;
+use proto_probes::{AddressRule, check, run_probe};
+
+fn spec(check: ProbeCheck) -> ProbeSpec {
+    ProbeSpec {
+        name: "p".into(),
+        role: ProbeRole::Hypothesis,
+        check,
+        from: Prober::Controller,
+        every_ms: 50,
+        timeout_ms: 300,
+        tolerate: Tolerance::Count(0),
+        breaks: 3,
+    }
+}
+
+fn http(url: String, within_ms: Option<u64>, contains: Option<&str>) -> ProbeSpec {
+    spec(ProbeCheck::Http(HttpCheck {
+        url,
+        status: 200,
+        within_ms,
+        contains: contains.map(Into::into),
+    }))
+}
+
+/// Answers every connection with `answer` after `delay_ms`; an empty answer never answers.
+fn serve(answer: &'static str, delay_ms: u64) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for stream in listener.incoming().take(100) {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+            if answer.is_empty() {
+                silent.push(stream)
+            } else {
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        }
+    });
+    address
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+async fn result(spec: &ProbeSpec) -> (SampleResult, String) {
+    let sample = check(spec, &AddressRule::anything(), "controller", Timestamp(0)).await;
+    (sample.result, sample.error.unwrap_or_default())
+}
+
+#[tokio::test]
+async fn http_answers_are_good_only_within_every_bound() {
+    let address = serve(OK, 0);
+    assert_eq!(
+        result(&http(format!("http://{address}/"), None, Some("ell"))).await.0,
+        SampleResult::Good
+    );
+    let (bad, why) = result(&http(format!("http://{address}/"), None, Some("nothing"))).await;
+    assert!(bad == SampleResult::Bad && why.contains("nothing"), "{why}");
+    let slow = serve(OK, 120);
+    let (bad, why) = result(&http(format!("http://{slow}/"), Some(50), None)).await;
+    assert!(bad == SampleResult::Bad && why.contains("bound is 50 ms"), "{why}");
+    let failing = serve("HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n", 0);
+    let (bad, why) = result(&http(format!("http://{failing}/"), None, None)).await;
+    assert!(bad == SampleResult::Bad && why.contains("502"), "{why}");
+}
+
+#[tokio::test]
+async fn silence_and_refusal_are_bad_but_what_cannot_be_asked_is_missing() {
+    let silent = serve("", 0);
+    let (bad, why) = result(&http(format!("http://{silent}/"), None, None)).await;
+    assert!(bad == SampleResult::Bad && why.contains("300 ms"), "{why}");
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(result(&http(format!("http://{closed}/"), None, None)).await.0, SampleResult::Bad);
+    assert_eq!(
+        result(&http("http://no-such-name.invalid/".into(), None, None)).await.0,
+        SampleResult::Missing
+    );
+    assert_eq!(result(&http("ftp://127.0.0.1/".into(), None, None)).await.0, SampleResult::Missing);
+}
+
+#[tokio::test]
+async fn tcp_connects_or_does_not() {
+    let address = serve("", 0);
+    let tcp = |address: String| spec(ProbeCheck::Tcp(TcpCheck { address, within_ms: None }));
+    assert_eq!(result(&tcp(address.to_string())).await.0, SampleResult::Good);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(result(&tcp(closed.to_string())).await.0, SampleResult::Bad);
+    assert_eq!(result(&tcp("nonsense".into())).await.0, SampleResult::Missing);
+}
+
+#[tokio::test]
+async fn the_address_rule_is_asked_after_resolving() {
+    let address = serve(OK, 0);
+    let rule = AddressRule::for_controller(vec![address]);
+    let sample = check(
+        &http(format!("http://localhost:{}/", address.port()), None, None),
+        &rule,
+        "controller",
+        Timestamp(0),
+    )
+    .await;
+    assert_eq!(sample.result, SampleResult::Missing, "{:?}", sample.error);
+}
+
+#[tokio::test]
+async fn a_runner_keeps_its_beat_until_nobody_listens() {
+    let address = serve(OK, 0);
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
+    let task = tokio::spawn(run_probe(
+        http(format!("http://{address}/"), None, None),
+        "web".into(),
+        AddressRule::anything(),
+        sender,
+    ));
+    for _ in 0..3 {
+        assert_eq!(receiver.recv().await.unwrap().prober, "web");
+    }
+    drop(receiver);
+    tokio::time::timeout(std::time::Duration::from_secs(5), task)
+        .await
+        .unwrap()
+        .unwrap();
+}

@@ -1,5 +1,15 @@
 //! The controller's memory: an append-only log of events and what is projected from it; it judges nothing.
 
+pub mod contract;
+mod fact;
+mod handle;
+mod memory;
+mod secret;
+mod sqlite;
 mod store;
 
+pub use handle::StoreHandle;
+pub use memory::MemoryStore;
+pub use secret::hash_secret;
+pub use sqlite::SqliteStore;
 pub use store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord};

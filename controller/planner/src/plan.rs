@@ -1,0 +1,162 @@
+//! The whole wish against the whole fleet: either a plan in which nothing is left to choose, or one refusal.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto_model::catalogue::Catalogue;
+use proto_model::host::{Host, Membership, PRODUCTION};
+use proto_model::id::HostName;
+use proto_model::plan::{Hypothesis, Origin, Plan, PlannedHost, PlannedStep, StepBody};
+use proto_model::probe::{ProbeRole, ProbeSpec, Prober};
+use proto_model::quantity::Millis;
+
+use crate::experiment::{Experiment, WishedHypothesis, WishedProbe, WishedProber, WishedStep, WishedTarget};
+use crate::limits;
+use crate::policy::Policy;
+use crate::refusal::PlanRefusal;
+use crate::step;
+use crate::targets::{self, facts_allowed, no_targets};
+
+/// What is known of the hosts at this moment.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    pub hosts: Vec<Host>,
+    pub catalogues: BTreeMap<HostName, Catalogue>,
+    /// Where one is missing, the host's last facts are believed.
+    pub boot_ids: BTreeMap<HostName, String>,
+    /// Runs not yet finished, by service.
+    pub active_runs: BTreeMap<String, u32>,
+}
+
+impl Fleet {
+    /// Hosts that are not removed.
+    pub(crate) fn known(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| host.membership != Membership::Removed)
+    }
+
+    pub(crate) fn planned(&self, host: &Host) -> PlannedHost {
+        let boot_id = self.boot_ids.get(&host.name).unwrap_or(&host.facts.boot_id);
+        PlannedHost {
+            name: host.name.clone(),
+            boot_id: boot_id.clone(),
+            catalogue_digest: host.catalogue_digest.clone(),
+            labels: host.labels.clone(),
+            source_address: host.source_address.clone(),
+        }
+    }
+}
+
+/// Makes every choice, or says why there is none to make. The same arguments give the same plan, in whatever order hosts come.
+pub fn plan(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -> Result<Plan, PlanRefusal> {
+    let seed = experiment.seed.unwrap_or(seed);
+    resolve(experiment, fleet, policy, seed).map_err(|mut refusal| {
+        refusal.locate(|problem| experiment.located(problem));
+        refusal
+    })
+}
+
+fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -> Result<Plan, PlanRefusal> {
+    let environment = targets::environment(experiment, fleet)?;
+    let mut notes = Vec::new();
+    let mut hosts: BTreeMap<&HostName, PlannedHost> = BTreeMap::new();
+    let mut steps = Vec::with_capacity(experiment.steps.len());
+    for wish in &experiment.steps {
+        let (path, body) = match wish {
+            WishedStep::Wait { path, ms } => (path, StepBody::Wait { ms: *ms }),
+            WishedStep::Fault(wish) => {
+                let chosen = targets::targets(wish, &environment, fleet, seed)?;
+                limits::check_step(&wish.path, &chosen, &experiment.limits, fleet)?;
+                notes.extend(chosen.notes.iter().cloned());
+                let step = step::resolve(wish, &chosen, &environment, fleet, seed, &mut notes)?;
+                hosts.extend(chosen.chosen.iter().map(|host| (&host.name, fleet.planned(host))));
+                (&wish.path, StepBody::Fault(step))
+            }
+        };
+        steps.push(PlannedStep { path: path.clone(), body });
+    }
+    let hypothesis = hypothesis(experiment.hypothesis.as_ref(), &environment, fleet)?;
+    let guards = guards(experiment, hypothesis.as_ref(), &environment, fleet, &mut notes)?;
+    let plan = Plan {
+        name: experiment.name.clone(),
+        origin: experiment.origin,
+        service: experiment.service.clone(),
+        environment,
+        hypothesis,
+        guards,
+        limits: experiment.limits.clone(),
+        steps,
+        hosts: hosts.into_values().collect(),
+        seed,
+        notes: each_once(notes),
+        source: experiment.source.clone(),
+    };
+    limits::check_length(&plan)?;
+    limits::check_policy(&plan, policy, fleet)?;
+    Ok(plan)
+}
+
+fn hypothesis(wish: Option<&WishedHypothesis>, environment: &str, fleet: &Fleet) -> Result<Option<Hypothesis>, PlanRefusal> {
+    let Some(wish) = wish else { return Ok(None) };
+    Ok(Some(Hypothesis {
+        says: wish.says.clone(),
+        before_ms: wish.before_ms,
+        after_ms: wish.after_ms,
+        probes: probes(&wish.probes, environment, fleet)?,
+    }))
+}
+
+/// An attack has no guards of its own: in production its probes guard it too.
+fn guards(
+    experiment: &Experiment,
+    hypothesis: Option<&Hypothesis>,
+    environment: &str,
+    fleet: &Fleet,
+    notes: &mut Vec<String>,
+) -> Result<Vec<ProbeSpec>, PlanRefusal> {
+    let mut guards = probes(&experiment.guards, environment, fleet)?;
+    if experiment.origin == Origin::Attack && environment == PRODUCTION && guards.is_empty() {
+        guards.extend(hypothesis.into_iter().flat_map(|h| &h.probes).map(|probe| ProbeSpec {
+            name: format!("{}-guard", probe.name),
+            role: ProbeRole::Guard,
+            ..probe.clone()
+        }));
+    }
+    notes.extend(guards.iter().map(|guard| {
+        let worst = Millis(guard.worst_reaction_ms());
+        format!("guard {} stops the run within {worst} at worst", guard.name)
+    }));
+    Ok(guards)
+}
+
+fn probes(wishes: &[WishedProbe], environment: &str, fleet: &Fleet) -> Result<Vec<ProbeSpec>, PlanRefusal> {
+    let prober = |wish: &WishedProbe| match &wish.from {
+        WishedProber::Controller => Ok(Prober::Controller),
+        WishedProber::Hosts(selector) => {
+            let path = format!("{}.from", wish.path);
+            facts_allowed(&path, selector, environment)?;
+            let on = WishedTarget {
+                selectors: vec![selector.clone()],
+                pick: None,
+            };
+            let matching = fleet.known().filter(|host| on.matches(host) && host.environment() == environment);
+            let names: BTreeSet<HostName> = matching.map(|host| host.name.clone()).collect();
+            if names.is_empty() {
+                return Err(no_targets(&path, &on, fleet));
+            }
+            Ok(Prober::Hosts(names.into_iter().collect()))
+        }
+    };
+    wishes
+        .iter()
+        .map(|wish| {
+            Ok(ProbeSpec {
+                from: prober(wish)?,
+                ..wish.spec.clone()
+            })
+        })
+        .collect()
+}
+
+fn each_once(notes: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    notes.into_iter().filter(|note| seen.insert(note.clone())).collect()
+}

@@ -1,0 +1,176 @@
+//! What the controller's owner allows, by environment: `[policy.<env>]` of controller.toml. Hosts have their own, stricter word.
+
+use std::collections::BTreeMap;
+
+use proto_model::catalogue::FaultKind;
+use proto_model::host::PRODUCTION;
+use proto_model::quantity::{Millis, Percent};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// Rules by environment. An environment without rules has the defaults, except production: it must be named to be used.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Policy {
+    environments: BTreeMap<String, EnvironmentPolicy>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvironmentPolicy {
+    /// Hosts under an injection at the same time, over all runs.
+    pub max_faulted_hosts: Option<u32>,
+    /// That of one service's hosts (label `service`), in percent.
+    pub max_faulted_share_per_service: Option<Percent>,
+    /// Longest duration of one injection.
+    pub max_duration: Option<Millis>,
+    /// Kinds that may be used; `*` stands for any characters.
+    pub faults: Vec<Glob>,
+    /// Runs of one service at the same time.
+    pub runs_per_service: u32,
+    /// Whether the environment's name must be typed; production's always must.
+    pub require_confirm: bool,
+}
+
+impl Default for EnvironmentPolicy {
+    fn default() -> Self {
+        Self {
+            max_faulted_hosts: None,
+            max_faulted_share_per_service: None,
+            max_duration: None,
+            faults: vec![Glob("*".into())],
+            runs_per_service: 1,
+            require_confirm: false,
+        }
+    }
+}
+
+/// Why the policy cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read [policy] of the configuration: {0}")]
+pub struct InvalidPolicy(String);
+
+impl Policy {
+    /// Reads the `[policy.<env>]` tables of a configuration and leaves its other tables alone.
+    pub fn from_toml(text: &str) -> Result<Self, InvalidPolicy> {
+        #[derive(Deserialize)]
+        struct OnlyPolicy {
+            #[serde(default)]
+            policy: Policy,
+        }
+        toml::from_str::<OnlyPolicy>(text)
+            .map(|document| document.policy)
+            .map_err(|e| InvalidPolicy(e.to_string().trim_end().to_owned()))
+    }
+
+    /// The rules of an environment, or `None` where the owner has to name it first.
+    pub fn of(&self, environment: &str) -> Option<EnvironmentPolicy> {
+        match self.environments.get(environment) {
+            Some(rules) => Some(rules.clone()),
+            None if environment == PRODUCTION => None,
+            None => Some(EnvironmentPolicy::default()),
+        }
+    }
+
+    /// Whether a run here must be confirmed by typing the environment's name.
+    pub fn require_confirm(&self, environment: &str) -> bool {
+        environment == PRODUCTION || self.of(environment).is_some_and(|rules| rules.require_confirm)
+    }
+}
+
+impl EnvironmentPolicy {
+    pub fn allows(&self, kind: &FaultKind) -> bool {
+        self.faults.iter().any(|glob| glob.matches(kind.as_str()))
+    }
+}
+
+/// A pattern over names of kinds: `network.*`, `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Glob(String);
+
+impl Glob {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {
+            return false;
+        };
+        let parts: Vec<&str> = parts.collect();
+        let Some((last, middle)) = parts.split_last() else {
+            return rest.is_empty();
+        };
+        for part in middle {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.ends_with(last)
+    }
+}
+
+impl<'de> Deserialize<'de> for Glob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let known = |b: u8| b.is_ascii_lowercase() || b"._*".contains(&b);
+        if !text.is_empty() && text.bytes().all(known) {
+            return Ok(Self(text));
+        }
+        Err(de::Error::custom(format!(
+            "{text:?} is no pattern of faults, such as network.* or cpu.burn"
+        )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_its_own_tables_and_refuses_what_it_does_not_know() {
+        let text = "[listen]\nagents = 7400\n[policy.staging]\nmax_faulted_hosts = 3\nmax_duration = '5m'\nfaults = ['cpu.*']\n";
+        let rules = Policy::from_toml(text).unwrap().of("staging").unwrap();
+        assert_eq!((rules.max_faulted_hosts, rules.max_duration), (Some(3), Some(Millis(300_000))));
+        assert_eq!(rules.runs_per_service, 1);
+        for (bad, word) in [
+            ("[policy.staging]\nmax_hosts = 3", "max_hosts"),
+            ("[policy.staging]\nmax_duration = '5'", "duration"),
+            ("[policy.staging]\nmax_duration = 5", "duration"),
+            ("[policy.staging]\nfaults = ['CPU!']", "CPU!"),
+            ("[policy.staging]\nmax_faulted_share_per_service = 101", "percent"),
+            ("[policy]\nstaging = 3", "staging"),
+        ] {
+            let message = Policy::from_toml(bad).unwrap_err().to_string();
+            assert!(message.contains(word), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn production_has_to_be_named_and_confirmed() {
+        assert_eq!(Policy::default().of(PRODUCTION), None);
+        assert!(Policy::default().of("staging").is_some());
+        assert!(Policy::from_toml("[policy.production]").unwrap().of(PRODUCTION).is_some());
+        let policy = Policy::from_toml("[policy.production]\nrequire_confirm = false\n[policy.qa]\nrequire_confirm = true").unwrap();
+        assert!(policy.require_confirm(PRODUCTION) && policy.require_confirm("qa") && !policy.require_confirm("staging"));
+    }
+
+    #[test]
+    fn patterns_of_faults() {
+        for (glob, text, expected) in [
+            ("*", "cpu.burn", true),
+            ("cpu.*", "cpu.burn", true),
+            ("cpu.*", "gpu.burn", false),
+            ("cpu.burn", "cpu.burn", true),
+            ("cpu.burn", "cpu.burns", false),
+            ("*.burn", "cpu.burn", true),
+            ("*p*b*n", "cpu.burn", true),
+            ("*.b", "cpu.burn", false),
+            ("cpu.burn*burn", "cpu.burn", false),
+        ] {
+            assert_eq!(Glob(glob.into()).matches(text), expected, "{glob} {text}");
+        }
+    }
+}

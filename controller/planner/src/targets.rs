@@ -1,0 +1,288 @@
+//! Which hosts are meant, which of them may be used, and which are chosen. Nothing that matches nobody is ever silent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto_model::catalogue::nearest;
+use proto_model::host::{Availability, Connection, Host, Membership, PRODUCTION};
+use proto_model::injection::Cleanliness;
+use proto_model::problem::Problem;
+use proto_model::quantity::Pick;
+use proto_model::selector::{Selector, Term};
+
+use crate::choice::choose;
+use crate::experiment::{Experiment, WishedFault, WishedPick, WishedStep, WishedTarget, selector_problem};
+use crate::plan::Fleet;
+use crate::refusal::PlanRefusal;
+
+/// Values and names that a hint lists at most.
+const HINTS: usize = 12;
+
+pub(crate) struct Targets<'a> {
+    /// In the order of their names.
+    pub chosen: Vec<&'a Host>,
+    /// All that matched, before `pick`.
+    pub matched: Vec<&'a Host>,
+    pub notes: Vec<String>,
+}
+
+/// The one environment of the plan: the one that is asked for, or the one that all matching hosts share.
+pub(crate) fn environment(experiment: &Experiment, fleet: &Fleet) -> Result<String, PlanRefusal> {
+    if let Some(environment) = &experiment.environment {
+        return Ok(environment.clone());
+    }
+    let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for step in fault_steps(experiment) {
+        let hosts: Vec<&Host> = fleet.known().filter(|host| step.on.matches(host)).collect();
+        if hosts.is_empty() {
+            return Err(nobody(step, fleet));
+        }
+        for host in hosts {
+            found.entry(host.environment()).or_default().insert(host.name.as_str());
+        }
+    }
+    match found.len() {
+        0 => Ok(PRODUCTION.to_owned()),
+        1 => Ok(found.into_keys().collect()),
+        _ => {
+            let words: Vec<String> = found
+                .iter()
+                .map(|(environment, hosts)| format!("{environment} ({})", listed(hosts.iter().copied())))
+                .collect();
+            let message = format!("the hosts that match are of more than one environment: {}", words.join(", "));
+            let problem = Problem::new("environment", message).allowed("one environment in a plan; a host without label env is production");
+            Err(PlanRefusal::problem("environment", problem))
+        }
+    }
+}
+
+fn fault_steps(experiment: &Experiment) -> impl Iterator<Item = &WishedFault> {
+    experiment.steps.iter().filter_map(|step| match step {
+        WishedStep::Fault(fault) => Some(fault),
+        WishedStep::Wait { .. } => None,
+    })
+}
+
+/// The hosts of one step.
+pub(crate) fn targets<'a>(step: &WishedFault, environment: &str, fleet: &'a Fleet, seed: u64) -> Result<Targets<'a>, PlanRefusal> {
+    selectors_allowed(step, environment)?;
+    named_hosts_exist(step, environment, fleet)?;
+    let matched = in_environment(step, environment, fleet)?;
+    match &step.on.pick {
+        None => everybody(step, matched),
+        Some(pick) => some(step, pick, matched, pick.seed.unwrap_or(seed)),
+    }
+}
+
+fn selectors_allowed(step: &WishedFault, environment: &str) -> Result<(), PlanRefusal> {
+    for selector in &step.on.selectors {
+        facts_allowed(&format!("{}.on", step.path), selector, environment)?;
+    }
+    Ok(())
+}
+
+/// Facts never select alone, and never at all in production: a host states them itself.
+pub(crate) fn facts_allowed(path: &str, selector: &Selector, environment: &str) -> Result<(), PlanRefusal> {
+    if let Some(problem) = selector_problem(path, selector) {
+        return Err(PlanRefusal::problem("environment", problem));
+    }
+    if environment == PRODUCTION && selector.uses_facts() {
+        let message = format!("selector {selector} uses facts, which a host states itself");
+        let problem = Problem::new(path, message).allowed("labels and names, in production");
+        return Err(PlanRefusal::problem("environment", problem));
+    }
+    Ok(())
+}
+
+fn named_hosts_exist(step: &WishedFault, environment: &str, fleet: &Fleet) -> Result<(), PlanRefusal> {
+    for name in step.on.names() {
+        match fleet.known().find(|host| &host.name == name) {
+            None => return Err(nobody(step, fleet)),
+            Some(host) if host.environment() != environment => return Err(elsewhere(step, environment, &[host])),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn in_environment<'a>(step: &WishedFault, environment: &str, fleet: &'a Fleet) -> Result<Vec<&'a Host>, PlanRefusal> {
+    let matching: Vec<&Host> = fleet.known().filter(|host| step.on.matches(host)).collect();
+    if matching.is_empty() {
+        return Err(nobody(step, fleet));
+    }
+    let mut here: Vec<&Host> = matching.iter().copied().filter(|host| host.environment() == environment).collect();
+    if here.is_empty() {
+        return Err(elsewhere(step, environment, &matching));
+    }
+    here.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(here)
+}
+
+/// Without a pick everything that matches is meant: one host that cannot be used is a refusal.
+fn everybody<'a>(step: &WishedFault, matched: Vec<&'a Host>) -> Result<Targets<'a>, PlanRefusal> {
+    let message = format!("{}: not every host that matches {} may be used", step.path, step.on.text());
+    refuse_unhealthy(message, &matched)?;
+    Ok(Targets {
+        chosen: matched.clone(),
+        matched,
+        notes: Vec::new(),
+    })
+}
+
+fn some<'a>(step: &WishedFault, pick: &WishedPick, matched: Vec<&'a Host>, seed: u64) -> Result<Targets<'a>, PlanRefusal> {
+    let wanted = pick.count.of(matched.len());
+    if wanted > matched.len() {
+        let message = format!(
+            "pick {} of {}: only {} match",
+            pick.count,
+            step.on.text(),
+            hosts_in_words(matched.len())
+        );
+        let problem = Problem::new(format!("{}.on.pick", step.path), message).allowed(format!("1..{}", matched.len()));
+        return Err(PlanRefusal::problem("no_targets", problem));
+    }
+    let (healthy, unfit): (Vec<&Host>, Vec<&Host>) = matched.iter().partition(|host| unfitness(host).is_none());
+    if wanted > healthy.len() {
+        let have = healthy.len();
+        let message = format!(
+            "{}: {wanted} of {} are to be picked and only {have} may be used",
+            step.path,
+            step.on.text()
+        );
+        refuse_unhealthy(message, &matched)?;
+    }
+    let mut notes = Vec::new();
+    if let Pick::Share(share) = pick.count {
+        notes.push(rounding(&step.path, &share.to_string(), share.0, matched.len(), wanted));
+    }
+    notes.extend(unfit.iter().filter_map(|host| {
+        let (_, why) = unfitness(host)?;
+        Some(format!("{}: {} is not a candidate: it {why}", step.path, host.name))
+    }));
+    if let Some(label) = &pick.spread {
+        let without = healthy.iter().filter(|host| !host.labels.contains_key(label)).count();
+        if without > 0 {
+            notes.push(format!(
+                "{}: {} without label {label} count as one group of the spread",
+                step.path,
+                hosts_in_words(without)
+            ));
+        }
+    }
+    let chosen = choose(&healthy, wanted, seed, pick.spread.as_deref());
+    Ok(Targets { chosen, matched, notes })
+}
+
+fn rounding(path: &str, text: &str, share: f64, matching: usize, wanted: usize) -> String {
+    let exact = matching as f64 * share / 100.0;
+    let how = match exact {
+        exact if exact < 1.0 => ", the least there is",
+        exact if exact.fract() != 0.0 => ", rounded down",
+        _ => "",
+    };
+    format!("{path}: {text} of {} is {wanted}{how}", hosts_in_words(matching))
+}
+
+pub(crate) fn hosts_in_words(count: usize) -> String {
+    if count == 1 {
+        "1 host".to_owned()
+    } else {
+        format!("{count} hosts")
+    }
+}
+
+/// Refuses with every host that may not be used now, each with its reason; `Ok` when there is none.
+fn refuse_unhealthy(message: String, hosts: &[&Host]) -> Result<(), PlanRefusal> {
+    let unfit: Vec<_> = hosts.iter().filter_map(|host| Some((host, unfitness(host)?))).collect();
+    if unfit.is_empty() {
+        return Ok(());
+    }
+    let refusal = PlanRefusal::new("unhealthy", message);
+    Err(unfit
+        .into_iter()
+        .fold(refusal, |refusal, (host, (code, why))| refusal.host(&host.name, code, why)))
+}
+
+/// Why a host may not be injected now: a stable word, and a sentence that follows its name.
+pub(crate) fn unfitness(host: &Host) -> Option<(&'static str, String)> {
+    let because = |note: &Option<String>| note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
+    match (host.membership, host.connection, host.cleanliness, host.availability) {
+        (Membership::Locked | Membership::Removed, ..) => Some(("locked", "is locked".to_owned())),
+        (_, _, Cleanliness::Dirty, _) => Some(("dirty", format!("is dirty{}", because(&host.note)))),
+        (_, Connection::Lost, ..) => {
+            let seen = host.last_seen.map(|at| format!(", last seen {at}")).unwrap_or_default();
+            Some(("lost", format!("is not connected{seen}")))
+        }
+        (_, _, Cleanliness::Unproven, _) => Some(("unproven", "is not proven clean".to_owned())),
+        (.., Availability::Cordoned) => Some(("cordoned", format!("is cordoned{}", because(&host.note)))),
+        (.., Availability::Halted) => Some(("halted", format!("is halted{}", because(&host.note)))),
+        _ if host.active_injections > 0 || host.cleanliness == Cleanliness::Faulted => {
+            Some(("injected", "is already under an injection".to_owned()))
+        }
+        _ => None,
+    }
+}
+
+fn elsewhere(step: &WishedFault, environment: &str, hosts: &[&Host]) -> PlanRefusal {
+    let message = format!("{} matches no host of {environment}", step.on.text());
+    let problem = Problem::new(format!("{}.on", step.path), message).allowed(format!("hosts with label env={environment}"));
+    hosts
+        .iter()
+        .take(HINTS)
+        .fold(PlanRefusal::problem("environment", problem), |refusal, host| {
+            refusal.host(&host.name, "environment", format!("is of {}", host.environment()))
+        })
+}
+
+fn nobody(step: &WishedFault, fleet: &Fleet) -> PlanRefusal {
+    no_targets(&format!("{}.on", step.path), &step.on, fleet)
+}
+
+/// Zero targets, with what there is near what was asked for.
+pub(crate) fn no_targets(path: &str, on: &WishedTarget, fleet: &Fleet) -> PlanRefusal {
+    let mut problem = Problem::new(path, format!("no host matches {}", on.text()));
+    let hosts: Vec<&Host> = fleet.known().collect();
+    let hint = if hosts.is_empty() {
+        Some("no host is enrolled".to_owned())
+    } else {
+        on.selectors.iter().find_map(|selector| hint(selector, &hosts))
+    };
+    problem.allowed = hint;
+    PlanRefusal::problem("no_targets", problem)
+}
+
+/// What there is, for the first term that holds on no host, or the first at all.
+fn hint(selector: &Selector, hosts: &[&Host]) -> Option<String> {
+    let Selector::Terms(terms) = selector else { return None };
+    let holds = |term: &Term| {
+        let alone = Selector::Terms(vec![term.clone()]);
+        hosts.iter().any(|host| alone.matches(&host.name, &host.selectable()))
+    };
+    let term = terms.iter().find(|term| !holds(term)).or(terms.first())?;
+    let names = || hosts.iter().map(|host| host.name.as_str());
+    let key = match term {
+        Term::Name(name) => return Some(with_guess(name.as_str(), "hosts", names().collect())),
+        Term::Equal(key, _) | Term::NotEqual(key, _) | Term::In(key, _) | Term::NotIn(key, _) | Term::Has(key) | Term::HasNot(key) => key,
+    };
+    let all: Vec<BTreeMap<String, String>> = hosts.iter().map(|host| host.selectable()).collect();
+    let values: BTreeSet<&str> = all.iter().filter_map(|labels| labels.get(key)).map(String::as_str).collect();
+    if values.is_empty() {
+        let keys = all.iter().flat_map(|labels| labels.keys()).map(String::as_str);
+        return Some(with_guess(key, "labels", keys.collect()));
+    }
+    match term {
+        Term::Equal(_, value) => Some(with_guess(value, &format!("values of {key}"), values)),
+        _ => Some(format!("values of {key} are: {}", listed(values))),
+    }
+}
+
+fn with_guess(typed: &str, what: &str, there: BTreeSet<&str>) -> String {
+    let guess = nearest(typed, there.iter().copied()).map(|near| format!("; did you mean {near}?"));
+    format!("{what} are: {}{}", listed(there), guess.unwrap_or_default())
+}
+
+pub(crate) fn listed<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let words: Vec<&str> = words.into_iter().collect();
+    let more = words.len().saturating_sub(HINTS);
+    let shown = words[..words.len() - more].join(", ");
+    if more > 0 { format!("{shown} and {more} more") } else { shown }
+}

@@ -1,0 +1,225 @@
+//! A store that forgets everything when it is dropped: for tests, held to the same contract as the real ones.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto_model::event::{Event, EventBody, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::halt::HaltState;
+use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
+use proto_model::plan::PlanView;
+use proto_model::time::Timestamp;
+
+use crate::fact::{FactKey, LAST, halt_moves, judged_twice, key_taken, naming, no_run, numbered, run_prefix, the_only_run};
+use crate::secret::spend;
+use crate::store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord};
+
+#[derive(Default)]
+pub struct MemoryStore {
+    /// Oldest first.
+    runs: Vec<Run>,
+    facts: BTreeSet<FactKey>,
+    plans: BTreeMap<PlanDigest, PlanView>,
+    hosts: BTreeMap<HostName, HostRecord>,
+    /// Oldest first.
+    tokens: Vec<TokenRecord>,
+    fleet: Vec<FleetEvent>,
+    halt: Option<HaltState>,
+}
+
+#[derive(Clone)]
+struct Run {
+    row: RunRow,
+    key: Option<String>,
+    events: Vec<Event>,
+}
+
+impl MemoryStore {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn run_at(&self, id: &RunId) -> Option<usize> {
+        self.runs.iter().position(|run| &run.row.id == id)
+    }
+
+    fn log(&mut self, body: FleetEventBody, actor: &Actor, at: Timestamp) {
+        self.fleet.push(FleetEvent {
+            seq: self.fleet.len() as u64 + 1,
+            at,
+            by: actor.by.clone(),
+            address: actor.address.clone(),
+            body,
+        });
+    }
+
+    /// The run as it would be before these events: the one on record, or a new one.
+    fn opened(&self, id: &RunId, first: &NewEvent) -> Result<Run, StoreError> {
+        if let Some(at) = self.run_at(id) {
+            return Ok(self.runs[at].clone());
+        }
+        let (name, key) = naming(id, &first.body);
+        if let Some(key) = &key
+            && let Some(other) = self.runs.iter().find(|run| run.key.as_ref() == Some(key))
+        {
+            return Err(key_taken(key, other.row.id.as_str()));
+        }
+        let row = RunRow {
+            id: id.clone(),
+            name,
+            created_at: first.at,
+            finished: false,
+        };
+        let events = Vec::new();
+        Ok(Run { row, key, events })
+    }
+}
+
+impl Store for MemoryStore {
+    fn append(&mut self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, StoreError> {
+        let Some(first) = events.first() else {
+            return Ok(Vec::new());
+        };
+        let mut changed = self.opened(run, first)?;
+        let (mut facts, mut stored) = (BTreeSet::new(), Vec::new());
+        for event in events {
+            if let Some(key) = FactKey::of(&event)
+                && (self.facts.contains(&key) || !facts.insert(key))
+            {
+                continue;
+            }
+            if matches!(event.body, EventBody::RunJudged { .. }) && std::mem::replace(&mut changed.row.finished, true) {
+                return Err(judged_twice(run));
+            }
+            let event = numbered(run, changed.events.len() as u64 + 1, event);
+            changed.events.push(event.clone());
+            stored.push(event);
+        }
+        self.facts.append(&mut facts);
+        match self.run_at(run) {
+            Some(at) => self.runs[at] = changed,
+            None => self.runs.push(changed),
+        }
+        Ok(stored)
+    }
+
+    fn run_events(&mut self, run: &RunId, from_seq: u64) -> Result<Vec<Event>, StoreError> {
+        let at = self.run_at(run).ok_or_else(|| no_run(run.as_str()))?;
+        Ok(self.runs[at].events.iter().filter(|e| e.seq >= from_seq).cloned().collect())
+    }
+
+    fn runs(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunRow>, StoreError> {
+        let wanted = self.runs.iter().rev().filter(|run| !(unfinished_only && run.row.finished));
+        Ok(wanted.take(limit as usize).map(|run| run.row.clone()).collect())
+    }
+
+    fn find_run(&mut self, text: &str) -> Result<RunId, StoreError> {
+        if text.trim() == LAST {
+            return self.runs.last().map(|run| run.row.id.clone()).ok_or_else(|| no_run(LAST));
+        }
+        let prefix = run_prefix(text)?;
+        let ids = self.runs.iter().rev().map(|run| run.row.id.clone());
+        the_only_run(prefix, ids.filter(|id| id.as_str().starts_with(prefix)).collect())
+    }
+
+    fn run_by_key(&mut self, idempotency_key: &str) -> Result<Option<RunId>, StoreError> {
+        let run = self.runs.iter().find(|run| run.key.as_deref() == Some(idempotency_key));
+        Ok(run.map(|run| run.row.id.clone()))
+    }
+
+    fn save_plan(&mut self, plan: &PlanView) -> Result<(), StoreError> {
+        self.plans.insert(plan.digest.clone(), plan.clone());
+        Ok(())
+    }
+
+    fn plan(&mut self, digest: &PlanDigest) -> Result<Option<PlanView>, StoreError> {
+        Ok(self.plans.get(digest).cloned())
+    }
+
+    fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError> {
+        Ok(self.hosts.values().cloned().collect())
+    }
+
+    fn put_host(&mut self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
+        self.hosts.insert(host.name.clone(), host.clone());
+        self.log(event, actor, at);
+        Ok(())
+    }
+
+    fn add_token(&mut self, token: &TokenRecord, actor: &Actor) -> Result<(), StoreError> {
+        if self.tokens.iter().any(|t| t.id == token.id) {
+            return Err(StoreError::Refused(format!("add token {}: the id is taken", token.id)));
+        }
+        self.tokens.push(token.clone());
+        let event = FleetEventBody::TokenCreated {
+            id: token.id.to_string(),
+            uses: token.uses,
+            expires_at: token.expires_at,
+        };
+        self.log(event, actor, token.created_at);
+        Ok(())
+    }
+
+    fn tokens(&mut self) -> Result<Vec<TokenRecord>, StoreError> {
+        Ok(self.tokens.clone())
+    }
+
+    fn spend_token(&mut self, id: &TokenId, secret: &str, now: Timestamp) -> Result<TokenRecord, StoreError> {
+        let at = self.tokens.iter().position(|t| &t.id == id);
+        let spent = spend(at.map(|at| self.tokens[at].clone()), secret, now)?;
+        if let Some(at) = at {
+            self.tokens[at] = spent.clone();
+        }
+        Ok(spent)
+    }
+
+    fn revoke_token(&mut self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<TokenRecord, StoreError> {
+        let token = self.tokens.iter_mut().find(|t| &t.id == id).ok_or_else(|| StoreError::NotFound {
+            what: "token",
+            name: id.to_string(),
+        })?;
+        let first = !std::mem::replace(&mut token.revoked, true);
+        let revoked = token.clone();
+        if first {
+            self.log(FleetEventBody::TokenRevoked { id: id.to_string() }, actor, now);
+        }
+        Ok(revoked)
+    }
+
+    fn fleet(&mut self, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
+        self.log(event, actor, at);
+        Ok(())
+    }
+
+    fn fleet_events(&mut self, limit: u32) -> Result<Vec<FleetEvent>, StoreError> {
+        let from = self.fleet.len().saturating_sub(limit as usize);
+        Ok(self.fleet[from..].to_vec())
+    }
+
+    fn halt(&mut self) -> Result<HaltState, StoreError> {
+        Ok(self.halt.clone().unwrap_or_else(HaltState::released))
+    }
+
+    fn set_halt(&mut self, halt: &HaltState, actor: &Actor) -> Result<(), StoreError> {
+        if halt_moves(&self.halt()?, halt)? {
+            self.halt = Some(halt.clone());
+            let event = FleetEventBody::HaltChanged {
+                epoch: halt.epoch,
+                engaged: halt.engaged,
+                reason: halt.reason.clone(),
+            };
+            self.log(event, actor, halt.at);
+        }
+        Ok(())
+    }
+
+    fn epoch(&mut self) -> Result<u64, StoreError> {
+        Ok(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn keeps_the_contract() {
+        crate::contract::run(|| Box::new(super::MemoryStore::new()));
+    }
+}

@@ -1,0 +1,168 @@
+//! The two logs, of runs and of the fleet: only ever added to. Nothing here updates or deletes an event.
+
+use proto_model::event::{Event, EventBody, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::id::RunId;
+use proto_model::time::Timestamp;
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{Trouble, codec};
+use crate::fact::{FactKey, LAST, judged_twice, key_taken, naming, no_run, numbered, run_prefix, the_only_run};
+use crate::store::{Actor, RunRow, StoreError};
+
+/// Runs that an ambiguous prefix lists at most.
+const CANDIDATES: u32 = 10;
+
+pub(super) fn append(t: &Transaction<'_>, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, Trouble> {
+    let Some(first) = events.first() else {
+        return Ok(Vec::new());
+    };
+    open_run(t, run, first)?;
+    let last: Option<i64> = t
+        .prepare_cached("SELECT max(seq) FROM events WHERE run = ?1")?
+        .query_row([run.as_str()], |row| row.get(0))?;
+    let mut next = last.unwrap_or(0).cast_unsigned() + 1;
+    let mut stored = Vec::with_capacity(events.len());
+    for event in events {
+        let key = FactKey::of(&event);
+        if let Some(key) = &key
+            && is_known(t, key)?
+        {
+            continue;
+        }
+        if matches!(event.body, EventBody::RunJudged { .. }) {
+            close_run(t, run)?;
+        }
+        let event = numbered(run, next, event);
+        insert(t, &event, key.as_ref())?;
+        stored.push(event);
+        next += 1;
+    }
+    Ok(stored)
+}
+
+fn open_run(t: &Transaction<'_>, run: &RunId, first: &NewEvent) -> Result<(), Trouble> {
+    let known = t.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([run.as_str()])?;
+    if known {
+        return Ok(());
+    }
+    let (name, key) = naming(run, &first.body);
+    if let Some(key) = &key
+        && let Some(other) = run_by_key(t, key)?
+    {
+        return Err(key_taken(key, other.as_str()).into());
+    }
+    t.prepare_cached("INSERT INTO runs (id, name, created_at, idempotency_key) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![run.as_str(), name, first.at.0, key])?;
+    Ok(())
+}
+
+fn close_run(t: &Transaction<'_>, run: &RunId) -> Result<(), Trouble> {
+    let closed = t
+        .prepare_cached("UPDATE runs SET finished = 1 WHERE id = ?1 AND finished = 0")?
+        .execute([run.as_str()])?;
+    if closed == 0 {
+        return Err(judged_twice(run).into());
+    }
+    Ok(())
+}
+
+fn is_known(t: &Transaction<'_>, key: &FactKey) -> Result<bool, Trouble> {
+    let mut statement = t.prepare_cached("SELECT 1 FROM events WHERE injection = ?1 AND boot_id = ?2 AND agent_seq = ?3")?;
+    Ok(statement.exists(params![key.injection, key.boot_id, column(key.agent_seq)])?)
+}
+
+fn insert(t: &Transaction<'_>, event: &Event, key: Option<&FactKey>) -> Result<(), Trouble> {
+    t.prepare_cached("INSERT INTO events (run, seq, event, injection, boot_id, agent_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute(params![
+            event.run_id.as_str(),
+            column(event.seq),
+            codec::write("an event", event)?,
+            key.map(|k| &k.injection),
+            key.map(|k| &k.boot_id),
+            key.map(|k| column(k.agent_seq)),
+        ])?;
+    Ok(())
+}
+
+/// SQLite's integers are signed; the bits are kept, so that different numbers stay different.
+fn column(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+pub(super) fn run_events(t: &Transaction<'_>, run: &RunId, from_seq: u64) -> Result<Vec<Event>, Trouble> {
+    if !t.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([run.as_str()])? {
+        return Err(no_run(run.as_str()).into());
+    }
+    let from = i64::try_from(from_seq).unwrap_or(i64::MAX);
+    codec::all(
+        t,
+        "an event",
+        "SELECT event FROM events WHERE run = ?1 AND seq >= ?2 ORDER BY seq",
+        params![run.as_str(), from],
+    )
+}
+
+pub(super) fn runs(t: &Transaction<'_>, limit: u32, unfinished_only: bool) -> Result<Vec<RunRow>, Trouble> {
+    let mut statement =
+        t.prepare_cached("SELECT id, name, created_at, finished FROM runs WHERE finished <= ?1 ORDER BY made DESC LIMIT ?2")?;
+    let highest = i32::from(!unfinished_only);
+    let mut rows = statement.query(params![highest, limit])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(RunRow {
+            id: run_id(row.get(0)?)?,
+            name: row.get(1)?,
+            created_at: Timestamp(row.get(2)?),
+            finished: row.get(3)?,
+        });
+    }
+    Ok(found)
+}
+
+pub(super) fn find_run(t: &Transaction<'_>, text: &str) -> Result<RunId, Trouble> {
+    if text.trim() == LAST {
+        return Ok(runs(t, 1, false)?.into_iter().next().ok_or_else(|| no_run(LAST))?.id);
+    }
+    let prefix = run_prefix(text)?;
+    let mut statement = t.prepare_cached("SELECT id FROM runs WHERE substr(id, 1, length(?1)) = ?1 ORDER BY made DESC LIMIT ?2")?;
+    let mut rows = statement.query(params![prefix, CANDIDATES])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(run_id(row.get(0)?)?);
+    }
+    Ok(the_only_run(prefix, found)?)
+}
+
+pub(super) fn run_by_key(t: &Transaction<'_>, key: &str) -> Result<Option<RunId>, Trouble> {
+    let mut statement = t.prepare_cached("SELECT id FROM runs WHERE idempotency_key = ?1")?;
+    let found: Option<String> = statement.query_row([key], |row| row.get(0)).optional()?;
+    found.map(run_id).transpose()
+}
+
+fn run_id(text: String) -> Result<RunId, Trouble> {
+    let damaged = |e: proto_model::id::InvalidId| StoreError::Damaged(e.to_string());
+    RunId::parse(&text).map_err(|e| Trouble::Answer(damaged(e)))
+}
+
+pub(super) fn fleet(t: &Transaction<'_>, body: &FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), Trouble> {
+    let seq: Option<i64> = t.prepare_cached("SELECT max(seq) FROM fleet")?.query_row([], |row| row.get(0))?;
+    let event = FleetEvent {
+        seq: seq.unwrap_or(0).cast_unsigned() + 1,
+        at,
+        by: actor.by.clone(),
+        address: actor.address.clone(),
+        body: body.clone(),
+    };
+    t.prepare_cached("INSERT INTO fleet (seq, event) VALUES (?1, ?2)")?
+        .execute(params![column(event.seq), codec::write("a fleet event", &event)?])?;
+    Ok(())
+}
+
+pub(super) fn fleet_events(t: &Transaction<'_>, limit: u32) -> Result<Vec<FleetEvent>, Trouble> {
+    codec::all(
+        t,
+        "a fleet event",
+        "SELECT event FROM (SELECT seq, event FROM fleet ORDER BY seq DESC LIMIT ?1) ORDER BY seq",
+        [limit],
+    )
+}

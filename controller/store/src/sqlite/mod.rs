@@ -1,0 +1,219 @@
+//! The store on SQLite: one file, one writer, every commit on disk before it is answered. It never repairs a damaged file.
+
+mod codec;
+mod log;
+mod open;
+mod registry;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::halt::HaltState;
+use proto_model::id::{PlanDigest, RunId, TokenId};
+use proto_model::plan::PlanView;
+use proto_model::time::Timestamp;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord};
+
+pub struct SqliteStore {
+    connection: Connection,
+    path: PathBuf,
+    epoch: u64,
+    /// Held, never read: while it is open no other process may open the store.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens or makes the store, checks it, brings its schema up to date, and counts the opening.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        open::open(path.as_ref())
+    }
+
+    /// One method, one transaction: on disk when this returns `Ok`, otherwise nothing of it.
+    fn deed<T>(&mut self, name: &'static str, body: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>) -> Result<T, StoreError> {
+        let path = &self.path;
+        let explain = |trouble: Trouble| trouble.explain(name, path);
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|e| explain(e.into()))?;
+        let answer = body(&transaction).map_err(explain)?;
+        transaction.commit().map_err(|e| explain(e.into()))?;
+        Ok(answer)
+    }
+
+    /// Like `deed`, for what only reads: it takes no write lock.
+    fn look<T>(&mut self, name: &'static str, body: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>) -> Result<T, StoreError> {
+        let path = &self.path;
+        let explain = |trouble: Trouble| trouble.explain(name, path);
+        let transaction = self.connection.transaction().map_err(|e| explain(e.into()))?;
+        body(&transaction).map_err(explain)
+    }
+}
+
+impl Store for SqliteStore {
+    fn append(&mut self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, StoreError> {
+        self.deed("append events", |t| log::append(t, run, events))
+    }
+
+    fn run_events(&mut self, run: &RunId, from_seq: u64) -> Result<Vec<Event>, StoreError> {
+        self.look("read a run's events", |t| log::run_events(t, run, from_seq))
+    }
+
+    fn runs(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunRow>, StoreError> {
+        self.look("list runs", |t| log::runs(t, limit, unfinished_only))
+    }
+
+    fn find_run(&mut self, text: &str) -> Result<RunId, StoreError> {
+        self.look("find a run", |t| log::find_run(t, text))
+    }
+
+    fn run_by_key(&mut self, idempotency_key: &str) -> Result<Option<RunId>, StoreError> {
+        self.look("find a run by its key", |t| log::run_by_key(t, idempotency_key))
+    }
+
+    fn save_plan(&mut self, plan: &PlanView) -> Result<(), StoreError> {
+        self.deed("save a plan", |t| registry::save_plan(t, plan))
+    }
+
+    fn plan(&mut self, digest: &PlanDigest) -> Result<Option<PlanView>, StoreError> {
+        self.look("read a plan", |t| registry::plan(t, digest))
+    }
+
+    fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError> {
+        self.look("list hosts", registry::hosts)
+    }
+
+    fn put_host(&mut self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
+        self.deed("save a host", |t| {
+            registry::put_host(t, host)?;
+            log::fleet(t, &event, actor, at)
+        })
+    }
+
+    fn add_token(&mut self, token: &TokenRecord, actor: &Actor) -> Result<(), StoreError> {
+        self.deed("add a token", |t| registry::add_token(t, token, actor))
+    }
+
+    fn tokens(&mut self) -> Result<Vec<TokenRecord>, StoreError> {
+        self.look("list tokens", registry::tokens)
+    }
+
+    fn spend_token(&mut self, id: &TokenId, secret: &str, now: Timestamp) -> Result<TokenRecord, StoreError> {
+        self.deed("spend a token", |t| registry::spend_token(t, id, secret, now))
+    }
+
+    fn revoke_token(&mut self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<TokenRecord, StoreError> {
+        self.deed("revoke a token", |t| registry::revoke_token(t, id, actor, now))
+    }
+
+    fn fleet(&mut self, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
+        self.deed("write the fleet log", |t| log::fleet(t, &event, actor, at))
+    }
+
+    fn fleet_events(&mut self, limit: u32) -> Result<Vec<FleetEvent>, StoreError> {
+        self.look("read the fleet log", |t| log::fleet_events(t, limit))
+    }
+
+    fn halt(&mut self) -> Result<HaltState, StoreError> {
+        self.look("read the halt", registry::halt)
+    }
+
+    fn set_halt(&mut self, halt: &HaltState, actor: &Actor) -> Result<(), StoreError> {
+        self.deed("record the halt", |t| registry::set_halt(t, halt, actor))
+    }
+
+    fn epoch(&mut self) -> Result<u64, StoreError> {
+        Ok(self.epoch)
+    }
+}
+
+/// What can go wrong inside one transaction.
+enum Trouble {
+    Sqlite(rusqlite::Error),
+    /// A row that this version cannot read.
+    Row {
+        what: &'static str,
+        source: serde_json::Error,
+    },
+    Answer(StoreError),
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Answer(error)
+    }
+}
+
+impl Trouble {
+    fn explain(self, deed: &'static str, path: &Path) -> StoreError {
+        match self {
+            Self::Sqlite(error) => open::explain(error, deed, path),
+            Self::Row { what, source } => {
+                StoreError::Damaged(format!("{}: {what} cannot be read: {source}; {}", path.display(), open::WHAT_TO_DO))
+            }
+            Self::Answer(error) => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract;
+
+    #[test]
+    fn keeps_the_contract() {
+        let root = tempfile::tempdir().unwrap();
+        let made = std::cell::Cell::new(0);
+        contract::run(|| {
+            made.set(made.get() + 1);
+            Box::new(SqliteStore::open(root.path().join(format!("{}.db", made.get()))).unwrap())
+        });
+    }
+
+    #[test]
+    fn a_full_disk_is_an_error_and_nothing_of_the_write_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(root.path().join("store.db")).unwrap();
+        let run = RunId::generate();
+        store.append(&run, contract::notes(1, 10)).unwrap();
+        let pages: u32 = store.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        store.connection.pragma_update(None, "max_page_count", pages).unwrap();
+        let error = store.append(&run, contract::notes(2_000, 1_000)).unwrap_err();
+        assert!(matches!(error, StoreError::Backend { .. }), "{error}");
+        assert!(error.to_string().contains("full"), "{error}");
+        assert_eq!(store.run_events(&run, 1).unwrap().len(), 1);
+        store.connection.pragma_update(None, "max_page_count", 1_000_000).unwrap();
+        assert_eq!(store.append(&run, contract::notes(1, 10)).unwrap()[0].seq, 2);
+    }
+
+    #[test]
+    fn a_read_only_file_is_an_error() {
+        let root = tempfile::tempdir().unwrap();
+        let mut store = SqliteStore::open(root.path().join("store.db")).unwrap();
+        store.connection.pragma_update(None, "query_only", true).unwrap();
+        let error = store.append(&RunId::generate(), contract::notes(1, 10)).unwrap_err();
+        assert!(error.to_string().starts_with("append events"), "{error}");
+    }
+
+    #[test]
+    fn commits_are_made_to_last() {
+        let root = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(root.path().join("store.db")).unwrap();
+        let word: String = store.connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(word, "wal");
+        for (pragma, wanted) in [("synchronous", 2), ("foreign_keys", 1)] {
+            let value: u32 = store.connection.pragma_query_value(None, pragma, |row| row.get(0)).unwrap();
+            assert_eq!(value, wanted, "{pragma}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Opening the file: one holder, checked pages, a known schema, one epoch more. It never writes to a file that fails a check.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+
+use super::SqliteStore;
+use crate::store::StoreError;
+
+/// Schema by version: a store at version n has had the first n applied.
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+const KNOWN: u32 = MIGRATIONS.len() as u32;
+/// How long to wait for somebody who reads the file with other tools.
+const BUSY: Duration = Duration::from_secs(5);
+/// Statements kept prepared: more than this crate has.
+const STATEMENTS: usize = 64;
+/// Findings of the integrity check that are worth printing.
+const FINDINGS: u32 = 5;
+
+pub(super) const WHAT_TO_DO: &str = "stop the controller, move the file and its -wal aside, and put a backup in their place";
+
+pub(super) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+    let lock = lock(path)?;
+    make_private(path)?;
+    let mut connection = Connection::open(path).map_err(|e| explain(e, "open the store", path))?;
+    connection
+        .busy_timeout(BUSY)
+        .map_err(|e| explain(e, "set the busy timeout", path))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    check(&connection, path)?;
+    settle(&connection).map_err(|e| explain(e, "set up the store", path))?;
+    migrate(&mut connection, path)?;
+    let epoch = connection
+        .query_row("UPDATE meta SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get::<_, i64>(0))
+        .map_err(|e| explain(e, "count the opening", path))?;
+    Ok(SqliteStore {
+        connection,
+        path: path.to_owned(),
+        epoch: epoch.cast_unsigned(),
+        _lock: lock,
+    })
+}
+
+/// The lock is on a file beside the store, so that backups and other tools may still read the store itself.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let beside = with_suffix(path, ".lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&beside)
+        .map_err(|e| {
+            backend(
+                "open the store's lock file",
+                std::io::Error::new(e.kind(), format!("{}: {e}", beside.display())),
+            )
+        })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Refused(format!(
+            "open the store: {} is in use by another controller (it holds {}); stop that one first",
+            path.display(),
+            beside.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(backend("lock the store", e)),
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// SQLite gives its files the mode of the first one: token hashes are nobody else's business.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    let made = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    made.map(drop)
+        .map_err(|e| backend("open the store", std::io::Error::new(e.kind(), format!("{}: {e}", path.display()))))
+}
+
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let findings = || -> rusqlite::Result<Vec<String>> {
+        let mut statement = connection.prepare(&format!("PRAGMA integrity_check({FINDINGS})"))?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    let findings = findings().map_err(|e| explain(e, "check the store", path))?;
+    if findings == ["ok"] {
+        return Ok(());
+    }
+    Err(damaged(path, &findings.join("; ")))
+}
+
+fn settle(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |e: rusqlite::Error| explain(e, "bring the store's schema up to date", path);
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failed)?;
+    let found: u32 = transaction
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(failed)?;
+    if found > KNOWN {
+        return Err(StoreError::Newer { found, known: KNOWN });
+    }
+    for migration in &MIGRATIONS[found as usize..] {
+        transaction.execute_batch(migration).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "user_version", KNOWN).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+/// A failure of SQLite in words: damage is told apart, because retrying does not mend it.
+pub(super) fn explain(error: rusqlite::Error, deed: &'static str, path: &Path) -> StoreError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, &format!("{deed}: {error}")),
+        _ => backend(
+            deed,
+            In {
+                path: path.to_owned(),
+                error,
+            },
+        ),
+    }
+}
+
+/// An error with the file it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}", path.display())]
+struct In {
+    path: PathBuf,
+    error: rusqlite::Error,
+}
+
+fn damaged(path: &Path, why: &str) -> StoreError {
+    StoreError::Damaged(format!("{}: {why}; {WHAT_TO_DO}", path.display()))
+}
+
+fn backend(deed: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::Backend {
+        deed,
+        source: Box::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn corrupt(text: &[u8]) -> String {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        std::fs::write(&path, text).unwrap();
+        let error = open(&path).err().expect("a damaged file was opened");
+        assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), text, "a damaged file was written to");
+        let message = error.to_string();
+        assert!(message.contains("store.db") && message.contains("backup"), "{message}");
+        message
+    }
+
+    #[test]
+    fn what_is_no_database_is_refused_and_left_alone() {
+        corrupt(&b"this is a text and no database at all. ".repeat(200));
+    }
+
+    #[test]
+    fn a_database_with_a_broken_page_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("good.db");
+        let mut store = SqliteStore::open(&path).unwrap();
+        let run = proto_model::id::RunId::generate();
+        crate::Store::append(&mut store, &run, crate::contract::notes(300, 200)).unwrap();
+        store.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap_or(());
+        drop(store);
+        let mut bytes = std::fs::read(&path).unwrap();
+        assert!(bytes.len() > 5 * 4096);
+        for page in 2..5 {
+            bytes[page * 4096..page * 4096 + 2048].fill(0xA5);
+        }
+        corrupt(&bytes);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let store = SqliteStore::open(&path).unwrap();
+        store.connection.pragma_update(None, "user_version", KNOWN + 1).unwrap();
+        drop(store);
+        assert!(matches!(open(&path), Err(StoreError::Newer { known: KNOWN, .. })));
+    }
+
+    #[test]
+    fn a_second_opener_is_refused_until_the_first_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let first = open(&path).unwrap();
+        let message = open(&path).err().expect("two hold the store").to_string();
+        assert!(message.contains("in use by another controller"), "{message}");
+        drop(first);
+        assert!(open(&path).is_ok());
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let message = open(Path::new("/proc/fracas/store.db")).err().expect("opened in /proc").to_string();
+        assert!(message.starts_with("open the store"), "{message}");
+    }
+
+    #[test]
+    fn others_may_not_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let _store = open(&path).unwrap();
+        for file in [path.clone(), with_suffix(&path, "-wal")] {
+            assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o077, 0);
+        }
+    }
+}

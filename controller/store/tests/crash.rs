@@ -1,0 +1,83 @@
+//! What was answered as stored is there after the writer was killed, and after an ordinary end. It kills only its own children.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use controller_store::{SqliteStore, Store, contract};
+use proto_model::id::RunId;
+
+const PLACE: &str = "FRACAS_TEST_STORE";
+const RUN: &str = "0123456789abcdef";
+
+/// Not a test of its own: the child that writes until it is killed. Without the variable it has nothing to do.
+#[test]
+fn child_writer() {
+    let Ok(path) = std::env::var(PLACE) else { return };
+    let mut store = SqliteStore::open(path).unwrap();
+    let run = RunId::parse(RUN).unwrap();
+    let mut out = std::io::stdout();
+    loop {
+        for event in store.append(&run, contract::notes(2, 300)).unwrap() {
+            writeln!(out, "stored {}", event.seq).unwrap();
+        }
+        out.flush().unwrap();
+    }
+}
+
+/// Kills a writer after it printed `enough` lines; answers the last number that it had printed.
+fn killed_writer(path: &Path, enough: usize) -> u64 {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_writer", "--nocapture", "--test-threads=1"])
+        .env(PLACE, path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut printed = 0;
+    let mut last = 0;
+    for line in lines.map_while(Result::ok) {
+        let Some((_, seq)) = line.split_once("stored ") else { continue };
+        last = seq.parse().unwrap();
+        printed += 1;
+        if printed == enough {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(printed >= enough, "the writer ended by itself after {printed} events");
+    last
+}
+
+#[test]
+fn nothing_that_was_answered_is_lost_by_a_kill() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let run = RunId::parse(RUN).unwrap();
+    for (round, enough) in [1, 8, 21].into_iter().enumerate() {
+        let last = killed_writer(&path, enough);
+        let mut store = SqliteStore::open(&path).unwrap();
+        let seqs: Vec<u64> = store.run_events(&run, 1).unwrap().iter().map(|e| e.seq).collect();
+        assert!(seqs.len() as u64 >= last, "{last} was answered, {} are there", seqs.len());
+        assert!(seqs.iter().copied().eq(1..=seqs.len() as u64), "the numbers have holes: {seqs:?}");
+        assert_eq!(seqs.len() % 2, 0, "half of a transaction is there");
+        assert_eq!(store.epoch().unwrap(), 2 * (round as u64 + 1));
+    }
+}
+
+#[test]
+fn everything_is_there_after_a_reopen_and_the_epoch_has_grown() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("store.db");
+    let run = RunId::generate();
+    let mut store = SqliteStore::open(&path).unwrap();
+    let stored = store.append(&run, contract::notes(5, 20)).unwrap();
+    assert_eq!(store.epoch().unwrap(), 1);
+    drop(store);
+    let mut store = SqliteStore::open(&path).unwrap();
+    assert_eq!(store.run_events(&run, 1).unwrap(), stored);
+    assert_eq!(store.find_run("@last").unwrap(), run);
+    assert_eq!(store.epoch().unwrap(), 2);
+    assert_eq!(store.append(&run, contract::notes(1, 20)).unwrap()[0].seq, 6);
+}

@@ -1,0 +1,198 @@
+//! The way to a controller: connected when first needed, every call with a deadline; it never retries a deed by itself.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use proto_wire::v1::emergency_client::EmergencyClient;
+use proto_wire::v1::experiments_client::ExperimentsClient;
+use proto_wire::v1::faults_client::FaultsClient;
+use proto_wire::v1::hosts_client::HostsClient;
+use proto_wire::v1::runs_client::RunsClient;
+use proto_wire::v1::tokens_client::TokensClient;
+use tokio::net::UnixStream;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Response, Status};
+use tower::service_fn;
+
+use crate::command::Globals;
+use crate::config::{self, Remote};
+use crate::context::{Context, Place};
+use crate::failure::Failure;
+
+/// How long a call may take that only asks the controller.
+pub const ASK: Duration = Duration::from_secs(30);
+/// How long a call may take for which hosts are asked or undo faults.
+pub const DEED: Duration = Duration::from_secs(90);
+const CONNECT: Duration = Duration::from_secs(5);
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// The longest history or report that is read.
+const MESSAGE_BYTES: usize = 64 << 20;
+
+type Wire = InterceptedService<Channel, Bearer>;
+
+/// A connection to one controller.
+pub struct Client {
+    pub context: Context,
+    wire: Wire,
+}
+
+/// Adds the operator's token to each call.
+#[derive(Clone)]
+pub struct Bearer(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+macro_rules! services {
+    ($($name:ident: $client:ident),*) => {
+        $(pub fn $name(&self) -> $client<Wire> {
+            $client::new(self.wire.clone()).max_decoding_message_size(MESSAGE_BYTES).max_encoding_message_size(MESSAGE_BYTES)
+        })*
+    };
+}
+
+impl Client {
+    pub async fn connect(globals: &Globals) -> Result<Self, Failure> {
+        let context = Context::resolve(globals)?;
+        let (channel, bearer) = match &context.place {
+            Place::Socket(path) => (by_socket(path).await.map_err(|error| no_socket(path, &error))?, None),
+            Place::Remote(remote) => {
+                let bearer = bearer(remote)?;
+                (by_tls(remote).await?, bearer)
+            }
+        };
+        Ok(Self {
+            context,
+            wire: InterceptedService::new(channel, Bearer(bearer)),
+        })
+    }
+
+    services!(experiments: ExperimentsClient, runs: RunsClient, hosts: HostsClient, faults: FaultsClient,
+        tokens: TokensClient, emergency: EmergencyClient);
+
+    /// Waits for a call's answer, at most `limit`; `deed` completes "cannot ...".
+    pub async fn call<T>(
+        &self,
+        deed: &str,
+        limit: Duration,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => answer.map(Response::into_inner).map_err(|status| Failure::of_call(deed, &status)),
+            Err(_) => {
+                let place = self.context.address();
+                let message = format!(
+                    "cannot {deed}: the controller at {place} did not answer within {} s",
+                    limit.as_secs()
+                );
+                Err(Failure::unreachable(message))
+            }
+        }
+    }
+}
+
+fn endpoint(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE * 2)
+        .keep_alive_while_idle(true)
+}
+
+async fn by_socket(path: &Path) -> Result<Channel, tonic::transport::Error> {
+    let path = path.to_owned();
+    let connector = service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    endpoint(Endpoint::from_static("http://controller"))
+        .connect_with_connector(connector)
+        .await
+}
+
+/// Names the socket, what is wrong with it, and what to do.
+fn no_socket(path: &Path, error: &tonic::transport::Error) -> Failure {
+    let cause = io_cause(error);
+    let why = cause.map_or_else(|| error.to_string(), ToString::to_string);
+    let hint = match cause.map(io::Error::kind) {
+        Some(io::ErrorKind::PermissionDenied) => "run it as root, or as a member of the group fracas-admin",
+        Some(io::ErrorKind::ConnectionRefused) => "nobody listens there any more: start it again with `systemctl start fracas-controller`",
+        _ => {
+            "is fracas-controller running on this machine? start it with `systemctl start fracas-controller`, or choose another controller with --context (see `fracas contexts`)"
+        }
+    };
+    Failure::unreachable(format!("cannot reach the controller at {}: {why}", path.display())).hint(hint)
+}
+
+fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<io::Error>() {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+async fn by_tls(remote: &Remote) -> Result<Channel, Failure> {
+    let bad =
+        |error: tonic::transport::Error| Failure::usage(format!("context {:?}: {} is no server: {error}", remote.name, remote.server));
+    let configured = endpoint(Endpoint::from_shared(format!("https://{}", remote.server)).map_err(bad)?);
+    let configured = configured.tls_config(tls(remote)?).map_err(bad)?;
+    configured.connect().await.map_err(|error| {
+        let why = innermost(&error);
+        let hint = format!("check the server and ca_file of context {:?} (`fracas contexts`)", remote.name);
+        Failure::unreachable(format!("cannot reach the controller at {}: {why}", remote.server)).hint(hint)
+    })
+}
+
+fn tls(remote: &Remote) -> Result<ClientTlsConfig, Failure> {
+    let ca_file = remote.ca_file.as_deref();
+    let ca_file = ca_file.ok_or_else(|| {
+        Failure::local(format!(
+            "context {:?} names no ca_file, so its controller cannot be known",
+            remote.name
+        ))
+    })?;
+    let ca = std::fs::read(ca_file).map_err(|error| Failure::local(format!("cannot read {}: {error}", ca_file.display())))?;
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+    let (Some(certificate), Some(key)) = (&remote.certificate_file, &remote.key_file) else {
+        return Ok(tls);
+    };
+    let certificate =
+        std::fs::read(certificate).map_err(|error| Failure::local(format!("cannot read {}: {error}", certificate.display())))?;
+    Ok(tls.identity(Identity::from_pem(certificate, config::secret(key)?)))
+}
+
+fn bearer(remote: &Remote) -> Result<Option<MetadataValue<Ascii>>, Failure> {
+    let Some(path) = &remote.token_file else { return Ok(None) };
+    let token = config::secret(path)?;
+    let value = format!("Bearer {}", token.trim());
+    let mut value: MetadataValue<Ascii> = value
+        .parse()
+        .map_err(|_| Failure::local(format!("{} holds no token", path.display())))?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}

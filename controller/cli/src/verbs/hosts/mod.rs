@@ -1,0 +1,92 @@
+//! `fracas hosts`: the machines that run an agent; without a verb it lists.
+
+mod accept;
+mod cordon;
+mod label;
+mod list;
+mod show;
+mod uncordon;
+mod verify;
+mod view;
+
+use clap::{Args, Subcommand};
+use proto_model::host::Host;
+use proto_wire::v1::{Document, HostRef};
+use serde_json::Value;
+
+use crate::client::{ASK, Client};
+use crate::command::{Globals, HELP};
+use crate::console::Console;
+use crate::documents;
+use crate::failure::Failure;
+use crate::start::announce;
+
+const EXAMPLES: &str = "\
+Examples:
+  fracas hosts
+  fracas hosts show web
+  fracas hosts label web role=web zone-
+  fracas hosts cordon web --reason 'disk is being replaced'";
+
+/// List, show, label, cordon and verify hosts
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, help_template = HELP, disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
+pub struct Hosts {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    list: list::List,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    List(list::List),
+    Show(show::Show),
+    Label(label::Label),
+    Cordon(cordon::Cordon),
+    Uncordon(uncordon::Uncordon),
+    Verify(verify::Verify),
+    Accept(accept::Accept),
+}
+
+impl Hosts {
+    pub async fn run(self, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
+        let client = Client::connect(globals).await?;
+        match self.verb.unwrap_or(Verb::List(self.list)) {
+            Verb::List(verb) => verb.run(&client, console).await,
+            Verb::Show(verb) => verb.run(&client, console).await,
+            Verb::Label(verb) => verb.run(&client, console).await,
+            Verb::Cordon(verb) => verb.run(&client, console).await,
+            Verb::Uncordon(verb) => verb.run(&client, console).await,
+            Verb::Verify(verb) => verb.run(&client, console).await,
+            Verb::Accept(verb) => verb.run(&client, console).await,
+        }
+    }
+}
+
+async fn find(client: &Client, host: &str) -> Result<Document, Failure> {
+    let request = HostRef { host: host.to_owned() };
+    client.call("show the host", ASK, client.hosts().show(request)).await
+}
+
+/// Says which context and environment a change of this host concerns; fails when there is no such host.
+async fn announced(client: &Client, console: &Console, host: &str) -> Result<(), Failure> {
+    let (_, host) = read(&find(client, host).await?)?;
+    announce(console, client, host.environment());
+    Ok(())
+}
+
+fn read(document: &Document) -> Result<(Value, Host), Failure> {
+    let value = documents::value("Host", &document.json)?;
+    let host = documents::read("Host", &value)?;
+    Ok((value, host))
+}
+
+/// A host after it was changed: one row.
+fn changed(console: &mut Console, document: &Document) -> Result<Host, Failure> {
+    let (value, host) = read(document)?;
+    console.document(&value, host.name.as_str(), |console| {
+        console.list::<Host>(std::slice::from_ref(&document.json))
+    })?;
+    Ok(host)
+}

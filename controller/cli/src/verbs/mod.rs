@@ -1,0 +1,47 @@
+//! The verbs, one file each; a verb asks the controller and prints, and decides nothing about a run.
+
+pub mod attack;
+pub mod completion;
+pub mod contexts;
+pub mod faults;
+pub mod halt;
+pub mod hosts;
+pub mod plan;
+pub mod release;
+pub mod run;
+pub mod runs;
+pub mod status;
+pub mod stop;
+pub mod tokens;
+
+use std::future::Future;
+
+use crate::command::{Cli, Verb};
+use crate::console::Console;
+use crate::failure::Failure;
+
+/// Runs the verb and answers with its exit code. Only what talks to a controller gets a runtime.
+pub fn run(cli: Cli, console: &mut Console) -> Result<u8, Failure> {
+    let globals = cli.globals;
+    match cli.verb {
+        Verb::Attack(verb) => wait(verb.run(&globals, console)),
+        Verb::Plan(verb) => wait(verb.run(&globals, console)),
+        Verb::Run(verb) => wait(verb.run(&globals, console)),
+        Verb::Stop(verb) => wait(verb.run(&globals, console)),
+        Verb::Halt(verb) => wait(verb.run(&globals, console)),
+        Verb::Release(verb) => wait(verb.run(&globals, console)),
+        Verb::Runs(noun) => wait(noun.run(&globals, console)),
+        Verb::Hosts(noun) => wait(noun.run(&globals, console)),
+        Verb::Faults(noun) => wait(noun.run(&globals, console)),
+        Verb::Tokens(noun) => wait(noun.run(&globals, console)),
+        Verb::Status(verb) => wait(verb.run(&globals, console)),
+        Verb::Contexts(noun) => noun.run(&globals, console),
+        Verb::Completion(verb) => verb.run(console),
+    }
+}
+
+fn wait(verb: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::local(format!("cannot start: {error}")))?;
+    runtime.block_on(verb)
+}

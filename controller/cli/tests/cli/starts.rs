@@ -1,0 +1,241 @@
+//! Attacks, runs and plans: what is asked of the controller, what is said, and what the exit code means.
+
+use proto_wire::v1::plan_request::Wish;
+use serde_json::{Value, json};
+
+use crate::fake::{RUN, Script, Seen, Started, experiment, plan, run, start};
+
+const ATTACK: [&str; 11] = [
+    "attack",
+    "cpu.burn",
+    "percent=60",
+    "to=a",
+    "to=b",
+    "--on",
+    "role=web",
+    "--pick",
+    "1",
+    "--for",
+    "20s",
+];
+
+fn of_run(run: Value) -> Started {
+    start(Script { run, ..Script::default() })
+}
+
+fn file(started: &Started) -> String {
+    let path = started.path().join("checkout.yaml");
+    std::fs::write(&path, "apiVersion: fracas/v1\n").unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_attack_says_its_choices_and_ends_with_verdict_residue_and_report() {
+    let started = start(Script::default());
+    let said = started.fracas(&ATTACK);
+    assert_eq!(said.code, 0, "confirmed and proven clean is what was asked for: {said:?}");
+    for line in ["env       staging", "hosts     web (seed 7)", "note      1 of 3 hosts"] {
+        assert!(said.err.lines().any(|said| said == line), "{line}: {said:?}");
+    }
+    assert!(said.err.starts_with("context   local ("), "{said:?}");
+    assert!(said.err.contains("no evidence"), "{said:?}");
+    assert_eq!(
+        said.out_lines(),
+        [
+            "  +0.0s  phase preflight",
+            "  +1.0s  phase during",
+            "         surprise.of.a.newer.controller",
+            "  +3.0s  phase finished",
+            "effect    cpu.burn on web asked 60 percent, measured 59.4: confirmed, undone in 41 ms",
+            "reason    no_hypothesis: nothing was asked of the system",
+            "cleanup   proven",
+            "verdict   inconclusive",
+            "residue   web none",
+            "report    /var/lib/fracas/controller/reports/0123456789abcdef.md",
+        ]
+    );
+}
+
+#[test]
+fn parameters_are_sent_as_typed_and_the_shown_plan_is_the_one_that_runs() {
+    let started = start(Script::default());
+    assert_eq!(started.fracas(&ATTACK).code, 0);
+    let seen = started.seen();
+    let Seen::Plan(plan) = &seen[0] else { panic!("{seen:?}") };
+    let Some(Wish::Attack(wish)) = &plan.wish else { panic!("{plan:?}") };
+    let params: Value = serde_json::from_str(&wish.params_json).unwrap();
+    assert_eq!(params, json!({"percent": "60", "to": ["a", "b"]}));
+    assert_eq!(
+        (wish.duration_ms, wish.pick.as_str(), &wish.on[..]),
+        (20_000, "1", &["role=web".to_owned()][..])
+    );
+    let Seen::Run(run) = &seen[1] else { panic!("{seen:?}") };
+    assert_eq!(run.plan.as_ref().unwrap().wish, Some(Wish::Digest("sha256:ab".into())));
+    assert_eq!(run.idempotency_key.len(), 16);
+}
+
+#[test]
+fn an_attack_is_judged_by_effect_and_cleanup() {
+    let change = |key: &str, value: Value| {
+        let mut run = run();
+        run[key] = value;
+        run
+    };
+    let mut unexercised = run();
+    unexercised["injections"][0]["effect"]["state"] = json!("unexercised");
+    for (run, expected) in [
+        (unexercised, 11),
+        (change("cleanup", json!("unproven")), 8),
+        (change("verdict", json!("error")), 1),
+        (change("verdict", json!("aborted")), 7),
+    ] {
+        assert_eq!(of_run(run.clone()).fracas(&ATTACK).code, expected, "{run}");
+    }
+}
+
+#[test]
+fn a_run_is_a_gate() {
+    for (verdict, expected) in [("passed", 0), ("failed", 6), ("error", 1), ("aborted", 7), ("inconclusive", 11)] {
+        let started = of_run(experiment(verdict));
+        let file = file(&started);
+        let said = started.fracas(&["run", &file]);
+        assert_eq!(said.code, expected, "{verdict}");
+        let lines = said.out_lines();
+        let verdict = format!("verdict   {verdict}");
+        let report = "report    /var/lib/fracas/controller/reports/0123456789abcdef.md";
+        assert_eq!(lines[lines.len() - 3..], [verdict.as_str(), "residue   web none", report]);
+        assert_eq!(started.fracas(&["runs", "watch", RUN]).code, expected, "watching is as good a gate");
+        assert_eq!(started.fracas(&["runs", "show", RUN]).code, 0, "showing is no gate");
+    }
+}
+
+#[test]
+fn a_run_can_be_read_by_programs() {
+    let started = of_run(experiment("passed"));
+    let file = file(&started);
+    let document = started.fracas(&["run", &file, "-o", "json"]);
+    assert_eq!((document.code, &document.json()["verdict"]), (0, &json!("passed")));
+    let lines = started.fracas(&["run", &file, "-o", "jsonl"]);
+    let kinds: Vec<Value> = lines
+        .out_lines()
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["kind"].clone())
+        .collect();
+    assert_eq!(kinds, ["Event", "Event", "Event", "Event", "Run"]);
+    assert_eq!(started.fracas(&["run", &file, "-o", "name"]).out, format!("{RUN}\n"));
+}
+
+#[test]
+fn a_report_is_written_where_it_was_asked_for() {
+    let started = of_run(experiment("passed"));
+    let file = file(&started);
+    for (name, form) in [("r.md", "markdown"), ("r.json", "json")] {
+        let report = started.path().join(name);
+        assert_eq!(started.fracas(&["run", &file, "--report", report.to_str().unwrap()]).code, 0);
+        assert_eq!(std::fs::read_to_string(report).unwrap(), format!("a report as {form}\n"));
+    }
+    let said = started.fracas(&["run", &file, "--report", "/nowhere/r.md"]);
+    assert!(
+        said.code == 1 && said.err.contains("cannot write /nowhere/r.md"),
+        "a lost result is no success: {said:?}"
+    );
+    assert_eq!(
+        started.fracas(&["run", &file, "--report", "r.docx"]).code,
+        2,
+        "said before anything starts"
+    );
+}
+
+#[test]
+fn a_plan_changes_nothing_and_lists_every_refusal() {
+    for (accepted, expected) in [(true, 0), (false, 1)] {
+        let started = start(Script {
+            plan: plan(accepted),
+            ..Script::default()
+        });
+        let file = file(&started);
+        let dry: Vec<&str> = ATTACK.iter().copied().chain(["--dry-run"]).collect();
+        for arguments in [vec!["plan", &file], dry] {
+            let said = started.fracas(&arguments);
+            assert_eq!(said.code, expected, "{said:?}");
+            assert!(said.out.contains("cpu.burn percent=60  web   20s  full"), "{said:?}");
+            assert_eq!(
+                said.out.contains("web refuses: policy: too long (allowed: 1s..15m)"),
+                !accepted,
+                "{said:?}"
+            );
+        }
+        assert!(
+            started.seen().iter().all(|seen| matches!(seen, Seen::Plan(_))),
+            "{:?}",
+            started.seen()
+        );
+        assert_eq!(started.fracas(&["plan", &file, "-o", "name"]).out, "sha256:ab\n");
+        assert_eq!(started.fracas(&["plan", &file, "-o", "json"]).json()["plan"]["seed"], 7);
+    }
+}
+
+#[test]
+fn detached_prints_the_id_alone() {
+    let started = start(Script {
+        endless: true,
+        ..Script::default()
+    });
+    let arguments: Vec<&str> = ATTACK.iter().copied().chain(["--detach"]).collect();
+    let said = started.fracas(&arguments);
+    assert_eq!((said.code, said.out), (0, format!("{RUN}\n")));
+    assert!(said.err.contains(&format!("fracas stop {RUN}")), "{}", said.err);
+    assert!(!started.is_watched() && !started.was_stopped());
+}
+
+#[test]
+fn a_confirmation_of_another_environment_starts_nothing() {
+    let started = start(Script::default());
+    let arguments: Vec<&str> = ATTACK.iter().copied().chain(["--confirm", "production"]).collect();
+    let said = started.fracas(&arguments);
+    assert_eq!(said.code, 5, "{said:?}");
+    assert!(started.seen().iter().all(|seen| matches!(seen, Seen::Plan(_))));
+    let arguments: Vec<&str> = ATTACK.iter().copied().chain(["--confirm", "staging"]).collect();
+    assert_eq!(started.fracas(&arguments).code, 0);
+    assert!(
+        started
+            .seen()
+            .iter()
+            .any(|seen| matches!(seen, Seen::Run(run) if run.confirm == "staging"))
+    );
+}
+
+#[test]
+fn production_is_typed_at_a_terminal() {
+    use std::io::Write;
+    for (typed, expected) in [("production\n", 0), ("yes\n", 5)] {
+        let mut plan = plan(true);
+        plan["plan"]["environment"] = json!("production");
+        let started = start(Script { plan, ..Script::default() });
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        std::fs::File::from(terminal.master.try_clone().unwrap())
+            .write_all(typed.as_bytes())
+            .unwrap();
+        let child = crate::tool::command(started.path(), &ATTACK).stdin(terminal.slave).spawn().unwrap();
+        let said = crate::tool::finish(child);
+        assert_eq!(said.code, expected, "{said:?}");
+        assert!(said.err.contains("Type its name"), "{said:?}");
+        let ran = started
+            .seen()
+            .iter()
+            .any(|seen| matches!(seen, Seen::Run(run) if run.confirm == "production"));
+        assert_eq!(ran, expected == 0);
+    }
+}
+
+#[test]
+fn a_stop_says_what_was_undone() {
+    let started = start(Script::default());
+    let said = started.fracas(&["stop", RUN, "--reason", "enough"]);
+    assert_eq!(
+        (said.code, said.out_lines()),
+        (0, vec!["run 0123456789abcdef undone now, 1 undone"])
+    );
+    assert!(said.err.contains("env       staging"), "{said:?}");
+    assert!(matches!(&started.seen()[0], Seen::Stop(stop) if stop.reason == "enough" && stop.target == RUN));
+}

@@ -1,9 +1,22 @@
 //! Undo as data, on disk before the deed: one journal per injection; it never undoes anything itself.
 
+#[cfg(any(test, feature = "fake"))]
+pub mod crash;
+mod disk;
 mod error;
+mod format;
+mod history;
+mod journal;
+#[cfg(any(test, feature = "fake"))]
+mod memory;
+mod paper;
 mod record;
+mod shelf;
 mod undo;
 
 pub use error::JournalError;
+pub use history::History;
+pub use journal::Journal;
 pub use record::{Opened, Outcome, Record};
+pub use shelf::Shelf;
 pub use undo::{Undo, UndoOutcome, Victim};

@@ -34,6 +34,9 @@ pub struct WorkerSpec {
 ///
 /// Making is exact: it fails when the thing cannot be made. Unmaking is total: what is already gone is success.
 pub trait Hands: Send {
+    /// Takes note of workers that have ended by themselves, so that none stays a zombie; to be called now and then.
+    fn reap(&mut self) {}
+
     /// Makes our group in every hierarchy we use.
     fn make_group(&mut self, group: &GroupId) -> Result<(), HandsError>;
     /// Starts a worker inside the group, oom_score_adj 1000, tied to us by a pipe; returns its pid.

@@ -1,11 +1,12 @@
 //! What a fault may pull. Every method records its undo, synced, before it changes anything; none can skip that.
 
-use agent_journal::{Undo, Victim};
-use agent_view::{GroupId, HostView, ViewError};
+use agent_journal::{Journal, Undo, Victim};
+use agent_view::{GroupId, HostView, ProcessState, ViewError};
 use proto_model::id::InjectionId;
 use serde::Serialize;
 
 use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::rewind::same_process;
 use crate::traffic::{Spared, TrafficSpec};
 
 /// Why a pull did not happen, or went wrong after its undo was recorded.
@@ -52,6 +53,17 @@ pub trait UndoLog {
     fn is_ending(&self) -> bool;
 }
 
+impl UndoLog for Journal {
+    fn intend(&mut self, undo: Undo) -> Result<u32, agent_journal::JournalError> {
+        Journal::intend(self, undo)
+    }
+
+    fn is_ending(&self) -> bool {
+        Journal::is_ending(self)
+    }
+}
+
+/// Everything a fault may do to a host.
 pub struct Levers<'a> {
     log: &'a mut dyn UndoLog,
     hands: &'a mut dyn Hands,
@@ -89,7 +101,13 @@ impl<'a> Levers<'a> {
     }
 
     /// Stops these processes; returns those that were still the same and are stopped now.
+    ///
+    /// One that is stopped already is left out: it would be let go on at the end although we did not stop it.
     pub fn stop_processes(&mut self, victims: Vec<Victim>) -> Result<Vec<Victim>, LeverError> {
+        let victims = self.running(victims)?;
+        if victims.is_empty() {
+            return Ok(victims);
+        }
         self.intend(Undo::ResumeProcesses { victims: victims.clone() })?;
         let mut stopped = Vec::with_capacity(victims.len());
         for victim in victims {
@@ -122,6 +140,17 @@ impl<'a> Levers<'a> {
         })?;
         self.hands.add_traffic(&self.context.injection, spec, &self.context.spared)?;
         Ok(())
+    }
+
+    fn running(&self, victims: Vec<Victim>) -> Result<Vec<Victim>, LeverError> {
+        let mut running = Vec::with_capacity(victims.len());
+        for victim in victims {
+            let process = same_process(self.view, &victim)?;
+            if process.is_some_and(|p| !matches!(p.state, ProcessState::Stopped | ProcessState::Zombie | ProcessState::Dead)) {
+                running.push(victim);
+            }
+        }
+        Ok(running)
     }
 
     fn intend(&mut self, undo: Undo) -> Result<(), LeverError> {

@@ -1,9 +1,24 @@
 //! The agent's hands: journal first, then pull; rewind is the only way back. No kind of fault is known here.
 
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+mod groups;
 mod hands;
 mod levers;
+mod linux;
+mod net;
+mod prove;
+mod rewind;
+mod signal;
+mod spawn;
+#[cfg(test)]
+mod suite;
 mod traffic;
+pub mod work;
 
 pub use hands::{Hands, HandsError, WorkerSpec};
 pub use levers::{LeverError, Levers, PullContext, UndoLog, WorkerHandle};
+pub use linux::LinuxHands;
+pub use prove::prove;
+pub use rewind::{END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
 pub use traffic::{Direction, PacketFate, Protocol, Spared, TrafficSpec};

@@ -1,5 +1,16 @@
 //! The agent's eyes: what the host is and does, read from /proc, /sys and netlink; it writes nothing.
 
+mod addresses;
+mod cpu;
+mod facts;
+pub mod hierarchy;
 mod host_view;
+mod linux;
+mod listeners;
+mod mounts;
+pub mod net;
+mod process;
+mod text;
 
 pub use host_view::{CpuTicks, GroupId, HostView, Listener, PassedTraffic, Process, ProcessState, TrafficCounters, ViewError};
+pub use linux::{LinuxView, boot_ms};

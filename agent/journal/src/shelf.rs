@@ -1,0 +1,185 @@
+//! Where journals are kept, each on disk and once more in /run; it opens, lists and forgets them and never reads their meaning.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto_model::id::InjectionId;
+
+use crate::disk::FileFolder;
+use crate::error::JournalError;
+use crate::format::{self, Line};
+use crate::history::History;
+use crate::journal::{Journal, Sheet};
+use crate::paper::{Folder, Paper};
+use crate::record::{Opened, Record};
+
+/// How long `forget` waits for a journal that somebody else holds.
+const FORGET_WAIT: Duration = Duration::from_secs(1);
+
+/// All journals of this host. Clones are the same shelf.
+#[derive(Clone)]
+pub struct Shelf {
+    disk: Arc<dyn Folder>,
+    mirror: Arc<dyn Folder>,
+}
+
+impl Shelf {
+    /// Makes both folders (mode 0700) if they are missing.
+    pub fn open(disk: &Path, mirror: &Path) -> Result<Self, JournalError> {
+        Ok(Self::of(Arc::new(FileFolder::open(disk)?), Arc::new(FileFolder::open(mirror)?)))
+    }
+
+    pub(crate) fn of(disk: Arc<dyn Folder>, mirror: Arc<dyn Folder>) -> Self {
+        Self { disk, mirror }
+    }
+
+    /// Starts a journal, synced and locked; fails when there is one of this injection already.
+    pub fn create(&self, opened: Opened) -> Result<Journal, JournalError> {
+        let injection = opened.injection.clone();
+        if self.mirror.bytes(&injection).is_ok_and(|bytes| bytes.is_some()) {
+            return Err(JournalError::Exists { injection });
+        }
+        let line = format::encode(None, Record::Opened(opened.clone()))?;
+        let disk = Sheet {
+            paper: self.disk.create(&injection, &line.bytes)?,
+            lines: 1,
+        };
+        let mirror = self
+            .mirror
+            .create(&injection, &line.bytes)
+            .ok()
+            .map(|paper| Sheet { paper, lines: 1 });
+        Ok(Journal {
+            disk: Some(disk),
+            mirror,
+            lines: vec![line],
+            history: History::begin(opened),
+            tried: false,
+        })
+    }
+
+    /// Every injection that has a journal, open or closed.
+    pub fn ids(&self) -> Result<Vec<InjectionId>, JournalError> {
+        let mirrored = self.mirror.ids().unwrap_or_default();
+        let written = match self.disk.ids() {
+            Err(error) if mirrored.is_empty() => return Err(error),
+            written => written.unwrap_or_default(),
+        };
+        let all: BTreeSet<InjectionId> = written.into_iter().chain(mirrored).collect();
+        Ok(all.into_iter().collect())
+    }
+
+    /// Holds a journal alone and reads it anew; `Locked` when somebody else still holds it after `wait`.
+    ///
+    /// Both copies are locked, the disk's first, so that one who finds only the mirror is kept out as well.
+    pub fn lock(&self, injection: &InjectionId, wait: Duration) -> Result<Journal, JournalError> {
+        let disk = self.disk.open(injection, wait);
+        if let Err(error @ (JournalError::Locked { .. } | JournalError::Crashed)) = disk {
+            return Err(error);
+        }
+        let mirror = match self.mirror.open(injection, wait) {
+            Err(error @ JournalError::Locked { .. }) => return Err(error),
+            mirror => mirror.ok().flatten(),
+        };
+        if mirror.is_none() && !matches!(disk, Ok(Some(_))) {
+            disk?;
+            return Err(JournalError::Absent {
+                injection: injection.clone(),
+            });
+        }
+        self.assemble(injection, disk.ok().flatten(), mirror)
+    }
+
+    fn assemble(
+        &self,
+        injection: &InjectionId,
+        disk: Option<Box<dyn Paper>>,
+        mirror: Option<Box<dyn Paper>>,
+    ) -> Result<Journal, JournalError> {
+        let lines_of = |paper: &Option<Box<dyn Paper>>| {
+            paper
+                .as_ref()
+                .and_then(|p| p.read().ok())
+                .map(|b| format::decode(&b))
+                .unwrap_or_default()
+        };
+        let (disk_lines, mirror_lines) = (lines_of(&disk), lines_of(&mirror));
+        let lines = longer(&disk_lines, &mirror_lines).to_vec();
+        let history = self.history_of(injection, &lines)?;
+        let sheet = |paper: Box<dyn Paper>, own: &[Line]| Sheet {
+            paper,
+            lines: shared(own, &lines),
+        };
+        let disk = disk.map(|paper| sheet(paper, &disk_lines));
+        let mirror = match mirror {
+            Some(paper) => Some(sheet(paper, &mirror_lines)),
+            None => self
+                .mirror
+                .create(injection, &lines[0].bytes)
+                .ok()
+                .map(|paper| Sheet { paper, lines: 1 }),
+        };
+        let tried = history.is_ending();
+        Ok(Journal {
+            disk,
+            mirror,
+            lines,
+            history,
+            tried,
+        })
+    }
+
+    /// What a journal says now, without holding it.
+    pub fn read(&self, injection: &InjectionId) -> Result<History, JournalError> {
+        let disk = self.disk.bytes(injection);
+        let mirror = self.mirror.bytes(injection).ok().flatten();
+        let disk = match (disk, &mirror) {
+            (Err(error), None) => return Err(error),
+            (Ok(None), None) => {
+                return Err(JournalError::Absent {
+                    injection: injection.clone(),
+                });
+            }
+            (disk, _) => disk.ok().flatten(),
+        };
+        let lines_of = |bytes: Option<Vec<u8>>| bytes.map(|b| format::decode(&b)).unwrap_or_default();
+        let (disk, mirror) = (lines_of(disk), lines_of(mirror));
+        self.history_of(injection, longer(&disk, &mirror))
+    }
+
+    /// Deletes a closed journal; one that is still open is refused.
+    pub fn forget(&self, injection: &InjectionId) -> Result<(), JournalError> {
+        let journal = self.lock(injection, FORGET_WAIT)?;
+        if journal.history().is_open() {
+            return Err(JournalError::StillOpen {
+                injection: injection.clone(),
+            });
+        }
+        self.disk.remove(injection)?;
+        self.mirror.remove(injection)
+    }
+
+    fn history_of(&self, injection: &InjectionId, lines: &[Line]) -> Result<History, JournalError> {
+        let damaged = |why: &str| JournalError::Damaged {
+            path: self.disk.path(injection),
+            why: why.to_owned(),
+        };
+        let history = History::of(lines).ok_or_else(|| damaged("it does not begin with an opening"))?;
+        if history.opened.injection != *injection {
+            return Err(damaged("it tells of another injection"));
+        }
+        Ok(history)
+    }
+}
+
+/// The mirror counts when it goes on where the disk ends: same opening, so same boot.
+fn longer<'a>(disk: &'a [Line], mirror: &'a [Line]) -> &'a [Line] {
+    if shared(disk, mirror) == disk.len() { mirror } else { disk }
+}
+
+/// How many lines two copies have in common, from the first on.
+fn shared(one: &[Line], other: &[Line]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a.checksum == b.checksum).count()
+}

@@ -1,0 +1,176 @@
+//! Changing a fake host: every deed is a step before and a step after, so that a suite can end the process at either.
+
+use std::io;
+
+use agent_journal::Victim;
+use agent_view::{GroupId, Process, ProcessState, TrafficCounters};
+use proto_model::id::InjectionId;
+
+use super::{AGENT_PID, FakeHost, State, Traffic};
+use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::traffic::{Spared, TrafficSpec};
+
+impl FakeHost {
+    fn deed<T>(&self, deed: &str, act: impl FnOnce(&mut State) -> io::Result<T>) -> Result<T, HandsError> {
+        let crashed = |e| HandsError::new(deed, io::Error::other(e));
+        self.plan.pass(&format!("before: {deed}")).map_err(crashed)?;
+        let done = {
+            let mut state = self.state();
+            let done = act(&mut state).map_err(|e| HandsError::new(deed, e))?;
+            state.deeds.push(deed.to_owned());
+            done
+        };
+        self.plan.pass(&format!("after: {deed}")).map_err(crashed)?;
+        Ok(done)
+    }
+
+    /// A deed that takes something back: the one that is to fail does nothing.
+    fn undo<T>(&self, deed: &str, act: impl FnOnce(&mut State) -> io::Result<T>) -> Result<T, HandsError> {
+        self.deed(deed, |state| {
+            state.undo_calls += 1;
+            if state.failing_undo == Some(state.undo_calls) {
+                state.failing_undo = None;
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            act(state)
+        })
+    }
+}
+
+fn absent(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, format!("there is no {what}"))
+}
+
+/// The process, if it is still the one that is meant.
+fn same<'a>(state: &'a mut State, victim: &Victim) -> Option<&'a mut Process> {
+    state.processes.get_mut(&victim.pid).filter(|p| p.start_time == victim.start_time)
+}
+
+impl Hands for FakeHost {
+    fn make_group(&mut self, group: &GroupId) -> Result<(), HandsError> {
+        self.deed(&format!("make group {}", group.0), |state| {
+            state.groups.entry(group.clone()).or_default();
+            Ok(())
+        })
+    }
+
+    fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, HandsError> {
+        self.deed(&format!("start a worker in {}", group.0), |state| {
+            let pid = state.next_pid;
+            let members = &mut state.groups.get_mut(group).ok_or_else(|| absent("such group"))?.members;
+            members.insert(pid);
+            state.next_pid += 1;
+            state.workers.insert(pid, spec.clone());
+            state.processes.insert(pid, worker(pid, state.boot_ms, group));
+            Ok(pid)
+        })
+    }
+
+    fn end_group(&mut self, group: &GroupId, _wait_ms: u64) -> Result<bool, HandsError> {
+        self.undo(&format!("end group {}", group.0), |state| {
+            let Some(found) = state.groups.get(group) else { return Ok(false) };
+            for pid in found.members.clone() {
+                state.end(pid);
+            }
+            Ok(true)
+        })
+    }
+
+    fn remove_group(&mut self, group: &GroupId) -> Result<(), HandsError> {
+        self.undo(&format!("remove group {}", group.0), |state| {
+            if state.groups.get(group).is_some_and(|g| !g.members.is_empty()) {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            state.groups.remove(group);
+            Ok(())
+        })
+    }
+
+    fn stop_process(&mut self, victim: &Victim) -> Result<bool, HandsError> {
+        self.deed(&format!("stop {} (pid {})", victim.name, victim.pid), |state| {
+            let found = same(state, victim);
+            Ok(found.map(|process| process.state = ProcessState::Stopped).is_some())
+        })
+    }
+
+    fn continue_process(&mut self, victim: &Victim) -> Result<bool, HandsError> {
+        self.undo(&format!("continue {} (pid {})", victim.name, victim.pid), |state| {
+            let Some(process) = same(state, victim) else { return Ok(false) };
+            if process.state == ProcessState::Stopped {
+                process.state = ProcessState::Sleeping;
+            }
+            Ok(true)
+        })
+    }
+
+    fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError> {
+        self.undo(&format!("write {value:?} to {path}"), |state| {
+            let knob = state.knobs.get_mut(path).ok_or_else(|| absent("such knob"))?;
+            value.clone_into(knob);
+            Ok(())
+        })
+    }
+
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, _spared: &Spared) -> Result<(), HandsError> {
+        self.deed(&format!("add the network rules of {injection}"), |state| {
+            if state.traffic.contains_key(injection) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let traffic = Traffic {
+                spec: spec.clone(),
+                gate_until_ms: state.boot_ms + spec.gate_ms,
+                counters: TrafficCounters::default(),
+            };
+            state.traffic.insert(injection.clone(), traffic);
+            state.table = true;
+            Ok(())
+        })
+    }
+
+    fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {
+        self.deed(&format!("keep the network rules of {injection}"), |state| {
+            let now = state.boot_ms;
+            let traffic = state.traffic.get_mut(injection).filter(|t| t.gate_until_ms > now);
+            traffic.ok_or_else(|| absent("open gate"))?.gate_until_ms = now + gate_ms;
+            Ok(())
+        })
+    }
+
+    fn replace_peers(&mut self, injection: &InjectionId, spec: &TrafficSpec) -> Result<(), HandsError> {
+        self.deed(&format!("replace the peers of {injection}"), |state| {
+            let traffic = state.traffic.get_mut(injection).ok_or_else(|| absent("such rules"))?;
+            traffic.spec.peers.clone_from(&spec.peers);
+            traffic.spec.except.clone_from(&spec.except);
+            Ok(())
+        })
+    }
+
+    fn remove_traffic(&mut self, injection: &InjectionId) -> Result<bool, HandsError> {
+        self.undo(&format!("remove the network rules of {injection}"), |state| {
+            Ok(state.traffic.remove(injection).is_some())
+        })
+    }
+
+    fn remove_idle_table(&mut self) -> Result<bool, HandsError> {
+        self.deed("remove our idle packet table", |state| {
+            state.table &= !state.traffic.is_empty();
+            Ok(!state.table)
+        })
+    }
+}
+
+fn worker(pid: u32, boot_ms: u64, group: &GroupId) -> Process {
+    Process {
+        pid,
+        start_time: boot_ms / 10,
+        parent: AGENT_PID,
+        name: "fracas-agent".to_owned(),
+        exe: Some("/usr/bin/fracas-agent".to_owned()),
+        command_line: vec![group.0.clone(), "worker".to_owned()],
+        uid: 0,
+        user: Some("root".to_owned()),
+        state: ProcessState::Running,
+        kernel_thread: false,
+        groups: vec![format!("/{}", group.0)],
+    }
+}

@@ -1,0 +1,117 @@
+//! Looking at a fake host; as on a real one, it changes nothing.
+
+use std::io;
+use std::net::IpAddr;
+
+use agent_view::{CpuTicks, GroupId, HostView, Listener, Process, TrafficCounters, ViewError};
+use proto_model::host::HostFacts;
+use proto_model::id::InjectionId;
+
+use super::{AGENT_PID, FakeHost};
+
+impl HostView for FakeHost {
+    fn boot_ms(&self) -> u64 {
+        self.state().boot_ms
+    }
+
+    fn boot_id(&self) -> String {
+        self.state().boot_id.clone()
+    }
+
+    fn facts(&self) -> HostFacts {
+        let state = self.state();
+        HostFacts {
+            hostname: "fake".to_owned(),
+            machine_id: "0123456789abcdef0123456789abcdef".to_owned(),
+            boot_id: state.boot_id.clone(),
+            kernel: "6.1.0".to_owned(),
+            os: "Fake Linux 1".to_owned(),
+            architecture: "x86_64".to_owned(),
+            cpus: u32::try_from(state.ticks.len()).unwrap_or(u32::MAX),
+            memory_bytes: 8 << 30,
+            addresses: vec![IpAddr::from([192, 0, 2, 1])],
+            cgroups: "v2".to_owned(),
+            agent_version: "0.0.0".to_owned(),
+            service_manager: "none".to_owned(),
+        }
+    }
+
+    fn processes(&self) -> Result<Vec<Process>, ViewError> {
+        Ok(self.state().processes.values().cloned().collect())
+    }
+
+    fn process(&self, pid: u32) -> Result<Option<Process>, ViewError> {
+        Ok(self.state().processes.get(&pid).cloned())
+    }
+
+    fn listeners(&self) -> Result<Vec<Listener>, ViewError> {
+        Ok(self.state().listeners.clone())
+    }
+
+    fn own_pid(&self) -> u32 {
+        AGENT_PID
+    }
+
+    fn cpu_ticks(&self) -> Result<Vec<CpuTicks>, ViewError> {
+        Ok(self.state().ticks.clone())
+    }
+
+    fn usable_cpus(&self) -> Result<Vec<u32>, ViewError> {
+        Ok(self.state().ticks.iter().map(|t| t.cpu).collect())
+    }
+
+    fn our_groups(&self) -> Result<Vec<GroupId>, ViewError> {
+        Ok(self.state().groups.keys().cloned().collect())
+    }
+
+    fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError> {
+        let state = self.state();
+        Ok(state
+            .groups
+            .get(group)
+            .map(|g| g.members.iter().copied().collect())
+            .unwrap_or_default())
+    }
+
+    fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {
+        Ok(self.state().groups.get(group).map(|g| g.cpu_usec))
+    }
+
+    fn knob(&self, path: &str) -> Result<Option<String>, ViewError> {
+        let state = self.state();
+        if let Some(folder) = path.strip_suffix("/cgroup.events") {
+            let frozen = state.knobs.get(&format!("{folder}/cgroup.freeze"));
+            return Ok(frozen.map(|frozen| format!("populated 1\nfrozen {frozen}")));
+        }
+        Ok(state.knobs.get(path).cloned())
+    }
+
+    fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {
+        let state = self.state();
+        Ok(state.traffic.get(injection).map(|traffic| TrafficCounters {
+            gate_open: traffic.gate_until_ms > state.boot_ms,
+            ..traffic.counters
+        }))
+    }
+
+    fn our_traffic(&self) -> Result<Vec<InjectionId>, ViewError> {
+        Ok(self.state().traffic.keys().cloned().collect())
+    }
+
+    fn our_table(&self) -> Result<bool, ViewError> {
+        Ok(self.state().table)
+    }
+
+    fn interfaces(&self) -> Result<Vec<String>, ViewError> {
+        Ok(self.state().interfaces.clone())
+    }
+
+    fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
+        let known = self.state().names.get(name).cloned();
+        known.ok_or_else(|| ViewError::new(format!("the addresses of {name}"), io::ErrorKind::NotFound.into()))
+    }
+
+    fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {
+        Ok(self.state().mounts.clone())
+    }
+}

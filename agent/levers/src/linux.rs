@@ -1,0 +1,122 @@
+//! Hands on a Linux host: groups, workers, signals, knobs, packet rules. It records nothing: that was done before it is called.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use agent_journal::Victim;
+use agent_view::{GroupId, LinuxView, ProcessState};
+use proto_model::id::InjectionId;
+use rustix::process::Signal;
+
+use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::spawn::Worker;
+use crate::traffic::{Spared, TrafficSpec};
+use crate::{groups, net, signal};
+
+/// A stopped process is looked at for so long; one that sleeps in the kernel stops later.
+const STOP_LOOKED_AT: Duration = Duration::from_millis(200);
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
+
+/// This host's hands, and the parent of its workers. Dropped, its workers end by themselves.
+pub struct LinuxHands {
+    agent: PathBuf,
+    view: LinuxView,
+    workers: Vec<Worker>,
+}
+
+impl LinuxHands {
+    /// `agent` is the program that is started as `agent worker`.
+    pub fn new(agent: PathBuf) -> Self {
+        Self::with_group_root(agent, Path::new(""))
+    }
+
+    /// Groups are made in this folder of each hierarchy; `LinuxView` must be told the same.
+    pub fn with_group_root(agent: PathBuf, below: &Path) -> Self {
+        Self {
+            agent,
+            view: LinuxView::with_group_root(below),
+            workers: Vec::new(),
+        }
+    }
+
+    fn let_go(&mut self, group: &GroupId) {
+        self.workers
+            .iter_mut()
+            .filter(|worker| worker.group == *group)
+            .for_each(Worker::let_go);
+    }
+}
+
+impl Hands for LinuxHands {
+    fn reap(&mut self) {
+        self.workers.retain_mut(|worker| !worker.has_ended());
+    }
+
+    fn make_group(&mut self, group: &GroupId) -> Result<(), HandsError> {
+        groups::make(self.view.hierarchies(), group)
+    }
+
+    fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, HandsError> {
+        self.reap();
+        let doors = groups::doors(self.view.hierarchies(), group)?;
+        let worker = Worker::start(&self.agent, group, doors, spec)?;
+        let pid = worker.pid();
+        self.workers.push(worker);
+        Ok(pid)
+    }
+
+    fn end_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<bool, HandsError> {
+        self.let_go(group);
+        let hierarchies = self.view.hierarchies().clone();
+        let ended = groups::end(&hierarchies, group, Duration::from_millis(wait_ms), || self.reap());
+        self.reap();
+        ended
+    }
+
+    fn remove_group(&mut self, group: &GroupId) -> Result<(), HandsError> {
+        groups::remove(self.view.hierarchies(), group)
+    }
+
+    fn stop_process(&mut self, victim: &Victim) -> Result<bool, HandsError> {
+        if !signal::send_to(victim, Signal::STOP, "stop", &self.view)? {
+            return Ok(false);
+        }
+        let deadline = Instant::now() + STOP_LOOKED_AT;
+        while Instant::now() < deadline {
+            match signal::look(victim, &self.view) {
+                Ok(None) => return Ok(false),
+                Ok(Some(process)) if process.state == ProcessState::Stopped => return Ok(true),
+                _ => std::thread::sleep(LOOK_PAUSE),
+            }
+        }
+        Ok(true)
+    }
+
+    fn continue_process(&mut self, victim: &Victim) -> Result<bool, HandsError> {
+        signal::send_to(victim, Signal::CONT, "continue", &self.view)
+    }
+
+    fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError> {
+        groups::write_value(Path::new(path), value).map_err(|e| HandsError::new(format!("write {value:?} to {path}"), e))
+    }
+
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {
+        net::add_traffic(injection, spec, spared)
+    }
+
+    fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {
+        net::renew_traffic(injection, gate_ms)
+    }
+
+    fn replace_peers(&mut self, injection: &InjectionId, spec: &TrafficSpec) -> Result<(), HandsError> {
+        net::replace_peers(injection, spec)
+    }
+
+    fn remove_traffic(&mut self, injection: &InjectionId) -> Result<bool, HandsError> {
+        net::remove_traffic(injection)
+    }
+
+    fn remove_idle_table(&mut self) -> Result<bool, HandsError> {
+        net::remove_idle_table()
+    }
+}

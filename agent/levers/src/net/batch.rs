@@ -1,0 +1,297 @@
+//! One transaction of nf_tables: messages that the kernel carries out together or not at all, each with its deed in words.
+
+use std::io;
+
+use agent_view::net::listing::header;
+use agent_view::net::names::{Base, TABLE, comment_data};
+use agent_view::net::{Netfilter, NetfilterError};
+use netlink_bindings::nftables::{Chained, Nfgenmsg, Request, SetElemFlags, SetFlags};
+
+use super::expressions::{Family, Rule};
+use super::interval::{Element, Spans};
+
+/// Elements in one message: an attribute holds at most 64 KiB.
+const ELEMENTS_PER_MESSAGE: usize = 500;
+/// Messages that one batch may hold; numbers are reserved for that many.
+const MESSAGES: u32 = 65_536;
+/// The subsystem that a batch is for (NFNL_SUBSYS_NFTABLES).
+const NF_TABLES: u16 = 10;
+/// The policy of our base chains: whatever we do not end goes on.
+const ACCEPT: u32 = 1;
+
+/// A transaction that was not carried out; nothing of it was.
+#[derive(Debug, thiserror::Error)]
+#[error("{deed}: {why}")]
+pub(super) struct BatchError {
+    deed: String,
+    /// Said in the message already, so it is not told as a source as well.
+    pub(super) why: NetfilterError,
+}
+
+impl BatchError {
+    pub fn io(deed: String, source: io::Error) -> Self {
+        Self {
+            deed,
+            why: NetfilterError::Io { deed: "failed", source },
+        }
+    }
+
+    /// Somebody else changed rules between our look and our deed.
+    pub fn was_overtaken(&self) -> bool {
+        let overtaken = [libc::ERESTART, libc::EAGAIN, libc::EINTR, libc::ENOENT, libc::EBUSY];
+        self.why.errno().is_some_and(|errno| overtaken.contains(&errno)) || matches!(self.why, NetfilterError::Restless)
+    }
+}
+
+impl From<NetfilterError> for BatchError {
+    fn from(why: NetfilterError) -> Self {
+        Self {
+            deed: "ask netfilter".into(),
+            why,
+        }
+    }
+}
+
+impl From<BatchError> for io::Error {
+    fn from(error: BatchError) -> Self {
+        let text = error.to_string();
+        io::Error::new(io::Error::from(error.why).kind(), text)
+    }
+}
+
+/// What sort of key a set has: the number by which the nft tool shows it, and its length in bytes.
+#[derive(Debug, Clone, Copy)]
+struct KeyType {
+    shown_as: u32,
+    length: u32,
+}
+
+pub(super) struct Batch {
+    messages: Chained<'static>,
+    first_seq: u32,
+    deeds: Vec<String>,
+    sets: u32,
+}
+
+impl Batch {
+    /// With a generation, the kernel refuses the batch when any rule anywhere was changed since.
+    pub fn begin(kernel: &mut Netfilter, generation: Option<u32>) -> Self {
+        let first_seq = kernel.next_seq(MESSAGES);
+        let mut batch = Self {
+            messages: Chained::new(first_seq),
+            first_seq,
+            deeds: Vec::new(),
+            sets: 0,
+        };
+        let mut begin = batch.message("begin a transaction".into()).op_batch_begin_do(&batch_header());
+        if let Some(generation) = generation {
+            begin.encode().push_genid(generation);
+        }
+        drop(begin);
+        batch
+    }
+
+    /// All of it, or nothing and an error that names the message that was refused.
+    pub fn commit(mut self, kernel: &mut Netfilter) -> Result<(), BatchError> {
+        let last = self.deeds.len() - 1;
+        self.messages.request().op_batch_end_do(&batch_header());
+        let finished = self.messages.finalize();
+        kernel.commit(finished.buf(), self.first_seq, last).map_err(|why| {
+            let index = match &why {
+                NetfilterError::Refused { index, .. } => *index,
+                _ => None,
+            };
+            let deed = index.and_then(|i| self.deeds.get(i).cloned());
+            BatchError {
+                deed: deed.unwrap_or_else(|| "commit the transaction".into()),
+                why,
+            }
+        })
+    }
+
+    fn message(&mut self, deed: String) -> Request<'_> {
+        self.deeds.push(deed);
+        self.messages.request()
+    }
+
+    pub fn add_table(&mut self) {
+        let message = self.message("add the table inet fracas".into()).set_create();
+        message.op_newtable_do(&header()).encode().push_name(TABLE).push_flags(0);
+    }
+
+    pub fn remove_table(&mut self) {
+        let message = self.message("remove the table inet fracas".into());
+        message.op_deltable_do(&header()).encode().push_name(TABLE);
+    }
+
+    pub fn add_base_chain(&mut self, base: Base) {
+        let message = self.message(format!("add the base chain {}", base.name())).set_create();
+        let mut message = message.op_newchain_do(&header());
+        message
+            .encode()
+            .push_table(TABLE)
+            .push_name_bytes(base.name().as_bytes())
+            .nested_hook()
+            .push_num(base.hook())
+            .push_priority(base.priority())
+            .end_nested()
+            .push_policy(ACCEPT)
+            .push_type(c"filter");
+    }
+
+    /// Refused when there is such a chain.
+    pub fn add_chain(&mut self, name: &str) {
+        let message = self.message(format!("add the chain {name}")).set_create().set_excl();
+        message
+            .op_newchain_do(&header())
+            .encode()
+            .push_table(TABLE)
+            .push_name_bytes(name.as_bytes());
+    }
+
+    pub fn remove_chain(&mut self, name: &str) {
+        let message = self.message(format!("remove the chain {name}"));
+        message
+            .op_delchain_do(&header())
+            .encode()
+            .push_table(TABLE)
+            .push_name_bytes(name.as_bytes());
+    }
+
+    /// At the end of the chain.
+    pub fn add_rule(&mut self, chain: &str, rule: &Rule, comment: &str) {
+        let deed = format!("add a rule to the chain {chain}, which needs the kernel's {}", rule.needs());
+        let message = self.message(deed).set_create().set_append();
+        let mut message = message.op_newrule_do(&header());
+        let rule_attributes = message.encode().push_table(TABLE).push_chain_bytes(chain.as_bytes());
+        rule.encode(rule_attributes.nested_expressions())
+            .end_nested()
+            .push_userdata(&comment_data(comment));
+    }
+
+    pub fn remove_rule(&mut self, chain: &str, handle: u64) {
+        let message = self.message(format!("remove rule {handle} of the chain {chain}"));
+        message
+            .op_delrule_do(&header())
+            .encode()
+            .push_table(TABLE)
+            .push_chain_bytes(chain.as_bytes())
+            .push_handle(handle);
+    }
+
+    /// A set of spans of keys, with its elements. Refused when there is such a set.
+    pub fn add_interval_set(&mut self, name: &str, spans: &Spans) {
+        let shown_as = match spans.width() {
+            4 => 7,
+            16 => 8,
+            _ => 13,
+        };
+        let length = u32::try_from(spans.width()).unwrap_or(0);
+        self.add_set(name, SetFlags::Interval as u32, KeyType { shown_as, length });
+        self.add_spans(name, spans);
+    }
+
+    /// Empties the set and fills it again; a packet sees the old elements or the new ones.
+    pub fn replace_spans(&mut self, name: &str, spans: &Spans) {
+        let message = self.message(format!("empty the set {name}"));
+        message
+            .op_delsetelem_do(&header())
+            .encode()
+            .push_table(TABLE)
+            .push_set_bytes(name.as_bytes());
+        self.add_spans(name, spans);
+    }
+
+    fn add_spans(&mut self, name: &str, spans: &Spans) {
+        for some in spans.elements().chunks(ELEMENTS_PER_MESSAGE) {
+            self.add_elements(name, some);
+        }
+    }
+
+    fn add_elements(&mut self, name: &str, elements: &[Element]) {
+        let message = self
+            .message(format!("add {} elements to the set {name}", elements.len()))
+            .set_create();
+        let mut message = message.op_newsetelem_do(&header());
+        let attributes = message.encode().push_table(TABLE).push_set_bytes(name.as_bytes());
+        let mut list = attributes.nested_elements();
+        for element in elements {
+            let mut encoded = list.nested_elem().nested_key().push_value(&element.key).end_nested();
+            if element.is_end {
+                encoded = encoded.push_flags(&(SetElemFlags::IntervalEnd as u32).to_be_bytes());
+            }
+            list = encoded.end_nested();
+        }
+        list.end_nested();
+    }
+
+    /// The set by which the kernel ends the fault: one element per family, each with a timeout.
+    pub fn add_gate_set(&mut self, name: &str, gate_ms: u64) {
+        let key = KeyType { shown_as: 2, length: 1 };
+        self.add_set(name, SetFlags::Timeout as u32, key);
+        self.open_gate(name, gate_ms);
+    }
+
+    pub fn open_gate(&mut self, name: &str, gate_ms: u64) {
+        let message = self
+            .message(format!("open the gate {name} for {gate_ms} ms"))
+            .set_create()
+            .set_excl();
+        let mut message = message.op_newsetelem_do(&header());
+        let attributes = message.encode().push_table(TABLE).push_set_bytes(name.as_bytes());
+        let mut list = attributes.nested_elements();
+        for family in Family::BOTH {
+            // The bindings write this number in the machine's byte order; the kernel reads it big-endian.
+            let element = list.nested_elem().nested_key().push_value(&[family.number()]).end_nested();
+            list = element.push_timeout(gate_ms.max(1).to_be()).end_nested();
+        }
+        list.end_nested();
+    }
+
+    /// Refused when an element has already gone.
+    pub fn close_gate(&mut self, name: &str) {
+        let message = self.message(format!("take the elements of the gate {name}"));
+        let mut message = message.op_delsetelem_do(&header());
+        let attributes = message.encode().push_table(TABLE).push_set_bytes(name.as_bytes());
+        let mut list = attributes.nested_elements();
+        for family in Family::BOTH {
+            list = list
+                .nested_elem()
+                .nested_key()
+                .push_value(&[family.number()])
+                .end_nested()
+                .end_nested();
+        }
+        list.end_nested();
+    }
+
+    fn add_set(&mut self, name: &str, flags: u32, key: KeyType) {
+        self.sets += 1;
+        let id = self.sets;
+        let message = self.message(format!("add the set {name}")).set_create().set_excl();
+        message
+            .op_newset_do(&header())
+            .encode()
+            .push_table(TABLE)
+            .push_name_bytes(name.as_bytes())
+            .push_flags(flags)
+            .push_key_type(key.shown_as)
+            .push_key_len(key.length)
+            .push_id(id);
+    }
+
+    pub fn remove_set(&mut self, name: &str) {
+        let message = self.message(format!("remove the set {name}"));
+        message
+            .op_delset_do(&header())
+            .encode()
+            .push_table(TABLE)
+            .push_name_bytes(name.as_bytes());
+    }
+}
+
+fn batch_header() -> Nfgenmsg {
+    let mut header = Nfgenmsg::new();
+    header.set_res_id(NF_TABLES);
+    header
+}

@@ -1,0 +1,296 @@
+//! What a rule looks at and does, and its encoding as nf_tables expressions; it knows nothing of injections.
+
+use netlink_bindings::nftables::{CmpOps, MetaKeys, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes};
+use netlink_bindings::traits::Pusher;
+use netlink_bindings::utils::push_header;
+
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
+pub(super) const ICMP: u8 = 1;
+pub(super) const ICMPV6: u8 = 58;
+/// ARPHRD_LOOPBACK of include/uapi/linux/if_arp.h.
+const LOOPBACK_TYPE: u16 = 772;
+const INTERFACE_NAME: usize = 16;
+const TCP_FLAGS_OFFSET: u32 = 13;
+/// FIN, SYN, RST and ACK: of these only SYN is set in the segment that opens a connection.
+const TCP_FLAGS_OPENING: u8 = 0x17;
+const TCP_FLAG_SYN: u8 = 0x02;
+const TCP_FLAG_RST: u8 = 0x04;
+
+/// The verdicts we use; the numbers are the kernel's (include/uapi/linux/netfilter/nf_tables.h).
+const VERDICT_DROP: u32 = 0;
+const VERDICT_JUMP: i32 = -3;
+const VERDICT_RETURN: i32 = -5;
+
+/// An IP version, by netfilter's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub fn number(self) -> u8 {
+        match self {
+            Self::V4 => 2,
+            Self::V6 => 10,
+        }
+    }
+}
+
+/// A field of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Source(Family),
+    Destination(Family),
+    SourcePort,
+    DestinationPort,
+    IcmpType,
+}
+
+impl Field {
+    fn place(self) -> (PayloadBase, u32, u32) {
+        match self {
+            Self::Source(Family::V4) => (PayloadBase::NetworkHeader, 12, 4),
+            Self::Destination(Family::V4) => (PayloadBase::NetworkHeader, 16, 4),
+            Self::Source(Family::V6) => (PayloadBase::NetworkHeader, 8, 16),
+            Self::Destination(Family::V6) => (PayloadBase::NetworkHeader, 24, 16),
+            Self::SourcePort => (PayloadBase::TransportHeader, 0, 2),
+            Self::DestinationPort => (PayloadBase::TransportHeader, 2, 2),
+            Self::IcmpType => (PayloadBase::TransportHeader, 0, 1),
+        }
+    }
+}
+
+/// One condition; a rule needs all of its conditions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Match {
+    Family(Family),
+    Protocol(u8),
+    /// By the interface's type, so that a renamed one is loopback still. `out` tells which side is looked at.
+    Loopback {
+        out: bool,
+    },
+    Interface {
+        out: bool,
+        name: String,
+    },
+    Is(Field, Vec<u8>),
+    Within(Field, Vec<u8>, Vec<u8>),
+    InSet(Field, String),
+    /// The gate holds the packet's family.
+    GateOpen(String),
+    /// A TCP segment that resets a connection.
+    TcpReset,
+    /// A TCP segment that asks for a new connection.
+    TcpOpening,
+}
+
+/// What becomes of a packet that meets every condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    /// Only counted.
+    GoOn,
+    Return,
+    Jump(String),
+    Drop,
+    Reject,
+    Reset,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rule {
+    pub matches: Vec<Match>,
+    pub counted: bool,
+    pub end: End,
+}
+
+impl Rule {
+    pub fn new(matches: Vec<Match>, end: End) -> Self {
+        Self {
+            matches,
+            counted: false,
+            end,
+        }
+    }
+
+    pub fn counted(matches: Vec<Match>, end: End) -> Self {
+        Self {
+            matches,
+            counted: true,
+            end,
+        }
+    }
+
+    /// The kernel's expressions that this rule is made of, for the message when it lacks one.
+    pub fn needs(&self) -> &'static str {
+        match self.end {
+            End::Reject | End::Reset => "meta, payload, cmp, lookup, counter and reject",
+            _ => "meta, payload, cmp, range, lookup, bitwise, counter and immediate",
+        }
+    }
+
+    /// Appends the rule's expressions.
+    pub fn encode<P: Pusher>(&self, mut list: PushExprListAttrs<P>) -> PushExprListAttrs<P> {
+        for condition in &self.matches {
+            list = condition.encode(list);
+        }
+        if self.counted {
+            list = list
+                .nested_elem()
+                .nested_data_counter()
+                .push_bytes(0)
+                .push_packets(0)
+                .end_nested()
+                .end_nested();
+        }
+        self.end.encode(list)
+    }
+}
+
+impl Match {
+    fn encode<P: Pusher>(&self, list: PushExprListAttrs<P>) -> PushExprListAttrs<P> {
+        match self {
+            Self::Family(family) => equal(meta(list, MetaKeys::Nfproto), &[family.number()]),
+            Self::Protocol(number) => equal(meta(list, MetaKeys::L4Proto), &[*number]),
+            Self::Loopback { out } => {
+                let key = if *out { MetaKeys::Oiftype } else { MetaKeys::Iftype };
+                equal(meta(list, key), &LOOPBACK_TYPE.to_ne_bytes())
+            }
+            Self::Interface { out, name } => {
+                let key = if *out { MetaKeys::Oifname } else { MetaKeys::Iifname };
+                let mut padded = name.as_bytes().to_vec();
+                padded.resize(INTERFACE_NAME, 0);
+                equal(meta(list, key), &padded)
+            }
+            Self::Is(field, value) => equal(load(list, *field), value),
+            Self::Within(field, from, to) => within(load(list, *field), from, to),
+            Self::InSet(field, set) => look_up(load(list, *field), set),
+            Self::GateOpen(set) => look_up(meta(list, MetaKeys::Nfproto), set),
+            Self::TcpReset => tcp_flags(list, TCP_FLAG_RST, TCP_FLAG_RST),
+            Self::TcpOpening => tcp_flags(list, TCP_FLAGS_OPENING, TCP_FLAG_SYN),
+        }
+    }
+}
+
+impl End {
+    fn encode<P: Pusher>(&self, list: PushExprListAttrs<P>) -> PushExprListAttrs<P> {
+        match self {
+            Self::GoOn => list,
+            Self::Return => verdict(list, VERDICT_RETURN as u32, None),
+            Self::Jump(chain) => verdict(list, VERDICT_JUMP as u32, Some(chain)),
+            Self::Drop => verdict(list, VERDICT_DROP, None),
+            Self::Reject => list
+                .nested_elem()
+                .nested_data_reject()
+                .push_type(RejectTypes::IcmpxUnreach as u32)
+                .push_icmp_code(RejectInetCode::IcmpxPortUnreach as u8)
+                .end_nested()
+                .end_nested(),
+            Self::Reset => list
+                .nested_elem()
+                .nested_data_reject()
+                .push_type(RejectTypes::TcpRst as u32)
+                .push_icmp_code(0)
+                .end_nested()
+                .end_nested(),
+        }
+    }
+}
+
+/// NFTA_LOOKUP_SREG of include/uapi/linux/netfilter/nf_tables.h; the bindings number it wrongly (3), so it is written by hand.
+const LOOKUP_SOURCE: u16 = 2;
+const REGISTER: u32 = Registers::Reg1 as u32;
+
+fn meta<P: Pusher>(list: PushExprListAttrs<P>, key: MetaKeys) -> PushExprListAttrs<P> {
+    list.nested_elem()
+        .nested_data_meta()
+        .push_key(key as u32)
+        .push_dreg(REGISTER)
+        .end_nested()
+        .end_nested()
+}
+
+fn load<P: Pusher>(list: PushExprListAttrs<P>, field: Field) -> PushExprListAttrs<P> {
+    let (base, offset, length) = field.place();
+    payload(list, base, offset, length)
+}
+
+fn payload<P: Pusher>(list: PushExprListAttrs<P>, base: PayloadBase, offset: u32, length: u32) -> PushExprListAttrs<P> {
+    list.nested_elem()
+        .nested_data_payload()
+        .push_dreg(REGISTER)
+        .push_base(base as u32)
+        .push_offset(offset)
+        .push_len(length)
+        .end_nested()
+        .end_nested()
+}
+
+fn equal<P: Pusher>(list: PushExprListAttrs<P>, value: &[u8]) -> PushExprListAttrs<P> {
+    list.nested_elem()
+        .nested_data_cmp()
+        .push_sreg(REGISTER)
+        .push_op(CmpOps::Eq as u32)
+        .nested_data()
+        .push_value(value)
+        .end_nested()
+        .end_nested()
+        .end_nested()
+}
+
+fn within<P: Pusher>(list: PushExprListAttrs<P>, from: &[u8], to: &[u8]) -> PushExprListAttrs<P> {
+    list.nested_elem()
+        .nested_data_range()
+        .push_sreg(REGISTER)
+        .push_op(RangeOps::Eq as u32)
+        .nested_from_data()
+        .push_value(from)
+        .end_nested()
+        .nested_to_data()
+        .push_value(to)
+        .end_nested()
+        .end_nested()
+        .end_nested()
+}
+
+fn look_up<P: Pusher>(list: PushExprListAttrs<P>, set: &str) -> PushExprListAttrs<P> {
+    let mut lookup = list.nested_elem().nested_data_lookup().push_set_bytes(set.as_bytes());
+    push_header(lookup.as_vec_mut(), LOOKUP_SOURCE, 4);
+    lookup.as_vec_mut().extend(REGISTER.to_be_bytes());
+    lookup.end_nested().end_nested()
+}
+
+fn tcp_flags<P: Pusher>(list: PushExprListAttrs<P>, mask: u8, are: u8) -> PushExprListAttrs<P> {
+    let masked = payload(list, PayloadBase::TransportHeader, TCP_FLAGS_OFFSET, 1)
+        .nested_elem()
+        .nested_data_bitwise()
+        .push_sreg(REGISTER)
+        .push_dreg(REGISTER)
+        .push_len(1)
+        .nested_mask()
+        .push_value(&[mask])
+        .end_nested()
+        .nested_xor()
+        .push_value(&[0])
+        .end_nested()
+        .end_nested()
+        .end_nested();
+    equal(masked, &[are])
+}
+
+fn verdict<P: Pusher>(list: PushExprListAttrs<P>, code: u32, chain: Option<&str>) -> PushExprListAttrs<P> {
+    let mut verdict = list
+        .nested_elem()
+        .nested_data_immediate()
+        .push_dreg(Registers::RegVerdict as u32)
+        .nested_data()
+        .nested_verdict()
+        .push_code(code);
+    if let Some(chain) = chain {
+        verdict = verdict.push_chain_bytes(chain.as_bytes());
+    }
+    verdict.end_nested().end_nested().end_nested().end_nested()
+}

@@ -1,0 +1,159 @@
+//! Packet rules of injections, made and removed in the calling thread's network namespace; what carries no id of ours is never touched.
+//!
+//! One table `inet fracas` holds four lasting base chains that accept by default, so the host's own firewall sees every packet
+//! that we let pass. An injection adds to it, in one transaction, a rule per base chain and family that jumps to the injection's
+//! own chains when the remote address is one of its peers; those chains first return whatever is spared, then act while the
+//! gate is open. The late chains count what came through all the same.
+//!
+//! The gate is a set with one element per address family and a timeout. When nobody renews it the kernel drops its elements
+//! and the rules no longer match: the fault ends although no process of ours is left. A gate that has closed stays closed:
+//! renewing it is an error, since somebody may already rely on its end. Who wants the fault again removes it and adds it anew.
+
+mod batch;
+mod expressions;
+mod interval;
+mod plan;
+
+use std::io;
+
+use agent_view::net::listing::{self, Listing};
+use agent_view::net::{Netfilter, NetfilterError, names};
+use proto_model::id::InjectionId;
+
+use crate::hands::HandsError;
+use crate::traffic::{Spared, TrafficSpec};
+use batch::{Batch, BatchError};
+
+/// How often a removal is tried anew because somebody else, anybody, changed rules between the look and the deed.
+const TRIES: u32 = 50;
+/// Where the kernel lists who listens on NFQUEUEs of this thread's namespace.
+const QUEUE_LISTENERS: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
+
+/// Makes our table if it is absent, and everything of the injection, in one transaction: all of it acts, or nothing was changed.
+///
+/// The gate is open for `spec.gate_ms`. Fails when the injection already has rules.
+pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {
+    let deed = || format!("add the network rules of {injection}");
+    plan::check(spec).map_err(|why| HandsError::new(deed(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
+    transact(&deed(), |kernel| {
+        let mut batch = Batch::begin(kernel, None);
+        plan::add(&mut batch, injection, spec, spared);
+        batch.commit(kernel)
+    })
+}
+
+/// Keeps the gate open for `gate_ms` from now, without an instant in which a packet could pass.
+///
+/// Fails, and changes nothing, when the gate has already closed by itself or the rules are gone.
+pub(crate) fn renew_traffic(injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {
+    let deed = format!("keep the network rules of {injection} for another {gate_ms} ms (a gate that has closed stays closed)");
+    transact(&deed, |kernel| {
+        let mut batch = Batch::begin(kernel, None);
+        plan::renew(&mut batch, injection, gate_ms);
+        batch.commit(kernel)
+    })
+}
+
+/// Replaces the injection's peers and exceptions by those of `spec`, in one transaction. Nothing else of `spec` is looked at.
+pub(crate) fn replace_peers(injection: &InjectionId, spec: &TrafficSpec) -> Result<(), HandsError> {
+    let deed = format!("replace the peers of {injection}");
+    plan::check(spec).map_err(|why| HandsError::new(deed.clone(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
+    transact(&deed, |kernel| {
+        let mut batch = Batch::begin(kernel, None);
+        plan::replace(&mut batch, injection, spec);
+        batch.commit(kernel)
+    })
+}
+
+/// Removes everything that carries the injection's id, in one transaction; `false` when there was nothing.
+pub(crate) fn remove_traffic(injection: &InjectionId) -> Result<bool, HandsError> {
+    let deed = format!("remove the network rules of {injection}");
+    unless_changed(&deed, |kernel| {
+        let generation = kernel.generation()?;
+        let listing = Listing::read(kernel)?;
+        if !listing.injections().contains(injection) {
+            return Ok(false);
+        }
+        let mut batch = Batch::begin(kernel, Some(generation));
+        plan::remove(&mut batch, injection, &listing);
+        batch.commit(kernel)?;
+        Ok(true)
+    })
+    .map(|removed| removed.unwrap_or(false))
+}
+
+/// Removes our table when it holds nothing but our own empty chains and nobody listens on an NFQUEUE: removing a base chain
+/// drops every packet that any queue of the namespace holds. Returns whether there is no table now.
+pub(crate) fn remove_idle_table() -> Result<bool, HandsError> {
+    unless_changed("remove our idle packet table", |kernel| {
+        let generation = kernel.generation()?;
+        let Some(users) = listing::table_users(kernel)? else {
+            return Ok(true);
+        };
+        if !is_idle(&Listing::read(kernel)?, users) || has_queue_listeners()? {
+            return Ok(false);
+        }
+        let mut batch = Batch::begin(kernel, Some(generation));
+        batch.remove_table();
+        batch.commit(kernel)?;
+        Ok(true)
+    })
+    .map(|gone| gone.unwrap_or(true))
+}
+
+/// Only our lasting chains, all of them empty, and no object of any sort besides.
+fn is_idle(listing: &Listing, users: u32) -> bool {
+    let lasting = |name: &String| names::Base::ALL.iter().any(|base| base.name() == name);
+    listing.rules.is_empty() && listing.chains.iter().all(lasting) && usize::try_from(users) == Ok(listing.chains.len())
+}
+
+fn has_queue_listeners() -> Result<bool, BatchError> {
+    match std::fs::read_to_string(QUEUE_LISTENERS) {
+        Ok(listeners) => Ok(!listeners.trim().is_empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(BatchError::io(format!("read {QUEUE_LISTENERS}"), error)),
+    }
+}
+
+fn transact<T>(deed: &str, act: impl FnOnce(&mut Netfilter) -> Result<T, BatchError>) -> Result<T, HandsError> {
+    Netfilter::open()
+        .map_err(BatchError::from)
+        .and_then(|mut kernel| act(&mut kernel))
+        .map_err(|error| HandsError::new(deed, error.into()))
+}
+
+/// Looks and acts again while others change rules in between; `None` when the kernel has no nf_tables, so nothing of ours either.
+fn unless_changed<T>(deed: &str, act: impl Fn(&mut Netfilter) -> Result<T, BatchError>) -> Result<Option<T>, HandsError> {
+    let mut last = None;
+    for _ in 0..TRIES {
+        match Netfilter::open().map_err(BatchError::from).and_then(|mut kernel| act(&mut kernel)) {
+            Ok(done) => return Ok(Some(done)),
+            Err(BatchError {
+                why: NetfilterError::Absent,
+                ..
+            }) => return Ok(None),
+            Err(error) if error.was_overtaken() => last = Some(error),
+            Err(error) => return Err(HandsError::new(deed, error.into())),
+        }
+    }
+    let error = last.unwrap_or_else(|| BatchError::from(NetfilterError::Restless));
+    Err(HandsError::new(deed, error.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_idle_only_when_nothing_but_our_empty_chains_is_in_it() {
+        let lasting: Vec<String> = names::Base::ALL.iter().map(|base| base.name().to_owned()).collect();
+        let mut listing = Listing {
+            chains: lasting,
+            ..Listing::default()
+        };
+        assert!(is_idle(&listing, 4));
+        assert!(!is_idle(&listing, 5), "an object of somebody else");
+        listing.chains.push("mine".into());
+        assert!(!is_idle(&listing, 5), "a chain of somebody else");
+    }
+}

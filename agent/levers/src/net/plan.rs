@@ -1,0 +1,320 @@
+//! Which chains, sets and rules make up one injection; how they are sent is not decided here.
+
+use std::net::{IpAddr, SocketAddr};
+
+use agent_view::net::listing::Listing;
+use agent_view::net::names::{Base, SetRole, injection_of};
+use proto_model::id::InjectionId;
+
+use super::batch::Batch;
+use super::expressions::{End, Family, Field, ICMP, ICMPV6, Match, Rule, TCP, UDP};
+use super::interval::Spans;
+use crate::traffic::{PacketFate, Protocol, Spared, TrafficSpec};
+
+/// Networks that one injection may name; more is a mistake.
+const MAX_NETWORKS: usize = 10_000;
+/// Bytes of an interface's name, without its end.
+const MAX_INTERFACE: usize = 15;
+const SSH: u16 = 22;
+/// DHCP's client and server ports, version 4 and 6.
+const DHCP: [(u16, u16); 2] = [(67, 68), (546, 547)];
+/// Listener discovery (130..132), routers and neighbours (133..137), and version 2 listener reports.
+const NEIGHBOUR_TYPES: [(u8, u8); 2] = [(130, 137), (143, 143)];
+const ICMP_UNREACHABLE: u8 = 3;
+const ICMPV6_UNREACHABLE: u8 = 1;
+
+/// What the kernel would take and misunderstand, or refuse in words nobody understands.
+pub(super) fn check(spec: &TrafficSpec) -> Result<(), String> {
+    if spec.peers.is_empty() {
+        return Err("it names no peer".into());
+    }
+    if spec.peers.len() + spec.except.len() > MAX_NETWORKS {
+        return Err(format!(
+            "it names {} networks (allowed: up to {MAX_NETWORKS})",
+            spec.peers.len() + spec.except.len()
+        ));
+    }
+    if spec.protocol == Some(Protocol::Icmp) && !(spec.ports.is_empty() && spec.local_ports.is_empty()) {
+        return Err("icmp has no ports".into());
+    }
+    match &spec.interface {
+        Some(name) if name.is_empty() || name.len() > MAX_INTERFACE => Err(format!("{name:?} is not the name of an interface")),
+        _ => Ok(()),
+    }
+}
+
+/// The table and base chains if absent, then everything of the injection.
+pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) {
+    batch.add_table();
+    for base in Base::ALL {
+        batch.add_base_chain(base);
+    }
+    let bases = bases_of(spec);
+    for base in &bases {
+        batch.add_chain(&base.chain_of(injection));
+    }
+    add_sets(batch, injection, spec, spared);
+    for base in bases {
+        let chain = base.chain_of(injection);
+        for rule in rules(base, injection, spec, spared) {
+            batch.add_rule(&chain, &rule, &comment(injection, &rule));
+        }
+        for rule in entrances(base, injection) {
+            batch.add_rule(base.name(), &rule, &comment(injection, &rule));
+        }
+    }
+}
+
+/// By deletion and addition in one transaction, which kernels of every age take; refused when the gate has closed.
+pub(super) fn renew(batch: &mut Batch, injection: &InjectionId, gate_ms: u64) {
+    let gate = SetRole::Gate.set_of(injection);
+    batch.close_gate(&gate);
+    batch.open_gate(&gate, gate_ms);
+}
+
+pub(super) fn replace(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec) {
+    for (role, spans) in peer_sets(spec) {
+        batch.replace_spans(&role.set_of(injection), &spans);
+    }
+}
+
+/// Everything in the listing that carries the id: first what refers to something, then what it referred to.
+pub(super) fn remove(batch: &mut Batch, injection: &InjectionId, listing: &Listing) {
+    let ours = |name: &String| injection_of(name).as_ref() == Some(injection);
+    for rule in listing.rules.iter().filter(|rule| rule.injection().as_ref() == Some(injection)) {
+        batch.remove_rule(&rule.chain, rule.handle);
+    }
+    for chain in listing.chains.iter().filter(|name| ours(name)) {
+        batch.remove_chain(chain);
+    }
+    for set in listing.sets.iter().filter(|name| ours(name)) {
+        batch.remove_set(set);
+    }
+}
+
+fn bases_of(spec: &TrafficSpec) -> Vec<Base> {
+    let covered = |base: &Base| {
+        if base.is_out() {
+            spec.direction.covers_out()
+        } else {
+            spec.direction.covers_in()
+        }
+    };
+    Base::ALL.into_iter().filter(covered).collect()
+}
+
+fn comment(injection: &InjectionId, rule: &Rule) -> String {
+    let what = match &rule.end {
+        End::GoOn => "came through",
+        End::Return => "spared",
+        End::Jump(_) => "peer",
+        End::Drop => "drop",
+        End::Reject => "reject",
+        End::Reset => "reset",
+    };
+    format!("fracas {injection} {what}")
+}
+
+fn peer_sets(spec: &TrafficSpec) -> [(SetRole, Spans); 4] {
+    [
+        (SetRole::Peers4, Spans::v4(&spec.peers)),
+        (SetRole::Peers6, Spans::v6(&spec.peers)),
+        (SetRole::Except4, Spans::v4(&spec.except)),
+        (SetRole::Except6, Spans::v6(&spec.except)),
+    ]
+}
+
+/// Sets that are there only when they hold something.
+fn fixed_sets(spec: &TrafficSpec, spared: &Spared) -> impl Iterator<Item = (SetRole, Spans)> {
+    [
+        (SetRole::Spared4, Spans::v4(&spared.networks)),
+        (SetRole::Spared6, Spans::v6(&spared.networks)),
+        (SetRole::SparedPorts, Spans::ports(&spared.ports)),
+        (SetRole::RemotePorts, Spans::ports(&spec.ports)),
+        (SetRole::LocalPorts, Spans::ports(&spec.local_ports)),
+    ]
+    .into_iter()
+    .filter(|(_, spans)| !spans.is_empty())
+}
+
+fn add_sets(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) {
+    for (role, spans) in peer_sets(spec).into_iter().chain(fixed_sets(spec, spared)) {
+        batch.add_interval_set(&role.set_of(injection), &spans);
+    }
+    batch.add_gate_set(&SetRole::Gate.set_of(injection), spec.gate_ms);
+}
+
+/// The rules in a base chain that lead the peers' packets to the injection's own chain.
+fn entrances(base: Base, injection: &InjectionId) -> impl Iterator<Item = Rule> {
+    let chain = base.chain_of(injection);
+    [(Family::V4, SetRole::Peers4), (Family::V6, SetRole::Peers6)]
+        .into_iter()
+        .map(move |(family, role)| {
+            let matches = vec![
+                Match::Family(family),
+                Match::InSet(remote_address(base, family), role.set_of(injection)),
+            ];
+            Rule::new(matches, End::Jump(chain.clone()))
+        })
+}
+
+/// The injection's own chain at this hook: what is spared returns, then the fate; or, late in the hook, only the count.
+fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Vec<Rule> {
+    let mut rules = always_spared(base);
+    rules.extend(spared.controllers.iter().map(|endpoint| spared_controller(base, endpoint)));
+    for (role, _) in fixed_sets(spec, spared) {
+        rules.extend(spared_by_set(base, injection, role));
+    }
+    rules.extend(spared_by_set(base, injection, SetRole::Except4));
+    rules.extend(spared_by_set(base, injection, SetRole::Except6));
+    rules.extend(own_answers(base, spec.fate));
+    rules.extend(fates(base, injection, spec));
+    rules
+}
+
+fn always_spared(base: Base) -> Vec<Rule> {
+    let spare = |matches| Rule::new(matches, End::Return);
+    let mut rules = vec![spare(vec![Match::Loopback { out: base.is_out() }])];
+    for (first, last) in NEIGHBOUR_TYPES {
+        let kind = Match::Within(Field::IcmpType, vec![first], vec![last]);
+        rules.push(spare(vec![Match::Family(Family::V6), Match::Protocol(ICMPV6), kind]));
+    }
+    for (first, last) in DHCP {
+        let ports = Match::Within(Field::DestinationPort, first.to_be_bytes().into(), last.to_be_bytes().into());
+        rules.push(spare(vec![Match::Protocol(UDP), ports]));
+    }
+    for side in [Field::SourcePort, Field::DestinationPort] {
+        rules.push(spare(vec![Match::Protocol(TCP), Match::Is(side, SSH.to_be_bytes().into())]));
+    }
+    rules
+}
+
+fn spared_controller(base: Base, endpoint: &SocketAddr) -> Rule {
+    let (family, address) = match endpoint.ip().to_canonical() {
+        IpAddr::V4(v4) => (Family::V4, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (Family::V6, v6.octets().to_vec()),
+    };
+    let matches = vec![
+        Match::Family(family),
+        Match::Protocol(TCP),
+        Match::Is(remote_address(base, family), address),
+        Match::Is(remote_port(base), endpoint.port().to_be_bytes().into()),
+    ];
+    Rule::new(matches, End::Return)
+}
+
+fn spared_by_set(base: Base, injection: &InjectionId, role: SetRole) -> Vec<Rule> {
+    let set = role.set_of(injection);
+    let spare = |matches| Rule::new(matches, End::Return);
+    let by_address = |family| {
+        let held = Match::InSet(remote_address(base, family), set.clone());
+        vec![spare(vec![Match::Family(family), held])]
+    };
+    match role {
+        SetRole::Spared4 | SetRole::Except4 => by_address(Family::V4),
+        SetRole::Spared6 | SetRole::Except6 => by_address(Family::V6),
+        SetRole::SparedPorts => [TCP, UDP]
+            .into_iter()
+            .flat_map(|protocol| [Field::SourcePort, Field::DestinationPort].map(|side| (protocol, side)))
+            .map(|(protocol, side)| spare(vec![Match::Protocol(protocol), Match::InSet(side, set.clone())]))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The refusals that the fault itself sends to a peer must get out, or a refused peer would wait for ever.
+fn own_answers(base: Base, fate: PacketFate) -> Vec<Rule> {
+    let unreachable = |family, protocol, kind| {
+        let matches = vec![
+            Match::Family(family),
+            Match::Protocol(protocol),
+            Match::Is(Field::IcmpType, vec![kind]),
+        ];
+        Rule::new(matches, End::Return)
+    };
+    let resets = Rule::new(vec![Match::Protocol(TCP), Match::TcpReset], End::Return);
+    match fate {
+        _ if !base.is_out() => Vec::new(),
+        PacketFate::Drop => Vec::new(),
+        PacketFate::Reject => vec![
+            resets,
+            unreachable(Family::V4, ICMP, ICMP_UNREACHABLE),
+            unreachable(Family::V6, ICMPV6, ICMPV6_UNREACHABLE),
+        ],
+        PacketFate::Reset => vec![resets],
+    }
+}
+
+/// The rules that act while the gate is open; in the late chains those that count, whatever the gate.
+fn fates(base: Base, injection: &InjectionId, spec: &TrafficSpec) -> Vec<Rule> {
+    let gate = Match::GateOpen(SetRole::Gate.set_of(injection));
+    let mut rules = Vec::new();
+    for protocol in protocols(spec) {
+        let meant = meant(base, injection, spec, protocol);
+        if base.counts_what_passed() {
+            rules.push(Rule::counted(meant, End::GoOn));
+            continue;
+        }
+        for (only, end) in ends(spec.fate, protocol) {
+            let matches = meant.iter().chain(&only).chain([&gate]).cloned().collect();
+            rules.push(Rule::counted(matches, end));
+        }
+    }
+    rules
+}
+
+/// What makes a packet of a peer one of those that are meant.
+fn meant(base: Base, injection: &InjectionId, spec: &TrafficSpec, protocol: Option<u8>) -> Vec<Match> {
+    let interface = spec.interface.as_ref().map(|name| Match::Interface {
+        out: base.is_out(),
+        name: name.clone(),
+    });
+    let in_set = |side, role: SetRole| Match::InSet(side, role.set_of(injection));
+    let remote = (!spec.ports.is_empty()).then(|| in_set(remote_port(base), SetRole::RemotePorts));
+    let local = (!spec.local_ports.is_empty()).then(|| in_set(local_port(base), SetRole::LocalPorts));
+    let protocol = protocol.map(Match::Protocol);
+    [interface, protocol, remote, local].into_iter().flatten().collect()
+}
+
+/// One rule per protocol where ports are to be read; `None` is any.
+fn protocols(spec: &TrafficSpec) -> Vec<Option<u8>> {
+    let has_ports = !(spec.ports.is_empty() && spec.local_ports.is_empty());
+    match spec.protocol {
+        Some(Protocol::Tcp) => vec![Some(TCP)],
+        Some(Protocol::Udp) => vec![Some(UDP)],
+        Some(Protocol::Icmp) => vec![Some(ICMP), Some(ICMPV6)],
+        None if has_ports => vec![Some(TCP), Some(UDP)],
+        None => vec![None],
+    }
+}
+
+/// What a rule must match besides, and its end; the first that matches decides.
+///
+/// A rejected new connection is answered with a reset: an ICMP error that comes back while connect() still holds the
+/// socket is forgotten by the kernel, and the refusal would come a second late, with the next attempt.
+fn ends(fate: PacketFate, protocol: Option<u8>) -> Vec<(Vec<Match>, End)> {
+    let tcp = Match::Protocol(TCP);
+    let may_be_tcp = protocol.is_none_or(|number| number == TCP);
+    match fate {
+        PacketFate::Reject if may_be_tcp => vec![(vec![tcp, Match::TcpOpening], End::Reset), (vec![], End::Reject)],
+        PacketFate::Reject => vec![(vec![], End::Reject)],
+        PacketFate::Reset if may_be_tcp => vec![(vec![tcp], End::Reset), (vec![], End::Drop)],
+        PacketFate::Drop | PacketFate::Reset => vec![(vec![], End::Drop)],
+    }
+}
+
+fn remote_address(base: Base, family: Family) -> Field {
+    if base.is_out() {
+        Field::Destination(family)
+    } else {
+        Field::Source(family)
+    }
+}
+
+fn remote_port(base: Base) -> Field {
+    if base.is_out() { Field::DestinationPort } else { Field::SourcePort }
+}
+
+fn local_port(base: Base) -> Field {
+    if base.is_out() { Field::SourcePort } else { Field::DestinationPort }
+}

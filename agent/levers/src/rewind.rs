@@ -1,0 +1,261 @@
+//! The only way back: every recorded undo, last first, each on its own. It needs no fault, no network and no controller.
+
+use std::time::Duration;
+
+use agent_journal::{History, Journal, Undo, UndoOutcome, Victim};
+use agent_view::{GroupId, HostView, Process, ProcessState};
+use proto_model::id::InjectionId;
+
+use crate::hands::{Hands, HandsError};
+
+/// How long the processes of a group may take to be gone after they were killed.
+pub const END_GROUP_WITHIN_MS: u64 = 2_000;
+/// How often a continued process is looked at, and how long apart, before it counts as still stopped.
+const RESUME_LOOKS: u32 = 20;
+const RESUME_PAUSE: Duration = Duration::from_millis(5);
+
+/// One undo that went wrong; it stays due.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UndoFailure {
+    pub undo: Undo,
+    /// With its causes.
+    pub error: String,
+}
+
+/// What a rewind did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewound {
+    pub outcomes: Vec<UndoOutcome>,
+    pub failures: Vec<UndoFailure>,
+    /// Things that somebody else had changed, left as they are.
+    pub drift: Vec<String>,
+}
+
+impl Rewound {
+    pub fn is_complete(&self) -> bool {
+        self.failures.is_empty()
+    }
+}
+
+/// Why one undo did not succeed.
+#[derive(Debug, thiserror::Error)]
+enum UndoError {
+    #[error(transparent)]
+    Deed(#[from] HandsError),
+    #[error(transparent)]
+    Look(#[from] agent_view::ViewError),
+    #[error("{0}")]
+    NoEffect(String),
+}
+
+/// Carries out every undo that is due, last first. One that fails stops no other and stays due; from any prefix of a
+/// journal the result is the same. When none is due in a journal that is still open, all are done once more.
+///
+/// Whoever calls it has recorded the end before.
+pub fn rewind(journal: &mut Journal, hands: &mut dyn Hands, view: &dyn HostView) -> Rewound {
+    let may_blame = journal.first_rewind() && journal.history().applied.is_some();
+    let same_boot = is_of_this_boot(journal.history(), view);
+    let mut rewound = Rewound::default();
+    for (seq, undo) in due(journal) {
+        let mut back = Back {
+            hands,
+            view,
+            may_blame,
+            same_boot,
+        };
+        match back.carry_out(&undo) {
+            Ok(outcome) => {
+                if let UndoOutcome::Drift { what } = &outcome {
+                    rewound.drift.extend(what.iter().cloned());
+                }
+                // Undoing goes on without paper: done twice, it finds nothing to do.
+                if let Err(error) = journal.undone(seq, outcome.clone()) {
+                    tracing::warn!(%error, injection = %journal.injection(), seq, "an undo that was carried out could not be recorded");
+                }
+                rewound.outcomes.push(outcome);
+            }
+            Err(error) => rewound.failures.push(UndoFailure {
+                undo,
+                error: with_causes(&error),
+            }),
+        }
+    }
+    rewound
+}
+
+fn due(journal: &Journal) -> Vec<(u32, Undo)> {
+    let history = journal.history();
+    let pending: Vec<(u32, Undo)> = history.pending().map(|(seq, undo)| (seq, undo.clone())).collect();
+    if pending.is_empty() && history.is_open() {
+        return history.intents.iter().rev().cloned().collect();
+    }
+    pending
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    let mut texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.dedup();
+    texts.join(": ")
+}
+
+/// One step back.
+struct Back<'a> {
+    hands: &'a mut dyn Hands,
+    view: &'a dyn HostView,
+    /// Everything had been pulled and nobody has tried to undo it: what reads otherwise was changed by others.
+    may_blame: bool,
+    same_boot: bool,
+}
+
+impl Back<'_> {
+    fn carry_out(&mut self, undo: &Undo) -> Result<UndoOutcome, UndoError> {
+        match undo {
+            Undo::EmptyGroup { group } => self.empty_group(&GroupId(group.clone())),
+            Undo::ResumeProcesses { victims } => self.resume(victims),
+            Undo::RestoreKnob { path, ours, before } => self.restore_knob(path, ours, before),
+            Undo::RemoveTraffic { injection } => self.remove_traffic(injection),
+        }
+    }
+
+    fn empty_group(&mut self, group: &GroupId) -> Result<UndoOutcome, UndoError> {
+        if !group.0.starts_with(GroupId::PREFIX) || group.0.contains('/') {
+            return Err(UndoError::NoEffect(format!("group {:?} does not carry our name", group.0)));
+        }
+        let found = self.hands.end_group(group, END_GROUP_WITHIN_MS)?;
+        self.hands.remove_group(group)?;
+        Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
+    }
+
+    /// Each is tried whatever becomes of the others.
+    fn resume(&mut self, victims: &[Victim]) -> Result<UndoOutcome, UndoError> {
+        if !self.same_boot {
+            return Ok(UndoOutcome::AlreadyGone);
+        }
+        let (mut resumed, mut by_others, mut failure) = (0, Vec::new(), None);
+        for victim in victims {
+            match self.resume_one(victim) {
+                Ok(Found::Resumed) => resumed += 1,
+                Ok(Found::Gone) => {}
+                Ok(Found::Running) if self.may_blame => {
+                    by_others.push(format!("{} (pid {}) was let go on by somebody else", victim.name, victim.pid));
+                }
+                Ok(Found::Running) => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        match failure {
+            Some(error) => Err(error),
+            None if !by_others.is_empty() => Ok(UndoOutcome::Drift { what: by_others }),
+            None if resumed > 0 => Ok(UndoOutcome::Restored),
+            None => Ok(UndoOutcome::AlreadyGone),
+        }
+    }
+
+    fn resume_one(&mut self, victim: &Victim) -> Result<Found, UndoError> {
+        let Some(process) = same_process(self.view, victim)? else {
+            return Ok(Found::Gone);
+        };
+        match process.state {
+            ProcessState::Stopped => {}
+            ProcessState::Zombie | ProcessState::Dead => return Ok(Found::Gone),
+            // A stop may still be on its way to one that runs inside the kernel; this takes it back.
+            ProcessState::Running | ProcessState::Uninterruptible => {
+                self.hands.continue_process(victim)?;
+                return Ok(Found::Running);
+            }
+            _ => return Ok(Found::Running),
+        }
+        if !self.hands.continue_process(victim)? {
+            return Ok(Found::Gone);
+        }
+        for look in 0..RESUME_LOOKS {
+            if look > 0 {
+                std::thread::sleep(RESUME_PAUSE);
+            }
+            let process = same_process(self.view, victim)?;
+            if process.is_none_or(|p| p.state != ProcessState::Stopped) {
+                return Ok(Found::Resumed);
+            }
+        }
+        Err(UndoError::NoEffect(format!(
+            "{} (pid {}) is still stopped",
+            victim.name, victim.pid
+        )))
+    }
+
+    fn restore_knob(&mut self, path: &str, ours: &str, before: &str) -> Result<UndoOutcome, UndoError> {
+        match KnobState::of(self.view.knob(path)?.as_deref(), ours, before) {
+            KnobState::Gone | KnobState::Before => Ok(UndoOutcome::AlreadyGone),
+            KnobState::Foreign(value) => Ok(UndoOutcome::Drift {
+                what: vec![format!(
+                    "{path} reads {value:?}: neither ours ({ours:?}) nor the value from before ({before:?})"
+                )],
+            }),
+            KnobState::Ours => {
+                self.hands.write_knob(path, before)?;
+                match KnobState::of(self.view.knob(path)?.as_deref(), ours, before) {
+                    KnobState::Ours => Err(UndoError::NoEffect(format!(
+                        "{path} still reads {ours:?} after {before:?} was written"
+                    ))),
+                    _ => Ok(UndoOutcome::Restored),
+                }
+            }
+        }
+    }
+
+    fn remove_traffic(&mut self, injection: &InjectionId) -> Result<UndoOutcome, UndoError> {
+        let found = self.hands.remove_traffic(injection)?;
+        // The empty table harms nobody: that it stays is no failure of this undo.
+        match self.view.our_traffic() {
+            Ok(left) if left.is_empty() => {
+                if let Err(error) = self.hands.remove_idle_table() {
+                    tracing::warn!(error = with_causes(&error), "our idle packet table could not be removed");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = with_causes(&error), "our packet table could not be read"),
+        }
+        Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
+    }
+}
+
+/// How a victim was found.
+enum Found {
+    Resumed,
+    Gone,
+    Running,
+}
+
+/// Pids and start times are counted from boot: those of an earlier one name nobody.
+pub(crate) fn is_of_this_boot(history: &History, view: &dyn HostView) -> bool {
+    history.opened.boot_id == view.boot_id()
+}
+
+/// `None` when it has ended; a reused pid is somebody else.
+pub(crate) fn same_process(view: &dyn HostView, victim: &Victim) -> Result<Option<Process>, agent_view::ViewError> {
+    Ok(view.process(victim.pid)?.filter(|p| p.is(victim.pid, victim.start_time)))
+}
+
+/// What a touched knob reads now.
+pub(crate) enum KnobState {
+    Gone,
+    Before,
+    Ours,
+    Foreign(String),
+}
+
+impl KnobState {
+    pub(crate) fn of(now: Option<&str>, ours: &str, before: &str) -> Self {
+        let Some(now) = now.map(str::trim) else { return Self::Gone };
+        // The old freezer says so while it is on its way to FROZEN.
+        let freezing = ours.trim() == "FROZEN" && now == "FREEZING";
+        if now == before.trim() {
+            Self::Before
+        } else if now == ours.trim() || freezing {
+            Self::Ours
+        } else {
+            Self::Foreign(now.to_owned())
+        }
+    }
+}

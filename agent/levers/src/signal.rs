@@ -1,0 +1,47 @@
+//! Signals to exactly the process that is meant: by pidfd, after its start time was compared. Nobody is signalled by name.
+
+use std::io;
+
+use agent_journal::Victim;
+use agent_view::{HostView, Process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+use crate::hands::HandsError;
+
+/// Returns false when it is not there any more, or when `is_meant` says that it is somebody else.
+pub(crate) fn send(pid: u32, signal: Signal, is_meant: impl Fn() -> io::Result<bool>) -> io::Result<bool> {
+    let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{pid} is not a pid")));
+    };
+    // Held from here on, the pid cannot come to mean another process before the signal is sent.
+    let sent = match pidfd_open(target, PidfdFlags::empty()) {
+        Ok(fd) => {
+            if !is_meant()? {
+                return Ok(false);
+            }
+            pidfd_send_signal(&fd, signal)
+        }
+        // Kernels before 5.3: the moment between the look and the signal stays open.
+        Err(rustix::io::Errno::NOSYS) => {
+            if !is_meant()? {
+                return Ok(false);
+            }
+            kill_process(target, signal)
+        }
+        Err(errno) => Err(errno),
+    };
+    match sent {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::SRCH) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+pub(crate) fn send_to(victim: &Victim, signal: Signal, deed: &str, view: &dyn HostView) -> Result<bool, HandsError> {
+    let is_meant = || Ok(look(victim, view)?.is_some());
+    send(victim.pid, signal, is_meant).map_err(|e| HandsError::new(format!("{deed} {} (pid {})", victim.name, victim.pid), e))
+}
+
+pub(crate) fn look(victim: &Victim, view: &dyn HostView) -> io::Result<Option<Process>> {
+    crate::rewind::same_process(view, victim).map_err(io::Error::other)
+}

@@ -1,0 +1,284 @@
+//! Every lever on a fake host, all of them in one injection, with a crash at every step: whatever kinds there are, levers are undone.
+
+use std::time::Duration;
+
+use agent_journal::crash::CrashPlan;
+use agent_journal::{Journal, Opened, Outcome, Shelf, UndoOutcome, Victim};
+use agent_view::{GroupId, HostView, ProcessState};
+use proto_model::id::InjectionId;
+use proto_model::injection::{Cleanliness, EndedBy};
+use proto_model::peer::Network;
+use serde_json::{Value, json};
+
+use crate::fake::FakeHost;
+use crate::{Direction, LeverError, Levers, PacketFate, PullContext, Rewound, Spared, TrafficSpec, prove, rewind};
+
+const REDIS: u32 = 1_001;
+const KNOB: &str = "/sys/fs/cgroup/system.slice/nginx.service/cgroup.freeze";
+const WAIT: Duration = Duration::from_secs(1);
+
+struct World {
+    plan: CrashPlan,
+    host: FakeHost,
+    shelf: Shelf,
+    id: InjectionId,
+}
+
+impl World {
+    fn new() -> Self {
+        let plan = CrashPlan::new();
+        Self {
+            host: FakeHost::with_plan(&plan),
+            shelf: Shelf::memory_with(&plan),
+            plan,
+            id: InjectionId::generate(),
+        }
+    }
+
+    fn open(&self) -> Result<Journal, LeverError> {
+        let opened = Opened {
+            injection: self.id.clone(),
+            run: "run".to_owned(),
+            kind: "test.all".to_owned(),
+            params: Value::Null,
+            boot_id: self.host.boot_id(),
+            opened_boot_ms: self.host.boot_ms(),
+            deadline_boot_ms: self.host.boot_ms() + 60_000,
+            plan_digest: String::new(),
+        };
+        self.shelf.create(opened).map_err(LeverError::Journal)
+    }
+
+    fn pull_all(&self, journal: &mut Journal) -> Result<(), LeverError> {
+        let context = PullContext {
+            injection: self.id.clone(),
+            kind: "test.all".to_owned(),
+            seed: 1,
+            deadline_boot_ms: self.host.boot_ms() + 60_000,
+            gate_ms: 15_000,
+            spared: Spared::default(),
+        };
+        let mut hands = self.host.clone();
+        let mut levers = Levers::new(journal, &mut hands, &self.host, context);
+        levers.start_worker(&json!({"percent": 50}))?;
+        levers.start_worker(&json!({"percent": 60}))?;
+        levers.stop_processes(vec![victim(&self.host, REDIS), victim(&self.host, 1_200)])?;
+        levers.set_knob(KNOB, "1")?;
+        levers.shape_traffic(&traffic())
+    }
+
+    fn held(&self) -> Journal {
+        let mut journal = self.open().unwrap();
+        self.pull_all(&mut journal).unwrap();
+        journal.applied(&json!({})).unwrap();
+        journal
+    }
+
+    fn live(&self) -> Result<(), String> {
+        let mut journal = self.open().map_err(|e| e.to_string())?;
+        let pulled = self.pull_all(&mut journal);
+        if pulled.is_ok() {
+            journal.applied(&json!({})).map_err(|e| e.to_string())?;
+        }
+        self.finish(&mut journal).map(|_| ())
+    }
+
+    fn finish(&self, journal: &mut Journal) -> Result<Rewound, String> {
+        let _ = journal.ending(EndedBy::Stop);
+        let rewound = rewind(journal, &mut self.host.clone(), &self.host);
+        if let Some(failure) = rewound.failures.first() {
+            return Err(format!("{}: {}", failure.undo, failure.error));
+        }
+        let outcome = Outcome {
+            ended_by: EndedBy::Stop,
+            undone_by: "agent".to_owned(),
+            undo_ms: 0,
+            drift: rewound.drift.clone(),
+        };
+        journal.closed(&outcome).map_err(|e| e.to_string())?;
+        Ok(rewound)
+    }
+
+    fn rescue(&self) -> Result<(), String> {
+        self.plan.restart();
+        for id in self.shelf.ids().map_err(|e| e.to_string())? {
+            let mut journal = self.shelf.lock(&id, WAIT).map_err(|e| e.to_string())?;
+            if journal.history().is_open() {
+                self.finish(&mut journal)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self) -> Result<(), String> {
+        let ids = self.shelf.ids().map_err(|e| e.to_string())?;
+        let histories: Vec<_> = ids.iter().filter_map(|id| self.shelf.read(id).ok()).collect();
+        let proof = prove(&histories, &[], &self.host);
+        let (before, after) = (FakeHost::new().footprint(), self.host.footprint());
+        match proof.result == Cleanliness::Clean && proof.drift.is_empty() && before == after {
+            true => Ok(()),
+            false => Err(format!("{proof:?}\nbefore {before:?}\nafter  {after:?}")),
+        }
+    }
+}
+
+fn victim(host: &FakeHost, pid: u32) -> Victim {
+    let process = host.process(pid).unwrap().unwrap();
+    Victim {
+        pid,
+        start_time: process.start_time,
+        name: process.name,
+    }
+}
+
+fn traffic() -> TrafficSpec {
+    TrafficSpec {
+        peers: vec![Network::parse("192.0.2.0/24").unwrap()],
+        except: Vec::new(),
+        ports: Vec::new(),
+        local_ports: Vec::new(),
+        protocol: None,
+        interface: None,
+        direction: Direction::Both,
+        fate: PacketFate::Drop,
+        gate_ms: 15_000,
+    }
+}
+
+#[test]
+fn a_crash_at_any_step_of_any_lever_leaves_nothing() {
+    let world = World::new();
+    world.live().unwrap();
+    world.judge().unwrap();
+    let steps = world.plan.points();
+    assert!(steps > 60, "only {steps} steps");
+    for point in 1..=steps {
+        let world = World::new();
+        world.plan.crash_at(point);
+        let _ = world.live();
+        let crashed = world.plan.crashed().expect("the step is reached");
+        let put_right = world.rescue().and_then(|()| world.judge());
+        put_right.unwrap_or_else(|why| panic!("crash at step {point}, {crashed}: {why}"));
+    }
+}
+
+#[test]
+fn one_undo_that_fails_stops_no_other_and_is_done_the_next_time() {
+    let mut failures = 0;
+    for n in 1..50 {
+        let world = World::new();
+        let mut journal = world.held();
+        world.host.fail_nth_undo(n);
+        if world.finish(&mut journal).is_ok() {
+            break;
+        }
+        failures += 1;
+        assert_eq!(journal.history().pending().count(), 1, "undo {n}: {:?}", world.host.deeds());
+        world.finish(&mut journal).unwrap();
+        world.judge().unwrap();
+    }
+    assert!(failures >= 6, "only {failures} undos failed");
+}
+
+#[test]
+fn what_others_changed_is_left_and_told_and_not_called_dirty() {
+    let world = World::new();
+    let mut journal = world.held();
+    world.host.set_knob(KNOB, "2");
+    world.host.set_state(REDIS, ProcessState::Sleeping);
+    world.host.kill(1_200);
+    let rewound = world.finish(&mut journal).unwrap();
+    assert_eq!(rewound.drift.len(), 2, "{:?}", rewound.drift);
+    assert_eq!(world.host.knob(KNOB).unwrap().as_deref(), Some("2"));
+    let proof = prove(&[journal.history()], &[], &world.host);
+    assert_eq!((proof.result, proof.drift.len()), (Cleanliness::Clean, 2), "{proof:?}");
+}
+
+#[test]
+fn things_of_those_that_hold_are_nobodys_residue() {
+    let world = World::new();
+    let mut ended = world.held();
+    world.finish(&mut ended).unwrap();
+    let earlier = ended.history().clone();
+    drop(ended);
+
+    let later = World {
+        id: InjectionId::generate(),
+        host: world.host.clone(),
+        shelf: world.shelf.clone(),
+        plan: world.plan.clone(),
+    };
+    let holder = later.held();
+    let histories = [&earlier, holder.history()];
+    let held = prove(&histories, std::slice::from_ref(&later.id), &world.host);
+    assert_eq!(held.result, Cleanliness::Clean, "{held:?}");
+    let dirty = prove(&histories, &[], &world.host);
+    assert_eq!(dirty.result, Cleanliness::Dirty);
+    assert_eq!((dirty.owned_left.len(), dirty.not_restored.len()), (4, 3), "{dirty:?}");
+}
+
+#[test]
+fn a_reboot_leaves_only_knobs_to_put_back() {
+    let world = World::new();
+    drop(world.held());
+    world.host.reboot("another-boot");
+    world.rescue().unwrap();
+    assert_eq!(world.host.knob(KNOB).unwrap().as_deref(), Some("0"));
+    assert!(prove(&[world.shelf.read(&world.id).unwrap()], &[], &world.host).drift.is_empty());
+}
+
+#[test]
+fn one_that_was_stopped_before_stays_stopped() {
+    let world = World::new();
+    world.host.set_state(REDIS, ProcessState::Stopped);
+    let mut journal = world.held();
+    let rewound = world.finish(&mut journal).unwrap();
+    assert!(rewound.drift.is_empty());
+    assert_eq!(world.host.process(REDIS).unwrap().unwrap().state, ProcessState::Stopped);
+    assert_eq!(prove(&[journal.history()], &[], &world.host).result, Cleanliness::Clean);
+}
+
+#[test]
+fn a_pid_that_was_given_anew_is_somebody_else() {
+    let world = World::new();
+    let mut journal = world.held();
+    let mut stranger = world.host.process(REDIS).unwrap().unwrap();
+    stranger.start_time += 1;
+    world.host.add_process(stranger);
+    let rewound = world.finish(&mut journal).unwrap();
+    assert!(rewound.outcomes.contains(&UndoOutcome::Restored));
+    assert_eq!(world.host.process(REDIS).unwrap().unwrap().state, ProcessState::Stopped);
+    assert_eq!(prove(&[journal.history()], &[], &world.host).result, Cleanliness::Clean);
+}
+
+#[test]
+fn a_stop_still_on_its_way_is_taken_back() {
+    let world = World::new();
+    let mut journal = world.held();
+    world.host.set_state(REDIS, ProcessState::Uninterruptible);
+    world.finish(&mut journal).unwrap();
+    let continued = format!("continue redis-server (pid {REDIS})");
+    assert!(world.host.deeds().contains(&continued), "{:?}", world.host.deeds());
+}
+
+#[test]
+fn rewinding_again_changes_nothing() {
+    let world = World::new();
+    let mut journal = world.held();
+    world.finish(&mut journal).unwrap();
+    let after = world.host.footprint();
+    let again = rewind(&mut journal, &mut world.host.clone(), &world.host);
+    assert_eq!(again, Rewound::default());
+    assert_eq!(world.host.footprint(), after);
+}
+
+#[test]
+fn a_gate_that_nobody_renews_closes_and_the_rules_still_count_as_ours() {
+    let world = World::new();
+    let journal = world.held();
+    world.host.advance(20_000);
+    assert!(!world.host.traffic(&world.id).unwrap().unwrap().gate_open);
+    let proof = prove(&[journal.history()], &[], &world.host);
+    assert!(proof.owned_left.iter().any(|left| left.contains("network rules")));
+    assert!(world.host.group_cpu_usec(&GroupId::of(&world.id)).unwrap().unwrap() > 0);
+}

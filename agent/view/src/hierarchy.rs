@@ -1,0 +1,246 @@
+//! Where the kernel's groups (cgroups, version 1 and 2) are mounted, and where ours lie in them; it makes none.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use proto_model::id::InjectionId;
+
+use crate::mounts::{Mount, mounts};
+use crate::{GroupId, ViewError, text};
+
+/// The controllers of version 1 whose hierarchies hold our groups, where they are mounted.
+const USED: [&str; 4] = ["cpu", "cpuacct", "freezer", "memory"];
+/// How deep a group of ours is searched for groups below it.
+const DEEPEST: usize = 8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+/// One mounted hierarchy that holds groups of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hierarchy {
+    pub version: Version,
+    /// Version 1: the controllers mounted here.
+    pub controllers: Vec<String>,
+    /// The folder in which groups of ours are made.
+    pub root: PathBuf,
+    device: (u32, u32),
+}
+
+/// Every hierarchy of this host that we use.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hierarchies {
+    used: Vec<Hierarchy>,
+    any_v1: bool,
+}
+
+impl Hierarchy {
+    pub fn folder(&self, group: &GroupId) -> PathBuf {
+        self.root.join(&group.0)
+    }
+
+    pub fn has(&self, controller: &str) -> bool {
+        self.controllers.iter().any(|c| c == controller)
+    }
+}
+
+impl Hierarchies {
+    /// Looks at what is mounted. `below` is the folder inside each hierarchy in which our groups lie: empty for its root.
+    pub fn detect(below: &Path) -> Result<Self, ViewError> {
+        let mut all = Self::of(&mounts()?, visible);
+        for hierarchy in &mut all.used {
+            hierarchy.root.push(below);
+        }
+        Ok(all)
+    }
+
+    fn of(mounts: &[Mount], visible: impl Fn(&Mount) -> bool) -> Self {
+        let mut found = Self::default();
+        for mount in mounts.iter().filter(|mount| mount.kind.starts_with("cgroup") && visible(mount)) {
+            let Some(hierarchy) = hierarchy_of(mount) else { continue };
+            found.any_v1 |= hierarchy.version == Version::V1 && !hierarchy.controllers.is_empty();
+            let used = hierarchy.version == Version::V2 || USED.iter().any(|controller| hierarchy.has(controller));
+            if used && !found.used.iter().any(|known| known.device == hierarchy.device) {
+                found.used.push(hierarchy);
+            }
+        }
+        found
+    }
+
+    pub fn used(&self) -> &[Hierarchy] {
+        &self.used
+    }
+
+    /// `v1`, `v2`, `hybrid` or `none`.
+    pub fn word(&self) -> &'static str {
+        match (self.any_v1, self.used.iter().any(|h| h.version == Version::V2)) {
+            (true, true) => "hybrid",
+            (true, false) => "v1",
+            (false, true) => "v2",
+            (false, false) => "none",
+        }
+    }
+
+    /// Names of all groups of ours, in whatever hierarchy.
+    pub fn our_groups(&self) -> Result<Vec<GroupId>, ViewError> {
+        let mut found = Vec::new();
+        for hierarchy in &self.used {
+            found.extend(folders_in(&hierarchy.root)?.into_iter().filter_map(|name| ours(&name)));
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Processes of the group and of groups below it, over all hierarchies.
+    pub fn members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError> {
+        let mut pids = Vec::new();
+        for hierarchy in &self.used {
+            members_below(&hierarchy.folder(group), DEEPEST, &mut pids)?;
+        }
+        pids.sort_unstable();
+        pids.dedup();
+        Ok(pids)
+    }
+
+    /// Microseconds of processor time; `None` when it is not accounted.
+    pub fn cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {
+        if let Some(accounted) = self.used.iter().find(|h| h.has("cpuacct")) {
+            let usage = text::read_if_there(accounted.folder(group).join("cpuacct.usage"))?;
+            return Ok(usage.and_then(|text| text.trim().parse::<u64>().ok()).map(|ns| ns / 1_000));
+        }
+        let Some(unified) = self.used.iter().find(|h| h.version == Version::V2) else {
+            return Ok(None);
+        };
+        let stat = text::read_if_there(unified.folder(group).join("cpu.stat"))?;
+        Ok(stat.and_then(|text| text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())))
+    }
+}
+
+/// What `stat` says at the mount point is what is mounted there, or something else covers it.
+fn visible(mount: &Mount) -> bool {
+    fs::metadata(&mount.point).is_ok_and(|found| {
+        let device = found.dev();
+        (rustix::fs::major(device), rustix::fs::minor(device)) == (mount.major, mount.minor)
+    })
+}
+
+fn hierarchy_of(mount: &Mount) -> Option<Hierarchy> {
+    let version = match mount.kind.as_str() {
+        "cgroup" => Version::V1,
+        "cgroup2" => Version::V2,
+        _ => return None,
+    };
+    let options = mount
+        .options
+        .split(',')
+        .filter(|o| !o.is_empty() && !o.contains('=') && *o != "rw" && *o != "ro");
+    let controllers = match version {
+        Version::V1 => options.map(str::to_owned).collect(),
+        Version::V2 => Vec::new(),
+    };
+    Some(Hierarchy {
+        version,
+        controllers,
+        root: mount.point.clone(),
+        device: (mount.major, mount.minor),
+    })
+}
+
+/// A group is ours when its name is our prefix and an injection's id.
+fn ours(name: &str) -> Option<GroupId> {
+    let id = InjectionId::parse(name.strip_prefix(GroupId::PREFIX)?).ok()?;
+    Some(GroupId::of(&id))
+}
+
+fn folders_in(folder: &Path) -> Result<Vec<String>, ViewError> {
+    let failed = |e| ViewError::new(folder.display().to_string(), e);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if text::is_absent(&e) => return Ok(Vec::new()),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
+}
+
+fn members_below(folder: &Path, depth: usize, pids: &mut Vec<u32>) -> Result<(), ViewError> {
+    let listed = match text::read_if_there(folder.join("cgroup.procs")) {
+        // The group was removed while it was read.
+        Err(e) if e.source.raw_os_error() == Some(libc::ENODEV) => None,
+        other => other?,
+    };
+    let Some(listed) = listed else { return Ok(()) };
+    // A process of another pid namespace is listed as 0.
+    pids.extend(listed.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 0));
+    if depth > 0 {
+        for name in folders_in(folder)? {
+            members_below(&folder.join(name), depth - 1, pids)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(kind: &str, point: &str, options: &str, minor: u32) -> Mount {
+        Mount {
+            major: 0,
+            minor,
+            point: PathBuf::from(point),
+            kind: kind.to_owned(),
+            source: "cgroup".to_owned(),
+            options: options.to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_layout_of_hierarchies_has_its_word() {
+        let v2 = mount("cgroup2", "/sys/fs/cgroup", "rw,nsdelegate", 1);
+        let cpu = mount("cgroup", "/sys/fs/cgroup/cpu,cpuacct", "rw,cpu,cpuacct", 2);
+        let blkio = mount("cgroup", "/sys/fs/cgroup/blkio", "rw,blkio", 3);
+        let named = mount("cgroup", "/sys/fs/cgroup/systemd", "rw,xattr,name=systemd", 4);
+        for (mounts, word, used) in [
+            (vec![v2.clone()], "v2", 1),
+            (vec![cpu.clone(), blkio.clone()], "v1", 1),
+            (vec![v2.clone(), cpu.clone(), blkio.clone(), named], "hybrid", 2),
+            (vec![], "none", 0),
+        ] {
+            let found = Hierarchies::of(&mounts, |_| true);
+            assert_eq!((found.word(), found.used().len()), (word, used));
+        }
+    }
+
+    #[test]
+    fn what_is_covered_or_mounted_twice_counts_once() {
+        let twice = [
+            mount("cgroup2", "/sys/fs/cgroup", "rw", 1),
+            mount("cgroup2", "/mnt/again", "rw", 1),
+            mount("cgroup", "/sys/fs/cgroup/memory", "rw,memory", 2),
+        ];
+        let found = Hierarchies::of(&twice, |mount| mount.minor != 2);
+        assert_eq!(found.used().len(), 1);
+        assert_eq!(found.used()[0].root, PathBuf::from("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn only_a_whole_id_makes_a_group_ours() {
+        let id = InjectionId::generate();
+        assert_eq!(ours(&format!("fracas-{id}")), Some(GroupId::of(&id)));
+        for stranger in ["fracas-agent.service", "fracas-", "docker", &format!("x-fracas-{id}")] {
+            assert_eq!(ours(stranger), None);
+        }
+    }
+}

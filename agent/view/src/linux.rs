@@ -1,0 +1,177 @@
+//! A Linux host, seen through /proc, /sys and netlink; nothing here writes.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use proto_model::host::HostFacts;
+use proto_model::id::InjectionId;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::hierarchy::Hierarchies;
+use crate::host_view::{CpuTicks, GroupId, HostView, Listener, Process, TrafficCounters, ViewError};
+use crate::process::Users;
+use crate::{addresses, cpu, facts, listeners, mounts, net, process, text};
+
+/// Milliseconds since boot, time asleep included.
+pub fn boot_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// This host.
+#[derive(Debug, Clone)]
+pub struct LinuxView {
+    below: PathBuf,
+    hierarchies: Hierarchies,
+    boot_id: String,
+}
+
+impl LinuxView {
+    /// Groups of ours lie at the root of each hierarchy.
+    pub fn new() -> Self {
+        Self::with_group_root(Path::new(""))
+    }
+
+    /// Groups of ours lie in this folder of each hierarchy, so that several hosts can share one kernel.
+    pub fn with_group_root(below: &Path) -> Self {
+        let below = below.strip_prefix("/").unwrap_or(below);
+        let boot_id = text::read_if_there("/proc/sys/kernel/random/boot_id")
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        Self {
+            below: below.to_owned(),
+            hierarchies: Hierarchies::detect(below).unwrap_or_default(),
+            boot_id: boot_id.trim().to_owned(),
+        }
+    }
+
+    pub fn hierarchies(&self) -> &Hierarchies {
+        &self.hierarchies
+    }
+}
+
+impl Default for LinuxView {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HostView for LinuxView {
+    fn boot_ms(&self) -> u64 {
+        boot_ms()
+    }
+
+    fn boot_id(&self) -> String {
+        self.boot_id.clone()
+    }
+
+    fn facts(&self) -> HostFacts {
+        facts::facts(&self.hierarchies, &self.boot_id)
+    }
+
+    fn processes(&self) -> Result<Vec<Process>, ViewError> {
+        process::processes()
+    }
+
+    fn process(&self, pid: u32) -> Result<Option<Process>, ViewError> {
+        process::process(pid, &Users::read())
+    }
+
+    fn listeners(&self) -> Result<Vec<Listener>, ViewError> {
+        listeners::listeners()
+    }
+
+    fn own_pid(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn cpu_ticks(&self) -> Result<Vec<CpuTicks>, ViewError> {
+        cpu::ticks()
+    }
+
+    fn usable_cpus(&self) -> Result<Vec<u32>, ViewError> {
+        cpu::usable()
+    }
+
+    fn our_groups(&self) -> Result<Vec<GroupId>, ViewError> {
+        if self.hierarchies.used().is_empty() {
+            // Not to know where groups are is not to have none.
+            return Hierarchies::detect(&self.below)?.our_groups();
+        }
+        self.hierarchies.our_groups()
+    }
+
+    fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError> {
+        self.hierarchies.members(group)
+    }
+
+    fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {
+        self.hierarchies.cpu_usec(group)
+    }
+
+    fn knob(&self, path: &str) -> Result<Option<String>, ViewError> {
+        let read = text::read_if_there(path)?;
+        Ok(read.map(|text| text.strip_suffix('\n').map(str::to_owned).unwrap_or(text)))
+    }
+
+    fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {
+        net::traffic(injection)
+    }
+
+    fn our_traffic(&self) -> Result<Vec<InjectionId>, ViewError> {
+        net::our_traffic()
+    }
+
+    fn our_table(&self) -> Result<bool, ViewError> {
+        net::our_table()
+    }
+
+    fn interfaces(&self) -> Result<Vec<String>, ViewError> {
+        addresses::interfaces()
+    }
+
+    fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
+        addresses::resolve(name)
+    }
+
+    fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {
+        Ok(mounts::network_addresses(&mounts::mounts()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_host_states_its_facts() {
+        let view = LinuxView::new();
+        let facts = view.facts();
+        assert!(
+            !facts.hostname.is_empty() && !facts.kernel.is_empty() && !facts.os.is_empty(),
+            "{facts:?}"
+        );
+        assert!(facts.cpus > 0 && facts.memory_bytes > 1024 * 1024, "{facts:?}");
+        assert_eq!(facts.boot_id.len(), 36);
+        assert_eq!(facts.boot_id, view.boot_id());
+    }
+
+    #[test]
+    fn the_clock_runs_and_knobs_read_without_their_newline() {
+        let view = LinuxView::new();
+        assert!(view.boot_ms() > 0 && view.boot_ms() <= boot_ms());
+        assert_eq!(view.knob("/proc/sys/kernel/ostype").unwrap().as_deref(), Some("Linux"));
+        assert_eq!(view.knob("/proc/sys/no/such/knob").unwrap(), None);
+        assert!(view.network_mount_addresses().is_ok());
+    }
+
+    #[test]
+    fn a_group_that_is_not_there_is_empty_and_unaccounted() {
+        let view = LinuxView::new();
+        let group = GroupId::of(&InjectionId::generate());
+        assert!(view.group_members(&group).unwrap().is_empty());
+        assert_eq!(view.group_cpu_usec(&group).unwrap(), None);
+        assert!(!view.our_groups().unwrap().contains(&group));
+    }
+}

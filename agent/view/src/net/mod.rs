@@ -1,0 +1,75 @@
+//! What the kernel says of our packet rules, in the calling thread's network namespace; nothing here changes them.
+
+pub mod listing;
+pub mod names;
+mod socket;
+
+use std::collections::BTreeSet;
+
+use proto_model::id::InjectionId;
+
+use crate::{PassedTraffic, TrafficCounters, ViewError};
+use listing::Listing;
+pub use socket::{Netfilter, NetfilterError};
+
+/// What the kernel counted of one injection; `None` when no chain or set of ours carries its id.
+pub fn traffic(injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {
+    look(&format!("the packet counters of {injection}"), |kernel| {
+        if !listing::table_exists(kernel)? {
+            return Ok(None);
+        }
+        let listing = Listing::read(kernel)?;
+        if !listing.injections().contains(injection) {
+            return Ok(None);
+        }
+        let gate_open = listing::gate_is_open(kernel, injection)?;
+        Ok(Some(counters(&listing, injection, gate_open)))
+    })
+    .map(Option::flatten)
+}
+
+fn counters(listing: &Listing, injection: &InjectionId, gate_open: bool) -> TrafficCounters {
+    let mut counters = TrafficCounters {
+        gate_open,
+        ..TrafficCounters::default()
+    };
+    for base in names::Base::ALL {
+        let chain = base.chain_of(injection);
+        for rule in listing.rules.iter().filter(|rule| rule.chain == chain) {
+            if base.counts_what_passed() {
+                let PassedTraffic { packets, bytes } = &mut counters.passed;
+                *packets = packets.saturating_add(rule.packets);
+                *bytes = bytes.saturating_add(rule.bytes);
+            } else {
+                counters.hit_packets = counters.hit_packets.saturating_add(rule.packets);
+                counters.hit_bytes = counters.hit_bytes.saturating_add(rule.bytes);
+            }
+        }
+    }
+    counters
+}
+
+/// Ids of every injection that has a chain, a set or a rule in our table, sorted.
+pub fn our_traffic() -> Result<Vec<InjectionId>, ViewError> {
+    let ids = look("the injections in our packet table", |kernel| {
+        if !listing::table_exists(kernel)? {
+            return Ok(BTreeSet::new());
+        }
+        Ok(Listing::read(kernel)?.injections())
+    })?;
+    Ok(ids.unwrap_or_default().into_iter().collect())
+}
+
+/// Whether our table exists. A kernel without nf_tables cannot have it.
+pub fn our_table() -> Result<bool, ViewError> {
+    Ok(look("whether our packet table exists", listing::table_exists)?.unwrap_or(false))
+}
+
+/// `None` when the kernel has no nf_tables: then there is nothing of ours to see.
+fn look<T>(what: &str, at: impl FnOnce(&mut Netfilter) -> Result<T, NetfilterError>) -> Result<Option<T>, ViewError> {
+    match Netfilter::open().and_then(|mut kernel| at(&mut kernel)) {
+        Ok(seen) => Ok(Some(seen)),
+        Err(NetfilterError::Absent) => Ok(None),
+        Err(error) => Err(ViewError::new(what, error.into())),
+    }
+}

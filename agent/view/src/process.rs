@@ -1,0 +1,169 @@
+//! Processes as /proc shows them; it signals none.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::{Process, ProcessState, ViewError, text};
+
+/// The kernel's own mark of a kernel thread, among a process's flags.
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// Names of users by number, from this host's own list: asking a directory over the network could take for ever.
+pub(crate) struct Users(BTreeMap<u32, String>);
+
+impl Users {
+    pub(crate) fn read() -> Self {
+        let listed = text::read_if_there("/etc/passwd").ok().flatten().unwrap_or_default();
+        Self::parse(&listed)
+    }
+
+    fn parse(listed: &str) -> Self {
+        let user = |line: &str| {
+            let mut fields = line.split(':');
+            let name = fields.next()?.to_owned();
+            Some((fields.nth(1)?.parse().ok()?, name))
+        };
+        let mut users = BTreeMap::new();
+        for (uid, name) in listed.lines().filter_map(user) {
+            users.entry(uid).or_insert(name);
+        }
+        Self(users)
+    }
+}
+
+pub(crate) fn pids() -> Result<Vec<u32>, ViewError> {
+    let failed = |e| ViewError::new("/proc", e);
+    let mut pids = Vec::new();
+    for entry in fs::read_dir("/proc").map_err(failed)? {
+        pids.extend(
+            entry
+                .map_err(failed)?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<u32>().ok()),
+        );
+    }
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+pub(crate) fn processes() -> Result<Vec<Process>, ViewError> {
+    let users = Users::read();
+    let mut found = Vec::new();
+    for pid in pids()? {
+        found.extend(process(pid, &users)?);
+    }
+    Ok(found)
+}
+
+/// `None` when it has ended.
+pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewError> {
+    let file = |name: &str| text::read_if_there(format!("/proc/{pid}/{name}"));
+    let Some(stat) = file("stat")?.as_deref().and_then(Stat::parse) else {
+        return Ok(None);
+    };
+    let (Some(status), Some(command), Some(groups)) = (file("status")?, file("cmdline")?, file("cgroup")?) else {
+        return Ok(None);
+    };
+    let uid = effective_uid(&status);
+    Ok(Some(Process {
+        pid,
+        start_time: stat.start_time,
+        parent: stat.parent,
+        name: stat.name,
+        exe: exe(pid),
+        command_line: command.split_terminator('\0').map(str::to_owned).collect(),
+        uid,
+        user: users.0.get(&uid).cloned(),
+        state: stat.state,
+        kernel_thread: stat.flags & PF_KTHREAD != 0,
+        groups: groups
+            .lines()
+            .filter_map(|line| line.splitn(3, ':').nth(2))
+            .map(str::to_owned)
+            .collect(),
+    }))
+}
+
+/// The program, also when its file has been replaced since it started.
+fn exe(pid: u32) -> Option<String> {
+    let target = fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_str()?.to_owned();
+    Some(target.strip_suffix(" (deleted)").map_or(target.clone(), str::to_owned))
+}
+
+fn effective_uid(status: &str) -> u32 {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
+    line.and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok())
+        .unwrap_or(u32::MAX)
+}
+
+/// What we need of /proc/PID/stat.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    name: String,
+    state: ProcessState,
+    parent: u32,
+    flags: u64,
+    start_time: u64,
+}
+
+impl Stat {
+    /// The name stands in parentheses and may itself hold any of them.
+    fn parse(text: &str) -> Option<Self> {
+        let (open, close) = (text.find('(')?, text.rfind(')')?);
+        let fields: Vec<&str> = text.get(close + 1..)?.split_whitespace().collect();
+        Some(Self {
+            name: text.get(open + 1..close)?.to_owned(),
+            state: state_of(fields.first()?),
+            parent: fields.get(1)?.parse().ok()?,
+            flags: fields.get(6)?.parse().ok()?,
+            start_time: fields.get(19)?.parse().ok()?,
+        })
+    }
+}
+
+fn state_of(letter: &str) -> ProcessState {
+    match letter {
+        "R" => ProcessState::Running,
+        "S" => ProcessState::Sleeping,
+        "D" => ProcessState::Uninterruptible,
+        "T" => ProcessState::Stopped,
+        "t" => ProcessState::Traced,
+        "Z" => ProcessState::Zombie,
+        "X" | "x" => ProcessState::Dead,
+        "I" => ProcessState::Idle,
+        _ => ProcessState::Other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_and_spaces_hides_nothing() {
+        let text = "42 (a) R (b) T 7 42 42 0 -1 2097152 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0";
+        let stat = Stat::parse(text).unwrap();
+        assert_eq!(stat.name, "a) R (b");
+        assert_eq!((stat.state, stat.parent, stat.start_time), (ProcessState::Stopped, 7, 4711));
+        assert_eq!(stat.flags & PF_KTHREAD, PF_KTHREAD);
+        assert!(Stat::parse("42 (x").is_none());
+    }
+
+    #[test]
+    fn we_see_ourselves_and_not_what_never_was() {
+        let users = Users::read();
+        let own = process(std::process::id(), &users).unwrap().unwrap();
+        assert!(!own.kernel_thread && own.start_time > 0 && !own.command_line.is_empty());
+        assert!(own.exe.is_some_and(|exe| exe.starts_with('/')));
+        assert_eq!(process(u32::MAX, &users).unwrap(), None);
+        assert!(processes().unwrap().iter().any(|p| p.pid == std::process::id()));
+    }
+
+    #[test]
+    fn the_first_name_of_a_user_counts() {
+        let users = Users::parse("root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nbroken\nredis:x:101:5::/:\n");
+        assert_eq!(users.0.get(&0).map(String::as_str), Some("root"));
+        assert_eq!(users.0.get(&101).map(String::as_str), Some("redis"));
+    }
+}

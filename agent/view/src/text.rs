@@ -1,0 +1,38 @@
+//! Small files of the kernel, read whole and with a limit; a missing one is an answer, not an error.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::ViewError;
+
+/// No file of the kernel that we read is longer, but for tables of sockets and mounts.
+const LIMIT: u64 = 16 * 1024 * 1024;
+
+/// `None` when there is no such file, or no such process any more.
+pub(crate) fn read_if_there(path: impl AsRef<Path>) -> Result<Option<String>, ViewError> {
+    let path = path.as_ref();
+    match read_bytes(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e) if is_absent(&e) => Ok(None),
+        Err(e) => Err(ViewError::new(path.display().to_string(), e)),
+    }
+}
+
+pub(crate) fn read(path: impl AsRef<Path>) -> Result<String, ViewError> {
+    let path = path.as_ref();
+    read_bytes(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .map_err(|e| ViewError::new(path.display().to_string(), e))
+}
+
+fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A file below /proc/PID answers ESRCH when the process ends between opening and reading.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) || error.raw_os_error() == Some(libc::ESRCH)
+}

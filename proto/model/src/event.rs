@@ -295,6 +295,8 @@ pub enum FleetEventBody {
     HostEnrolled { host: HostName, token: String },
     #[serde(rename = "host.renewed")]
     HostRenewed { host: HostName, not_after: Timestamp },
+    #[serde(rename = "host.described")]
+    HostDescribed { host: HostName, agent_version: String, boot_id: String, catalogue_digest: String },
     #[serde(rename = "host.labelled")]
     HostLabelled {
         host: HostName,

@@ -1,1 +1,28 @@
-//! stub
+//! Who is who on the wire: the authority, identities, TLS in both directions, join tokens, back-off. It knows no message.
+
+mod authority;
+mod backoff;
+mod client;
+mod error;
+mod identity;
+mod server;
+mod token;
+mod verify;
+
+pub use authority::{Authority, csr};
+pub use backoff::Backoff;
+pub use client::{ClientIdentity, Trust, connect, connect_unix};
+pub use error::TransportError;
+pub use identity::{Identity, PeerInfo, fingerprint_of_key, not_after_of};
+pub use server::{Limits, ServerTls, TlsIo, incoming};
+pub use token::{InvalidToken, JoinToken};
+
+/// The largest message either side takes: 1 MiB.
+pub const MAX_MESSAGE: usize = 1 << 20;
+/// How long after its expiry a host's certificate may still buy a new one for the same key.
+pub const RENEW_GRACE_MS: u64 = 30 * 24 * 3_600_000;
+
+/// Chooses the cryptography of this process. Call first in every program; again is harmless.
+pub fn install_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

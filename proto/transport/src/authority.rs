@@ -1,0 +1,207 @@
+//! The controller's own certificate authority: made on first start, kept in two files, and the root of every identity.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto_model::id::HostName;
+use proto_model::time::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+
+use crate::error::TransportError;
+use crate::identity::{Identity, hex};
+
+/// How far before now a certificate begins, for clocks that are a little behind.
+const BACKDATE_MS: u64 = 5 * 60_000;
+/// The authority itself: 20 years.
+const AUTHORITY_MS: u64 = 20 * 365 * 24 * 3_600_000;
+const CERTIFICATE: &str = "ca.pem";
+const KEY: &str = "ca-key.pem";
+
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    /// Made by this very call.
+    pub created: bool,
+}
+
+impl Authority {
+    /// Loads the authority from its folder, or makes it there.
+    pub fn open_or_create(folder: &Path, now: Timestamp) -> Result<Self, TransportError> {
+        let file = |deed, path: PathBuf| move |source| TransportError::File { deed, path, source };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(file("make", folder.to_owned()))?;
+        let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
+        let created = !certificate.exists();
+        if created {
+            let (pem, key_pem) = make(now).map_err(|source| TransportError::Certificate {
+                deed: "make the authority",
+                source,
+            })?;
+            write_private(&key, &key_pem)?;
+            write_private(&certificate, &pem)?;
+        }
+        let pem = fs::read_to_string(&certificate).map_err(file("read", certificate.clone()))?;
+        let key_pem = fs::read_to_string(&key).map_err(file("read", key.clone()))?;
+        let load = |source| TransportError::Certificate {
+            deed: "load the authority",
+            source,
+        };
+        let issuer = Issuer::from_ca_cert_pem(&pem, KeyPair::from_pem(&key_pem).map_err(load)?).map_err(load)?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|e| TransportError::Invalid(format!("{}: {e}", certificate.display())))?;
+        Ok(Self {
+            issuer,
+            certificate: der,
+            created,
+        })
+    }
+
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// SHA-256 of the certificate in hex: what join tokens pin.
+    pub fn fingerprint(&self) -> String {
+        hex(&self.certificate)
+    }
+
+    /// A certificate for the controller's own listeners, with a fresh key (PEM).
+    pub fn issue_server(&self, now: Timestamp, valid_ms: u64) -> Result<(CertificateDer<'static>, String), TransportError> {
+        self.issue_with_key(&Identity::Controller, ExtendedKeyUsagePurpose::ServerAuth, now, valid_ms)
+    }
+
+    /// A client certificate and key for an operator.
+    pub fn issue_operator(&self, name: &str, now: Timestamp, valid_ms: u64) -> Result<(CertificateDer<'static>, String), TransportError> {
+        self.issue_with_key(
+            &Identity::Operator(name.to_owned()),
+            ExtendedKeyUsagePurpose::ClientAuth,
+            now,
+            valid_ms,
+        )
+    }
+
+    /// A certificate for the key in the request; whatever else the request asks for is left out.
+    pub fn issue_host(
+        &self,
+        csr: &[u8],
+        host: &HostName,
+        now: Timestamp,
+        valid_ms: u64,
+    ) -> Result<CertificateDer<'static>, TransportError> {
+        let deed = "sign a host's certificate";
+        let request = CertificateSigningRequestDer::from(csr.to_vec());
+        let mut request =
+            CertificateSigningRequestParams::from_der(&request).map_err(|source| TransportError::Certificate { deed, source })?;
+        request.params = params(&Identity::Host(host.clone()), ExtendedKeyUsagePurpose::ClientAuth, now, valid_ms)?;
+        let signed = request
+            .signed_by(&self.issuer)
+            .map_err(|source| TransportError::Certificate { deed, source })?;
+        Ok(signed.der().clone())
+    }
+
+    fn issue_with_key(
+        &self,
+        identity: &Identity,
+        usage: ExtendedKeyUsagePurpose,
+        now: Timestamp,
+        valid_ms: u64,
+    ) -> Result<(CertificateDer<'static>, String), TransportError> {
+        let fail = |source| TransportError::Certificate {
+            deed: "sign a certificate",
+            source,
+        };
+        let key = KeyPair::generate().map_err(fail)?;
+        let signed = params(identity, usage, now, valid_ms)?
+            .signed_by(&key, &self.issuer)
+            .map_err(fail)?;
+        Ok((signed.der().clone(), key.serialize_pem()))
+    }
+}
+
+/// A key that never leaves this machine (PEM), and the request for a certificate for it (DER).
+pub fn csr() -> Result<(String, Vec<u8>), TransportError> {
+    let fail = |source| TransportError::Certificate {
+        deed: "make a key and its request",
+        source,
+    };
+    let key = KeyPair::generate().map_err(fail)?;
+    let request = CertificateParams::default().serialize_request(&key).map_err(fail)?;
+    Ok((key.serialize_pem(), request.der().to_vec()))
+}
+
+impl Authority {
+    /// A request for an existing key: renewals keep theirs.
+    pub fn csr_for(key_pem: &str) -> Result<Vec<u8>, TransportError> {
+        let fail = |source| TransportError::Certificate {
+            deed: "make a request for the key",
+            source,
+        };
+        let key = KeyPair::from_pem(key_pem).map_err(fail)?;
+        let request = CertificateParams::default().serialize_request(&key).map_err(fail)?;
+        Ok(request.der().to_vec())
+    }
+}
+
+fn params(identity: &Identity, usage: ExtendedKeyUsagePurpose, now: Timestamp, valid_ms: u64) -> Result<CertificateParams, TransportError> {
+    let uri = identity.uri().try_into().map_err(|source| TransportError::Certificate {
+        deed: "name an identity",
+        source,
+    })?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, identity.uri());
+    params.subject_alt_names = vec![SanType::URI(uri)];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage];
+    span(&mut params, now, valid_ms);
+    Ok(params)
+}
+
+fn make(now: Timestamp) -> Result<(String, String), rcgen::Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "Fracas authority");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    span(&mut params, now, AUTHORITY_MS);
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
+fn span(params: &mut CertificateParams, now: Timestamp, valid_ms: u64) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let now_ms = u64::try_from(now.0).unwrap_or(0);
+    params.not_before = epoch + Duration::from_millis(now_ms.saturating_sub(BACKDATE_MS));
+    params.not_after = epoch + Duration::from_millis(now_ms.saturating_add(valid_ms));
+}
+
+/// 0600, synced, and never half written under its own name.
+fn write_private(path: &Path, text: &str) -> Result<(), TransportError> {
+    let fresh = path.with_extension("new");
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&fresh, path)
+        });
+    written.map_err(|source| TransportError::File {
+        deed: "write",
+        path: path.to_owned(),
+        source,
+    })
+}

@@ -1,0 +1,111 @@
+//! Dialling: to the controller over TLS 1.3 with our own trust, or over its socket on the same machine.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::transport::{Channel, Endpoint};
+use tower::service_fn;
+
+use crate::error::TransportError;
+use crate::verify::OurController;
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+const KEEPALIVE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Whom to believe.
+#[derive(Clone)]
+pub enum Trust {
+    /// This authority.
+    Authority(CertificateDer<'static>),
+    /// The authority whose certificate has this SHA-256, in hex; it must be in the chain that is shown.
+    Fingerprint(String),
+}
+
+/// What to show.
+#[derive(Clone)]
+pub struct ClientIdentity {
+    pub certificate: CertificateDer<'static>,
+    pub key_pem: String,
+}
+
+/// Connects to `host:port`.
+pub async fn connect(address: &str, trust: Trust, identity: Option<&ClientIdentity>) -> Result<Channel, TransportError> {
+    let tls = TlsConnector::from(Arc::new(client_config(trust, identity)?));
+    let dial = address.to_owned();
+    let connector = service_fn(move |_: Uri| dial_tls(dial.clone(), tls.clone()));
+    let endpoint = endpoint(&format!("http://{address}"))?;
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(|source| TransportError::Connect {
+            address: address.to_owned(),
+            source,
+        })
+}
+
+/// Connects to the controller's socket.
+pub async fn connect_unix(path: &Path) -> Result<Channel, TransportError> {
+    let socket: PathBuf = path.to_owned();
+    let connector = service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+    });
+    let endpoint = endpoint("http://controller.local")?;
+    endpoint
+        .connect_with_connector(connector)
+        .await
+        .map_err(|source| TransportError::Connect {
+            address: path.display().to_string(),
+            source,
+        })
+}
+
+fn endpoint(uri: &str) -> Result<Endpoint, TransportError> {
+    let endpoint =
+        Endpoint::from_shared(uri.to_owned()).map_err(|_| TransportError::Address(uri.trim_start_matches("http://").to_owned()))?;
+    Ok(endpoint
+        .connect_timeout(CONNECT_WITHIN)
+        .http2_keep_alive_interval(KEEPALIVE_EVERY)
+        .keep_alive_timeout(KEEPALIVE_WITHIN)
+        .keep_alive_while_idle(true))
+}
+
+async fn dial_tls(address: String, tls: TlsConnector) -> std::io::Result<TokioIo<TlsStream<TcpStream>>> {
+    let stream = TcpStream::connect(&address).await?;
+    stream.set_nodelay(true)?;
+    // The name is not what is checked (see `OurController`), but TLS wants one.
+    let name = ServerName::try_from("controller.fracas").map_err(std::io::Error::other)?;
+    let stream = tokio::time::timeout(CONNECT_WITHIN, tls.connect(name, stream))
+        .await
+        .map_err(|_| std::io::Error::other("TLS handshake took longer than 5 s"))??;
+    Ok(TokioIo::new(stream))
+}
+
+fn client_config(trust: Trust, identity: Option<&ClientIdentity>) -> Result<ClientConfig, TransportError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(OurController::new(trust, provider)));
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let key = PrivateKeyDer::from_pem_slice(identity.key_pem.as_bytes())
+                .map_err(|e| TransportError::Invalid(format!("read our key: {e}")))?;
+            builder.with_client_auth_cert(vec![identity.certificate.clone()], key)?
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}

@@ -1,0 +1,109 @@
+//! Who a certificate speaks for: one URI in it, made by our authority, and nothing else in it counts.
+
+use std::net::SocketAddr;
+
+use proto_model::id::HostName;
+use proto_model::time::Timestamp;
+use rustls_pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+const HOST: &str = "fracas://host/";
+const OPERATOR: &str = "fracas://operator/";
+const CONTROLLER: &str = "fracas://controller";
+
+/// Whom the other side has proven to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    Host(HostName),
+    Operator(String),
+    Controller,
+    /// No certificate, or none of ours.
+    None,
+}
+
+impl Identity {
+    /// As it stands in a certificate.
+    pub(crate) fn uri(&self) -> String {
+        match self {
+            Self::Host(name) => format!("{HOST}{name}"),
+            Self::Operator(name) => format!("{OPERATOR}{name}"),
+            Self::Controller => CONTROLLER.to_owned(),
+            Self::None => String::new(),
+        }
+    }
+
+    fn of_uri(uri: &str) -> Self {
+        if uri == CONTROLLER {
+            return Self::Controller;
+        }
+        if let Some(name) = uri.strip_prefix(HOST) {
+            return HostName::parse(name).map_or(Self::None, Self::Host);
+        }
+        uri.strip_prefix(OPERATOR)
+            .filter(|n| !n.is_empty())
+            .map_or(Self::None, |name| Self::Operator(name.to_owned()))
+    }
+
+    /// Exactly one URI of ours, or none.
+    pub fn of_certificate(certificate: &CertificateDer<'_>) -> Self {
+        let Some(parsed) = parse(certificate) else { return Self::None };
+        let Ok(Some(names)) = parsed.subject_alternative_name() else {
+            return Self::None;
+        };
+        let mut ours = names.value.general_names.iter().filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(Self::of_uri(uri)),
+            _ => None,
+        });
+        match (ours.next(), ours.next()) {
+            (Some(identity), None) => identity,
+            _ => Self::None,
+        }
+    }
+}
+
+/// What is known of the other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    pub identity: Identity,
+    pub address: SocketAddr,
+    pub not_after: Option<Timestamp>,
+    /// SHA-256 of the public key, in hex.
+    pub key_fingerprint: Option<String>,
+}
+
+impl PeerInfo {
+    pub fn of(address: SocketAddr, certificates: Option<&[CertificateDer<'_>]>) -> Self {
+        let first = certificates.and_then(<[_]>::first);
+        Self {
+            identity: first.map_or(Identity::None, Identity::of_certificate),
+            address,
+            not_after: first.and_then(not_after_of),
+            key_fingerprint: first.and_then(fingerprint_of_key),
+        }
+    }
+
+    /// True for a certificate that may only still be renewed.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.not_after.is_some_and(|end| end < now)
+    }
+}
+
+/// When a certificate ends.
+pub fn not_after_of(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+    parse(certificate).map(|parsed| Timestamp(parsed.validity().not_after.timestamp() * 1_000))
+}
+
+/// SHA-256 over the public key as it stands in the certificate.
+pub fn fingerprint_of_key(certificate: &CertificateDer<'_>) -> Option<String> {
+    parse(certificate).map(|parsed| hex(parsed.public_key().raw))
+}
+
+/// SHA-256 in hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    X509Certificate::from_der(certificate.as_ref()).ok().map(|(_, parsed)| parsed)
+}

@@ -1,0 +1,159 @@
+//! Certificates checked against our authority alone: hosts by the controller, the controller by hosts. No public authority is ever asked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::ParsedCertificate;
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::client::Trust;
+use crate::identity::{Identity, hex, not_after_of};
+use crate::{RENEW_GRACE_MS, TransportError};
+
+/// Client certificates of our authority, asked for without insisting. One that expired not long ago passes here,
+/// so that it can be renewed; every other call refuses it by its end.
+#[derive(Debug)]
+pub(crate) struct ClientsOfOurs {
+    inner: Arc<dyn ClientCertVerifier>,
+}
+
+impl ClientsOfOurs {
+    pub fn new(authority: &CertificateDer<'static>, provider: &Arc<CryptoProvider>) -> Result<Self, TransportError> {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.clone())?;
+        let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).allow_unauthenticated();
+        let inner = builder
+            .build()
+            .map_err(|e| TransportError::Invalid(format!("set up client verification: {e}")))?;
+        Ok(Self { inner })
+    }
+}
+
+impl ClientCertVerifier for ClientsOfOurs {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.inner.root_hint_subjects()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        end: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let end_secs = not_after_of(end)
+            .and_then(|t| u64::try_from(t.0 / 1_000).ok())
+            .ok_or(CertificateError::BadEncoding)?;
+        let late = now.as_secs().saturating_sub(end_secs);
+        let at = if late > 0 && late <= RENEW_GRACE_MS / 1_000 {
+            UnixTime::since_unix_epoch(Duration::from_secs(end_secs))
+        } else {
+            now
+        };
+        self.inner.verify_client_cert(end, chain, at)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// The controller, by its URI: hosts reach it by many names and addresses, and only one authority can have signed it.
+pub(crate) struct OurController {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl OurController {
+    pub fn new(trust: Trust, provider: Arc<CryptoProvider>) -> Self {
+        Self { trust, provider }
+    }
+
+    fn root(&self, chain: &[CertificateDer<'_>]) -> Result<CertificateDer<'static>, Error> {
+        match &self.trust {
+            Trust::Authority(der) => Ok(der.clone()),
+            Trust::Fingerprint(wanted) => {
+                let pinned = chain.iter().find(|certificate| &hex(certificate) == wanted);
+                pinned
+                    .map(|c| c.clone().into_owned())
+                    .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for OurController {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OurController")
+    }
+}
+
+impl ServerCertVerifier for OurController {
+    fn verify_server_cert(
+        &self,
+        end: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root(chain)?)?;
+        let parsed = ParsedCertificate::try_from(end)?;
+        verify_server_cert_signed_by_trust_anchor(&parsed, &roots, chain, now, self.provider.signature_verification_algorithms.all)?;
+        if Identity::of_certificate(end) == Identity::Controller {
+            return Ok(ServerCertVerified::assertion());
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidForName))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

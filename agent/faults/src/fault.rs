@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::network::TrafficClaim;
 use crate::params::parse_params;
 use crate::work::WorkControl;
 
@@ -30,6 +31,16 @@ pub enum FaultError {
 /// What an injection holds alone; two injections with one claim are a conflict.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Claim(pub String);
+
+impl Claim {
+    /// Whether both cannot hold at once: claims on packets when one packet could be meant by both, any other when they are the same.
+    pub fn conflicts_with(&self, other: &Claim) -> bool {
+        match (TrafficClaim::parse(&self.0), TrafficClaim::parse(&other.0)) {
+            (Some(ours), Some(theirs)) => ours.overlaps(&theirs),
+            _ => self == other,
+        }
+    }
+}
 
 /// A set of parameters that works on any ordinary host, with what it shows.
 pub struct Example<P> {
@@ -110,6 +121,7 @@ pub struct Look {
 pub trait AnyFault: Send + Sync {
     fn kind(&self) -> FaultKind;
     fn describe(&self) -> KindDescription;
+    fn reversal(&self) -> Reversal;
     fn settle_ms(&self) -> u64;
     /// Parses strictly and validates; the answer is the canonical JSON of the parameters.
     fn check(&self, params: &serde_json::Value) -> Result<serde_json::Value, Problems>;
@@ -180,6 +192,10 @@ impl<F: Fault> AnyFault for Kind<F> {
             measured_by: F::MEASURED_BY.to_owned(),
             undone_by: F::UNDONE_BY.to_owned(),
         }
+    }
+
+    fn reversal(&self) -> Reversal {
+        F::REVERSAL
     }
 
     fn settle_ms(&self) -> u64 {

@@ -1,8 +1,13 @@
 //! Kinds of fault, one file each, in a folder per family. Only here, and in a kind's own file, is a kind known by name.
 
+mod cpu;
 mod fault;
+mod network;
 mod params;
+mod process;
+mod registry;
 mod work;
 
 pub use fault::{AnyFault, Claim, Example, Fault, FaultError, Kind, Look, Preflight, Protection, Scene};
+pub use registry::{catalogue, find, registry};
 pub use work::WorkControl;

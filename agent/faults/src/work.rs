@@ -1,22 +1,33 @@
-//! What a worker's body may ask while it loads the host: whether to go on. It is told nothing else.
+//! What a worker's body may ask while it loads the host: whether to go on, and how the host looks. It is told nothing else.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent_view::HostView;
+
 /// Shared by every thread of a worker.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct WorkControl {
     pub deadline_boot_ms: u64,
     stop: Arc<AtomicBool>,
+    view: Arc<dyn HostView>,
 }
 
 impl WorkControl {
-    pub fn new(deadline_boot_ms: u64, stop: Arc<AtomicBool>) -> Self {
-        Self { deadline_boot_ms, stop }
+    pub fn new(deadline_boot_ms: u64, stop: Arc<AtomicBool>, view: Arc<dyn HostView>) -> Self {
+        Self {
+            deadline_boot_ms,
+            stop,
+            view,
+        }
     }
 
     /// True when the pipe to the agent closed or the deadline has passed (the caller's watcher sets it).
     pub fn should_stop(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    pub fn view(&self) -> &dyn HostView {
+        self.view.as_ref()
     }
 }

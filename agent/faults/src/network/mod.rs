@@ -1,0 +1,12 @@
+//! Harm to the packets of chosen peers; it never touches ARP, neighbour discovery, DHCP, loopback or the controller's own connection.
+
+mod claim;
+mod observe;
+mod partition;
+mod peers;
+
+pub(crate) use claim::TrafficClaim;
+
+use crate::fault::{AnyFault, Kind};
+
+pub(crate) const KINDS: &[&dyn AnyFault] = &[&Kind::<partition::Partition>::new()];

@@ -1,0 +1,386 @@
+//! Which processes a fault means: the matchers all kinds of this family share; it chooses, and touches nothing.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use agent_view::{HostView, Process, ProcessState};
+use proto_model::problem::{Problem, Problems, Refusal};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::fault::{Claim, Scene};
+
+/// The kernel keeps this many bytes of a process's name.
+const KERNEL_NAME: usize = 15;
+
+/// Who is meant. Several matchers together mean the processes that fit all of them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct Matching {
+    /// Every process of this systemd unit, such as `nginx.service` (`.service` may be left out).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Every process of this control group and those below it, as a path such as `/system.slice/nginx.service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The program file, exactly, such as `/usr/sbin/nginx`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exe: Option<String>,
+    /// The process's name, exactly, such as `redis-server`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A regular expression found anywhere in the command line, whose arguments are joined by spaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pattern: Option<String>,
+    /// The user it runs as, by name or number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The process that listens on this TCP or UDP port, 1 to 65535.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// One process by its number, 1 or more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub pid: Option<u32>,
+    /// Which of those that fit: `all`, `oldest`, `newest`, `random` or `random:N` (chosen by the run's seed). Default all.
+    #[serde(default)]
+    pub pick: Pick,
+    /// Their descendants too. Default false.
+    #[serde(default)]
+    pub children: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Pick {
+    #[default]
+    All,
+    Oldest,
+    Newest,
+    Random(u32),
+}
+
+impl Pick {
+    fn parse(text: &str) -> Option<Self> {
+        match text.trim() {
+            "all" => Some(Self::All),
+            "oldest" => Some(Self::Oldest),
+            "newest" => Some(Self::Newest),
+            "random" => Some(Self::Random(1)),
+            other => {
+                let count = other.strip_prefix("random")?.strip_prefix([':', ' '])?;
+                count.trim().parse().ok().filter(|n| *n > 0).map(Self::Random)
+            }
+        }
+    }
+
+    /// Those picked of `matched`. Random is decided per process, so that a stranger's coming or going changes nothing else.
+    fn of(self, mut matched: Vec<Process>, seed: u64) -> Vec<Process> {
+        matched.sort_by_key(|p| (p.start_time, p.pid));
+        match self {
+            Self::All => matched,
+            Self::Oldest => matched.into_iter().take(1).collect(),
+            Self::Newest => matched.pop().into_iter().collect(),
+            Self::Random(n) => {
+                matched.sort_by_key(|p| scrambled(seed ^ scrambled(p.start_time) ^ u64::from(p.pid)));
+                matched.truncate(n as usize);
+                matched
+            }
+        }
+    }
+}
+
+/// The finalizer of splitmix64: any change of the input changes half of the output's bits.
+fn scrambled(mut x: u64) -> u64 {
+    x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+impl fmt::Display for Pick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Oldest => f.write_str("oldest"),
+            Self::Newest => f.write_str("newest"),
+            Self::Random(n) => write!(f, "random:{n}"),
+        }
+    }
+}
+
+impl Serialize for Pick {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pick {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let fail = || de::Error::custom(format!("{text:?} is not a pick: expected all, oldest, newest, random or random:N"));
+        Self::parse(&text).ok_or_else(fail)
+    }
+}
+
+impl JsonSchema for Pick {
+    fn schema_name() -> Cow<'static, str> {
+        "Pick".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "enum": ["all", "oldest", "newest", "random"] }, { "type": "string", "pattern": "^random[: ][0-9]+$" }] })
+    }
+}
+
+/// The names of the matchers, for messages.
+const MATCHERS: &str = "unit, group, exe, name, pattern, user, port, pid";
+
+impl Matching {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        if self.written().is_empty() {
+            problems.push(Problem::new("params", "says which processes by nothing").allowed(format!("at least one of {MATCHERS}")));
+        }
+        if let Some(pattern) = &self.pattern
+            && let Err(error) = regex_lite::Regex::new(pattern)
+        {
+            problems.push(Problem::new("params.pattern", format!("is not a regular expression: {error}")));
+        }
+        if self
+            .group
+            .as_ref()
+            .is_some_and(|group| !group.starts_with('/') || group.trim_matches('/').is_empty())
+        {
+            problems
+                .push(Problem::new("params.group", "is not a group below the root").allowed("a path such as /system.slice/nginx.service"));
+        }
+        let texts = [
+            ("unit", &self.unit),
+            ("exe", &self.exe),
+            ("name", &self.name),
+            ("pattern", &self.pattern),
+            ("user", &self.user),
+        ];
+        for (key, _) in texts.iter().filter(|(_, text)| text.as_ref().is_some_and(String::is_empty)) {
+            problems.push(Problem::new(format!("params.{key}"), "is empty"));
+        }
+    }
+
+    /// Two injections that mean the same processes are in each other's way.
+    pub(super) fn claim(&self) -> Claim {
+        Claim(format!("the processes with {self}"))
+    }
+
+    /// Every living process that fits, before picking.
+    fn matched(&self, processes: &[Process], view: &dyn HostView) -> Result<Vec<Process>, Refusal> {
+        let pattern = self.pattern.as_deref().map(regex_lite::Regex::new).transpose();
+        let pattern = pattern.map_err(|e| Refusal::new("invalid_params", "params.pattern", e.to_string()))?;
+        let listeners: Option<BTreeSet<u32>> = match self.port {
+            None => None,
+            Some(port) => {
+                let all = view.listeners().map_err(|e| unreadable("params.port", &e))?;
+                Some(all.into_iter().filter(|l| l.port == port).map(|l| l.pid).collect())
+            }
+        };
+        let fits = |p: &&Process| {
+            !matches!(p.state, ProcessState::Zombie | ProcessState::Dead)
+                && self.unit.as_deref().is_none_or(|unit| in_unit(p, unit))
+                && self.group.as_deref().is_none_or(|group| in_group(p, group))
+                && self.exe.as_deref().is_none_or(|exe| runs_file(p, exe))
+                && self.name.as_deref().is_none_or(|name| has_name(p, name))
+                && pattern.as_ref().is_none_or(|regex| regex.is_match(&p.command_line.join(" ")))
+                && self
+                    .user
+                    .as_deref()
+                    .is_none_or(|user| p.user.as_deref() == Some(user) || p.uid.to_string() == user)
+                && listeners.as_ref().is_none_or(|pids| pids.contains(&p.pid))
+                && self.pid.is_none_or(|pid| p.pid == pid)
+        };
+        Ok(processes.iter().filter(fits).cloned().collect())
+    }
+
+    /// The processes meant, in the order of their age; refused when there is none, or when one of them is protected.
+    pub(super) fn choose(&self, scene: &Scene<'_>) -> Result<Vec<Process>, Refusal> {
+        let processes = scene.view.processes().map_err(|e| unreadable("params", &e))?;
+        let mut chosen = self.pick.of(self.matched(&processes, scene.view)?, scene.seed);
+        if chosen.is_empty() {
+            return Err(Refusal::new("no_match", "params", format!("no process on this host has {self}")));
+        }
+        if self.children {
+            chosen = with_descendants(chosen, &processes);
+        }
+        chosen.sort_by_key(|p| (p.start_time, p.pid));
+        for process in &chosen {
+            if let Some(reason) = scene.protection.process(process) {
+                return Err(Refusal::new("protected", "params", format!("{process} is protected: {reason}")));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// True when the match is one whole unit or group and nothing narrower, so that its freezer means the same processes.
+    pub(super) fn is_whole_group(&self) -> bool {
+        let narrower = self.exe.is_some() || self.name.is_some() || self.pattern.is_some() || self.user.is_some();
+        let one = self.unit.is_some() != self.group.is_some();
+        one && !narrower && self.port.is_none() && self.pid.is_none() && self.pick == Pick::All
+    }
+
+    fn written(&self) -> Vec<String> {
+        let text = |key: &str, value: &Option<String>| value.as_ref().map(|v| format!("{key} {v}"));
+        let parts = [
+            text("unit", &self.unit),
+            text("group", &self.group),
+            text("exe", &self.exe),
+            text("name", &self.name),
+            text("pattern", &self.pattern),
+            text("user", &self.user),
+            self.port.map(|p| format!("port {p}")),
+            self.pid.map(|p| format!("pid {p}")),
+        ];
+        parts.into_iter().flatten().collect()
+    }
+}
+
+impl fmt::Display for Matching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.written().join(" and "))
+    }
+}
+
+fn unreadable(path: &str, error: &agent_view::ViewError) -> Refusal {
+    Refusal::new("unsupported", path, format!("the host's processes cannot be read: {error}"))
+}
+
+fn in_unit(process: &Process, unit: &str) -> bool {
+    let unit: Cow<'_, str> = if unit.contains('.') {
+        unit.into()
+    } else {
+        format!("{unit}.service").into()
+    };
+    process.groups.iter().any(|path| path.split('/').any(|part| part == unit))
+}
+
+fn in_group(process: &Process, group: &str) -> bool {
+    let group = group.trim_end_matches('/');
+    process.groups.iter().any(|path| {
+        path.strip_prefix(group)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
+fn runs_file(process: &Process, exe: &str) -> bool {
+    process
+        .exe
+        .as_deref()
+        .is_some_and(|file| file.strip_suffix(" (deleted)").unwrap_or(file) == exe)
+}
+
+/// The kernel cuts names; a longer one is compared by its beginning and by the program's own file name.
+fn has_name(process: &Process, name: &str) -> bool {
+    if name.len() <= KERNEL_NAME {
+        return process.name == name;
+    }
+    let file = process
+        .exe
+        .as_deref()
+        .or(process.command_line.first().map(String::as_str))
+        .unwrap_or_default();
+    name.as_bytes().starts_with(process.name.as_bytes()) && file.rsplit('/').next() == Some(name)
+}
+
+fn with_descendants(chosen: Vec<Process>, all: &[Process]) -> Vec<Process> {
+    let mut found: BTreeMap<u32, Process> = chosen.into_iter().map(|p| (p.pid, p)).collect();
+    loop {
+        let living = |p: &&Process| !matches!(p.state, ProcessState::Zombie | ProcessState::Dead);
+        let more: Vec<&Process> = all
+            .iter()
+            .filter(living)
+            .filter(|p| found.contains_key(&p.parent) && !found.contains_key(&p.pid))
+            .collect();
+        if more.is_empty() {
+            return found.into_values().collect();
+        }
+        found.extend(more.into_iter().map(|p| (p.pid, p.clone())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, name: &str) -> Process {
+        Process {
+            pid,
+            start_time: u64::from(pid) * 10,
+            parent: 1,
+            name: name.to_owned(),
+            exe: Some(format!("/usr/bin/{name}")),
+            command_line: vec![name.to_owned(), "--port".to_owned(), pid.to_string()],
+            uid: 1000,
+            user: Some("app".to_owned()),
+            state: ProcessState::Sleeping,
+            kernel_thread: false,
+            groups: vec![format!("/system.slice/{name}.service/inner"), "/".to_owned()],
+        }
+    }
+
+    #[test]
+    fn a_unit_and_a_group_hold_what_is_below_them_and_no_neighbour() {
+        let nginx = process(5, "nginx");
+        assert!(in_unit(&nginx, "nginx") && in_unit(&nginx, "nginx.service"));
+        assert!(!in_unit(&nginx, "ngin"));
+        assert!(in_group(&nginx, "/system.slice/nginx.service") && in_group(&nginx, "/system.slice/"));
+        assert!(!in_group(&nginx, "/system.slice/nginx.serv"));
+    }
+
+    #[test]
+    fn names_are_exact_also_beyond_what_the_kernel_keeps() {
+        assert!(has_name(&process(5, "redis-server"), "redis-server"));
+        assert!(!has_name(&process(5, "redis-server"), "redis"));
+        let mut long = process(5, "a-very-long-program-name");
+        long.name.truncate(KERNEL_NAME);
+        assert!(has_name(&long, "a-very-long-program-name"));
+        assert!(!has_name(&long, "a-very-long-program-game"));
+    }
+
+    #[test]
+    fn picks_are_by_age_or_by_seed() {
+        let all = || (1..=20).rev().map(|pid| process(pid, "x")).collect::<Vec<_>>();
+        let pids = |pick: Pick, seed| pick.of(all(), seed).iter().map(|p| p.pid).collect::<Vec<_>>();
+        assert_eq!(pids(Pick::Oldest, 0), vec![1]);
+        assert_eq!(pids(Pick::Newest, 0), vec![20]);
+        assert_eq!(pids(Pick::Random(3), 7), pids(Pick::Random(3), 7));
+        assert_eq!(pids(Pick::Random(3), 7).len(), 3);
+        assert!((0..10).any(|seed| pids(Pick::Random(3), seed) != pids(Pick::Random(3), 7)));
+    }
+
+    #[test]
+    fn a_stranger_more_does_not_change_who_else_is_picked() {
+        let mut all: Vec<Process> = (1..=20).map(|pid| process(pid, "x")).collect();
+        let without = Pick::Random(5).of(all.clone(), 3);
+        all.push(process(99, "x"));
+        let with: Vec<Process> = Pick::Random(6).of(all, 3).into_iter().filter(|p| p.pid != 99).collect();
+        assert!(without.iter().all(|p| with.contains(p)));
+    }
+
+    #[test]
+    fn picks_are_read_as_they_are_written() {
+        for text in ["all", "oldest", "newest", "random:3"] {
+            assert_eq!(Pick::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Pick::parse("random 2"), Some(Pick::Random(2)));
+        assert!(Pick::parse("random:0").is_none() && Pick::parse("some").is_none());
+    }
+
+    #[test]
+    fn descendants_are_found_to_any_depth() {
+        let mut tree: Vec<Process> = (2..=5).map(|pid| process(pid, "x")).collect();
+        (tree[1].parent, tree[2].parent) = (2, 3);
+        let found = with_descendants(vec![tree[0].clone()], &tree);
+        assert_eq!(found.iter().map(|p| p.pid).collect::<Vec<_>>(), vec![2, 3, 4]);
+    }
+}

@@ -1,0 +1,305 @@
+//! `process.pause`: stops processes where they are and lets them go on at the end; it never kills, and stops nothing twice.
+
+use std::collections::BTreeSet;
+
+use agent_journal::Victim;
+use agent_levers::Levers;
+use agent_view::{HostView, Process, ProcessState};
+use proto_model::injection::{EffectState, Observation};
+use proto_model::problem::{Problem, Problems, Refusal};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::matching::{Matching, Pick};
+use crate::fault::{Claim, Example, Fault, FaultError, Look, Preflight, Scene};
+
+/// Where the kernel's freezers may be, and what each reads when its group is frozen or not.
+const FREEZERS: [(&str, &str, &str, &str); 3] = [
+    ("/sys/fs/cgroup", "cgroup.freeze", "1", "0"),
+    ("/sys/fs/cgroup/unified", "cgroup.freeze", "1", "0"),
+    ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", "THAWED"),
+];
+
+/// Which processes to pause.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct PauseParams {
+    #[serde(flatten)]
+    matching: Matching,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct PauseEffect {
+    victims: Vec<Victim>,
+    /// The group's freezer, when it was used instead of signals.
+    freezer: Option<Freezer>,
+    /// What was left out, in words.
+    left_out: Vec<String>,
+}
+
+/// One group's freezer knob.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Freezer {
+    folder: String,
+    knob: String,
+    frozen: String,
+}
+
+impl Freezer {
+    fn path(&self) -> String {
+        format!("{}/{}", self.folder, self.knob)
+    }
+}
+
+pub(super) struct Pause;
+
+impl Fault for Pause {
+    const KIND: &'static str = "process.pause";
+    const SUMMARY: &'static str = "stops processes where they are, and lets them go on at the end";
+    const ALIASES: &'static [&'static str] = &["freeze", "hang", "stop process", "sigstop", "suspend"];
+    const MEASURED_BY: &'static str =
+        "share of the victims that the kernel shows as stopped or frozen. Confirmed when all that are left are";
+    const UNDONE_BY: &'static str = "continuing each victim that is still the same process and still stopped, or thawing the group";
+    const SETTLE_MS: u64 = 200;
+    type Params = PauseParams;
+    type Effect = PauseEffect;
+
+    fn examples() -> Vec<Example<PauseParams>> {
+        let redis = Matching {
+            name: Some("redis-server".to_owned()),
+            ..Matching::default()
+        };
+        let oldest = Matching {
+            pick: Pick::Oldest,
+            children: true,
+            ..redis.clone()
+        };
+        vec![
+            Example {
+                says: "every process named redis-server",
+                params: PauseParams { matching: redis },
+            },
+            Example {
+                says: "the oldest of them with its descendants",
+                params: PauseParams { matching: oldest },
+            },
+        ]
+    }
+
+    fn validate(params: &PauseParams) -> Result<(), Problems> {
+        let mut problems = Problems::default();
+        params.matching.validate(&mut problems);
+        if params.matching.pid == Some(1) {
+            problems.push(Problem::new("params.pid", "is the init process").allowed("2 or more"));
+        }
+        problems.into_result()
+    }
+
+    fn claims(params: &PauseParams) -> Vec<Claim> {
+        vec![params.matching.claim()]
+    }
+
+    fn preflight(params: &PauseParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        let choice = Choice::make(params, scene)?;
+        Ok(Preflight {
+            warnings: choice.left_out,
+            touches: choice.victims.iter().map(|v| format!("{} (pid {})", v.name, v.pid)).collect(),
+            engine: Some(if choice.freezer.is_some() { "freezer" } else { "signal" }.to_owned()),
+        })
+    }
+
+    fn apply(params: &PauseParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<PauseEffect, FaultError> {
+        let choice = Choice::make(params, scene).map_err(|refusal| FaultError::Other(refusal.to_string()))?;
+        let mut victims = choice.victims;
+        match &choice.freezer {
+            Some(freezer) => {
+                levers.set_knob(&freezer.path(), &freezer.frozen)?;
+            }
+            None => victims = levers.stop_processes(victims)?,
+        }
+        if victims.is_empty() {
+            return Err(FaultError::Other(
+                "every process that was meant ended before it could be stopped".to_owned(),
+            ));
+        }
+        Ok(PauseEffect {
+            victims,
+            freezer: choice.freezer,
+            left_out: choice.left_out,
+        })
+    }
+
+    fn observe(effect: &PauseEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
+        let look = Look {
+            boot_ms: view.boot_ms(),
+            seen: Value::Null,
+        };
+        if before.is_none() {
+            return Ok((None, look));
+        }
+        let alive = living(effect, view)?;
+        let stopped = match &effect.freezer {
+            Some(freezer) if is_frozen(freezer, view)? => alive.len(),
+            _ => alive.iter().filter(|p| is_stopped(p)).count(),
+        };
+        Ok((Some(share(stopped, alive.len(), effect.victims.len())), look))
+    }
+
+    fn alive(effect: &PauseEffect, view: &dyn HostView) -> Result<(), String> {
+        match living(effect, view) {
+            Ok(left) if left.is_empty() => Err("every paused process is gone".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What would be done, decided the same way in preflight and in apply.
+struct Choice {
+    victims: Vec<Victim>,
+    freezer: Option<Freezer>,
+    left_out: Vec<String>,
+}
+
+impl Choice {
+    fn make(params: &PauseParams, scene: &Scene<'_>) -> Result<Self, Refusal> {
+        let chosen = params.matching.choose(scene)?;
+        let (stopped, running): (Vec<Process>, Vec<Process>) = chosen.into_iter().partition(is_stopped);
+        let left_out: Vec<String> = stopped
+            .iter()
+            .map(|p| format!("{p} is stopped already and is left as it is"))
+            .collect();
+        if running.is_empty() {
+            return Err(Refusal::new(
+                "no_match",
+                "params",
+                format!("every process with {} is stopped already", params.matching),
+            ));
+        }
+        let whole = params.matching.is_whole_group() && stopped.is_empty();
+        let freezer = if whole { freezer_of(&running, scene.view) } else { None };
+        Ok(Self {
+            victims: running.into_iter().map(victim).collect(),
+            freezer,
+            left_out,
+        })
+    }
+}
+
+fn victim(process: Process) -> Victim {
+    Victim {
+        pid: process.pid,
+        start_time: process.start_time,
+        name: process.name,
+    }
+}
+
+fn is_stopped(process: &Process) -> bool {
+    matches!(process.state, ProcessState::Stopped | ProcessState::Traced)
+}
+
+/// The freezer of the one group that holds exactly these processes, if the kernel has one and it is not in use.
+fn freezer_of(processes: &[Process], view: &dyn HostView) -> Option<Freezer> {
+    let pids: BTreeSet<u32> = processes.iter().map(|p| p.pid).collect();
+    let paths: BTreeSet<&String> = processes.iter().flat_map(|p| &p.groups).filter(|path| path.len() > 1).collect();
+    let candidates = paths.iter().flat_map(|path| {
+        FREEZERS.iter().map(move |(root, knob, frozen, thawed)| {
+            let freezer = Freezer {
+                folder: format!("{root}{path}"),
+                knob: (*knob).to_owned(),
+                frozen: (*frozen).to_owned(),
+            };
+            (freezer, *thawed)
+        })
+    });
+    candidates
+        .filter(|(freezer, _)| members(freezer, view).is_some_and(|members| members == pids))
+        .find(|(freezer, thawed)| view.knob(&freezer.path()).ok().flatten().as_deref() == Some(*thawed))
+        .map(|(freezer, _)| freezer)
+}
+
+fn members(freezer: &Freezer, view: &dyn HostView) -> Option<BTreeSet<u32>> {
+    let listed = view.knob(&format!("{}/cgroup.procs", freezer.folder)).ok()??;
+    listed.split_whitespace().map(|pid| pid.parse().ok()).collect()
+}
+
+/// What the kernel says of the group, which is not what was written: it reads frozen only once every process is.
+fn is_frozen(freezer: &Freezer, view: &dyn HostView) -> Result<bool, FaultError> {
+    if freezer.knob == "cgroup.freeze" {
+        let events = view.knob(&format!("{}/cgroup.events", freezer.folder))?.unwrap_or_default();
+        return Ok(events.lines().any(|line| line == "frozen 1"));
+    }
+    Ok(view.knob(&freezer.path())?.as_deref() == Some(freezer.frozen.as_str()))
+}
+
+/// Those victims that are still the same processes.
+fn living(effect: &PauseEffect, view: &dyn HostView) -> Result<Vec<Process>, FaultError> {
+    let mut living = Vec::new();
+    for victim in &effect.victims {
+        let process = view.process(victim.pid)?.filter(|p| p.is(victim.pid, victim.start_time));
+        living.extend(process.filter(|p| !matches!(p.state, ProcessState::Zombie | ProcessState::Dead)));
+    }
+    Ok(living)
+}
+
+fn share(stopped: usize, alive: usize, victims: usize) -> Observation {
+    let measured = (alive > 0).then(|| stopped as f64 / alive as f64 * 100.0);
+    let state = match measured {
+        None => EffectState::Unknown,
+        Some(_) if stopped == alive => EffectState::Confirmed,
+        Some(_) => EffectState::Mismatch,
+    };
+    let gone = victims - alive;
+    let note = match (gone, alive - stopped) {
+        (0, 0) => None,
+        (0, running) => Some(format!("{running} of {alive} were let go on by somebody else")),
+        (gone, 0) => Some(format!("{gone} of {victims} are gone")),
+        (gone, running) => Some(format!("{gone} of {victims} are gone, {running} were let go on by somebody else")),
+    };
+    Observation {
+        asked: Some(100.0),
+        measured,
+        unit: "percent of the processes".to_owned(),
+        state,
+        note,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(value: Value) -> Result<PauseParams, Problems> {
+        let parsed = crate::params::parse_params::<PauseParams>(&value)?;
+        Pause::validate(&parsed).map(|()| parsed)
+    }
+
+    #[test]
+    fn nothing_is_never_everything() {
+        let problem = check(json!({})).unwrap_err().0.remove(0);
+        assert!(problem.allowed.unwrap().contains("port"));
+        assert_eq!(check(json!({"pick": "oldest"})).unwrap_err().0[0].path, "params");
+    }
+
+    #[test]
+    fn each_parameter_is_checked_by_name() {
+        assert_eq!(check(json!({"port": 70000})).unwrap_err().0[0].path, "params.port");
+        assert_eq!(check(json!({"pid": 0})).unwrap_err().0[0].path, "params.pid");
+        assert_eq!(check(json!({"pid": 1})).unwrap_err().0[0].path, "params.pid");
+        assert_eq!(check(json!({"pattern": "("})).unwrap_err().0[0].path, "params.pattern");
+        assert_eq!(check(json!({"group": "/"})).unwrap_err().0[0].path, "params.group");
+        assert_eq!(check(json!({"name": ""})).unwrap_err().0[0].path, "params.name");
+        assert_eq!(check(json!({"name": "x", "pick": "first"})).unwrap_err().0[0].path, "params.pick");
+        assert_eq!(check(json!({"nmae": "x"})).unwrap_err().0[0].path, "params.nmae");
+    }
+
+    #[test]
+    fn all_that_are_left_must_be_stopped() {
+        assert_eq!(share(2, 2, 2).state, EffectState::Confirmed);
+        assert_eq!(share(1, 1, 2).note.as_deref(), Some("1 of 2 are gone"));
+        let resumed = share(1, 2, 2);
+        assert_eq!((resumed.state, resumed.measured), (EffectState::Mismatch, Some(50.0)));
+        assert_eq!(share(0, 0, 2).state, EffectState::Unknown);
+    }
+}

@@ -1,0 +1,98 @@
+//! A host made of paper: interfaces, names, a network mount and things to protect; nothing can be done to it.
+
+use std::io;
+use std::net::IpAddr;
+
+use agent_faults::Protection;
+use agent_view::{CpuTicks, GroupId, HostView, Listener, Process, TrafficCounters, ViewError};
+use proto_model::host::HostFacts;
+use proto_model::id::InjectionId;
+use proto_model::peer::Network;
+
+pub struct Paper;
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+impl HostView for Paper {
+    fn boot_ms(&self) -> u64 {
+        0
+    }
+    fn boot_id(&self) -> String {
+        String::new()
+    }
+    fn facts(&self) -> HostFacts {
+        HostFacts {
+            addresses: vec![address("192.0.2.200")],
+            ..HostFacts::default()
+        }
+    }
+    fn processes(&self) -> Result<Vec<Process>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn process(&self, _: u32) -> Result<Option<Process>, ViewError> {
+        Ok(None)
+    }
+    fn listeners(&self) -> Result<Vec<Listener>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn own_pid(&self) -> u32 {
+        2
+    }
+    fn cpu_ticks(&self) -> Result<Vec<CpuTicks>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn usable_cpus(&self) -> Result<Vec<u32>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn our_groups(&self) -> Result<Vec<GroupId>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn group_members(&self, _: &GroupId) -> Result<Vec<u32>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn group_cpu_usec(&self, _: &GroupId) -> Result<Option<u64>, ViewError> {
+        Ok(None)
+    }
+    fn knob(&self, _: &str) -> Result<Option<String>, ViewError> {
+        Ok(None)
+    }
+    fn traffic(&self, _: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {
+        Ok(None)
+    }
+    fn our_traffic(&self) -> Result<Vec<InjectionId>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn our_table(&self) -> Result<bool, ViewError> {
+        Ok(false)
+    }
+    fn interfaces(&self) -> Result<Vec<String>, ViewError> {
+        Ok(["lo", "eth0", "mgmt0"].map(str::to_owned).into())
+    }
+    fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
+        match name {
+            "db.example" => Ok(vec![address("2001:db8::50"), address("192.0.2.50")]),
+            "broken.example" => Err(ViewError::new("the name broken.example", io::ErrorKind::TimedOut.into())),
+            _ => Ok(Vec::new()),
+        }
+    }
+    fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {
+        Ok(vec![address("198.51.100.9")])
+    }
+}
+
+impl Protection for Paper {
+    fn process(&self, _: &Process) -> Option<String> {
+        None
+    }
+    fn networks(&self) -> Vec<Network> {
+        Network::parse("203.0.113.0/24").into_iter().collect()
+    }
+    fn interface(&self, name: &str) -> Option<String> {
+        (name == "mgmt0").then(|| "it is for management".to_owned())
+    }
+    fn port(&self, port: u16) -> Option<String> {
+        (port == 22).then(|| "ssh listens there".to_owned())
+    }
+}

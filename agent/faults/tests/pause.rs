@@ -1,0 +1,162 @@
+//! process.pause on the paper host: who is chosen, by what means, and who is refused.
+
+use agent_faults::{AnyFault, Look, Protection, Scene, find};
+use agent_journal::{Opened, Shelf};
+use agent_levers::fake::FakeHost;
+use agent_levers::{Levers, PullContext, Spared};
+use agent_view::{HostView, Process, ProcessState};
+use proto_model::catalogue::FaultKind;
+use proto_model::id::InjectionId;
+use proto_model::injection::EffectState;
+use proto_model::peer::Network;
+use proto_model::problem::Refusal;
+use serde_json::{Value, json};
+
+struct Sshd;
+
+impl Protection for Sshd {
+    fn process(&self, process: &Process) -> Option<String> {
+        (process.name == "sshd").then(|| "the host needs it".to_owned())
+    }
+    fn networks(&self) -> Vec<Network> {
+        Vec::new()
+    }
+    fn interface(&self, _name: &str) -> Option<String> {
+        None
+    }
+    fn port(&self, _port: u16) -> Option<String> {
+        None
+    }
+}
+
+fn pause() -> &'static dyn AnyFault {
+    find(&FaultKind::parse("process.pause").unwrap()).unwrap()
+}
+
+fn scene(host: &FakeHost, seed: u64) -> Scene<'_> {
+    Scene {
+        view: host,
+        protection: &Sshd,
+        seed,
+        duration_ms: 10_000,
+    }
+}
+
+/// What would be touched, and by what engine.
+fn chosen(host: &FakeHost, params: Value) -> Result<(Vec<String>, String), Refusal> {
+    let preflight = pause().preflight(&params, &scene(host, 7))?;
+    Ok((preflight.touches, preflight.engine.unwrap()))
+}
+
+fn apply(host: &FakeHost, params: &Value) -> Value {
+    let injection = InjectionId::generate();
+    let opened = Opened {
+        injection: injection.clone(),
+        run: String::new(),
+        kind: "process.pause".into(),
+        params: params.clone(),
+        boot_id: host.boot_id(),
+        opened_boot_ms: 0,
+        deadline_boot_ms: 10_000,
+        plan_digest: String::new(),
+    };
+    let mut journal = Shelf::memory().create(opened).unwrap();
+    let context = PullContext {
+        injection,
+        kind: "process.pause".into(),
+        seed: 7,
+        deadline_boot_ms: 10_000,
+        gate_ms: 10_000,
+        spared: Spared::default(),
+    };
+    let mut hands = host.clone();
+    let mut levers = Levers::new(&mut journal, &mut hands, host, context);
+    pause().apply(params, &scene(host, 7), &mut levers).unwrap()
+}
+
+fn state(host: &FakeHost, pid: u32) -> ProcessState {
+    host.process(pid).unwrap().unwrap().state
+}
+
+#[test]
+fn each_matcher_finds_its_processes_and_together_they_narrow() {
+    let host = FakeHost::new();
+    for (params, expected) in [
+        (json!({"name": "redis-server"}), vec!["redis-server (pid 1001)"]),
+        (json!({"exe": "/usr/bin/postgres"}), vec!["postgres (pid 1200)"]),
+        (json!({"pattern": "^/usr/bin/redis-c"}), vec!["redis-child (pid 1002)"]),
+        (json!({"user": "www-data"}), vec!["nginx (pid 1101)", "nginx (pid 1102)"]),
+        (json!({"user": "33", "pick": "newest"}), vec!["nginx (pid 1102)"]),
+        (json!({"port": 6379}), vec!["redis-server (pid 1001)"]),
+        (json!({"port": 80, "user": "root"}), vec!["nginx (pid 1100)"]),
+        (json!({"pid": 1200}), vec!["postgres (pid 1200)"]),
+        (
+            json!({"name": "redis-server", "children": true}),
+            vec!["redis-server (pid 1001)", "redis-child (pid 1002)"],
+        ),
+    ] {
+        let (touches, engine) = chosen(&host, params.clone()).unwrap();
+        assert_eq!(
+            (touches, engine.as_str()),
+            (expected.iter().map(|t| (*t).to_owned()).collect(), "signal"),
+            "{params}"
+        );
+    }
+}
+
+#[test]
+fn nothing_found_is_refused_and_says_what_was_looked_for() {
+    let refusal = chosen(&FakeHost::new(), json!({"name": "redis", "user": "root"})).unwrap_err();
+    assert_eq!(refusal.code, "no_match");
+    assert!(refusal.message.contains("name redis and user root"), "{refusal}");
+}
+
+#[test]
+fn one_protected_among_many_is_refused_by_name() {
+    let refusal = chosen(&FakeHost::new(), json!({"user": "root", "pattern": "s"})).unwrap_err();
+    assert_eq!(refusal.code, "protected");
+    assert!(refusal.message.contains("sshd (pid 400)"), "{refusal}");
+}
+
+#[test]
+fn a_whole_unit_is_frozen_where_the_kernel_can_and_part_of_it_is_signalled() {
+    let host = FakeHost::new();
+    assert_eq!(chosen(&host, json!({"unit": "nginx"})).unwrap().1, "freezer");
+    assert_eq!(chosen(&host, json!({"unit": "nginx", "pick": "oldest"})).unwrap().1, "signal");
+    assert_eq!(chosen(&host, json!({"unit": "nginx", "user": "www-data"})).unwrap().1, "signal");
+    host.set_state(1_101, ProcessState::Stopped);
+    let preflight = pause().preflight(&json!({"unit": "nginx"}), &scene(&host, 7)).unwrap();
+    assert_eq!(
+        preflight.engine.as_deref(),
+        Some("signal"),
+        "one of them is stopped by somebody else"
+    );
+    assert!(preflight.warnings[0].contains("nginx (pid 1101)"));
+}
+
+#[test]
+fn what_is_stopped_already_is_left_alone() {
+    let host = FakeHost::new();
+    host.set_state(1_200, ProcessState::Stopped);
+    assert_eq!(chosen(&host, json!({"pid": 1200})).unwrap_err().code, "no_match");
+}
+
+#[test]
+fn the_effect_is_seen_in_the_processes_themselves() {
+    let host = FakeHost::new();
+    let effect = apply(&host, &json!({"user": "www-data"}));
+    assert_eq!(
+        [state(&host, 1_100), state(&host, 1_101), state(&host, 1_102)],
+        [ProcessState::Sleeping, ProcessState::Stopped, ProcessState::Stopped]
+    );
+    let first: Option<Look> = Some(pause().observe(&effect, &host, None).unwrap().1);
+    let measured = || pause().observe(&effect, &host, first.as_ref()).unwrap().0.unwrap();
+    assert_eq!((measured().state, measured().measured), (EffectState::Confirmed, Some(100.0)));
+    host.set_state(1_101, ProcessState::Running);
+    assert_eq!((measured().state, measured().measured), (EffectState::Mismatch, Some(50.0)));
+    host.kill(1_101);
+    assert_eq!(measured().note.as_deref(), Some("1 of 2 are gone"));
+    pause().alive(&effect, &host).unwrap();
+    host.kill(1_102);
+    assert!(pause().alive(&effect, &host).is_err());
+}

@@ -1,1 +1,29 @@
-//! stub
+//! Admits, keeps and ends injections, one at a time on one thread; it knows no kind by name and never talks to a network.
+
+mod active;
+mod admit;
+mod answers;
+mod end;
+mod handle;
+mod keep;
+mod latch;
+mod policy;
+mod protection;
+mod rescue;
+mod start;
+mod teller;
+mod thread;
+mod undoing;
+mod waits;
+mod warden;
+
+pub use handle::{
+    ANSWER_WITHIN, ActiveInjection, AgentStatus, Command, HaltAnswer, HaltLatch, Halted, InventoryItem, QUEUE, Reply, StartOrder,
+    WardenError, WardenHandle,
+};
+pub use latch::{Latches, engage_host_file, host_latch, release_host_file};
+pub use policy::{Policy, PolicyError, SHIPPED};
+pub use protection::Wards;
+pub use rescue::{Rescued, Rescuer, rescue};
+pub use thread::{SpawnError, spawn};
+pub use warden::{Attendant, Kinds, Parts, ReportSink, Warden};

@@ -1,0 +1,155 @@
+//! Whether a fault may start, asked in a fixed order; the first no is the answer, and nothing has been touched by then.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use agent_faults::{AnyFault, Claim, Preflight, Scene};
+use proto_model::catalogue::{FaultKind, nearest};
+use proto_model::injection::{PreflightAnswer, Wish};
+use proto_model::problem::Refusal;
+use serde_json::Value;
+
+use crate::protection::Wards;
+use crate::warden::Warden;
+
+/// A yes, with what the deed needs.
+pub(crate) struct Admitted {
+    pub(crate) fault: &'static dyn AnyFault,
+    /// Canonical, with every default written out.
+    pub(crate) params: Value,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) preflight: Preflight,
+}
+
+impl Warden {
+    /// What would be answered to an order like this; nothing is changed.
+    pub(crate) fn preflight(&self, wish: &Wish) -> PreflightAnswer {
+        match self.admit(&wish.fault, &wish.params, wish.duration_ms, wish.seed) {
+            Ok(admitted) => PreflightAnswer {
+                accepted: true,
+                refusals: Vec::new(),
+                warnings: admitted.preflight.warnings,
+                undo: vec![admitted.fault.describe().undone_by],
+                touches: admitted.preflight.touches,
+                engine: admitted.preflight.engine,
+            },
+            Err(refusal) => PreflightAnswer {
+                accepted: false,
+                refusals: vec![refusal],
+                warnings: Vec::new(),
+                undo: Vec::new(),
+                touches: Vec::new(),
+                engine: None,
+            },
+        }
+    }
+
+    pub(crate) fn admit(&self, kind: &FaultKind, params: &Value, duration_ms: u64, seed: u64) -> Result<Admitted, Refusal> {
+        self.check_halts()?;
+        self.check_guardian()?;
+        self.check_clean()?;
+        let fault = (self.kinds.find)(kind).ok_or_else(|| self.unknown(kind))?;
+        let params = fault.check(params).map_err(first)?;
+        self.policy.check(kind, &fault.reversal(), &params, duration_ms)?;
+        let claims = fault.claims(&params).map_err(first)?;
+        self.check_conflicts(&claims)?;
+        let preflight = self.ask_kind(fault, &params, duration_ms, seed)?;
+        Ok(Admitted {
+            fault,
+            params,
+            claims,
+            preflight,
+        })
+    }
+
+    fn check_halts(&self) -> Result<(), Refusal> {
+        if self.is_leaving() {
+            return Err(Refusal::new("leaving", "", "the agent is about to end"));
+        }
+        let Some(halted) = self.latches.engaged() else { return Ok(()) };
+        let release = match halted.latch {
+            crate::handle::HaltLatch::Host => "`fracas-agent release` on the host",
+            crate::handle::HaltLatch::Controller => "`fracas release`",
+        };
+        Err(Refusal::new(
+            "halted",
+            "",
+            format!("halted: {}; nothing starts until {release}", halted.reason),
+        ))
+    }
+
+    fn check_guardian(&self) -> Result<(), Refusal> {
+        if self.attendant.is_guarded() {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            "unguarded",
+            "",
+            "the agent's guardian does not answer; it is being restarted",
+        ))
+    }
+
+    fn check_clean(&self) -> Result<(), Refusal> {
+        match self.all_residue().first() {
+            None => Ok(()),
+            Some(residue) => Err(Refusal::new("dirty", "", format!("this host is dirty: {residue}"))),
+        }
+    }
+
+    fn unknown(&self, kind: &FaultKind) -> Refusal {
+        let catalogue = (self.kinds.catalogue)();
+        let names: Vec<&str> = catalogue.0.iter().map(|d| d.kind.as_str()).collect();
+        let hint = nearest(kind.as_str(), names.iter().copied()).map(|name| format!("; did you mean {name}?"));
+        let message = format!("this agent has no fault {kind}{}", hint.unwrap_or_default());
+        Refusal::new("unknown_fault", "fault", message).allowed(names.join(", "))
+    }
+
+    fn check_conflicts(&self, claims: &[Claim]) -> Result<(), Refusal> {
+        let holder = self.active.values().find_map(|active| {
+            let claim = active
+                .claims
+                .iter()
+                .find(|held| claims.iter().any(|claim| claim.conflicts_with(held)))?;
+            Some((active, claim))
+        });
+        let Some((active, claim)) = holder else { return Ok(()) };
+        let (kind, id, run) = (&active.kind, &active.injection, &active.run);
+        Err(Refusal::new(
+            "conflict",
+            "",
+            format!("{} is held by {kind} {id} of run {run}", claim.0),
+        ))
+    }
+
+    /// The kind's own look; one that panics has refused.
+    fn ask_kind(&self, fault: &'static dyn AnyFault, params: &Value, duration_ms: u64, seed: u64) -> Result<Preflight, Refusal> {
+        let wards = Wards::of(&self.policy, self.view.as_ref());
+        let scene = Scene {
+            view: self.view.as_ref(),
+            protection: &wards,
+            seed,
+            duration_ms,
+        };
+        let asked = catch_unwind(AssertUnwindSafe(|| fault.preflight(params, &scene)));
+        asked.unwrap_or_else(|panic| {
+            Err(Refusal::new(
+                "bug",
+                "",
+                format!("the fault's check panicked: {}", panic_text(&*panic)),
+            ))
+        })
+    }
+}
+
+fn first(problems: proto_model::problem::Problems) -> Refusal {
+    match problems.0.into_iter().next() {
+        Some(problem) => problem.into(),
+        None => Refusal::new("invalid_params", "params", "the parameters are not valid"),
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a word".to_owned())
+}

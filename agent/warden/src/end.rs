@@ -1,0 +1,168 @@
+//! Every end of an injection, whatever its cause: recorded, rewound, looked at, told; tried again until nothing is left.
+
+use std::collections::BTreeSet;
+
+use proto_model::id::InjectionId;
+use proto_model::injection::{AgentFact, EndedBy, UndoAnswer, UndoFailed, Undone};
+
+use crate::active::Stage;
+use crate::handle::{HaltAnswer, Reply, WardenError};
+use crate::teller::Teller;
+use crate::undoing::{Undoing, kept};
+use crate::waits::Answer;
+use crate::warden::Warden;
+
+/// While an undo keeps failing, every so many tries are told.
+const TELL_EVERY: u32 = 12;
+
+impl Warden {
+    /// Ends one injection and tries at once to undo it. One that is ending already goes on as it does.
+    pub(crate) fn end(&mut self, id: &InjectionId, by: EndedBy, reason: Option<String>) {
+        let Some(active) = self.active.get_mut(id) else { return };
+        if matches!(active.stage, Stage::Undoing(_)) {
+            return;
+        }
+        tracing::info!(injection = %id, fault = active.kind, ended_by = by.as_str(), reason, "ending");
+        let (undoing, report) = Undoing::begin(by, reason, &mut active.journal, &mut active.teller, self.view.as_ref());
+        active.stage = Stage::Undoing(undoing);
+        self.send(report);
+        self.try_undo(id);
+    }
+
+    /// One try; on success the injection is told to be undone and only its journal is kept.
+    pub(crate) fn try_undo(&mut self, id: &InjectionId) {
+        let others: Vec<InjectionId> = self.active.keys().filter(|other| *other != id).cloned().collect();
+        let view = self.view.clone();
+        let Some(active) = self.active.get_mut(id) else { return };
+        let Stage::Undoing(undoing) = &mut active.stage else { return };
+        let result = undoing.attempt(&mut active.journal, self.hands.as_mut(), view.as_ref(), &others);
+        // A rewind may take seconds; the guardian must not take that for silence.
+        self.attendant.tick(view.boot_ms());
+        match result {
+            Ok(drift) => self.undone(id, None, drift),
+            Err(failure) => self.undo_failed(id, failure),
+        }
+    }
+
+    /// The end is there; `accepted` when it is so by a person's word only.
+    fn undone(&mut self, id: &InjectionId, accepted: Option<String>, drift: Vec<String>) {
+        let Some(mut active) = self.active.remove(id) else { return };
+        let Stage::Undoing(undoing) = &active.stage else { return };
+        let ours = match undoing.by {
+            EndedBy::Rescue | EndedBy::Boot => "rescue",
+            _ => "agent",
+        };
+        let undone_by = accepted.as_deref().unwrap_or(ours);
+        let report = undoing.close(undone_by, drift, &mut active.journal, &mut active.teller, self.view.as_ref());
+        tracing::info!(injection = %id, fault = active.kind, ended_by = undoing.by.as_str(), "undone");
+        self.ended.insert(id.clone(), active.run.clone());
+        drop(active);
+        self.send(report);
+        self.waits.ended(id, None);
+    }
+
+    fn undo_failed(&mut self, id: &InjectionId, failure: UndoFailed) {
+        let now = self.view.boot_ms();
+        let Some(active) = self.active.get_mut(id) else { return };
+        let Stage::Undoing(undoing) = &mut active.stage else { return };
+        let turned_dirty = !undoing.dirty && undoing.is_overdue(now);
+        undoing.dirty |= turned_dirty;
+        if turned_dirty {
+            tracing::error!(injection = %id, fault = active.kind, undo = failure.undo, error = failure.error, "the host is dirty: an undo keeps failing");
+        } else {
+            tracing::warn!(injection = %id, undo = failure.undo, error = failure.error, attempt = failure.attempt, "an undo failed and is tried again");
+        }
+        let told = failure.attempt == 1 || turned_dirty;
+        if told || failure.attempt.is_multiple_of(TELL_EVERY) {
+            self.tell(id, AgentFact::UndoFailed(failure.clone()), told);
+        }
+        if turned_dirty {
+            self.waits.ended(id, Some(&failure));
+        }
+    }
+
+    /// Undone now, undone already, or never heard of: three answers, given once the effect is gone.
+    pub(crate) fn stop(&mut self, id: InjectionId, by: EndedBy, reply: Reply<Result<UndoAnswer, WardenError>>) {
+        if self.active.contains_key(&id) {
+            self.end(&id, by, None);
+            return self.answer_stop(id, reply);
+        }
+        if self.is_known(&id) {
+            self.tell_again(&id);
+            return reply(Ok(UndoAnswer::AlreadyUndone));
+        }
+        // Whatever arrives later under this id comes too late, so the answer is remembered as its end.
+        let mut teller = Teller::new(id, String::new());
+        let undone = Undone {
+            ended_by: by,
+            undone_by: "agent".to_owned(),
+            undo_ms: 0,
+            answer: UndoAnswer::UnknownId,
+            drift: Vec::new(),
+        };
+        let report = teller.tell(self.view.as_ref(), AgentFact::Undone(undone));
+        self.remember_refused(report.clone());
+        self.send(report);
+        reply(Ok(UndoAnswer::UnknownId));
+    }
+
+    fn answer_stop(&mut self, id: InjectionId, reply: Reply<Result<UndoAnswer, WardenError>>) {
+        if let Some(failure) = self.last_failure(&id) {
+            return reply(Err(WardenError::UndoFailed(failure)));
+        }
+        let pending = self.active.contains_key(&id).then_some(id);
+        self.waits.add(pending.into_iter().collect(), Answer::Stop(reply));
+    }
+
+    /// Set when an undo has been failing for so long that nobody waits for it any more.
+    fn last_failure(&self, id: &InjectionId) -> Option<UndoFailed> {
+        match &self.active.get(id)?.stage {
+            Stage::Undoing(undoing) if undoing.dirty => undoing.last_failure.clone(),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn halt(&mut self, epoch: u64, reason: &str, reply: Reply<HaltAnswer>) {
+        if !self.latches.controller_says(epoch, true, reason) {
+            tracing::warn!(epoch, newest = self.latches.epoch(), "an older halt was not heard");
+            return reply(HaltAnswer::default());
+        }
+        tracing::warn!(epoch, reason, "halted by the controller");
+        self.end_all(EndedBy::Halt, reason, reply);
+    }
+
+    /// Ends everything and answers when the last is gone, or counts as failed.
+    pub(crate) fn end_all(&mut self, by: EndedBy, reason: &str, reply: Reply<HaltAnswer>) {
+        let all: BTreeSet<InjectionId> = self.active.keys().cloned().collect();
+        let hopeless: Vec<(InjectionId, UndoFailed)> = all.iter().filter_map(|id| Some((id.clone(), self.last_failure(id)?))).collect();
+        self.waits.add(all.clone(), Answer::Halt(reply));
+        for (id, failure) in hopeless {
+            self.waits.ended(&id, Some(&failure));
+        }
+        for id in all {
+            self.end(&id, by, Some(reason.to_owned()));
+        }
+    }
+
+    /// A person answers for what is left; it is told under their name, and the host may be used again.
+    pub(crate) fn accept(&mut self, by: &str, reason: &str) {
+        let dirty: Vec<(InjectionId, String)> = self
+            .active
+            .values()
+            .filter_map(|a| Some((a.injection.clone(), a.residue()?)))
+            .collect();
+        tracing::warn!(by, reason, injections = dirty.len(), "what is left on this host was accepted");
+        for (id, residue) in dirty {
+            self.undone(
+                &id,
+                Some(format!("accepted by {by}: {reason}")),
+                vec![format!("left behind: {residue}")],
+            );
+        }
+        for (id, _) in std::mem::take(&mut self.strays) {
+            kept(self.shelf.forget(&id), "unreadable journal");
+        }
+        self.residue.clear();
+        self.suspects.clear();
+    }
+}

@@ -1,0 +1,117 @@
+//! An injection that holds: its deadline, its lease, whether what it started lives, and what it does; it starts nothing anew.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use agent_faults::{FaultError, Look};
+use proto_model::id::InjectionId;
+use proto_model::injection::{AgentFact, EffectState, EndedBy, Observation, Observed};
+
+use crate::active::{ALIVE_EVERY_MS, Holding, Stage};
+use crate::admit::panic_text;
+use crate::start::{LEASE_MS, chain};
+use crate::warden::Warden;
+
+impl Warden {
+    /// Does what is due for an injection that acts: its end first.
+    pub(crate) fn keep(&mut self, id: &InjectionId) {
+        let now = self.view.boot_ms();
+        let Some((deadline_ms, holding)) = self.holding(id) else { return };
+        if now >= deadline_ms {
+            return self.end(id, EndedBy::DurationElapsed, None);
+        }
+        if now >= holding.lease_until_ms {
+            return self.end(id, EndedBy::LeaseLost, Some("the controller did not renew the lease".to_owned()));
+        }
+        if now >= holding.next_alive_ms {
+            holding.next_alive_ms = now + ALIVE_EVERY_MS;
+            if let Err(reason) = self.ask_alive(id) {
+                return self.end(id, EndedBy::EndedEarly, Some(reason));
+            }
+        }
+        self.observe(id, now);
+    }
+
+    /// The right to hold for `lease_ms` from now; what the kernel holds by itself is renewed with it.
+    pub(crate) fn renew(&mut self, ids: &[InjectionId], lease_ms: u64) {
+        let lease_ms = lease_ms.clamp(*LEASE_MS.start(), *LEASE_MS.end());
+        let now = self.view.boot_ms();
+        for id in ids {
+            let Some((deadline_ms, holding)) = self.holding(id) else { continue };
+            // A lease that has lapsed is not revived: its end is merely due.
+            if now >= holding.lease_until_ms {
+                continue;
+            }
+            holding.lease_until_ms = now + lease_ms;
+            let (gated, gate_ms) = (holding.gated, lease_ms.min(deadline_ms.saturating_sub(now)));
+            if gated && let Err(error) = self.hands.renew_traffic(id, gate_ms) {
+                tracing::warn!(injection = %id, error = chain(&error), "the kernel's own deadline cannot be moved");
+            }
+        }
+    }
+
+    fn holding(&mut self, id: &InjectionId) -> Option<(u64, &mut Holding)> {
+        let active = self.active.get_mut(id)?;
+        match &mut active.stage {
+            Stage::Holding(holding) => Some((active.deadline_ms, holding)),
+            Stage::Undoing(_) => None,
+        }
+    }
+
+    fn ask_alive(&mut self, id: &InjectionId) -> Result<(), String> {
+        let view = self.view.clone();
+        let Some((_, holding)) = self.holding(id) else { return Ok(()) };
+        let asked = catch_unwind(AssertUnwindSafe(|| holding.fault.alive(&holding.effect, view.as_ref())));
+        asked.unwrap_or_else(|panic| Err(format!("the fault panicked: {}", panic_text(&*panic))))
+    }
+
+    fn observe(&mut self, id: &InjectionId, now: u64) {
+        let view = self.view.clone();
+        let Some((_, holding)) = self.holding(id) else { return };
+        if now < holding.windows.next_ms {
+            return;
+        }
+        let (fault, effect, windows) = (holding.fault, &holding.effect, &mut holding.windows);
+        windows.next_ms = now + windows.length_ms;
+        let began = windows.last.as_ref().map(|look| look.boot_ms);
+        let looked = catch_unwind(AssertUnwindSafe(|| fault.observe(effect, view.as_ref(), windows.last.as_ref())));
+        let looked = looked.unwrap_or_else(|panic| Err(FaultError::Other(format!("the fault panicked: {}", panic_text(&*panic)))));
+        let observation = match looked {
+            Ok((observation, look)) => {
+                windows.last = Some(look);
+                observation
+            }
+            Err(error) => {
+                windows.last.get_or_insert_with(|| blind(now));
+                Some(unknown(chain(&error)))
+            }
+        };
+        let (Some(observation), Some(began)) = (observation, began) else {
+            return;
+        };
+        windows.number += 1;
+        let observed = Observed {
+            window: windows.number,
+            window_ms: now.saturating_sub(began),
+            observation,
+        };
+        self.tell(id, AgentFact::Observed(observed), false);
+    }
+}
+
+/// Stands for a first look that failed, so that the next window is told of as unknown, and not left out.
+fn blind(now: u64) -> Look {
+    Look {
+        boot_ms: now,
+        seen: serde_json::Value::Null,
+    }
+}
+
+fn unknown(why: String) -> Observation {
+    Observation {
+        asked: None,
+        measured: None,
+        unit: String::new(),
+        state: EffectState::Unknown,
+        note: Some(why),
+    }
+}

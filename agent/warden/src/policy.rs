@@ -1,0 +1,360 @@
+//! The host's own word on what may be done to it, read from agent.toml; nothing remote widens it.
+
+use std::path::{Path, PathBuf};
+
+use proto_model::catalogue::FaultKind;
+use proto_model::injection::Reversal;
+use proto_model::peer::Network;
+use proto_model::problem::Refusal;
+use proto_model::quantity::{Bytes, Millis, Percent, PortRange};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a fresh installation has; also written out as a file to be edited.
+pub const SHIPPED: &str = include_str!("../../../deploy/agent.toml");
+/// The word in `faults.allow` for every kind that can be undone.
+const REVERSIBLE: &str = "reversible";
+/// What any duration must lie within, whatever the policy says.
+const DURATIONS: std::ops::RangeInclusive<u64> = 1_000..=43_200_000;
+/// A fault that cuts the host off from its controller ends by its deadline alone, so it must be near.
+const ISOLATING_MAX_MS: u64 = 300_000;
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Policy {
+    pub faults: Faults,
+    pub limits: Vec<Limit>,
+    pub protect: Protect,
+    pub reserve: Reserve,
+    pub probes: Probes,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    pub allow: Vec<Glob>,
+    pub deny: Vec<Glob>,
+    pub isolating: bool,
+    pub max_duration: Millis,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        let glob = |text: &str| Glob(text.to_owned());
+        Self {
+            allow: vec![glob(REVERSIBLE), glob("process.kill")],
+            deny: vec![glob("host.*")],
+            isolating: false,
+            max_duration: Millis(15 * 60_000),
+        }
+    }
+}
+
+/// The most that one numeric parameter of some kinds may be.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limit {
+    pub faults: Glob,
+    pub parameter: String,
+    pub max: f64,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Protect {
+    pub processes: Vec<Glob>,
+    pub units: Vec<Glob>,
+    pub paths: Vec<PathBuf>,
+    pub interfaces: Vec<Glob>,
+    pub ports: Vec<PortRange>,
+    pub networks: Vec<Network>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reserve {
+    pub memory: Bytes,
+    pub disk: Bytes,
+    pub disk_percent: Percent,
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self {
+            memory: Bytes(512 << 20),
+            disk: Bytes(1 << 30),
+            disk_percent: Percent(5.0),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Probes {
+    pub commands: PathBuf,
+}
+
+/// A text in which `*` stands for anything.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Glob(pub String);
+
+impl Glob {
+    pub fn matches(&self, text: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {
+            return false;
+        };
+        let mut parts: Vec<&str> = parts.collect();
+        let Some(last) = parts.pop() else { return rest.is_empty() };
+        for part in parts {
+            match rest.find(part) {
+                Some(at) => rest = &rest[at + part.len()..],
+                None => return false,
+            }
+        }
+        rest.len() >= last.len() && rest.ends_with(last)
+    }
+}
+
+/// Why a policy cannot be used; nothing is allowed then.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    #[error("read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Syntax {
+        path: PathBuf,
+        line: usize,
+        column: usize,
+        message: String,
+    },
+    #[error("{path} may be written by others than its owner: chmod go-w {path}", path = .0.display())]
+    Writable(PathBuf),
+}
+
+impl Policy {
+    /// Reads the file; a missing one means the shipped default.
+    pub fn load(path: &Path) -> Result<Self, PolicyError> {
+        use std::os::unix::fs::PermissionsExt;
+        let read = |source| PolicyError::Read {
+            path: path.to_owned(),
+            source,
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(e) => return Err(read(e)),
+        };
+        if std::fs::metadata(path).map_err(read)?.permissions().mode() & 0o022 != 0 {
+            return Err(PolicyError::Writable(path.to_owned()));
+        }
+        Self::parse(&text, path)
+    }
+
+    /// `path` is only for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, PolicyError> {
+        toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            PolicyError::Syntax {
+                path: path.to_owned(),
+                line: before.matches('\n').count() + 1,
+                column: before.rsplit('\n').next().unwrap_or_default().chars().count() + 1,
+                message: error.message().to_owned(),
+            }
+        })
+    }
+
+    /// Whether this host lets this kind act with these parameters for so long.
+    pub fn check(&self, kind: &FaultKind, reversal: &Reversal, params: &Value, duration_ms: u64) -> Result<(), Refusal> {
+        self.check_kind(kind, reversal)?;
+        self.check_duration(duration_ms)?;
+        self.check_isolating(params, duration_ms)?;
+        self.limits
+            .iter()
+            .filter(|limit| limit.faults.matches(kind.as_str()))
+            .try_for_each(|limit| limit.check(params))
+    }
+
+    fn check_kind(&self, kind: &FaultKind, reversal: &Reversal) -> Result<(), Refusal> {
+        let says = |rule: &str| Refusal::new("policy", "fault", format!("this host does not allow {kind}: {rule} in agent.toml"));
+        if let Some(glob) = self.faults.deny.iter().find(|glob| glob.matches(kind.as_str())) {
+            return Err(says(&format!("faults.deny has {:?}", glob.0)));
+        }
+        let reversible = *reversal == Reversal::Full;
+        let allowed = self
+            .faults
+            .allow
+            .iter()
+            .any(|glob| (glob.0 == REVERSIBLE && reversible) || glob.matches(kind.as_str()));
+        if allowed {
+            Ok(())
+        } else {
+            Err(says("faults.allow does not have it"))
+        }
+    }
+
+    fn check_duration(&self, duration_ms: u64) -> Result<(), Refusal> {
+        let most = self.faults.max_duration.0.min(*DURATIONS.end());
+        if (*DURATIONS.start()..=most).contains(&duration_ms) {
+            return Ok(());
+        }
+        let rule = if duration_ms > most {
+            "longer than this host allows (faults.max_duration in agent.toml)"
+        } else {
+            "too short"
+        };
+        Err(
+            Refusal::new("policy", "duration", format!("{} is {rule}", Millis(duration_ms))).allowed(format!(
+                "{}..{}",
+                Millis(*DURATIONS.start()),
+                Millis(most)
+            )),
+        )
+    }
+
+    fn check_isolating(&self, params: &Value, duration_ms: u64) -> Result<(), Refusal> {
+        if params.get("isolating").and_then(Value::as_bool) != Some(true) {
+            return Ok(());
+        }
+        if !self.faults.isolating {
+            let message = "this host may not be cut off from its controller: faults.isolating in agent.toml";
+            return Err(Refusal::new("policy", "params.isolating", message).allowed("false"));
+        }
+        if duration_ms > ISOLATING_MAX_MS {
+            let message = format!(
+                "{} is longer than a fault that cuts off its own controller may last",
+                Millis(duration_ms)
+            );
+            return Err(Refusal::new("policy", "duration", message).allowed(format!("1s..{}", Millis(ISOLATING_MAX_MS))));
+        }
+        Ok(())
+    }
+}
+
+impl Limit {
+    fn check(&self, params: &Value) -> Result<(), Refusal> {
+        let Some(number) = params.get(&self.parameter).and_then(Value::as_f64) else {
+            return Ok(());
+        };
+        if number <= self.max {
+            return Ok(());
+        }
+        let message = format!(
+            "{number} is more than this host allows (limits for {:?} in agent.toml)",
+            self.faults.0
+        );
+        Err(Refusal::new("policy", format!("params.{}", self.parameter), message).allowed(format!("..{}", self.max)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Policy, PolicyError> {
+        Policy::parse(text, Path::new("agent.toml"))
+    }
+
+    fn check(policy: &Policy, kind: &str, params: Value, duration_ms: u64) -> Result<(), Refusal> {
+        policy.check(&FaultKind::parse(kind).unwrap(), &Reversal::Full, &params, duration_ms)
+    }
+
+    #[test]
+    fn the_shipped_file_says_what_the_program_does_without_one() {
+        assert_eq!(parse(SHIPPED).unwrap(), Policy::default());
+        assert_eq!(parse("").unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let error = parse("[faults]\nallow = []\nallways = []\n").unwrap_err().to_string();
+        assert!(error.starts_with("agent.toml:3:1:") && error.contains("allways"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_others_may_write_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(Policy::load(file.path()), Err(PolicyError::Writable(_))));
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(Policy::load(file.path()).unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn deny_wins_over_allow_and_irreversible_needs_its_name() {
+        let policy = Policy::default();
+        check(&policy, "cpu.burn", json!({}), 60_000).unwrap();
+        assert!(
+            check(&policy, "host.clock", json!({}), 60_000)
+                .unwrap_err()
+                .message
+                .contains("faults.deny")
+        );
+        let irreversible = Reversal::Irreversible { why: "x".into() };
+        let ask = |kind: &str| policy.check(&FaultKind::parse(kind).unwrap(), &irreversible, &json!({}), 60_000);
+        assert!(ask("process.kill").is_ok());
+        assert_eq!(ask("network.reset").unwrap_err().code, "policy");
+    }
+
+    #[test]
+    fn durations_have_a_floor_and_the_hosts_ceiling() {
+        let policy = Policy::default();
+        for bad in [0, 999, 900_001] {
+            let refusal = check(&policy, "cpu.burn", json!({}), bad).unwrap_err();
+            assert_eq!((refusal.path.as_str(), refusal.allowed.as_deref()), ("duration", Some("1s..15m")));
+        }
+        check(&policy, "cpu.burn", json!({}), 900_000).unwrap();
+    }
+
+    #[test]
+    fn numbers_are_capped_where_the_host_says_so() {
+        let policy = parse("[[limits]]\nfaults = \"cpu.*\"\nparameter = \"percent\"\nmax = 80\n").unwrap();
+        check(&policy, "cpu.burn", json!({"percent": 80.0}), 60_000).unwrap();
+        let refusal = check(&policy, "cpu.burn", json!({"percent": 80.5}), 60_000).unwrap_err();
+        assert_eq!(
+            (refusal.path.as_str(), refusal.allowed.as_deref()),
+            ("params.percent", Some("..80"))
+        );
+        check(&policy, "network.loss", json!({"percent": 100.0}), 60_000).unwrap();
+    }
+
+    #[test]
+    fn cutting_off_the_controller_needs_the_hosts_word_and_a_near_end() {
+        let isolating = json!({"isolating": true});
+        assert_eq!(
+            check(&Policy::default(), "network.partition", isolating.clone(), 60_000)
+                .unwrap_err()
+                .path,
+            "params.isolating"
+        );
+        let policy = parse("[faults]\nisolating = true\n").unwrap();
+        check(&policy, "network.partition", isolating.clone(), 60_000).unwrap();
+        assert_eq!(
+            check(&policy, "network.partition", isolating, 301_000).unwrap_err().path,
+            "duration"
+        );
+    }
+
+    #[test]
+    fn stars_stand_for_anything() {
+        for (glob, text, fits) in [
+            ("cpu.*", "cpu.burn", true),
+            ("cpu.*", "memory.hog", false),
+            ("*", "x", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c", false),
+            ("exact", "exactly", false),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(Glob(glob.into()).matches(text), fits, "{glob} {text}");
+        }
+    }
+}

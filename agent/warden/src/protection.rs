@@ -1,0 +1,129 @@
+//! What no fault may touch on this host, with the reason: the host's policy and what is always protected; it changes nothing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use agent_faults::Protection;
+use agent_levers::Spared;
+use agent_view::{GroupId, HostView, Process};
+use proto_model::id::InjectionId;
+use proto_model::peer::Network;
+
+use crate::policy::{Glob, Policy};
+
+/// Names that keep a host reachable and its logs alive; the kernel cuts names at 15 bytes.
+const ALWAYS: [&str; 8] = [
+    "sshd",
+    "sshd-session",
+    "dbus-daemon",
+    "dbus-broker",
+    "dbus-broker-lau",
+    "systemd-journal",
+    "systemd-journald",
+    "fracas-agent",
+];
+/// An agent's ancestors are followed at most so far.
+const DEEPEST: usize = 64;
+
+/// Protection as it is at this moment.
+pub struct Wards<'a> {
+    policy: &'a Policy,
+    /// The agent and its ancestors, with words for each.
+    kin: BTreeMap<u32, &'static str>,
+    networks: Vec<Network>,
+}
+
+impl<'a> Wards<'a> {
+    pub fn of(policy: &'a Policy, view: &dyn HostView) -> Self {
+        let mounts = view.network_mount_addresses().unwrap_or_else(|error| {
+            tracing::warn!(%error, "network mounts cannot be read");
+            Vec::new()
+        });
+        let mounts = mounts.into_iter().map(Network::host);
+        Self {
+            policy,
+            kin: kin(view),
+            networks: policy.protect.networks.iter().copied().chain(mounts).collect(),
+        }
+    }
+
+    /// The same for the levers: what the kernel's rules must leave alone.
+    pub fn spared(&self, controllers: &[SocketAddr]) -> Spared {
+        Spared {
+            controllers: controllers.to_vec(),
+            networks: self.networks.clone(),
+            ports: self.policy.protect.ports.clone(),
+        }
+    }
+}
+
+fn kin(view: &dyn HostView) -> BTreeMap<u32, &'static str> {
+    let own = view.own_pid();
+    let mut kin = BTreeMap::from([(own, "it is the agent")]);
+    let mut pid = own;
+    for _ in 0..DEEPEST {
+        let Ok(Some(process)) = view.process(pid) else { break };
+        if process.parent == 0 || kin.contains_key(&process.parent) {
+            break;
+        }
+        pid = process.parent;
+        kin.insert(pid, "the agent descends from it");
+    }
+    kin
+}
+
+impl Protection for Wards<'_> {
+    fn process(&self, process: &Process) -> Option<String> {
+        let in_part = |fits: &dyn Fn(&str) -> bool| process.groups.iter().any(|path| path.split('/').any(fits));
+        if process.pid == 1 {
+            return Some("it is the init process".to_owned());
+        }
+        if process.kernel_thread {
+            return Some("it is a kernel thread".to_owned());
+        }
+        if let Some(reason) = self.kin.get(&process.pid) {
+            return Some((*reason).to_owned());
+        }
+        if ALWAYS.contains(&process.name.as_str()) {
+            return Some("the host needs it".to_owned());
+        }
+        if in_part(&is_ours) {
+            return Some("it is a worker of another fault".to_owned());
+        }
+        let Policy { protect, .. } = self.policy;
+        if let Some(glob) = protect.processes.iter().find(|glob| glob.matches(&process.name)) {
+            return Some(format!("protect.processes in agent.toml has {:?}", glob.0));
+        }
+        let unit = protect.units.iter().find(|glob| in_part(&|part| unit_matches(glob, part)));
+        unit.map(|glob| format!("protect.units in agent.toml has {:?}", glob.0))
+    }
+
+    fn networks(&self) -> Vec<Network> {
+        self.networks.clone()
+    }
+
+    fn interface(&self, name: &str) -> Option<String> {
+        if name == "lo" {
+            return Some("it is the loopback".to_owned());
+        }
+        let glob = self.policy.protect.interfaces.iter().find(|glob| glob.matches(name));
+        glob.map(|glob| format!("protect.interfaces in agent.toml has {:?}", glob.0))
+    }
+
+    fn port(&self, port: u16) -> Option<String> {
+        if port == 22 {
+            return Some("ssh listens there".to_owned());
+        }
+        let range = self.policy.protect.ports.iter().find(|range| range.contains(port));
+        range.map(|range| format!("protect.ports in agent.toml has {range}"))
+    }
+}
+
+/// True for the name of an injection's group.
+fn is_ours(part: &str) -> bool {
+    part.strip_prefix(GroupId::PREFIX).is_some_and(|id| InjectionId::parse(id).is_ok())
+}
+
+fn unit_matches(glob: &Glob, part: &str) -> bool {
+    glob.matches(part) || part.strip_suffix(".service").is_some_and(|bare| glob.matches(bare))
+}

@@ -1,0 +1,97 @@
+//! Undoing without a warden: what the guardian does for an agent that died, and `rescue` by hand; it starts nothing.
+
+use std::time::{Duration, Instant};
+
+use agent_journal::{JournalError, Shelf};
+use agent_levers::Hands;
+use agent_view::HostView;
+use proto_model::id::InjectionId;
+use proto_model::injection::{AgentFact, EndedBy, UndoFailed};
+
+use crate::start::chain;
+use crate::teller::Teller;
+use crate::undoing::{Undoing, kept};
+
+/// Who undoes, and why.
+#[derive(Debug, Clone, Copy)]
+pub struct Rescuer {
+    pub ended_by: EndedBy,
+    /// As told in reports: `guardian`, `rescue`.
+    pub name: &'static str,
+    /// How long to wait for a journal that another process holds, and to go on trying an undo that fails.
+    pub patience: Duration,
+}
+
+/// What became of each injection that was open.
+#[derive(Debug, Default)]
+pub struct Rescued {
+    pub undone: Vec<InjectionId>,
+    /// Not put right, and why.
+    pub left: Vec<(InjectionId, String)>,
+}
+
+impl Rescued {
+    pub fn is_clean(&self) -> bool {
+        self.left.is_empty()
+    }
+}
+
+/// Rewinds every open journal under its lock. Reports are recorded, so that the next agent tells the controller.
+pub fn rescue(shelf: &Shelf, hands: &mut dyn Hands, view: &dyn HostView, rescuer: Rescuer) -> Result<Rescued, JournalError> {
+    let mut rescued = Rescued::default();
+    let ids = shelf.ids()?;
+    for id in &ids {
+        match rescue_one(shelf, hands, view, rescuer, id, &ids) {
+            Ok(true) => rescued.undone.push(id.clone()),
+            Ok(false) => {}
+            Err(why) => rescued.left.push((id.clone(), why)),
+        }
+    }
+    Ok(rescued)
+}
+
+/// True when it was open and is undone now.
+fn rescue_one(
+    shelf: &Shelf,
+    hands: &mut dyn Hands,
+    view: &dyn HostView,
+    rescuer: Rescuer,
+    id: &InjectionId,
+    all: &[InjectionId],
+) -> Result<bool, String> {
+    if shelf.read(id).is_ok_and(|history| !history.is_open()) {
+        return Ok(false);
+    }
+    let mut journal = shelf.lock(id, rescuer.patience).map_err(|e| chain(&e))?;
+    if !journal.history().is_open() {
+        return Ok(false);
+    }
+    let another_boot = journal.history().opened.boot_id != view.boot_id();
+    let by = if another_boot { EndedBy::Boot } else { rescuer.ended_by };
+    let mut teller = Teller::resume(journal.history());
+    let (mut undoing, _) = Undoing::begin(by, None, &mut journal, &mut teller, view);
+    let others: Vec<InjectionId> = all.iter().filter(|other| *other != id).cloned().collect();
+    let give_up = Instant::now() + rescuer.patience;
+    loop {
+        match undoing.attempt(&mut journal, hands, view, &others) {
+            Ok(drift) => {
+                undoing.close(rescuer.name, drift, &mut journal, &mut teller, view);
+                tracing::info!(injection = %id, by = rescuer.name, "undone");
+                return Ok(true);
+            }
+            Err(failure) if Instant::now() >= give_up => return Err(give_up_on(failure, &mut journal, &mut teller, view)),
+            Err(_) => {
+                let wait = undoing.next_try_ms.saturating_sub(view.boot_ms()).max(1);
+                std::thread::sleep(Duration::from_millis(wait).min(give_up.saturating_duration_since(Instant::now())));
+            }
+        }
+    }
+}
+
+fn give_up_on(failure: UndoFailed, journal: &mut agent_journal::Journal, teller: &mut Teller, view: &dyn HostView) -> String {
+    let why = format!("{}: {} (attempt {})", failure.undo, failure.error, failure.attempt);
+    tracing::error!(why, "an injection could not be undone");
+    let report = teller.tell(view, AgentFact::UndoFailed(failure));
+    kept(journal.report(&report), "failure");
+    why
+}

@@ -1,0 +1,167 @@
+//! One try at putting an injection right, and when to try again; the same for agent, guardian and rescue.
+
+use agent_journal::{Journal, Outcome};
+use agent_levers::{Hands, prove, rewind};
+use agent_view::HostView;
+use proto_model::id::InjectionId;
+use proto_model::injection::{AgentFact, AgentReport, EndedBy, Ending, UndoAnswer, UndoFailed, Undone};
+
+use crate::teller::Teller;
+
+/// An undo that has not succeeded after this long makes the host dirty.
+pub(crate) const DIRTY_AFTER_MS: u64 = 10_000;
+const FIRST_RETRY_MS: u64 = 100;
+const LAST_RETRY_MS: u64 = 5_000;
+
+/// An undo under way.
+pub(crate) struct Undoing {
+    pub(crate) by: EndedBy,
+    pub(crate) since_ms: u64,
+    pub(crate) attempts: u32,
+    pub(crate) next_try_ms: u64,
+    pub(crate) last_failure: Option<UndoFailed>,
+    /// Told once that the host is dirty because of it.
+    pub(crate) dirty: bool,
+}
+
+impl Undoing {
+    /// Records that nothing may be pulled any more. A journal that cannot be written is no reason to leave a fault.
+    pub(crate) fn begin(
+        by: EndedBy,
+        reason: Option<String>,
+        journal: &mut Journal,
+        teller: &mut Teller,
+        view: &dyn HostView,
+    ) -> (Self, AgentReport) {
+        let by = match journal.history().ending {
+            Some(earlier) => earlier,
+            None => {
+                kept(journal.ending(by), "ending");
+                by
+            }
+        };
+        let report = teller.tell(view, AgentFact::Ending(Ending { ended_by: by, reason }));
+        kept(journal.report(&report), "ending");
+        let now = view.boot_ms();
+        let undoing = Self {
+            by,
+            since_ms: now,
+            attempts: 0,
+            next_try_ms: now,
+            last_failure: None,
+            dirty: false,
+        };
+        (undoing, report)
+    }
+
+    /// Rewinds once. `Ok` is the drift found, when nothing of the injection is left; `Err` plans the next try.
+    pub(crate) fn attempt(
+        &mut self,
+        journal: &mut Journal,
+        hands: &mut dyn Hands,
+        view: &dyn HostView,
+        others: &[InjectionId],
+    ) -> Result<Vec<String>, UndoFailed> {
+        self.attempts += 1;
+        let result = put_right(journal, hands, view, others);
+        result.map_err(|(undo, error)| {
+            let failure = UndoFailed {
+                undo,
+                error,
+                attempt: self.attempts,
+            };
+            self.next_try_ms = self.next_try(view.boot_ms());
+            self.last_failure = Some(failure.clone());
+            failure
+        })
+    }
+
+    /// The wait grows, but one try falls on the moment at which the host becomes dirty.
+    fn next_try(&self, now_ms: u64) -> u64 {
+        let next = now_ms + retry_after(self.attempts);
+        let overdue = self.since_ms + DIRTY_AFTER_MS;
+        if now_ms < overdue { next.min(overdue) } else { next }
+    }
+
+    pub(crate) fn is_overdue(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.since_ms) >= DIRTY_AFTER_MS
+    }
+
+    /// Records the end; from here on the journal only waits to be settled.
+    pub(crate) fn close(
+        &self,
+        undone_by: &str,
+        drift: Vec<String>,
+        journal: &mut Journal,
+        teller: &mut Teller,
+        view: &dyn HostView,
+    ) -> AgentReport {
+        let undo_ms = view.boot_ms().saturating_sub(self.since_ms);
+        let undone = Undone {
+            ended_by: self.by,
+            undone_by: undone_by.to_owned(),
+            undo_ms,
+            answer: UndoAnswer::UndoneNow,
+            drift: drift.clone(),
+        };
+        let report = teller.tell(view, AgentFact::Undone(undone));
+        kept(journal.report(&report), "end");
+        let outcome = Outcome {
+            ended_by: self.by,
+            undone_by: undone_by.to_owned(),
+            undo_ms,
+            drift,
+        };
+        kept(journal.closed(&outcome), "end");
+        report
+    }
+}
+
+fn retry_after(attempts: u32) -> u64 {
+    let doubled = FIRST_RETRY_MS.saturating_mul(1 << attempts.saturating_sub(1).min(16));
+    doubled.min(LAST_RETRY_MS)
+}
+
+/// Rewinds, then looks: what is left in words, with the undo that left it.
+fn put_right(
+    journal: &mut Journal,
+    hands: &mut dyn Hands,
+    view: &dyn HostView,
+    others: &[InjectionId],
+) -> Result<Vec<String>, (String, String)> {
+    let rewound = rewind(journal, hands, view);
+    if let Some(failure) = rewound.failures.first() {
+        return Err((failure.undo.to_string(), failure.error.clone()));
+    }
+    let history = journal.history();
+    let id = history.opened.injection.as_str();
+    let proof = prove(&[history], others, view);
+    let owned = proof.owned_left.iter().filter(|thing| thing.contains(id));
+    let left: Vec<&str> = owned.chain(&proof.not_restored).map(String::as_str).collect();
+    if left.is_empty() {
+        return Ok(rewound.drift);
+    }
+    Err((
+        "look whether everything is gone".to_owned(),
+        format!("still there: {}", left.join(", ")),
+    ))
+}
+
+/// A record that could not be written costs the controller a report, never the host its undo.
+pub(crate) fn kept(result: Result<(), agent_journal::JournalError>, what: &'static str) {
+    if let Err(error) = result {
+        tracing::error!(%error, what, "a record of the journal is lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tries_come_quickly_first_and_never_stop() {
+        let waits: Vec<u64> = (1..=8).map(retry_after).collect();
+        assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(retry_after(u32::MAX), LAST_RETRY_MS);
+    }
+}

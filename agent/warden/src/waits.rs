@@ -1,0 +1,74 @@
+//! Those who asked for an end and wait until it is there: each is answered once, when the last of its injections has ended.
+
+use std::collections::BTreeSet;
+
+use proto_model::id::InjectionId;
+use proto_model::injection::{UndoAnswer, UndoFailed};
+
+use crate::handle::{HaltAnswer, Reply, WardenError};
+
+#[derive(Default)]
+pub(crate) struct Waits(Vec<Wait>);
+
+struct Wait {
+    pending: BTreeSet<InjectionId>,
+    so_far: HaltAnswer,
+    failure: Option<UndoFailed>,
+    answer: Answer,
+}
+
+pub(crate) enum Answer {
+    Stop(Reply<Result<UndoAnswer, WardenError>>),
+    Halt(Reply<HaltAnswer>),
+}
+
+impl Waits {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Answers when each of `pending` has ended; at once when there is none.
+    pub(crate) fn add(&mut self, pending: BTreeSet<InjectionId>, answer: Answer) {
+        self.0.push(Wait {
+            pending,
+            so_far: HaltAnswer::default(),
+            failure: None,
+            answer,
+        });
+        self.flush();
+    }
+
+    /// One has been undone, or its undo counts as failed.
+    pub(crate) fn ended(&mut self, id: &InjectionId, failure: Option<&UndoFailed>) {
+        for wait in self.0.iter_mut().filter(|wait| wait.pending.contains(id)) {
+            wait.pending.remove(id);
+            match failure {
+                None => wait.so_far.undone += 1,
+                Some(failure) => {
+                    wait.so_far.failed += 1;
+                    wait.failure = Some(failure.clone());
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let (done, waiting) = std::mem::take(&mut self.0).into_iter().partition(|wait| wait.pending.is_empty());
+        self.0 = waiting;
+        let done: Vec<Wait> = done;
+        done.into_iter().for_each(Wait::answer);
+    }
+}
+
+impl Wait {
+    fn answer(self) {
+        match self.answer {
+            Answer::Halt(reply) => reply(self.so_far),
+            Answer::Stop(reply) => reply(match self.failure {
+                None => Ok(UndoAnswer::UndoneNow),
+                Some(failure) => Err(WardenError::UndoFailed(failure)),
+            }),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The warden's rules on a host of paper: who may start, and every way in which it ends.
+
+mod admission;
+mod ends;
+mod protected;
+mod support;

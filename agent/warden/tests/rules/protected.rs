@@ -1,0 +1,62 @@
+//! What is protected, with its reason: always, by kinship with the agent, and by the host's policy.
+
+use std::path::Path;
+
+use agent_faults::Protection;
+use agent_levers::fake::{AGENT_PID, FakeHost};
+use agent_view::{HostView, Process};
+use agent_warden::{Policy, Wards};
+
+fn reason(policy: &str, pick: impl Fn(&Process) -> bool, mend: impl Fn(&mut Process)) -> Option<String> {
+    let host = FakeHost::new();
+    let policy = Policy::parse(policy, Path::new("agent.toml")).unwrap();
+    let mut process = host.processes().unwrap().into_iter().find(|p| pick(p)).unwrap();
+    mend(&mut process);
+    Wards::of(&policy, &host).process(&process)
+}
+
+fn named(name: &'static str) -> impl Fn(&Process) -> bool {
+    move |process| process.name == name
+}
+
+#[test]
+fn what_a_host_needs_is_always_protected() {
+    let always = |name| reason("", named(name), |_| {});
+    assert_eq!(always("systemd").as_deref(), Some("it is the init process"));
+    assert_eq!(always("kthreadd").as_deref(), Some("it is a kernel thread"));
+    assert!(always("sshd").is_some());
+    assert_eq!(
+        reason("", |p| p.pid == AGENT_PID, |p| p.name = "renamed".into()).as_deref(),
+        Some("it is the agent")
+    );
+    assert_eq!(always("redis-server"), None);
+}
+
+#[test]
+fn workers_of_injections_are_protected_and_look_alikes_are_not() {
+    let in_group = |group: &'static str| reason("", named("nginx"), move |p| p.groups = vec![group.to_owned()]);
+    assert!(in_group("/hosts/fracas-0123456789abcdef").is_some());
+    assert_eq!(in_group("/fracas-demo/web"), None);
+}
+
+#[test]
+fn the_policy_protects_by_name_and_by_unit() {
+    let by_name = reason("[protect]\nprocesses = [\"redis-*\"]\n", named("redis-server"), |_| {});
+    assert!(by_name.unwrap().contains("redis-*"));
+    let by_unit = reason("[protect]\nunits = [\"nginx\"]\n", named("nginx"), |_| {});
+    assert!(by_unit.unwrap().contains("protect.units"));
+}
+
+#[test]
+fn interfaces_ports_and_networks() {
+    let host = FakeHost::new();
+    host.set_network_mounts(vec!["192.0.2.9".parse().unwrap()]);
+    let text = "[protect]\ninterfaces = [\"bond*\"]\nports = [\"9000-9010\"]\nnetworks = [\"10.0.0.0/8\"]\n";
+    let policy = Policy::parse(text, Path::new("agent.toml")).unwrap();
+    let wards = Wards::of(&policy, &host);
+    assert!(wards.interface("lo").is_some() && wards.interface("bond0").is_some() && wards.interface("eth0").is_none());
+    assert!(wards.port(22).is_some() && wards.port(9_005).is_some() && wards.port(80).is_none());
+    let networks: Vec<String> = wards.networks().iter().map(ToString::to_string).collect();
+    assert_eq!(networks, ["10.0.0.0/8", "192.0.2.9"]);
+    assert_eq!(wards.spared(&[]).networks, wards.networks());
+}

@@ -1,0 +1,134 @@
+//! One kind of fault for each way in which a fault can behave; all of them turn the one knob of the paper host.
+
+use agent_faults::{AnyFault, Claim, Example, Fault, FaultError, Kind, Look, Preflight, Scene};
+use agent_levers::{Direction, Levers, PacketFate, TrafficSpec};
+use agent_view::HostView;
+use agent_warden::Kinds;
+use proto_model::catalogue::{Catalogue, FaultKind};
+use proto_model::injection::{EffectState, Observation, Reversal};
+use proto_model::problem::Refusal;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::host::KNOB;
+
+pub const KINDS: Kinds = Kinds { find, catalogue };
+
+const ALL: [&dyn AnyFault; 6] = [
+    &Kind::<Hold>::new(),
+    &Kind::<Panic>::new(),
+    &Kind::<Fail>::new(),
+    &Kind::<Deny>::new(),
+    &Kind::<Gated>::new(),
+    &Kind::<Final>::new(),
+];
+
+fn find(kind: &FaultKind) -> Option<&'static dyn AnyFault> {
+    ALL.into_iter().find(|fault| &fault.kind() == kind)
+}
+
+fn catalogue() -> Catalogue {
+    Catalogue(ALL.into_iter().map(AnyFault::describe).collect())
+}
+
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Params {
+    /// A number between 0 and 10.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 10))]
+    amount: u32,
+}
+
+/// Defines a kind by its name, what its preflight says and what it does.
+macro_rules! kind {
+    ($name:ident, $text:literal, $reversal:expr, $preflight:expr, $apply:expr) => {
+        pub struct $name;
+
+        impl Fault for $name {
+            const KIND: &'static str = $text;
+            const SUMMARY: &'static str = "for tests";
+            const REVERSAL: Reversal = $reversal;
+            const MEASURED_BY: &'static str = "reading the knob";
+            const UNDONE_BY: &'static str = "turning the knob back";
+            type Params = Params;
+            type Effect = ();
+
+            fn examples() -> Vec<Example<Params>> {
+                Vec::new()
+            }
+            fn claims(_params: &Params) -> Vec<Claim> {
+                vec![Claim(concat!("the knob of ", $text).to_owned())]
+            }
+            fn preflight(_params: &Params, _scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+                $preflight
+            }
+            fn apply(_params: &Params, _scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<(), FaultError> {
+                let apply: fn(&mut Levers<'_>) -> Result<(), FaultError> = $apply;
+                apply(levers)
+            }
+            fn observe(_effect: &(), view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
+                let look = Look {
+                    boot_ms: view.boot_ms(),
+                    seen: serde_json::Value::Null,
+                };
+                let observation = before.map(|_| Observation {
+                    asked: Some(1.0),
+                    measured: Some(1.0),
+                    unit: "knobs".into(),
+                    state: EffectState::Confirmed,
+                    note: None,
+                });
+                Ok((observation, look))
+            }
+            fn alive(_effect: &(), view: &dyn HostView) -> Result<(), String> {
+                match view.knob(KNOB) {
+                    Ok(Some(value)) if value == "gone" => Err("the knob is gone".into()),
+                    _ => Ok(()),
+                }
+            }
+        }
+    };
+}
+
+fn turn(levers: &mut Levers<'_>) -> Result<(), FaultError> {
+    levers.set_knob(KNOB, "wild")?;
+    Ok(())
+}
+
+fn yes() -> Result<Preflight, Refusal> {
+    Ok(Preflight::default())
+}
+
+kind!(Hold, "test.hold", Reversal::Full, yes(), turn);
+kind!(Panic, "test.panic", Reversal::Full, yes(), |levers| {
+    turn(levers)?;
+    panic!("on purpose")
+});
+kind!(Fail, "test.fail", Reversal::Full, yes(), |levers| {
+    turn(levers)?;
+    Err(FaultError::Other("half way".into()))
+});
+kind!(
+    Deny,
+    "test.deny",
+    Reversal::Full,
+    Err(Refusal::new("no_match", "params", "nothing here")),
+    turn
+);
+kind!(Gated, "test.gated", Reversal::Full, yes(), |levers| {
+    let spec = TrafficSpec {
+        peers: Vec::new(),
+        except: Vec::new(),
+        ports: Vec::new(),
+        local_ports: Vec::new(),
+        protocol: None,
+        interface: None,
+        direction: Direction::Both,
+        fate: PacketFate::Drop,
+        gate_ms: levers.context().gate_ms,
+    };
+    levers.shape_traffic(&spec)?;
+    Ok(())
+});
+kind!(Final, "test.final", Reversal::Irreversible { why: String::new() }, yes(), turn);

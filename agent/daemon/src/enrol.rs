@@ -1,0 +1,58 @@
+//! `fracas-agent enrol`: joins a controller with a token that is never an argument; the rest is the session's business.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+use agent_session::EnrolOptions;
+use agent_view::{HostView, LinuxView};
+use anyhow::{Context, bail};
+use proto_transport::JoinToken;
+
+use crate::here::need_root;
+use crate::places::Places;
+
+const TOKEN_VARIABLE: &str = "FRACAS_JOIN_TOKEN";
+/// More than any token has.
+const MAX_TOKEN_BYTES: u64 = 4_096;
+
+/// Joins, and says under which name.
+pub fn enrol(places: &Places, controller: String, token_file: Option<&Path>, name: Option<String>) -> anyhow::Result<ExitCode> {
+    need_root()?;
+    let token = JoinToken::parse(&token_text(token_file)?)?;
+    places.make()?;
+    let facts = LinuxView::with_group_root(&places.group_root).facts();
+    let options = EnrolOptions {
+        controller: controller.clone(),
+        token,
+        state_dir: places.state_dir.clone(),
+        name: name.unwrap_or(facts.hostname),
+        machine_id: facts.machine_id,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let enrolled = runtime
+        .block_on(agent_session::enrol(options))
+        .with_context(|| format!("join {controller}"))?;
+    println!("host      {}", enrolled.host);
+    println!("identity  {}", enrolled.identity.display());
+    println!("next      fracas-agent run");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// From the file, from standard input for `-`, or from the environment.
+fn token_text(file: Option<&Path>) -> anyhow::Result<String> {
+    let mut text = String::new();
+    match file {
+        Some(path) if path == Path::new("-") => {
+            let read = std::io::stdin().take(MAX_TOKEN_BYTES).read_to_string(&mut text);
+            read.context("read the token from standard input")?;
+        }
+        Some(path) => text = std::fs::read_to_string(path).with_context(|| format!("read the token from {}", path.display()))?,
+        None => match std::env::var(TOKEN_VARIABLE) {
+            Ok(token) => text = token,
+            Err(_) => bail!("no token: give --token-file FILE, \"--token-file -\" for standard input, or set {TOKEN_VARIABLE}"),
+        },
+    }
+    Ok(text)
+}

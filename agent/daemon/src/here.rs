@@ -1,0 +1,47 @@
+//! This host, as every command of the agent opens it: eyes, hands, journals; opening changes nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use agent_journal::Shelf;
+use agent_levers::{Hands, LinuxHands};
+use agent_view::{HostView, LinuxView};
+use anyhow::{Context, bail};
+
+use crate::places::Places;
+
+/// What acts on this host and looks at it.
+pub struct Here {
+    pub view: Arc<dyn HostView>,
+    pub hands: Box<dyn Hands>,
+    pub shelf: Shelf,
+}
+
+impl Here {
+    /// `program` is what workers are started from.
+    pub fn open(places: &Places, program: PathBuf) -> anyhow::Result<Self> {
+        places.make()?;
+        let shelf = Shelf::open(&places.journal(), &places.journal_mirror()).context("open the journals")?;
+        Ok(Self {
+            view: Arc::new(LinuxView::with_group_root(&places.group_root)),
+            hands: Box::new(LinuxHands::with_group_root(program, &places.group_root)),
+            shelf,
+        })
+    }
+}
+
+/// Our own program file; by the kernel's link when an upgrade has replaced it.
+pub fn own_program() -> PathBuf {
+    match std::env::current_exe() {
+        Ok(path) if path.exists() => path,
+        _ => PathBuf::from("/proc/self/exe"),
+    }
+}
+
+/// Acting on a whole host is for root.
+pub fn need_root() -> anyhow::Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!("this must run as root: it acts on the whole host (try sudo)")
+}

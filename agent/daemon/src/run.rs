@@ -1,0 +1,162 @@
+//! `fracas-agent run`: guardian, warden, local socket and session wired together, and undone in order at the end.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use agent_session::SessionOptions;
+use agent_view::{HostView, LinuxView};
+use agent_warden::{Command, Kinds, Latches, Parts, Policy, WardenHandle};
+use anyhow::{Context, bail};
+use proto_model::host::HostFacts;
+use proto_model::injection::{AgentReport, EndedBy};
+use proto_program::notify::Notifier;
+use proto_program::shutdown::Shutdown;
+use tokio::sync::mpsc;
+
+use crate::here::{Here, need_root, own_program};
+use crate::keeper::Keeper;
+use crate::local;
+use crate::places::Places;
+
+/// Reports on their way to the session; one more is dropped and told again from its journal.
+const REPORTS: usize = 1_024;
+/// How long a predecessor may take to end.
+const PREDECESSOR_WAIT: Duration = Duration::from_secs(5);
+
+/// Runs until SIGTERM or SIGINT, then undoes everything.
+pub fn run(places: &Places, watchdog: Duration) -> anyhow::Result<ExitCode> {
+    need_root()?;
+    let policy = Policy::load(&places.config)?;
+    places.make()?;
+    let _only_one = only_one(places)?;
+    let (reports, told) = mpsc::channel(REPORTS);
+    let (warden, thread) = start_warden(places, own_program(), policy, watchdog, reports)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()?;
+    let clean = runtime.block_on(serve(places, &warden, told));
+    runtime.shutdown_background();
+    drop(warden);
+    drop(std::fs::remove_file(places.socket()));
+    let ended = wait_for(thread);
+    Ok(if clean && ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Two agents on one host would undo each other's work.
+fn only_one(places: &Places) -> anyhow::Result<File> {
+    let path = places.instance_lock();
+    let file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    let until = Instant::now() + PREDECESSOR_WAIT;
+    while file.try_lock().is_err() {
+        if Instant::now() >= until {
+            bail!("another agent runs on this host: it holds {}", path.display());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(file)
+}
+
+/// The warden on this host, with a guardian beside it; both run `program`.
+pub fn start_warden(
+    places: &Places,
+    program: PathBuf,
+    policy: Policy,
+    watchdog: Duration,
+    reports: mpsc::Sender<AgentReport>,
+) -> anyhow::Result<(WardenHandle, JoinHandle<()>)> {
+    let here = Here::open(places, program.clone())?;
+    let keeper = Keeper::new(program, places.clone(), watchdog).context("give a sign of life")?;
+    let parts = Parts {
+        view: here.view,
+        hands: here.hands,
+        shelf: here.shelf,
+        policy,
+        kinds: Kinds {
+            find: agent_faults::find,
+            catalogue: agent_faults::catalogue,
+        },
+        latches: Latches::open(&places.state_dir),
+        attendant: Box::new(keeper),
+        reports: Box::new(move |report| {
+            if reports.try_send(report).is_err() {
+                tracing::debug!("a report waits in its journal");
+            }
+        }),
+    };
+    agent_warden::spawn(parts).context("start the warden")
+}
+
+/// Serves until it is time to end; true when everything could be undone.
+async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<AgentReport>) -> bool {
+    let signals = Shutdown::listen();
+    let listener = match local::listen(&places.socket()) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the local socket cannot be served");
+            None
+        }
+    };
+    let local = listener.map(|listener| tokio::spawn(local::serve(listener, warden.clone())));
+    let session = tokio::spawn(agent_session::run(session_options(places), warden.clone(), told));
+    tell_manager(|manager| manager.ready("waiting for orders"));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent is ready");
+    let why = until_told(signals).await;
+    tracing::info!(why, "the agent ends: everything is undone first");
+    tell_manager(Notifier::stopping);
+    let clean = leave(warden).await;
+    session.abort();
+    if let Some(local) = local {
+        local.abort();
+    }
+    clean
+}
+
+/// What the session tells of this host.
+fn session_options(places: &Places) -> SessionOptions {
+    let view = LinuxView::with_group_root(&places.group_root);
+    SessionOptions {
+        state_dir: places.state_dir.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        catalogue: agent_faults::catalogue,
+        facts: Box::new(move || HostFacts {
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..view.facts()
+        }),
+    }
+}
+
+/// Waits for the signal to end; without signals the agent would never end well, so then it ends at once.
+async fn until_told(signals: std::io::Result<Shutdown>) -> String {
+    match signals {
+        Ok(mut signals) => signals.asked().await.to_string(),
+        Err(error) => format!("signals cannot be heard: {error}"),
+    }
+}
+
+/// The service manager is told as far as there is one.
+fn tell_manager(what: impl Fn(&Notifier) -> std::io::Result<()>) {
+    if let Err(error) = Notifier::from_env().and_then(|notifier| what(&notifier)) {
+        tracing::warn!(%error, "the service manager cannot be told");
+    }
+}
+
+async fn leave(warden: &WardenHandle) -> bool {
+    match local::heard(warden, |reply| Command::Shutdown(EndedBy::EndedEarly, reply)).await {
+        Ok(answer) => {
+            tracing::info!(undone = answer.undone, failed = answer.failed, "everything is undone");
+            answer.failed == 0
+        }
+        Err(error) => {
+            tracing::error!(%error, "not everything could be undone: the guardian goes on");
+            false
+        }
+    }
+}
+
+fn wait_for(thread: JoinHandle<()>) -> bool {
+    thread.join().is_ok()
+}

@@ -1,0 +1,207 @@
+//! An agent in a process of its own, without a controller: it holds what the environment says and prints its reports.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use agent_daemon::places::Places;
+use agent_daemon::run::start_warden;
+use agent_warden::{Policy, StartOrder};
+use proto_model::catalogue::FaultKind;
+use proto_model::id::{InjectionId, PlanDigest, RunId};
+use proto_model::injection::{AgentFact, AgentReport};
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fracas-agent");
+const DIR: &str = "FRACAS_TEST_DIR";
+const ORDERS: &str = "FRACAS_TEST_ORDERS";
+const WATCHDOG: Duration = Duration::from_millis(1_500);
+
+/// Says why nothing is tested, when it is not.
+pub fn is_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: needs root");
+    }
+    root
+}
+
+pub fn places(dir: &Path) -> Places {
+    Places {
+        config: dir.join("agent.toml"),
+        state_dir: dir.join("state"),
+        run_dir: dir.join("run"),
+        group_root: PathBuf::from("/"),
+    }
+}
+
+/// The other process, and what it said.
+pub struct Agent {
+    pub child: Child,
+    pub dir: TempDir,
+    told: Receiver<AgentReport>,
+}
+
+impl Agent {
+    /// Starts it with orders of (fault, parameters), each for a minute.
+    pub fn holding(orders: &[(&str, Value)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "agent::the_other_process",
+                "--ignored",
+                "--nocapture",
+                "--test-threads",
+                "1",
+            ])
+            .env(DIR, dir.path())
+            .env(ORDERS, serde_json::to_string(orders).unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (sender, told) = channel();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        std::thread::spawn(move || {
+            for report in lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()) {
+                drop(sender.send(report));
+            }
+        });
+        Self { child, dir, told }
+    }
+
+    /// The next report for which `want` has something.
+    pub fn hear<T>(&self, within: Duration, want: impl Fn(&AgentReport) -> Option<T>) -> Option<T> {
+        let until = Instant::now() + within;
+        loop {
+            match self.told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(report) => {
+                    if let AgentFact::Refused(refusal) = &report.fact {
+                        panic!("refused: {refusal}");
+                    }
+                    if let Some(found) = want(&report) {
+                        return Some(found);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    pub fn applied(&self) -> InjectionId {
+        let applied = self.hear(Duration::from_secs(10), |r| {
+            matches!(r.fact, AgentFact::Applied(_)).then(|| r.injection.clone())
+        });
+        applied.expect("nothing was applied in 10 s")
+    }
+
+    pub fn places(&self) -> Places {
+        places(self.dir.path())
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        // The guardian of a killed agent still writes here.
+        wait_until(Duration::from_secs(15), || guardian_of(self.child.id()).is_none());
+    }
+}
+
+/// Not a test: the body of the other process.
+#[test]
+#[ignore = "started by the other tests"]
+fn the_other_process() {
+    let Some(dir) = std::env::var_os(DIR).map(PathBuf::from) else {
+        return;
+    };
+    let orders: Vec<(String, Value)> = serde_json::from_str(&std::env::var(ORDERS).unwrap()).unwrap();
+    let (reports, mut told) = tokio::sync::mpsc::channel(100);
+    let (warden, _thread) = start_warden(&places(&dir), PROGRAM.into(), Policy::default(), WATCHDOG, reports).unwrap();
+    wait_until(Duration::from_secs(10), || warden.status().unwrap().guarded);
+    let mut ids = Vec::new();
+    for (kind, params) in orders {
+        let injection = InjectionId::generate();
+        ids.push(injection.clone());
+        let order = StartOrder {
+            injection,
+            run: RunId::generate(),
+            fault: FaultKind::parse(&kind).unwrap(),
+            params,
+            duration_ms: 60_000,
+            lease_ms: 5_000,
+            plan_digest: PlanDigest("sha256:0".into()),
+            seed: 1,
+        };
+        warden.start(order).unwrap();
+    }
+    let until = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < until {
+        warden.renew(&ids, 5_000).unwrap();
+        while let Ok(report) = told.try_recv() {
+            println!("\n{}", serde_json::to_string(&report).unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// True when it became true in time.
+pub fn wait_until(within: Duration, mut is: impl FnMut() -> bool) -> bool {
+    let until = Instant::now() + within;
+    while Instant::now() < until {
+        if is() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    is()
+}
+
+/// The guardian that watches this process.
+pub fn guardian_of(agent: u32) -> Option<u32> {
+    let wanted = format!("guardian\0--agent\0{agent}\0");
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.into_iter()
+        .find(|pid| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(&wanted)))
+}
+
+/// A process to be harmed, ours alone; its program's file is named as wished.
+pub struct Victim {
+    pub child: Child,
+    _dir: TempDir,
+}
+
+impl Victim {
+    pub fn named(name: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join(name);
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let child = Command::new(program).arg("120").spawn().unwrap();
+        Self { child, _dir: dir }
+    }
+
+    /// The scheduler's letter.
+    pub fn state(&self) -> char {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        stat.rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap()
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

@@ -1,0 +1,139 @@
+//! The agent is lost in every way, and what it held is undone by somebody else.
+
+use std::time::{Duration, Instant};
+
+use agent_journal::Shelf;
+use proto_model::id::InjectionId;
+use proto_model::injection::EndedBy;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::agent::{Agent, Victim, guardian_of, is_root, wait_until};
+
+/// The bound for an agent that was killed.
+const KILLED: Duration = Duration::from_secs(10);
+/// The bound for an agent that hangs.
+const HANGS: Duration = Duration::from_secs(20);
+
+fn pausing(victim: &Victim) -> (Agent, InjectionId) {
+    let agent = Agent::holding(&[("process.pause", json!({"pid": victim.child.id()}))]);
+    let id = agent.applied();
+    assert!(wait_until(Duration::from_secs(2), || victim.state() == 'T'), "{}", victim.state());
+    (agent, id)
+}
+
+fn closed_by(agent: &Agent, id: &InjectionId) -> Option<EndedBy> {
+    let places = agent.places();
+    let shelf = Shelf::open(&places.journal(), &places.journal_mirror()).unwrap();
+    shelf.read(id).unwrap().closed.map(|outcome| outcome.ended_by)
+}
+
+#[test]
+fn a_killed_agent_is_replaced_by_its_guardian() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-a");
+    let (mut agent, id) = pausing(&victim);
+    let began = Instant::now();
+    agent.child.kill().unwrap();
+    agent.child.wait().unwrap();
+    assert!(wait_until(KILLED, || victim.state() != 'T'));
+    println!("killed agent: undone after {} ms", began.elapsed().as_millis());
+    assert!(wait_until(KILLED, || closed_by(&agent, &id) == Some(EndedBy::Guardian)));
+    assert!(
+        wait_until(KILLED, || guardian_of(agent.child.id()).is_none()),
+        "the guardian leaves when it is done"
+    );
+}
+
+#[test]
+fn a_stopped_agent_is_killed_and_replaced() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-b");
+    let (mut agent, id) = pausing(&victim);
+    let began = Instant::now();
+    agent.signal(Signal::STOP);
+    assert!(wait_until(HANGS, || victim.state() != 'T'));
+    println!("stopped agent: undone after {} ms", began.elapsed().as_millis());
+    assert!(wait_until(HANGS, || closed_by(&agent, &id) == Some(EndedBy::Guardian)));
+    assert!(!agent.child.wait().unwrap().success(), "it was killed before anything was undone");
+}
+
+#[test]
+fn a_killed_guardian_is_back_within_two_seconds_and_works() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-c");
+    let (mut agent, _) = pausing(&victim);
+    let first = guardian_of(agent.child.id()).unwrap();
+    kill_process(Pid::from_raw(first.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    assert!(wait_until(Duration::from_secs(2), || guardian_of(agent.child.id())
+        .is_some_and(|pid| pid != first)));
+    assert_eq!(victim.state(), 'T', "the fault goes on");
+    // Wait until the new one has given a sign of life, then lose the agent.
+    assert!(wait_until(Duration::from_secs(2), || guardian_of(agent.child.id()).is_some()));
+    agent.child.kill().unwrap();
+    assert!(wait_until(KILLED, || victim.state() != 'T'));
+}
+
+#[test]
+fn agent_and_guardian_killed_together_are_made_good_by_rescue() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-d");
+    let (mut agent, id) = pausing(&victim);
+    let guardian = guardian_of(agent.child.id()).unwrap();
+    agent.signal(Signal::STOP);
+    kill_process(Pid::from_raw(guardian.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    agent.child.kill().unwrap();
+    agent.child.wait().unwrap();
+    assert_eq!(victim.state(), 'T', "nobody is left to undo it");
+    let rescue = crate::manners::command(&agent.places(), &["rescue"]);
+    assert!(rescue.status.success(), "{rescue:?}");
+    assert!(String::from_utf8_lossy(&rescue.stdout).contains(id.as_str()));
+    assert!(wait_until(Duration::from_secs(1), || victim.state() != 'T'));
+    assert_eq!(closed_by(&agent, &id), Some(EndedBy::Rescue));
+    let again = crate::manners::command(&agent.places(), &["rescue"]);
+    assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("nothing to undo"));
+}
+
+#[test]
+fn a_killed_worker_ends_its_fault_within_five_seconds_with_the_reason() {
+    if !is_root() {
+        return;
+    }
+    let agent = Agent::holding(&[("cpu.burn", json!({"percent": 5, "cores": 1}))]);
+    let worker = agent.hear(Duration::from_secs(10), |r| match &r.fact {
+        proto_model::injection::AgentFact::Applied(applied) => applied.effect["worker"]["pid"].as_u64(),
+        _ => None,
+    });
+    let pid = Pid::from_raw(i32::try_from(worker.unwrap()).unwrap()).unwrap();
+    kill_process(pid, Signal::KILL).unwrap();
+    let reason = agent.hear(Duration::from_secs(5), |r| match &r.fact {
+        proto_model::injection::AgentFact::Ending(ending) => Some(ending.clone()),
+        _ => None,
+    });
+    let ending = reason.expect("no end was told in 5 s");
+    assert_eq!(ending.ended_by, EndedBy::EndedEarly);
+    assert!(ending.reason.unwrap().contains("is gone"));
+}
+
+#[test]
+fn load_ends_with_the_agent_and_its_group_is_removed() {
+    if !is_root() {
+        return;
+    }
+    let mut agent = Agent::holding(&[("cpu.burn", json!({"percent": 5, "cores": 1}))]);
+    let id = agent.applied();
+    agent.child.kill().unwrap();
+    agent.child.wait().unwrap();
+    assert!(wait_until(KILLED, || closed_by(&agent, &id) == Some(EndedBy::Guardian)));
+    let view = agent_view::LinuxView::new();
+    let groups = agent_view::HostView::our_groups(&view).unwrap();
+    assert!(!groups.contains(&agent_view::GroupId::of(&id)), "{groups:?}");
+}

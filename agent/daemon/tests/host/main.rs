@@ -1,0 +1,6 @@
+//! The agent on the real kernel, as root: killed, stopped, ended, halted; what it holds is always undone. Without root it is skipped.
+
+mod agent;
+mod load;
+mod losses;
+mod manners;

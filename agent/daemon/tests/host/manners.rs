@@ -1,0 +1,142 @@
+//! The program as an operator and a service manager meet it: ready, asked, halted, ended.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use agent_daemon::places::Places;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::agent::{PROGRAM, guardian_of, is_root, places, wait_until};
+
+pub fn command(places: &Places, args: &[&str]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command
+        .arg("--config")
+        .arg(&places.config)
+        .arg("--state-dir")
+        .arg(&places.state_dir)
+        .arg("--run-dir")
+        .arg(&places.run_dir);
+    command.args(args).output().unwrap()
+}
+
+fn run(places: &Places) -> Child {
+    let mut command = Command::new(PROGRAM);
+    command
+        .arg("--config")
+        .arg(&places.config)
+        .arg("--state-dir")
+        .arg(&places.state_dir)
+        .arg("--run-dir")
+        .arg(&places.run_dir);
+    command.arg("run").stdin(Stdio::null()).spawn().unwrap()
+}
+
+fn status(places: &Places) -> Option<Value> {
+    let output = command(places, &["status", "-o", "json"]);
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+fn guarded(places: &Places) -> bool {
+    status(places).is_some_and(|status| status["guarded"] == true)
+}
+
+#[test]
+fn an_agent_is_ready_answers_halts_and_leaves_nothing() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let places = places(dir.path());
+    let mut agent = run(&places);
+    assert!(wait_until(Duration::from_secs(10), || guarded(&places)));
+    assert_eq!(status(&places).unwrap()["cleanliness"], "clean");
+    let socket = std::fs::metadata(places.socket()).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&socket.permissions()) & 0o777, 0o600);
+
+    assert!(command(&places, &["halt", "--reason", "smoke"]).status.success());
+    assert_eq!(status(&places).unwrap()["halted"]["reason"], "smoke");
+    assert!(command(&places, &["release"]).status.success());
+    assert!(status(&places).unwrap()["halted"].is_null());
+
+    let guardian = guardian_of(agent.id()).unwrap();
+    kill_process(Pid::from_child(&agent), Signal::TERM).unwrap();
+    assert!(agent.wait().unwrap().success());
+    assert!(
+        wait_until(Duration::from_secs(3), || guardian_of(agent.id()) != Some(guardian)),
+        "the guardian leaves with its agent"
+    );
+    assert!(!places.socket().exists());
+}
+
+#[test]
+fn a_second_agent_on_the_same_directories_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let places = places(dir.path());
+    places.make().unwrap();
+    let lock = std::fs::File::create(places.instance_lock()).unwrap();
+    lock.lock().unwrap();
+    let mut second = run(&places);
+    assert!(!second.wait().unwrap().success());
+    assert!(!places.socket().exists());
+}
+
+#[test]
+fn a_halt_needs_no_agent() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let places = places(dir.path());
+    assert!(command(&places, &["halt", "--reason", "smoke"]).status.success());
+    assert_eq!(std::fs::read_to_string(places.state_dir.join("halted")).unwrap(), "smoke");
+    let mut agent = run(&places);
+    assert!(wait_until(Duration::from_secs(10), || guarded(&places)));
+    assert_eq!(status(&places).unwrap()["halted"]["latch"], "host");
+    kill_process(Pid::from_child(&agent), Signal::TERM).unwrap();
+    agent.wait().unwrap();
+    assert!(command(&places, &["release"]).status.success());
+    assert!(!places.state_dir.join("halted").exists());
+}
+
+#[test]
+fn a_broken_rules_file_is_refused_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let places = places(dir.path());
+    std::fs::write(&places.config, "[faults]\nallow = []\n\n[protekt]\n").unwrap();
+    let output = command(&places, &["check-config"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("agent.toml:4:"), "{output:?}");
+    std::fs::write(&places.config, agent_warden::SHIPPED).unwrap();
+    assert!(command(&places, &["check-config"]).status.success());
+}
+
+#[test]
+fn the_catalogue_is_json_and_names_every_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = command(&places(dir.path()), &["catalogue"]);
+    let kinds: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(kinds.len(), agent_faults::registry().count());
+}
+
+#[test]
+fn a_worker_ends_as_soon_as_the_agent_does() {
+    let spec = serde_json::json!({"injection": "0000000000000000", "kind": "cpu.burn",
+        "params": {"percent": 1, "pin": "0"}, "deadline_boot_ms": u64::MAX / 2});
+    let mut worker = Command::new(PROGRAM).arg("worker").stdin(Stdio::piped()).spawn().unwrap();
+    let mut pipe = worker.stdin.take().unwrap();
+    std::io::Write::write_all(&mut pipe, format!("{spec}\n").as_bytes()).unwrap();
+    let busy = || {
+        std::fs::read_dir(format!("/proc/{}/task", worker.id()))
+            .map(Iterator::count)
+            .unwrap_or(0)
+            >= 2
+    };
+    assert!(wait_until(Duration::from_secs(5), busy));
+    drop(pipe);
+    assert!(wait_until(Duration::from_secs(2), || worker.try_wait().unwrap().is_some()));
+}

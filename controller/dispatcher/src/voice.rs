@@ -98,6 +98,10 @@ pub trait Voice: Send + Sync {
     fn settle(&self, host: &HostName, injections: &[InjectionId]);
     fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), DispatchError>;
     fn probe_stop(&self, host: &HostName, run: &RunId);
+    /// A person answers for this dirty host.
+    fn accept<'a>(&'a self, host: &'a HostName, by: &'a str, reason: &'a str) -> BoxFuture<'a, Result<(), DispatchError>>;
+    /// What is stored about a host has changed (labels, cordon, cleanliness).
+    fn refresh(&self, record: controller_store::HostRecord);
     /// Tells every connected host at once and waits at most `wait_ms` for their answers.
     fn halt<'a>(&'a self, state: HaltState, wait_ms: u64) -> BoxFuture<'a, HaltOutcome>;
 }

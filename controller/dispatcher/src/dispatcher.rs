@@ -1,0 +1,121 @@
+//! The dispatcher as a whole: its parts, and the services that agents call.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use controller_store::{Actor, HostRecord, StoreError, StoreHandle};
+use proto_model::event::FleetEventBody;
+use proto_model::halt::HaltState;
+use proto_model::id::{HostName, InjectionId};
+use proto_model::time::Timestamp;
+use proto_transport::{Authority, MAX_MESSAGE};
+use proto_wire::v1::agents_server::AgentsServer;
+use proto_wire::v1::enrolment_server::EnrolmentServer;
+use tokio::sync::{Notify, mpsc};
+use tonic::service::Routes;
+
+use crate::fleet::{Entry, Fleet};
+use crate::latch::HaltLatch;
+use crate::link::Epochs;
+use crate::rate::EnrolmentRate;
+use crate::settings::DispatcherSettings;
+use crate::voice::FromHost;
+
+/// What a dispatcher is made of.
+pub struct DispatcherParts {
+    pub store: StoreHandle,
+    pub authority: Arc<Authority>,
+    pub latch: Arc<HaltLatch>,
+    /// Everything hosts say without being asked. Ends of injections wait for room; observations do not.
+    pub said: mpsc::Sender<FromHost>,
+    /// Injections that a run of this controller answers for; others are stopped where they are found.
+    pub known: Arc<Mutex<BTreeSet<InjectionId>>>,
+    pub settings: DispatcherSettings,
+    pub now: fn() -> Timestamp,
+}
+
+#[derive(Clone)]
+pub struct Dispatcher(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub parts: DispatcherParts,
+    pub fleet: Mutex<Fleet>,
+    pub epochs: Arc<Epochs>,
+    pub rate: EnrolmentRate,
+    /// Rung when a host has answered a halt.
+    pub halt_heard: Notify,
+    /// One enrolment at a time, so that a name is never given twice.
+    pub enrolling: tokio::sync::Mutex<()>,
+}
+
+impl Dispatcher {
+    /// With the hosts that the store knows, none of them connected yet.
+    pub async fn new(parts: DispatcherParts) -> Result<Self, StoreError> {
+        let epochs = Arc::new(Epochs::default());
+        epochs.store.store(parts.store.epoch().await?, Ordering::SeqCst);
+        epochs.halt.store(parts.latch.get().epoch, Ordering::SeqCst);
+        let hosts = parts
+            .store
+            .hosts()
+            .await?
+            .into_iter()
+            .map(|record| (record.name.clone(), Entry::new(record)))
+            .collect();
+        Ok(Self(Arc::new(Inner {
+            parts,
+            fleet: Mutex::new(Fleet(hosts)),
+            epochs,
+            rate: EnrolmentRate::default(),
+            halt_heard: Notify::new(),
+            enrolling: tokio::sync::Mutex::default(),
+        })))
+    }
+
+    /// What agents call.
+    pub fn routes(&self) -> Routes {
+        let agents = AgentsServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
+        let enrolment = EnrolmentServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
+        Routes::new(agents).add_service(enrolment)
+    }
+
+    pub(crate) fn fleet(&self) -> MutexGuard<'_, Fleet> {
+        self.0.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0.parts.now)()
+    }
+
+    pub(crate) fn halt_state(&self) -> HaltState {
+        self.0.parts.latch.get()
+    }
+
+    pub(crate) fn knows(&self, injection: &InjectionId) -> bool {
+        self.0
+            .parts
+            .known
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(injection)
+    }
+
+    pub(crate) fn record_of(&self, host: &HostName) -> Option<HostRecord> {
+        self.fleet().0.get(host).map(|entry| entry.record.clone())
+    }
+
+    /// To the store first, then into memory.
+    pub(crate) async fn put(&self, record: HostRecord, event: FleetEventBody, by: &str, address: &str) -> Result<(), StoreError> {
+        let actor = Actor {
+            by: by.to_owned(),
+            address: address.to_owned(),
+        };
+        self.0.parts.store.put_host(&record, event, &actor, self.now()).await?;
+        let mut fleet = self.fleet();
+        match fleet.0.get_mut(&record.name) {
+            Some(entry) => entry.record = record,
+            None => drop(fleet.0.insert(record.name.clone(), Entry::new(record))),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! Joining, and staying joined: a token buys a first certificate, a certificate buys its successor for the same key.
+
+use std::net::SocketAddr;
+
+use controller_store::{HostRecord, StoreError};
+use proto_model::event::FleetEventBody;
+use proto_model::host::{HostFacts, Membership};
+use proto_model::id::HostName;
+use proto_model::injection::Cleanliness;
+use proto_transport::{Identity, JoinToken, PeerInfo, RENEW_GRACE_MS, fingerprint_of_key};
+use proto_wire::v1::enrolment_server::Enrolment;
+use proto_wire::v1::{EnrolReply, EnrolRequest, RenewReply};
+use rustls_pki_types::CertificateDer;
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::dispatcher::Dispatcher;
+
+#[async_trait]
+impl Enrolment for Dispatcher {
+    async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolReply>, Status> {
+        let address = peer(&request)?.address;
+        if !self.0.rate.allows(address.ip(), self.now()) {
+            tracing::warn!(%address, "enrolment refused: too many tries");
+            return Err(Status::resource_exhausted(
+                "too many enrolments at the moment; try again in a few seconds",
+            ));
+        }
+        self.take_in(request.into_inner(), address).await.map(Response::new)
+    }
+}
+
+impl Dispatcher {
+    async fn take_in(&self, wish: EnrolRequest, address: SocketAddr) -> Result<EnrolReply, Status> {
+        let token = JoinToken::parse(&wish.token).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let name = HostName::parse(&wish.hostname.to_ascii_lowercase()).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let _turn = self.0.enrolling.lock().await;
+        if self.record_of(&name).is_some_and(|known| known.membership != Membership::Removed) {
+            // Before the token is spent: a mistake in a name should not cost a use.
+            return Err(Status::already_exists(format!(
+                "a host named {name} is enrolled already; choose another with --name, or have it removed"
+            )));
+        }
+        let now = self.now();
+        let certificate_ms = self.0.parts.settings.certificate_ms;
+        let authority = &self.0.parts.authority;
+        let certificate = authority
+            .issue_host(&wish.csr_der, &name, now, certificate_ms)
+            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let spent = self.0.parts.store.spend_token(&token.id, &token.secret, now).await;
+        let spent = spent.map_err(|e| match e {
+            StoreError::NotFound { .. } | StoreError::Refused(_) => {
+                tracing::warn!(%address, host = %name, error = %e, "enrolment refused");
+                Status::permission_denied(e.to_string())
+            }
+            other => Status::unavailable(other.to_string()),
+        })?;
+        let not_after = now.plus_ms(certificate_ms);
+        let record = HostRecord {
+            name: name.clone(),
+            labels: spent.labels,
+            facts: HostFacts {
+                hostname: wish.hostname,
+                machine_id: wish.machine_id,
+                agent_version: wish.agent_version,
+                ..HostFacts::default()
+            },
+            catalogue: proto_model::catalogue::Catalogue::default(),
+            membership: Membership::Enrolled,
+            cordoned: None,
+            cleanliness: Cleanliness::Clean,
+            residue: Vec::new(),
+            key_fingerprint: fingerprint_of_key(&certificate).unwrap_or_default(),
+            certificate_not_after: not_after,
+            enrolled_at: now,
+            last_boot_id: String::new(),
+        };
+        let event = FleetEventBody::HostEnrolled {
+            host: name.clone(),
+            token: token.id.to_string(),
+        };
+        self.put(record, event, name.as_str(), &address.to_string())
+            .await
+            .map_err(|e| Status::unavailable(e.to_string()))?;
+        tracing::info!(host = %name, %address, token = %token.id, "host enrolled");
+        Ok(EnrolReply {
+            host: name.to_string(),
+            certificate_der: certificate.to_vec(),
+            chain_der: Vec::new(),
+            authority_der: authority.certificate().to_vec(),
+            not_after_ms: not_after.0,
+        })
+    }
+
+    /// The same key, the same name, another 24 hours.
+    pub(crate) async fn renewed(&self, peer: &PeerInfo, csr: &[u8]) -> Result<RenewReply, Status> {
+        let Identity::Host(name) = &peer.identity else {
+            return Err(Status::unauthenticated("renewing needs the host's own certificate"));
+        };
+        let mut record = self.member(name, peer)?;
+        let now = self.now();
+        let late = peer.not_after.map_or(0, |end| now.since(end));
+        if late > RENEW_GRACE_MS {
+            return Err(Status::unauthenticated(
+                "the certificate expired more than 30 days ago; enrol again with a new token",
+            ));
+        }
+        let certificate_ms = self.0.parts.settings.certificate_ms;
+        let authority = &self.0.parts.authority;
+        let certificate = authority
+            .issue_host(csr, name, now, certificate_ms)
+            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        if !same_key(&certificate, &record) {
+            return Err(Status::permission_denied(
+                "a renewal keeps its key; enrol again with a new token to change it",
+            ));
+        }
+        record.certificate_not_after = now.plus_ms(certificate_ms);
+        let not_after_ms = record.certificate_not_after.0;
+        let event = FleetEventBody::HostRenewed {
+            host: name.clone(),
+            not_after: record.certificate_not_after,
+        };
+        self.put(record, event, name.as_str(), &peer.address.to_string())
+            .await
+            .map_err(|e| Status::unavailable(e.to_string()))?;
+        let authority_der = authority.certificate().to_vec();
+        Ok(RenewReply {
+            certificate_der: certificate.to_vec(),
+            chain_der: Vec::new(),
+            authority_der,
+            not_after_ms,
+        })
+    }
+
+    /// What is stored of this host, if it is enrolled with this very key.
+    pub(crate) fn member(&self, name: &HostName, peer: &PeerInfo) -> Result<HostRecord, Status> {
+        let record = self
+            .record_of(name)
+            .ok_or_else(|| Status::permission_denied(format!("host {name} is not enrolled here")))?;
+        if record.membership != Membership::Enrolled {
+            return Err(Status::permission_denied(
+                format!("host {name} is {:?}", record.membership).to_lowercase(),
+            ));
+        }
+        if peer.key_fingerprint.as_deref() != Some(record.key_fingerprint.as_str()) {
+            return Err(Status::permission_denied(format!("host {name} is enrolled with another key")));
+        }
+        Ok(record)
+    }
+}
+
+/// Who is at the other end; put there by the listener.
+pub(crate) fn peer<T>(request: &Request<T>) -> Result<PeerInfo, Status> {
+    request
+        .extensions()
+        .get::<PeerInfo>()
+        .cloned()
+        .ok_or_else(|| Status::unauthenticated("no TLS connection"))
+}
+
+fn same_key(certificate: &CertificateDer<'_>, record: &HostRecord) -> bool {
+    fingerprint_of_key(certificate).as_deref() == Some(record.key_fingerprint.as_str())
+}

@@ -1,0 +1,109 @@
+//! What is known of every enrolled host: what is stored, and what its session says now. Memory only; the store is asked elsewhere.
+
+use std::collections::BTreeMap;
+
+use controller_store::HostRecord;
+use proto_model::catalogue::Catalogue;
+use proto_model::host::{Availability, Connection, Host, HostFacts};
+use proto_model::id::HostName;
+use proto_model::injection::Cleanliness;
+use proto_model::time::Timestamp;
+
+use crate::link::Link;
+
+/// A session that is up.
+#[derive(Clone)]
+pub(crate) struct Live {
+    pub link: Link,
+    pub instance: String,
+    pub boot_id: String,
+    pub agent_version: String,
+    pub facts: HostFacts,
+    pub catalogue: Catalogue,
+    pub catalogue_digest: String,
+    pub source_address: String,
+    pub cleanliness: Cleanliness,
+    pub halted: bool,
+    pub active: u32,
+    pub heard_at: Timestamp,
+}
+
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub record: HostRecord,
+    pub live: Option<Live>,
+    pub last_seen: Option<Timestamp>,
+    /// Two machines show this host's identity; nothing is started on either.
+    pub cloned: Option<String>,
+    /// The newest answer to a halt or release: epoch, undone.
+    pub halt_answer: Option<(u64, u32)>,
+}
+
+impl Entry {
+    pub fn new(record: HostRecord) -> Self {
+        Self {
+            record,
+            live: None,
+            last_seen: None,
+            cloned: None,
+            halt_answer: None,
+        }
+    }
+
+    pub fn host(&self) -> Host {
+        let live = self.live.as_ref();
+        let stored_worse = matches!(self.record.cleanliness, Cleanliness::Dirty | Cleanliness::Unproven);
+        Host {
+            name: self.record.name.clone(),
+            labels: self.record.labels.clone(),
+            facts: live.map_or_else(|| self.record.facts.clone(), |l| l.facts.clone()),
+            connection: if live.is_some() { Connection::Connected } else { Connection::Lost },
+            cleanliness: match live {
+                Some(live) if !stored_worse => live.cleanliness,
+                _ => self.record.cleanliness,
+            },
+            availability: self.availability(),
+            membership: self.record.membership,
+            note: self.note(),
+            catalogue_digest: live.map_or_else(|| self.record.catalogue.digest(), |l| l.catalogue_digest.clone()),
+            active_injections: live.map_or(0, |l| l.active),
+            enrolled_at: self.record.enrolled_at,
+            last_seen: live.map(|l| l.heard_at).or(self.last_seen),
+            certificate_not_after: Some(self.record.certificate_not_after),
+            source_address: live.map(|l| l.source_address.clone()),
+        }
+    }
+
+    fn availability(&self) -> Availability {
+        if self.live.as_ref().is_some_and(|l| l.halted) {
+            return Availability::Halted;
+        }
+        if self.record.cordoned.is_some() {
+            Availability::Cordoned
+        } else {
+            Availability::Open
+        }
+    }
+
+    fn note(&self) -> Option<String> {
+        let residue = Some(self.record.residue.join("; ")).filter(|r| !r.is_empty());
+        self.cloned.clone().or(residue).or_else(|| self.record.cordoned.clone())
+    }
+}
+
+/// Hosts by name.
+#[derive(Default)]
+pub(crate) struct Fleet(pub BTreeMap<HostName, Entry>);
+
+impl Fleet {
+    pub fn link(&self, host: &HostName) -> Option<Link> {
+        self.0.get(host).and_then(|e| e.live.as_ref()).map(|l| l.link.clone())
+    }
+
+    pub fn links(&self) -> Vec<(HostName, Link)> {
+        self.0
+            .iter()
+            .filter_map(|(name, entry)| Some((name.clone(), entry.live.as_ref()?.link.clone())))
+            .collect()
+    }
+}

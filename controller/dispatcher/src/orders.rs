@@ -1,0 +1,259 @@
+//! Orders to hosts, each with its deadline: the dispatcher as the rest of the controller sees it.
+
+use std::future::ready;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use controller_store::HostRecord;
+use proto_model::catalogue::Catalogue;
+use proto_model::halt::HaltState;
+use proto_model::host::Host;
+use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
+use proto_model::injection::{CleanProof, EndedBy, Injection, Wish};
+use proto_model::probe::ProbeSpec;
+use proto_wire::v1::controller_message::Body;
+use proto_wire::v1::{Accept, Halt, Lease, Preflight, ProbeStart, ProbeStop, Release, Settled, Start, Stop, Verify};
+use tokio::sync::oneshot;
+
+use crate::dispatcher::Dispatcher;
+use crate::fleet::Entry;
+use crate::link::{Answer, Link};
+use crate::voice::{BoxFuture, DispatchError, HaltOutcome, PreflightReply, Voice};
+
+impl Dispatcher {
+    fn link(&self, host: &HostName) -> Result<Link, DispatchError> {
+        self.fleet().link(host).ok_or_else(|| DispatchError::Lost(host.clone()))
+    }
+
+    fn order(&self, host: &HostName, body: Body) -> Result<(), DispatchError> {
+        if self.link(host)?.send(body) {
+            Ok(())
+        } else {
+            Err(DispatchError::Lost(host.clone()))
+        }
+    }
+
+    /// Nothing starts under a halt, nor on a host whose identity two machines use.
+    fn may_start(&self, host: &HostName) -> Result<(), DispatchError> {
+        let halt = self.halt_state();
+        if halt.engaged {
+            return Err(DispatchError::Halted(halt.reason));
+        }
+        match self.fleet().0.get(host).and_then(|e| e.cloned.clone()) {
+            Some(note) => Err(DispatchError::OrderRefused {
+                host: host.clone(),
+                code: "clone".to_owned(),
+                message: note,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+async fn heard(host: &HostName, what: &'static str, ms: u64, asked: Option<oneshot::Receiver<Answer>>) -> Result<Answer, DispatchError> {
+    let asked = asked.ok_or_else(|| DispatchError::Lost(host.clone()))?;
+    match tokio::time::timeout(Duration::from_millis(ms), asked).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(DispatchError::Lost(host.clone())),
+        Err(_) => Err(DispatchError::Timeout {
+            host: host.clone(),
+            what,
+            ms,
+        }),
+    }
+}
+
+fn malformed(host: &HostName, error: impl std::fmt::Display) -> DispatchError {
+    DispatchError::OrderRefused {
+        host: host.clone(),
+        code: "malformed".to_owned(),
+        message: error.to_string(),
+    }
+}
+
+impl Voice for Dispatcher {
+    fn hosts(&self) -> Vec<Host> {
+        self.fleet().0.values().map(Entry::host).collect()
+    }
+
+    fn catalogue(&self, host: &HostName) -> Option<Catalogue> {
+        let fleet = self.fleet();
+        let entry = fleet.0.get(host)?;
+        Some(
+            entry
+                .live
+                .as_ref()
+                .map_or_else(|| entry.record.catalogue.clone(), |live| live.catalogue.clone()),
+        )
+    }
+
+    fn boot_id(&self, host: &HostName) -> Option<String> {
+        self.fleet().0.get(host)?.live.as_ref().map(|live| live.boot_id.clone())
+    }
+
+    fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, DispatchError>> {
+        Box::pin(async move {
+            self.may_start(host)?;
+            let wishes_json = serde_json::to_string(&wishes).map_err(|e| malformed(host, e))?;
+            let asked = self.link(host)?.ask(|request| Body::Preflight(Preflight { request, wishes_json }));
+            let Answer::Preflight(answer) = heard(host, "preflight", self.0.parts.settings.preflight_within_ms, asked).await? else {
+                return Err(malformed(host, "a proof where preflight was asked"));
+            };
+            let answers = serde_json::from_str(&answer.answers_json).map_err(|e| malformed(host, e))?;
+            let fleet = self.fleet();
+            let live = fleet
+                .0
+                .get(host)
+                .and_then(|e| e.live.as_ref())
+                .ok_or_else(|| DispatchError::Lost(host.clone()))?;
+            Ok(PreflightReply {
+                answers,
+                boot_id: answer.boot_id,
+                agent_version: live.agent_version.clone(),
+                kernel: live.facts.kernel.clone(),
+                catalogue_digest: live.catalogue_digest.clone(),
+            })
+        })
+    }
+
+    fn start<'a>(
+        &'a self,
+        host: &'a HostName,
+        run: &'a RunId,
+        injection: &'a Injection,
+        digest: &'a PlanDigest,
+        lease_ms: u64,
+    ) -> BoxFuture<'a, Result<(), DispatchError>> {
+        let start = Body::Start(Start {
+            injection: injection.id.to_string(),
+            run: run.to_string(),
+            fault: injection.fault.to_string(),
+            params_json: injection.params.to_string(),
+            duration_ms: injection.duration_ms,
+            lease_ms,
+            plan_digest: digest.to_string(),
+            seed: injection.seed,
+        });
+        Box::pin(ready(self.may_start(host).and_then(|()| self.order(host, start))))
+    }
+
+    fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), DispatchError>> {
+        let stop = Body::Stop(Stop {
+            injection: injection.to_string(),
+            cause: cause.as_str().to_owned(),
+        });
+        let sent = self.link(host).and_then(|link| {
+            if link.send_first(stop) {
+                Ok(())
+            } else {
+                Err(DispatchError::Lost(host.clone()))
+            }
+        });
+        Box::pin(ready(sent))
+    }
+
+    fn renew(&self, host: &HostName, injections: &[InjectionId], lease_ms: u64) {
+        let injections = injections.iter().map(ToString::to_string).collect();
+        if let Err(error) = self.order(host, Body::Lease(Lease { injections, lease_ms })) {
+            tracing::debug!(%host, error = %error, "lease not renewed");
+        }
+    }
+
+    fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, DispatchError>> {
+        Box::pin(async move {
+            let injections = injections.iter().map(ToString::to_string).collect();
+            let asked = self.link(host)?.ask(|request| Body::Verify(Verify { request, injections }));
+            let Answer::Verify(answer) = heard(host, "its proof", self.0.parts.settings.verify_within_ms, asked).await? else {
+                return Err(malformed(host, "a preflight where a proof was asked"));
+            };
+            serde_json::from_str(&answer.proof_json).map_err(|e| malformed(host, e))
+        })
+    }
+
+    fn settle(&self, host: &HostName, injections: &[InjectionId]) {
+        let injections = injections.iter().map(ToString::to_string).collect();
+        if let Err(error) = self.order(host, Body::Settled(Settled { injections })) {
+            tracing::debug!(%host, error = %error, "not settled; the host will tell it again");
+        }
+    }
+
+    fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), DispatchError> {
+        let probe_json = serde_json::to_string(probe).map_err(|e| malformed(host, e))?;
+        self.order(
+            host,
+            Body::ProbeStart(ProbeStart {
+                run: run.to_string(),
+                probe_json,
+            }),
+        )
+    }
+
+    fn probe_stop(&self, host: &HostName, run: &RunId) {
+        if let Err(error) = self.order(host, Body::ProbeStop(ProbeStop { run: run.to_string() })) {
+            tracing::debug!(%host, error = %error, "probes not stopped; they end with the session");
+        }
+    }
+
+    fn accept<'a>(&'a self, host: &'a HostName, by: &'a str, reason: &'a str) -> BoxFuture<'a, Result<(), DispatchError>> {
+        let accept = Body::Accept(Accept {
+            by: by.to_owned(),
+            reason: reason.to_owned(),
+        });
+        Box::pin(ready(self.order(host, accept)))
+    }
+
+    fn refresh(&self, record: HostRecord) {
+        if let Some(entry) = self.fleet().0.get_mut(&record.name) {
+            entry.record = record;
+        }
+    }
+
+    fn halt<'a>(&'a self, state: HaltState, wait_ms: u64) -> BoxFuture<'a, HaltOutcome> {
+        Box::pin(async move {
+            let started = Instant::now();
+            self.0.epochs.halt.fetch_max(state.epoch, Ordering::SeqCst);
+            let body = || match state.engaged {
+                true => Body::Halt(Halt {
+                    reason: state.reason.clone(),
+                }),
+                false => Body::Release(Release {
+                    reason: state.reason.clone(),
+                }),
+            };
+            let told: Vec<HostName> = self
+                .fleet()
+                .links()
+                .into_iter()
+                .map(|(name, link)| (link.send_first(body()), name))
+                .map(|(_, name)| name)
+                .collect();
+            let until = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
+            loop {
+                let heard = self.0.halt_heard.notified();
+                let (answered, undone) = self.halt_answers(&told, state.epoch);
+                let all = answered.len() == told.len();
+                if all || tokio::time::timeout_at(until, heard).await.is_err() {
+                    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    return HaltOutcome {
+                        told,
+                        answered,
+                        undone,
+                        took_ms,
+                    };
+                }
+            }
+        })
+    }
+}
+
+impl Dispatcher {
+    fn halt_answers(&self, told: &[HostName], epoch: u64) -> (Vec<HostName>, u32) {
+        let fleet = self.fleet();
+        let answers = told.iter().filter_map(|name| {
+            let (answered, undone) = fleet.0.get(name)?.halt_answer?;
+            (answered >= epoch).then(|| (name.clone(), undone))
+        });
+        let (names, undone): (Vec<HostName>, Vec<u32>) = answers.unzip();
+        (names, undone.iter().sum())
+    }
+}

@@ -1,1 +1,18 @@
-//! stub
+//! From a run's history to what it showed: the document, the verdict, the report. Pure: it reads events and nothing else.
+
+mod fold;
+mod history;
+mod json;
+mod judge;
+mod markdown;
+mod rules;
+mod samples;
+mod timeline;
+
+pub use fold::fold;
+pub use history::{History, InjectionHistory};
+pub use json::json;
+pub use judge::{JUDGE_VERSION, Judgement, judge};
+pub use markdown::markdown;
+pub use samples::{PhaseTally, Standing, standing, tally};
+pub use timeline::timeline;

@@ -1,0 +1,135 @@
+//! The report as Markdown: what was asked, what was done, what was measured, what it showed, and the proof.
+
+use std::fmt::Write;
+
+use proto_model::document::RunDocument;
+use proto_model::event::{Event, EventBody};
+
+use crate::fold::fold;
+use crate::timeline::timeline;
+
+/// Empty when the events do not tell of a run.
+pub fn markdown(events: &[Event]) -> String {
+    let Some(run) = fold(events) else { return String::new() };
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _ = write_head(&mut text, &run, events);
+    let _ = write_tables(&mut text, &run);
+    let _ = write_timeline(&mut text, events);
+    text
+}
+
+fn write_head(text: &mut String, run: &RunDocument, events: &[Event]) -> std::fmt::Result {
+    let verdict = run.verdict.map_or("none yet", |v| v.as_str());
+    writeln!(text, "# {}: {verdict}\n", cell(&run.name))?;
+    if let Some(EventBody::RunAccepted { plan, .. }) = events.first().map(|e| &e.body)
+        && let Some(hypothesis) = &plan.hypothesis
+    {
+        writeln!(text, "> {}\n", cell(&hypothesis.says))?;
+    }
+    writeln!(text, "| | |\n|---|---|")?;
+    writeln!(text, "| run | `{}` |", run.id)?;
+    writeln!(text, "| environment | {} |", cell(&run.environment))?;
+    writeln!(text, "| by | {} |", cell(&run.by))?;
+    writeln!(text, "| cleanup | {} |", run.cleanup.as_str())?;
+    writeln!(text, "| plan | `{}`, seed {} |", run.plan.digest, run.plan.seed)?;
+    writeln!(
+        text,
+        "| from, to | {} to {} |",
+        run.created_at,
+        run.finished_at.map_or("now".to_owned(), |t| t.to_string())
+    )?;
+    if let Some(ms) = run.recovery_ms {
+        writeln!(text, "| recovered after | {ms} ms |")?;
+    }
+    if let Some(ms) = run.detection_ms {
+        writeln!(text, "| detected after | {ms} ms |")?;
+    }
+    for reason in &run.reasons {
+        writeln!(text, "\n- **{}**: {}", reason.code, cell(&reason.message))?;
+    }
+    Ok(())
+}
+
+fn write_tables(text: &mut String, run: &RunDocument) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\n## Injections\n\n| step | fault | host | effect | asked | measured | ended by | undone in |\n|---|---|---|---|---|---|---|---|"
+    )?;
+    for i in &run.injections {
+        let number = |n: Option<f64>| {
+            n.map_or("-".to_owned(), |n| {
+                format!("{n:.1} {}", i.effect.unit.as_deref().unwrap_or_default())
+            })
+        };
+        let (ended, undo) = (
+            i.ended_by.map_or("-", |e| e.as_str()),
+            i.undo_ms.map_or("-".to_owned(), |ms| format!("{ms} ms")),
+        );
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {ended} | {undo} |",
+            i.step,
+            i.fault,
+            i.host,
+            i.effect.state.as_str(),
+            number(i.effect.asked),
+            number(i.effect.measured)
+        )?;
+    }
+    if !run.probes.is_empty() {
+        writeln!(
+            text,
+            "\n## Probes\n\n| probe | phase | samples | bad | missing | held |\n|---|---|---|---|---|---|"
+        )?;
+    }
+    for p in &run.probes {
+        let held = p.held.map_or("cannot say", |held| if held { "yes" } else { "no" });
+        writeln!(
+            text,
+            "| {} | {:?} | {} | {} | {} | {held} |",
+            cell(&p.name),
+            p.phase,
+            p.samples,
+            p.bad,
+            p.missing
+        )?;
+    }
+    writeln!(text, "\n## Hosts\n\n| host | is | residue | drift |\n|---|---|---|---|")?;
+    for h in &run.hosts {
+        let list = |items: &[String]| {
+            if items.is_empty() {
+                "none".to_owned()
+            } else {
+                cell(&items.join("; "))
+            }
+        };
+        writeln!(
+            text,
+            "| {} | {} | {} | {} |",
+            h.name,
+            h.cleanliness.as_str(),
+            list(&h.residue),
+            list(&h.drift)
+        )?;
+    }
+    Ok(())
+}
+
+fn write_timeline(text: &mut String, events: &[Event]) -> std::fmt::Result {
+    writeln!(text, "\n## Timeline\n\n| at | event | |\n|---|---|---|")?;
+    for event in events {
+        if let Some(words) = timeline(event) {
+            writeln!(text, "| {} | {} | {} |", event.at, event.seq, cell(&words))?;
+        }
+    }
+    Ok(())
+}
+
+/// What hosts and people wrote must not become markup.
+fn cell(text: &str) -> String {
+    text.replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('<', "&lt;")
+        .replace(['\n', '\r'], " ")
+}

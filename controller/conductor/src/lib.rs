@@ -1,1 +1,21 @@
-//! stub
+//! From plan to decisions: a pure machine that says what to record and what to do, and a thin driver that records before it acts.
+
+mod answers;
+mod driver;
+mod guards;
+mod machine;
+mod phases;
+mod proofs;
+mod reports;
+mod room;
+mod routing;
+mod sampling;
+mod settings;
+mod supervisor;
+mod track;
+mod unclean;
+
+pub use answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
+pub use machine::{Action, Conductor, Decision, Input};
+pub use settings::Settings;
+pub use supervisor::{Supervisor, SupervisorParts};

@@ -1,0 +1,120 @@
+//! The end of a run: every host is asked for its proof, and what was recorded is judged once.
+
+use controller_dispatcher::DispatchError;
+use controller_report::JUDGE_VERSION;
+use proto_model::event::{EventBody, RunPhase};
+use proto_model::id::{HostName, InjectionId};
+use proto_model::injection::{CleanProof, Cleanliness};
+use proto_model::time::Timestamp;
+
+use crate::machine::{Action, Conductor};
+
+impl Conductor {
+    pub(crate) fn begin_verifying(&mut self, now: Timestamp) {
+        if !self.probes.is_empty() {
+            self.act(Action::StopProbes);
+        }
+        self.enter(now, RunPhase::Verifying);
+    }
+
+    pub(crate) fn take_proof(&mut self, now: Timestamp, host: &HostName, proof: Result<CleanProof, DispatchError>) {
+        if let Some(track) = self.hosts.get_mut(host) {
+            track.asking = false;
+        }
+        let Ok(proof) = proof else { return };
+        if self.phase != RunPhase::Verifying || !self.hosts.contains_key(host) {
+            return;
+        }
+        // An unclean proof is asked for again while there is time; only a change is news.
+        if self.hosts.get(host).and_then(|h| h.proven) != Some(proof.result) {
+            self.record(now, EventBody::HostVerified { host: host.clone(), proof });
+        }
+    }
+
+    pub(crate) fn advance_verifying(&mut self, now: Timestamp) {
+        let elapsed = now.since(self.phase_since);
+        let mut waiting = false;
+        let mut asks = Vec::new();
+        for name in self.hosts.keys().cloned().collect::<Vec<_>>() {
+            let touched: Vec<InjectionId> = self
+                .injections
+                .iter()
+                .filter(|i| i.injection.host == name && i.ordered_at.is_some())
+                .map(|i| i.injection.id.clone())
+                .collect();
+            let patience = elapsed < self.settings.verify_within_ms || self.may_return(now, &name);
+            let Some(host) = self.hosts.get_mut(&name) else { continue };
+            if host.proven == Some(Cleanliness::Clean) {
+                continue;
+            }
+            // A host that only probed and is away now has nothing to prove.
+            if touched.is_empty() && !host.connected {
+                continue;
+            }
+            if !patience {
+                continue;
+            }
+            waiting = true;
+            let due = host.asked_at.is_none_or(|asked| now.since(asked) >= self.settings.ask_again_ms);
+            if host.connected && due && !host.asking {
+                (host.asked_at, host.asking) = (Some(now), true);
+                asks.push(Action::Verify {
+                    host: name,
+                    injections: touched,
+                });
+            }
+        }
+        asks.into_iter().for_each(|ask| self.act(ask));
+        if !waiting {
+            self.finish(now);
+        }
+    }
+
+    /// A lost host that was touched is waited for until nothing of it can act any more, and a while longer.
+    fn may_return(&self, now: Timestamp, host: &HostName) -> bool {
+        if self.hosts.get(host).is_none_or(|h| h.connected) {
+            return false;
+        }
+        let over = self
+            .injections
+            .iter()
+            .filter(|i| &i.injection.host == host)
+            .filter_map(|i| i.surely_over(self.settings.lease_ms))
+            .max();
+        over.is_some_and(|over| now < over.plus_ms(self.settings.lost_grace_ms))
+    }
+
+    fn finish(&mut self, now: Timestamp) {
+        let unasked: Vec<HostName> = self
+            .hosts
+            .values()
+            .filter(|h| h.proven.is_none() && self.injections.iter().any(|i| i.injection.host == h.name && i.ordered_at.is_some()))
+            .map(|h| h.name.clone())
+            .collect();
+        for host in unasked {
+            self.record(
+                now,
+                EventBody::HostVerified {
+                    host,
+                    proof: CleanProof::unproven(),
+                },
+            );
+        }
+        let Some(judgement) = self.judged() else { return };
+        self.record(
+            now,
+            EventBody::RunJudged {
+                verdict: judgement.verdict,
+                cleanup: judgement.cleanup,
+                exit_code: judgement.exit_code,
+                ended_by: judgement.ended_by,
+                reasons: judgement.reasons,
+                detection_ms: judgement.detection_ms,
+                recovery_ms: judgement.recovery_ms,
+                judge_version: JUDGE_VERSION,
+            },
+        );
+        self.enter(now, RunPhase::Finished);
+        self.act(Action::Finished);
+    }
+}

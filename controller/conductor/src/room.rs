@@ -1,0 +1,97 @@
+//! Whether there is room for one more run at this moment: hosts, numbers, policy. Pure; the plan was checked before, this is the last look.
+
+use std::collections::BTreeMap;
+
+use controller_planner::Policy;
+use proto_model::document::{ErrorBody, HostError};
+use proto_model::host::{Availability, Connection, Host, Membership};
+use proto_model::id::{HostName, InjectionId, RunId};
+use proto_model::injection::{Cleanliness, Injection};
+use proto_model::plan::Plan;
+
+use crate::supervisor::Going;
+
+/// Runs at once; one more is refused.
+const MAX_RUNS: usize = 100;
+
+/// A host carries one run's injections at a time, and every run counts with its widest step.
+pub(crate) fn room_for(plan: &Plan, runs: &BTreeMap<RunId, Going>, policy: &Policy, hosts: &[Host]) -> Result<(), ErrorBody> {
+    if runs.len() >= MAX_RUNS {
+        return Err(ErrorBody::new("limit", format!("{MAX_RUNS} runs are active; one has to finish first")));
+    }
+    check_hosts(plan, runs, hosts)?;
+    let environment = &plan.environment;
+    let Some(rules) = policy.of(environment) else {
+        return Err(ErrorBody::new("policy", format!("the controller's policy does not open {environment}")));
+    };
+    let taken: usize = runs.values().filter(|g| &g.environment == environment).map(|g| g.widest).sum();
+    if let Some(most) = rules.max_faulted_hosts
+        && taken + widest(plan) > most as usize
+    {
+        let text = format!("{environment} allows {most} injected hosts at a time, and active runs may inject {taken}");
+        return Err(ErrorBody::new("policy", text));
+    }
+    let of_service = runs.values().filter(|g| g.service.is_some() && g.service == plan.service).count();
+    match &plan.service {
+        Some(service) if of_service >= rules.runs_per_service as usize => {
+            let text = format!("{of_service} of service {service}'s runs are active; allowed: {}", rules.runs_per_service);
+            Err(ErrorBody::new("policy", text))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_hosts(plan: &Plan, runs: &BTreeMap<RunId, Going>, hosts: &[Host]) -> Result<(), ErrorBody> {
+    let mut refused = ErrorBody::new("conflict", "hosts of the plan are not free; nothing was touched");
+    for name in plan.hosts.iter().map(|h| &h.name) {
+        let other = runs.iter().find(|(_, going)| going.injections.iter().any(|i| &i.host == name));
+        let unfit = hosts.iter().find(|h| &h.name == name).map_or(Some("is not enrolled"), unfitness);
+        let word = match (other, unfit) {
+            (Some((run, _)), _) => format!("is under run {run}"),
+            (None, Some(word)) => word.to_owned(),
+            (None, None) => continue,
+        };
+        refused.hosts.push(refusal(name, &word));
+    }
+    if refused.hosts.is_empty() {
+        return Ok(());
+    }
+    Err(refused)
+}
+
+fn refusal(name: &HostName, word: &str) -> HostError {
+    HostError { name: name.clone(), code: "conflict".to_owned(), message: format!("{name} {word}") }
+}
+
+fn unfitness(host: &Host) -> Option<&'static str> {
+    match host {
+        Host { membership: Membership::Locked | Membership::Removed, .. } => Some("is locked"),
+        Host { connection: Connection::Lost, .. } => Some("is not connected"),
+        Host { availability: Availability::Cordoned, .. } => Some("is cordoned"),
+        Host { availability: Availability::Halted, .. } => Some("is halted"),
+        Host { cleanliness: Cleanliness::Dirty, .. } => Some("is dirty"),
+        Host { cleanliness: Cleanliness::Unproven, .. } => Some("is not proven clean"),
+        _ => None,
+    }
+}
+
+/// Hosts that the widest step injects at the same time.
+pub(crate) fn widest(plan: &Plan) -> usize {
+    plan.fault_steps().map(|(_, step)| step.injections.len()).max().unwrap_or(0)
+}
+
+/// Ids are made now, so that one plan may run twice.
+pub(crate) fn injections_of(plan: &Plan) -> Vec<Injection> {
+    let steps = plan.fault_steps().flat_map(|(path, step)| step.injections.iter().map(move |planned| (path, step, planned)));
+    steps
+        .map(|(path, step, planned)| Injection {
+            id: InjectionId::generate(),
+            step: path.to_owned(),
+            host: planned.host.clone(),
+            fault: step.fault.clone(),
+            params: step.params.clone(),
+            duration_ms: step.duration_ms,
+            seed: planned.seed,
+        })
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! What hosts say without being asked, brought to the run it is about; ends of runs that are over are kept and settled too.
+
+use controller_dispatcher::FromHost;
+use controller_store::StoreError;
+use proto_model::event::{AgentSource, EventBody, NewEvent};
+use proto_model::id::{HostName, InjectionId, RunId};
+use proto_model::injection::{AgentReport, EndedBy};
+use proto_model::probe::Sample;
+use proto_model::time::Timestamp;
+use tokio::sync::mpsc;
+
+use crate::machine::Input;
+use crate::supervisor::{Supervisor, tell};
+
+impl Supervisor {
+    /// Until the dispatcher is gone. One host's words stay in their order.
+    pub async fn route(&self, mut from_hosts: mpsc::Receiver<FromHost>) {
+        while let Some(said) = from_hosts.recv().await {
+            match said {
+                FromHost::Report { host, report } => self.route_report(host, report).await,
+                FromHost::Samples { host, run, samples } => self.route_samples(&host, &run, samples),
+                FromHost::Lost { host, last_seen } => self.route_loss(&host, last_seen).await,
+                FromHost::Returned { host, boot_id, rebooted, downtime_ms, inventory } => {
+                    let known = inventory.iter().map(|(id, _, _)| id.clone()).collect::<Vec<_>>();
+                    let input = || Input::HostReturned {
+                        host: host.clone(),
+                        boot_id: boot_id.clone(),
+                        rebooted,
+                        downtime_ms,
+                        inventory: known.clone(),
+                    };
+                    self.tell_runs_on(&host, input).await;
+                    self.stop_strangers(host, inventory);
+                }
+            }
+        }
+    }
+
+    async fn route_report(&self, host: HostName, report: AgentReport) {
+        let Ok(run) = RunId::parse(&report.run) else {
+            return tracing::warn!(%host, run = report.run, "a report names no run");
+        };
+        match self.inbox(&run) {
+            Some(inbox) => tell(&inbox, Input::Report { host, report }).await,
+            None => self.keep_late(host, run, report).await,
+        }
+    }
+
+    /// Samples may be dropped under load: their silence counts as missing.
+    fn route_samples(&self, host: &HostName, run: &RunId, samples: Vec<Sample>) {
+        let Some(inbox) = self.inbox(run) else {
+            return self.0.parts.voice.probe_stop(host, run);
+        };
+        for sample in samples.into_iter().filter(|sample| sample.prober == host.as_str()) {
+            if inbox.try_send(Input::Sample(sample)).is_err() {
+                tracing::warn!(%host, %run, "a sample was dropped: the run is behind or over");
+            }
+        }
+    }
+
+    async fn route_loss(&self, host: &HostName, last_seen: Timestamp) {
+        self.tell_runs_on(host, || Input::HostLost { host: host.clone(), last_seen }).await;
+    }
+
+    async fn tell_runs_on(&self, host: &HostName, input: impl Fn() -> Input) {
+        let concerned = self.runs().values().filter(|going| going.hosts.contains(host)).map(|going| going.inbox.clone()).collect::<Vec<_>>();
+        for inbox in concerned {
+            tell(&inbox, input()).await;
+        }
+    }
+
+    /// An injection that no active run owns has no business on a host.
+    fn stop_strangers(&self, host: HostName, inventory: Vec<(InjectionId, String, bool)>) {
+        let unfinished = inventory.into_iter().filter(|(_, _, finished)| !finished).map(|(id, _, _)| id);
+        let strangers: Vec<InjectionId> = {
+            let runs = self.runs();
+            let owned = |id: &InjectionId| runs.values().any(|going| going.injections.iter().any(|i| &i.id == id));
+            unfinished.filter(|id| !owned(id)).collect()
+        };
+        if strangers.is_empty() {
+            return;
+        }
+        let this = self.clone();
+        tokio::spawn(async move {
+            for id in strangers {
+                tracing::warn!(%host, injection = %id, "the host holds an injection of no active run; it is stopped");
+                if let Err(error) = this.0.parts.voice.stop(&host, &id, EndedBy::Stop).await {
+                    tracing::warn!(%host, injection = %id, %error, "stop not delivered; its lease ends it");
+                }
+            }
+        });
+    }
+
+    /// A fact of a run that is over or unknown: kept where there is a place for it, settled, and never a change of verdict.
+    async fn keep_late(&self, host: HostName, run: RunId, report: AgentReport) {
+        let parts = &self.0.parts;
+        let (injection, terminal) = (report.injection.clone(), report.fact.is_terminal());
+        let stored = match parts.store.find_run(run.as_str()).await {
+            Ok(known) => parts.store.append(&known, vec![late(&host, report, (parts.now)())]).await.map(drop),
+            Err(StoreError::NotFound { .. }) => {
+                tracing::warn!(%host, %run, %injection, "a host tells of a run that this store does not know");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        match stored {
+            Ok(()) if terminal => parts.voice.settle(&host, &[injection]),
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%host, %run, %error, "a late fact could not be stored; the host tells it again"),
+        }
+    }
+}
+
+fn late(host: &HostName, report: AgentReport, at: Timestamp) -> NewEvent {
+    let source = AgentSource { boot_id: report.boot_id, boot_ms: report.boot_ms, agent_seq: report.agent_seq };
+    NewEvent {
+        at,
+        by: host.to_string(),
+        source: Some(source),
+        body: EventBody::from_fact(report.injection, report.fact),
+    }
+}

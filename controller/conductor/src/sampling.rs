@@ -1,0 +1,98 @@
+//! Samples into phases: a sample belongs to the phase it began in, is dropped when it spans two, and makes a probe recovered.
+
+use controller_report::PhaseTally;
+use proto_model::event::{EventBody, RunPhase};
+use proto_model::plan::StepBody;
+use proto_model::probe::{Phase, Sample};
+use proto_model::time::Timestamp;
+
+use crate::machine::Conductor;
+use crate::track::BATCH_MS;
+
+impl Conductor {
+    pub(crate) fn take_sample(&mut self, now: Timestamp, sample: Sample) {
+        if !matches!(self.phase, RunPhase::Before | RunPhase::During | RunPhase::After) {
+            return;
+        }
+        let sample = by_our_clock(now, sample);
+        let Some(at) = self.probes.iter().position(|t| t.spec.name == sample.probe && t.prober == sample.prober) else {
+            return;
+        };
+        let track = &mut self.probes[at];
+        track.take(now, &sample);
+        let (role, guard) = (track.spec.role, track.is_guard());
+        let Some(phase) = self.phase_of(&sample) else { return };
+        if !guard && phase == Phase::After {
+            self.probes[at].take_after(&sample);
+        }
+        let probe = sample.probe.clone();
+        self.record(now, EventBody::ProbeSampled { role, phase, sample });
+        if !guard && phase == Phase::After {
+            self.note_recovery(now, &probe);
+        }
+        self.break_guards(now);
+    }
+
+    pub(crate) fn tally(&self, probe: &str, wanted: Phase) -> PhaseTally {
+        let mut tally = PhaseTally::default();
+        for event in &self.log {
+            if let EventBody::ProbeSampled { phase, sample, .. } = &event.body
+                && *phase == wanted
+                && sample.probe == probe
+            {
+                tally.add(sample.result);
+            }
+        }
+        tally
+    }
+
+    /// Before: ended before the first order. During: from the first effect to the first undo of the last step that injects.
+    /// After: began when nothing acts any more. Everything in between spans two and says nothing.
+    fn phase_of(&self, sample: &Sample) -> Option<Phase> {
+        let (start, end) = (sample.started_at, sample.started_at.plus_ms(sample.took_ms));
+        let first_order = self.injections.iter().filter_map(|i| i.ordered_at).min();
+        if first_order.is_none_or(|order| end < order) {
+            return Some(Phase::Before);
+        }
+        let first_applied = self.injections.iter().filter_map(|i| i.applied_at).min()?;
+        let last_step = self.last_fault_step();
+        let last = || self.injections.iter().filter(|i| i.injection.step == last_step);
+        let undo_began = last().filter_map(|i| i.ending_at).min();
+        if start >= first_applied && undo_began.is_none_or(|undo| end <= undo) {
+            return Some(Phase::During);
+        }
+        let all_over = last().all(|i| i.state.is_terminal());
+        let over_at = self.injections.iter().filter_map(|i| i.ended_at).max().filter(|_| all_over);
+        over_at.is_some_and(|over| start >= over).then_some(Phase::After)
+    }
+
+    fn last_fault_step(&self) -> &str {
+        let mut faults = self.plan.steps.iter().filter(|s| matches!(s.body, StepBody::Fault(_)));
+        faults.next_back().map_or("", |s| s.path.as_str())
+    }
+
+    fn note_recovery(&mut self, now: Timestamp, probe: &str) {
+        // Every prober of the probe must have seen it come back.
+        let mut probers = self.probes.iter().filter(|t| t.spec.name == probe);
+        if self.recovered.contains(probe) || !probers.all(|t| t.recovered) {
+            return;
+        }
+        let last_undo = self.injections.iter().filter_map(|i| i.ended_at).max();
+        let last_bad = self.probes.iter().filter(|t| t.spec.name == probe).filter_map(|t| t.last_bad_end).max();
+        let recovery_ms = match (last_bad, last_undo) {
+            (Some(bad), Some(undo)) => bad.since(undo),
+            _ => 0,
+        };
+        self.record(now, EventBody::HypothesisRecovered { probe: probe.to_owned(), recovery_ms });
+    }
+}
+
+/// A host's clock may be wrong: a sample cannot end after it arrived, nor be older than its batch.
+fn by_our_clock(now: Timestamp, mut sample: Sample) -> Sample {
+    let end = sample.started_at.plus_ms(sample.took_ms);
+    if end > now || now.since(end) > BATCH_MS {
+        let took = i64::try_from(sample.took_ms).unwrap_or(0);
+        sample.started_at = Timestamp(now.0.saturating_sub(took));
+    }
+    sample
+}

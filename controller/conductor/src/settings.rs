@@ -1,0 +1,44 @@
+//! How long the conductor waits for what; every figure in one place.
+
+/// Times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How long an agent may hold an injection without word from here.
+    pub lease_ms: u64,
+    /// How long every host together has to answer preflight.
+    pub preflight_within_ms: u64,
+    /// How long an ordered injection may take to act.
+    pub apply_within_ms: u64,
+    /// How long after its deadline an injection may still be undoing before the run is stopped.
+    pub undo_within_ms: u64,
+    /// How long connected hosts have for their proof.
+    pub verify_within_ms: u64,
+    /// How often an unanswered stop or an unclean proof is asked for again.
+    pub ask_again_ms: u64,
+    /// How long a host under an injection may be away before the run is stopped: a redial is no loss.
+    pub blip_ms: u64,
+    /// How long a lost host is waited for after max(deadline, lease end).
+    pub lost_grace_ms: u64,
+}
+
+impl Settings {
+    /// Everything that follows from the lease.
+    pub fn with_lease(lease_ms: u64) -> Self {
+        Self {
+            lease_ms,
+            preflight_within_ms: 20_000,
+            apply_within_ms: 15_000,
+            undo_within_ms: 12_000,
+            verify_within_ms: 30_000,
+            ask_again_ms: 2_000,
+            blip_ms: lease_ms / 3,
+            lost_grace_ms: 30_000,
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::with_lease(15_000)
+    }
+}

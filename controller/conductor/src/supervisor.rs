@@ -1,0 +1,383 @@
+//! All runs of this controller: takes them on, stops them, halts, and ends what a former controller left. It never sees inside a run.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use controller_dispatcher::{HaltLatch, Voice};
+use controller_planner::Policy;
+use controller_report::History;
+use controller_store::{Actor, StoreError, StoreHandle};
+use proto_model::document::ErrorBody;
+use proto_model::event::{Event, EventBody, NewEvent, RunPhase, StopCause};
+use proto_model::halt::HaltState;
+use proto_model::host::Connection;
+use proto_model::id::{HostName, InjectionId, RunId};
+use proto_model::injection::{EndedBy, Injection, InjectionState};
+use proto_model::plan::PlanView;
+use proto_model::time::Timestamp;
+use proto_probes::AddressRule;
+use tokio::sync::{broadcast, mpsc};
+
+use crate::driver::{Driver, INBOX, Means};
+use crate::machine::{Conductor, Decision, Input};
+use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
+use crate::room::{injections_of, room_for};
+use crate::settings::Settings;
+use crate::unclean::Unclean;
+
+/// Events a watcher may lag behind before it reads from the store again.
+const NEWS: usize = 4_096;
+/// Proofs that may wait to be kept.
+const PROOFS: usize = 1_024;
+/// How long a halt waits for the hosts' answers.
+const HALT_WAIT_MS: u64 = 5_000;
+/// How long a stop waits until its effect is gone.
+const STOP_WAIT: Duration = Duration::from_secs(60);
+/// How long one run's full inbox may hold up what a host says.
+pub(crate) const INBOX_WAIT: Duration = Duration::from_secs(5);
+
+pub struct SupervisorParts {
+    pub store: StoreHandle,
+    pub voice: Arc<dyn Voice>,
+    pub latch: Arc<HaltLatch>,
+    /// Shared with the dispatcher: injections that a run of this controller answers for.
+    pub known: Arc<Mutex<BTreeSet<InjectionId>>>,
+    pub policy: Policy,
+    /// What controller probes may ask.
+    pub rule: AddressRule,
+    pub settings: Settings,
+    pub now: fn() -> Timestamp,
+}
+
+/// An unfinished run, from the outside.
+pub(crate) struct Going {
+    pub inbox: mpsc::Sender<Input>,
+    pub injections: Vec<Injection>,
+    pub hosts: BTreeSet<HostName>,
+    pub environment: String,
+    pub service: Option<String>,
+    /// Hosts that its widest step injects at the same time.
+    pub widest: usize,
+}
+
+#[derive(Clone)]
+pub struct Supervisor(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub parts: SupervisorParts,
+    runs: Mutex<BTreeMap<RunId, Going>>,
+    pub news: broadcast::Sender<Event>,
+    proofs: mpsc::Sender<Event>,
+    pub unclean: Unclean,
+    /// One start at a time, so that two cannot both find room.
+    turn: tokio::sync::Mutex<()>,
+    /// The newest epoch given out here.
+    epoch: Mutex<u64>,
+}
+
+impl Supervisor {
+    /// Must be called inside a runtime: what hosts prove is kept by a task of its own.
+    pub fn new(parts: SupervisorParts) -> Self {
+        let (news, _) = broadcast::channel(NEWS);
+        let (proofs, proven) = mpsc::channel(PROOFS);
+        let this = Self(Arc::new(Inner {
+            parts,
+            runs: Mutex::default(),
+            news,
+            proofs,
+            unclean: Unclean::default(),
+            turn: tokio::sync::Mutex::default(),
+            epoch: Mutex::default(),
+        }));
+        tokio::spawn(crate::unclean::keep(Arc::downgrade(&this.0), proven));
+        this
+    }
+
+    /// Stops what a former controller left unfinished, and remembers which hosts still owe a proof. Returns how many runs.
+    pub async fn recover(&self) -> Result<usize, StoreError> {
+        let parts = &self.0.parts;
+        self.0.unclean.load(&parts.store).await?;
+        let connected = self.connected();
+        let mut count = 0;
+        for row in parts.store.runs(u32::MAX, true).await? {
+            let events = parts.store.run_events(&row.id, 1).await?;
+            let resumed = Conductor::resume(&events, &connected, parts.settings, (parts.now)());
+            let Some((conductor, decision)) = resumed else {
+                tracing::error!(run = %row.id, "an unfinished run has no readable beginning; its hosts end it by their leases");
+                continue;
+            };
+            self.launch(conductor, decision);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    pub async fn start(&self, view: PlanView, by: &str, key: Option<String>) -> Result<Accepted, ErrorBody> {
+        let _turn = self.0.turn.lock().await;
+        let parts = &self.0.parts;
+        if let Some(key) = &key
+            && let Some(run) = parts.store.run_by_key(key).await.map_err(store_error)?
+        {
+            return Ok(Accepted { run, repeated: true });
+        }
+        let halt = parts.latch.get();
+        if halt.engaged {
+            return Err(halted(&halt));
+        }
+        room_for(&view.plan, &self.runs(), &parts.policy, &parts.voice.hosts())?;
+        let run = RunId::generate();
+        let body = EventBody::RunAccepted {
+            digest: view.digest,
+            injections: injections_of(&view.plan),
+            plan: Box::new(view.plan),
+            idempotency_key: key,
+            halt_epoch: halt.epoch,
+        };
+        let accepted = NewEvent { at: (parts.now)(), by: by.to_owned(), source: None, body };
+        let events = parts.store.append(&run, vec![accepted]).await.map_err(store_error)?;
+        let Some(mut conductor) = Conductor::new(&events, &self.connected(), parts.settings) else {
+            return Err(ErrorBody::new("store", "the run's beginning could not be read back"));
+        };
+        // Nobody watching is no error.
+        events.into_iter().for_each(|event| drop(self.0.news.send(event)));
+        let first = conductor.step((parts.now)(), Input::Begin);
+        let inbox = self.launch(conductor, first);
+        // A halt that came between the look at the latch and the launch did not find this run.
+        let halt = parts.latch.get();
+        if halt.engaged {
+            tell(&inbox, stop_for(&halt)).await;
+        }
+        Ok(Accepted { run, repeated: false })
+    }
+
+    /// Answers when the effect is gone, or when its time to go is over.
+    pub async fn stop(&self, target: StopTarget, by: &str, reason: &str) -> Result<StopAnswer, ErrorBody> {
+        let news = self.0.news.subscribe();
+        let asked_at = (self.0.parts.now)();
+        let (run, injection) = match target {
+            StopTarget::Run(run) => (run, None),
+            StopTarget::Injection(id) => self.owner_of(id)?,
+        };
+        let Some(inbox) = self.inbox(&run) else {
+            return Ok(StopAnswer { run, outcome: StopOutcome::AlreadyFinished, undone: 0 });
+        };
+        match &injection {
+            Some(injection) => {
+                let stop = self.0.parts.voice.stop(&injection.host, &injection.id, EndedBy::Stop).await;
+                stop.map_err(|e| ErrorBody::new("host_lost", e.to_string()))?;
+            }
+            None => {
+                let (reason, by) = (reason.to_owned(), by.to_owned());
+                tell(&inbox, Input::Stop { cause: StopCause::Operator, reason, by, halt_epoch: None }).await;
+            }
+        }
+        let id = injection.map(|i| i.id);
+        // Running out of time is an answer of its own.
+        let _ = tokio::time::timeout(STOP_WAIT, gone(news, &run, id.as_ref())).await;
+        self.stopped(run, id.as_ref(), asked_at).await
+    }
+
+    /// Asks a host for its proof now; runs that ended without one are amended.
+    pub async fn verify(&self, host: &HostName) -> Result<(), ErrorBody> {
+        self.prove(host).await
+    }
+
+    /// Hosts are told first; the record follows.
+    pub async fn halt(&self, by: &str, reason: &str) -> HaltAnswer {
+        let parts = &self.0.parts;
+        let state = self.numbered(parts.latch.get().engage(by, reason, (parts.now)()));
+        let stop_runs = async {
+            let inboxes: Vec<_> = self.runs().values().map(|going| going.inbox.clone()).collect();
+            for inbox in inboxes {
+                tell(&inbox, stop_for(&state)).await;
+            }
+        };
+        let (outcome, (), ()) = tokio::join!(parts.voice.halt(state.clone(), HALT_WAIT_MS), stop_runs, self.latch(&state));
+        self.keep_halt(&state, by).await;
+        answer(state, outcome)
+    }
+
+    /// The record first: a release that is not on record does not happen to hosts.
+    pub async fn release(&self, by: &str, reason: &str) -> HaltAnswer {
+        let parts = &self.0.parts;
+        let state = self.numbered(parts.latch.get().release(by, reason, (parts.now)()));
+        self.keep_halt(&state, by).await;
+        self.latch(&state).await;
+        let outcome = parts.voice.halt(state.clone(), HALT_WAIT_MS).await;
+        answer(state, outcome)
+    }
+
+    pub fn halt_state(&self) -> HaltState {
+        self.0.parts.latch.get()
+    }
+
+    pub fn watch(&self) -> broadcast::Receiver<Event> {
+        self.0.news.subscribe()
+    }
+
+    pub fn active_runs(&self) -> u32 {
+        u32::try_from(self.runs().len()).unwrap_or(u32::MAX)
+    }
+
+    pub fn active_by_service(&self) -> BTreeMap<String, u32> {
+        let mut services = BTreeMap::new();
+        for service in self.runs().values().filter_map(|going| going.service.clone()) {
+            *services.entry(service).or_default() += 1;
+        }
+        services
+    }
+
+    pub(crate) fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, Going>> {
+        self.0.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeSet<InjectionId>> {
+        self.0.parts.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn inbox(&self, run: &RunId) -> Option<mpsc::Sender<Input>> {
+        self.runs().get(run).map(|going| going.inbox.clone())
+    }
+
+    fn connected(&self) -> Vec<HostName> {
+        let hosts = self.0.parts.voice.hosts().into_iter();
+        hosts.filter(|h| h.connection == Connection::Connected).map(|h| h.name).collect()
+    }
+
+    fn launch(&self, conductor: Conductor, first: Decision) -> mpsc::Sender<Input> {
+        let parts = &self.0.parts;
+        let (own, inbox) = mpsc::channel(INBOX);
+        let run = conductor.run().clone();
+        let going = Going {
+            inbox: own.clone(),
+            injections: conductor.injections().cloned().collect(),
+            hosts: conductor.hosts().cloned().collect(),
+            environment: conductor.plan().environment.clone(),
+            service: conductor.plan().service.clone(),
+            widest: crate::room::widest(conductor.plan()),
+        };
+        let injections = going.injections.clone();
+        self.known().extend(injections.iter().map(|i| i.id.clone()));
+        self.runs().insert(run.clone(), going);
+        let means = Means {
+            store: parts.store.clone(),
+            voice: parts.voice.clone(),
+            rule: parts.rule.clone(),
+            now: parts.now,
+            news: self.0.news.clone(),
+            proofs: self.0.proofs.clone(),
+        };
+        let driver = tokio::spawn(Driver::new(conductor, means, own.clone(), inbox).drive(first));
+        let this = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::error!(%run, %error, "a run's driver broke; its hosts are told to undo");
+                for injection in &injections {
+                    let _ = this.0.parts.voice.stop(&injection.host, &injection.id, EndedBy::Stop).await;
+                }
+            }
+            this.runs().remove(&run);
+            this.known().retain(|id| injections.iter().all(|i| &i.id != id));
+        });
+        own
+    }
+
+    fn owner_of(&self, id: InjectionId) -> Result<(RunId, Option<Injection>), ErrorBody> {
+        let runs = self.runs();
+        let mut all = runs.iter().flat_map(|(run, going)| going.injections.iter().map(move |i| (run, i)));
+        let found = all.find(|(_, i)| i.id == id).map(|(run, i)| (run.clone(), Some(i.clone())));
+        found.ok_or_else(|| ErrorBody::new("not_found", format!("no active injection {id}")))
+    }
+
+    /// What became of a stop, from the record.
+    async fn stopped(&self, run: RunId, id: Option<&InjectionId>, asked_at: Timestamp) -> Result<StopAnswer, ErrorBody> {
+        let events = self.0.parts.store.run_events(&run, 1).await.map_err(store_error)?;
+        let injections = History::of(&events).map(|history| history.injections).unwrap_or_default();
+        let concerned = || injections.iter().filter(|i| id.is_none_or(|id| &i.injection.id == id));
+        let acts = concerned().any(|i| i.ordered_at.is_some() && !i.state.is_terminal());
+        let undone = concerned().filter(|i| i.state == InjectionState::Undone && i.ended_at.is_some_and(|at| at >= asked_at));
+        Ok(StopAnswer {
+            undone: u32::try_from(undone.count()).unwrap_or(u32::MAX),
+            outcome: if acts { StopOutcome::Stopping } else { StopOutcome::Stopped },
+            run,
+        })
+    }
+
+    /// One epoch has one meaning, also when two people halt and release at the same moment.
+    fn numbered(&self, mut state: HaltState) -> HaltState {
+        let mut newest = self.0.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        state.epoch = state.epoch.max(*newest + 1);
+        *newest = state.epoch;
+        state
+    }
+
+    async fn latch(&self, state: &HaltState) {
+        let (latch, state) = (self.0.parts.latch.clone(), state.clone());
+        match tokio::task::spawn_blocking(move || latch.set(state)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the halt latch holds in memory but could not be written"),
+            Err(error) => tracing::error!(%error, "the halt latch was not written"),
+        }
+    }
+
+    async fn keep_halt(&self, state: &HaltState, by: &str) {
+        let actor = Actor { by: by.to_owned(), address: String::new() };
+        if let Err(error) = self.0.parts.store.set_halt(state, &actor).await {
+            tracing::error!(%error, epoch = state.epoch, "the latch is in force but could not be stored");
+        }
+    }
+}
+
+/// Puts one input into a run's inbox, unless the run is over or stuck: then its leases end it.
+pub(crate) async fn tell(inbox: &mpsc::Sender<Input>, input: Input) {
+    let _ = inbox.send_timeout(input, INBOX_WAIT).await;
+}
+
+/// Until the run, or the one injection, is reported to be over.
+async fn gone(mut news: broadcast::Receiver<Event>, run: &RunId, id: Option<&InjectionId>) {
+    loop {
+        let event = match news.recv().await {
+            Ok(event) => event,
+            // Too far behind to know: the record is asked.
+            Err(_) => return,
+        };
+        let over = match (&event.body, id) {
+            _ if &event.run_id != run => false,
+            (EventBody::RunPhase { to, .. }, _) => matches!(to, RunPhase::Verifying | RunPhase::Finished),
+            (EventBody::InjectionUndone { id: ended, .. } | EventBody::InjectionSpent { id: ended, .. }, Some(id)) => ended == id,
+            _ => false,
+        };
+        if over {
+            return;
+        }
+    }
+}
+
+fn stop_for(halt: &HaltState) -> Input {
+    Input::Stop {
+        cause: StopCause::Halt,
+        reason: format!("halted by {}: {}", halt.by, halt.reason),
+        by: halt.by.clone(),
+        halt_epoch: Some(halt.epoch),
+    }
+}
+
+fn halted(halt: &HaltState) -> ErrorBody {
+    let message = format!("halted by {}: {}; nothing starts until it is released", halt.by, halt.reason);
+    ErrorBody::new("halted", message)
+}
+
+fn answer(state: HaltState, outcome: controller_dispatcher::HaltOutcome) -> HaltAnswer {
+    HaltAnswer {
+        state,
+        told: outcome.told,
+        answered: outcome.answered,
+        undone: outcome.undone,
+        took_ms: outcome.took_ms,
+    }
+}
+
+pub(crate) fn store_error(error: StoreError) -> ErrorBody {
+    ErrorBody::new("store", error.to_string())
+}

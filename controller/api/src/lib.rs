@@ -1,1 +1,17 @@
-//! stub
+//! The operators' front door: who may call what, and the translation of calls into wishes; it decides nothing about a run.
+
+mod access;
+mod caller;
+mod emergency;
+mod error;
+mod experiments;
+mod faults;
+mod hosts;
+mod runs;
+mod service;
+mod tokens;
+
+pub use access::{ACCESS, AccessLayer, Role, layer};
+pub use caller::{ADMIN_GROUP, Caller};
+pub use error::{ApiError, ApiResult};
+pub use service::{Api, ApiParts};

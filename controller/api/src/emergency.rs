@@ -1,0 +1,64 @@
+//! Halt, release and status. A halt is told to hosts before anything is stored.
+
+use controller_conductor::HaltAnswer;
+use proto_model::document::StatusDocument;
+use proto_model::host::Connection;
+use proto_model::injection::Cleanliness;
+use proto_wire::v1::emergency_server::Emergency;
+use proto_wire::v1::{Document, HaltReply, HaltRequest, ReleaseRequest, StatusRequest};
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::error::ApiError;
+use crate::service::{Api, caller, document};
+
+#[async_trait]
+impl Emergency for Api {
+    async fn halt(&self, request: Request<HaltRequest>) -> Result<Response<HaltReply>, Status> {
+        let caller = caller(&request)?;
+        let asked = request.into_inner().reason;
+        let reason = if asked.trim().is_empty() { format!("by {}", caller.name) } else { asked };
+        Ok(Response::new(reply(self.0.runs.halt(&caller.name, &reason).await)))
+    }
+
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<HaltReply>, Status> {
+        let caller = caller(&request)?;
+        let reason = request.into_inner().reason;
+        if reason.trim().is_empty() {
+            return Err(ApiError::new("usage", "a release needs its reason").into());
+        }
+        if !self.0.runs.halt_state().engaged {
+            return Err(ApiError::new("refused", "nothing is halted").into());
+        }
+        Ok(Response::new(reply(self.0.runs.release(&caller.name, &reason).await)))
+    }
+
+    async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let hosts = self.0.voice.hosts();
+        let count = |wanted: fn(&proto_model::host::Host) -> bool| u32::try_from(hosts.iter().filter(|h| wanted(h)).count()).unwrap_or(u32::MAX);
+        let status = StatusDocument {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            halt: self.0.runs.halt_state(),
+            hosts_connected: count(|h| h.connection == Connection::Connected),
+            hosts_lost: count(|h| h.connection == Connection::Lost),
+            hosts_dirty: count(|h| h.cleanliness == Cleanliness::Dirty),
+            runs_active: self.0.runs.active_runs(),
+            injections_active: hosts.iter().map(|h| h.active_injections).sum(),
+            caller: caller.name,
+        };
+        Ok(Response::new(Document { json: document("Status", &status)? }))
+    }
+}
+
+fn reply(answer: HaltAnswer) -> HaltReply {
+    let silent = answer.told.iter().filter(|host| !answer.answered.contains(host)).map(ToString::to_string).collect();
+    HaltReply {
+        epoch: answer.state.epoch,
+        engaged: answer.state.engaged,
+        hosts_told: u32::try_from(answer.told.len()).unwrap_or(u32::MAX),
+        hosts_answered: u32::try_from(answer.answered.len()).unwrap_or(u32::MAX),
+        silent,
+        undone: answer.undone,
+        took_ms: answer.took_ms,
+    }
+}

@@ -1,0 +1,80 @@
+//! Errors as callers see them: a gRPC status for machines, and the whole `ErrorDocument` beside it for people.
+
+use controller_store::StoreError;
+use proto_model::document::{ERROR_METADATA, ErrorBody, ErrorDocument};
+use proto_model::id::InvalidId;
+use tonic::metadata::{BinaryMetadataValue, MetadataMap};
+use tonic::{Code, Status};
+
+/// An error with its published code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError(pub ErrorBody);
+
+pub type ApiResult<T> = Result<T, ApiError>;
+
+impl ApiError {
+    pub fn new(code: &str, message: impl Into<String>) -> Self {
+        Self(ErrorBody::new(code, message))
+    }
+}
+
+impl From<ErrorBody> for ApiError {
+    fn from(body: ErrorBody) -> Self {
+        Self(body)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::NotFound { .. } => "not_found",
+            StoreError::Ambiguous { .. } => "ambiguous",
+            StoreError::Refused(_) => "refused",
+            _ => "store",
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<InvalidId> for ApiError {
+    fn from(error: InvalidId) -> Self {
+        Self::new("usage", error.to_string())
+    }
+}
+
+/// The gRPC code for a published one. Programs should read the published one.
+fn grpc_code(code: &str) -> Code {
+    match code {
+        "invalid_file" | "usage" | "unknown_fault" | "invalid_params" => Code::InvalidArgument,
+        "not_found" => Code::NotFound,
+        "not_authenticated" => Code::Unauthenticated,
+        "forbidden" | "approval_needed" => Code::PermissionDenied,
+        "store" => Code::Unavailable,
+        _ => Code::FailedPrecondition,
+    }
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        let body = error.0;
+        let (code, message) = (grpc_code(&body.code), body.message.clone());
+        let mut metadata = MetadataMap::new();
+        let document = serde_json::to_vec(&ErrorDocument { error: body }).unwrap_or_default();
+        metadata.insert_bin(ERROR_METADATA, BinaryMetadataValue::from_bytes(&document));
+        Status::with_metadata(code, message, metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_document_travels_beside_the_status() {
+        let status = Status::from(ApiError::new("halted", "halted by root: drill"));
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let bytes = status.metadata().get_bin(ERROR_METADATA).unwrap().to_bytes().unwrap();
+        let document: ErrorDocument = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(document.error.code, "halted");
+    }
+}

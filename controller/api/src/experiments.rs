@@ -1,0 +1,219 @@
+//! From a wish to a plan that hosts have answered, and from such a plan to a run.
+
+use controller_dispatcher::PreflightReply;
+use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan};
+use proto_model::document::{ErrorBody, HostError};
+use proto_model::event::EventBody;
+use proto_model::id::{HostName, PlanDigest};
+use proto_model::injection::{PreflightAnswer, Wish};
+use proto_model::plan::{HostAnswer, Origin, Plan, PlanView, StepBody};
+use proto_model::problem::{Problems, Refusal};
+use proto_model::quantity::Millis;
+use proto_wire::v1::experiments_server::Experiments;
+use proto_wire::v1::plan_request::Wish as Asked;
+use proto_wire::v1::{AttackWish, PlanReply, PlanRequest, RunReply, RunRequest};
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::error::{ApiError, ApiResult};
+use crate::service::{Api, caller, document};
+
+/// How long a plan may be run after it was made.
+const PLAN_LIVES_MS: u64 = 3_600_000;
+
+#[async_trait]
+impl Experiments for Api {
+    async fn plan(&self, request: Request<PlanRequest>) -> Result<Response<PlanReply>, Status> {
+        let view = self.resolve(request.into_inner()).await?;
+        Ok(Response::new(PlanReply { plan_json: document("Plan", &view)? }))
+    }
+
+    async fn run(&self, request: Request<RunRequest>) -> Result<Response<RunReply>, Status> {
+        let caller = caller(&request)?;
+        let wish = request.into_inner();
+        let key = Some(wish.idempotency_key).filter(|key| !key.is_empty());
+        if let Some(repeated) = self.repeated(key.as_deref()).await? {
+            return Ok(Response::new(repeated));
+        }
+        let halt = self.0.runs.halt_state();
+        if halt.engaged {
+            let text = format!("halted by {}: {}; nothing starts until it is released", halt.by, halt.reason);
+            return Err(ApiError::new("halted", text).into());
+        }
+        let view = self.resolve(wish.plan.unwrap_or_default()).await?;
+        self.confirmed(&view.plan, &wish.confirm)?;
+        refuse_unaccepted(&view)?;
+        self.audit(&caller, "Experiments/Run", &format!("{} {}", view.plan.name, view.digest)).await?;
+        let plan_json = document("Plan", &view)?;
+        let accepted = self.0.runs.start(view, &caller.name, key).await.map_err(ApiError::from)?;
+        Ok(Response::new(RunReply { run: accepted.run.to_string(), plan_json }))
+    }
+}
+
+impl Api {
+    /// A key that was used before names the run that it started; nothing is asked or started again.
+    async fn repeated(&self, key: Option<&str>) -> ApiResult<Option<RunReply>> {
+        let Some(key) = key else { return Ok(None) };
+        let Some(run) = self.0.store.run_by_key(key).await? else { return Ok(None) };
+        let events = self.0.store.run_events(&run, 1).await?;
+        let digest = events.iter().find_map(|event| match &event.body {
+            EventBody::RunAccepted { digest, .. } => Some(digest.clone()),
+            _ => None,
+        });
+        let view = match digest {
+            Some(digest) => self.0.store.plan(&digest).await?,
+            None => None,
+        };
+        let plan_json = view.map(|view| document("Plan", &view)).transpose()?.unwrap_or_default();
+        Ok(Some(RunReply { run: run.to_string(), plan_json }))
+    }
+
+    /// A stored plan again, or a new one; either way every host is asked now.
+    async fn resolve(&self, request: PlanRequest) -> ApiResult<PlanView> {
+        let set = request.set;
+        match request.wish {
+            None => Err(ApiError::new("usage", "nothing to plan: expected a file, an attack or a digest")),
+            Some(Asked::Digest(digest)) => self.again(&PlanDigest(digest)).await,
+            Some(Asked::FileText(text)) => {
+                let experiment = parse_experiment(&text, &request.file_name, &set);
+                let experiment = experiment.map_err(|problems| ApiError(PlanRefusal::invalid_file(problems).error))?;
+                self.planned(experiment).await
+            }
+            Some(Asked::Attack(wish)) => {
+                self.planned(understood(wish)?).await
+            }
+        }
+    }
+
+    async fn planned(&self, experiment: Experiment) -> ApiResult<PlanView> {
+        // Short enough to be typed again; the experiment's own seed goes before it.
+        let seed = u64::from(rand::random::<u16>());
+        let plan = plan(&experiment, &self.fleet().await?, &self.0.policy, seed).map_err(|refusal| ApiError(refusal.error))?;
+        let view = self.answered(plan).await;
+        self.0.store.save_plan(&view).await?;
+        Ok(view)
+    }
+
+    /// The very same plan, if the hosts are still what they were.
+    async fn again(&self, digest: &PlanDigest) -> ApiResult<PlanView> {
+        let stored = self.0.store.plan(digest).await?.ok_or_else(|| ApiError::new("not_found", format!("no plan {digest}")))?;
+        if stored.expires_at < self.now() {
+            return Err(ApiError::new("refused", format!("plan {digest} expired at {}; plan again", stored.expires_at)));
+        }
+        let changed = difference(&stored.plan, &self.fleet().await?);
+        if !changed.is_empty() {
+            return Err(ApiError::new("refused", format!("hosts have changed since the plan was made: {}; plan again", changed.join("; "))));
+        }
+        Ok(PlanView { created_at: stored.created_at, expires_at: stored.expires_at, ..self.answered(stored.plan).await })
+    }
+
+    async fn fleet(&self) -> ApiResult<Fleet> {
+        let hosts = self.0.voice.hosts();
+        let catalogues = hosts.iter().filter_map(|h| Some((h.name.clone(), self.0.voice.catalogue(&h.name)?))).collect();
+        let boot_ids = hosts.iter().filter_map(|h| Some((h.name.clone(), self.0.voice.boot_id(&h.name)?))).collect();
+        Ok(Fleet { hosts, catalogues, boot_ids, active_runs: self.0.runs.active_by_service() })
+    }
+
+    /// Asks every host of the plan at once.
+    async fn answered(&self, plan: Plan) -> PlanView {
+        let mut asked = tokio::task::JoinSet::new();
+        for host in plan.hosts.iter().map(|h| h.name.clone()) {
+            let (voice, questions) = (self.0.voice.clone(), questions(&plan, &host));
+            asked.spawn(async move {
+                let wishes = questions.iter().map(|(_, wish)| wish.clone()).collect();
+                let reply = voice.preflight(&host, wishes).await;
+                answers(&host, &questions, reply)
+            });
+        }
+        let mut answers: Vec<HostAnswer> = asked.join_all().await.into_iter().flatten().collect();
+        answers.sort_by(|a, b| (&a.step, &a.host).cmp(&(&b.step, &b.host)));
+        let created_at = self.now();
+        PlanView {
+            digest: plan.digest(),
+            created_at,
+            expires_at: created_at.plus_ms(PLAN_LIVES_MS),
+            accepted: answers.iter().all(|a| a.answer.accepted),
+            plan,
+            answers,
+        }
+    }
+
+    /// Production, and what policy says likewise, needs its name typed.
+    fn confirmed(&self, plan: &Plan, confirm: &str) -> ApiResult<()> {
+        if !self.0.policy.require_confirm(&plan.environment) || confirm == plan.environment {
+            return Ok(());
+        }
+        Err(ApiError::new("approval_needed", format!("environment {0} needs --confirm {0}", plan.environment)))
+    }
+}
+
+fn understood(wish: AttackWish) -> ApiResult<Experiment> {
+    let params = controller_planner::params_from_json(&wish.params_json).map_err(invalid)?;
+    let wish = controller_planner::AttackWish {
+        fault: wish.fault,
+        params,
+        on: wish.on,
+        pick: Some(wish.pick).filter(|p| !p.is_empty()),
+        seed: wish.seed,
+        duration: Some(Millis(wish.duration_ms)).filter(|ms| ms.0 > 0),
+        environment: Some(wish.environment).filter(|e| !e.is_empty()),
+        probes: wish.probes,
+    };
+    attack(wish).map_err(invalid)
+}
+
+fn invalid(problems: Problems) -> ApiError {
+    let mut body = ErrorBody::new("invalid_params", problems.to_string());
+    body.problems = problems.0;
+    ApiError(body)
+}
+
+/// What this host is asked, step by step.
+fn questions(plan: &Plan, host: &HostName) -> Vec<(String, Wish)> {
+    let mut questions = Vec::new();
+    for step in &plan.steps {
+        let StepBody::Fault(fault) = &step.body else { continue };
+        for injection in fault.injections.iter().filter(|i| &i.host == host) {
+            let wish = Wish { fault: fault.fault.clone(), params: fault.params.clone(), duration_ms: fault.duration_ms, seed: injection.seed };
+            questions.push((step.path.clone(), wish));
+        }
+    }
+    questions
+}
+
+fn answers(host: &HostName, questions: &[(String, Wish)], reply: Result<PreflightReply, controller_dispatcher::DispatchError>) -> Vec<HostAnswer> {
+    let given: Vec<PreflightAnswer> = match reply {
+        Ok(reply) => reply.answers,
+        Err(error) => vec![no_answer("host_lost", error.to_string()); questions.len()],
+    };
+    let mut given = given.into_iter();
+    questions
+        .iter()
+        .map(|(step, _)| HostAnswer {
+            step: step.clone(),
+            host: host.clone(),
+            answer: given.next().unwrap_or_else(|| no_answer("no_answer", "the host answered fewer questions than it was asked".to_owned())),
+        })
+        .collect()
+}
+
+fn no_answer(code: &str, message: String) -> PreflightAnswer {
+    PreflightAnswer { accepted: false, refusals: vec![Refusal::new(code, "", message)], warnings: Vec::new(), undo: Vec::new(), touches: Vec::new(), engine: None }
+}
+
+/// Every refusal at once; nothing was touched.
+fn refuse_unaccepted(view: &PlanView) -> ApiResult<()> {
+    if view.accepted {
+        return Ok(());
+    }
+    let mut hosts = Vec::new();
+    for answer in view.answers.iter().filter(|a| !a.answer.accepted) {
+        for refusal in &answer.answer.refusals {
+            let place = if refusal.path.is_empty() { answer.step.clone() } else { format!("{}.{}", answer.step, refusal.path) };
+            hosts.push(HostError { name: answer.host.clone(), code: refusal.code.clone(), message: format!("{place}: {refusal}") });
+        }
+    }
+    let noun = if view.plan.origin == Origin::Attack { "attack" } else { "experiment" };
+    let mut body = ErrorBody::new("refused", format!("the {noun} was refused and nothing was touched"));
+    body.hosts = hosts;
+    Err(ApiError(body))
+}

@@ -1,0 +1,116 @@
+//! Hosts as operators see and mark them: list, label, cordon, ask for the proof again, answer for a dirty one.
+
+use std::collections::BTreeMap;
+
+use controller_store::HostRecord;
+use proto_model::event::FleetEventBody;
+use proto_model::host::Host;
+use proto_model::id::HostName;
+use proto_model::injection::Cleanliness;
+use proto_model::selector::Selector;
+use proto_wire::v1::hosts_server::Hosts;
+use proto_wire::v1::{AcceptRequest, CordonRequest, Document, Documents, HostRef, HostsListRequest, LabelRequest};
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::caller::Caller;
+use crate::error::{ApiError, ApiResult};
+use crate::service::{Api, caller, document};
+use crate::tokens::check_labels;
+
+#[async_trait]
+impl Hosts for Api {
+    async fn list(&self, request: Request<HostsListRequest>) -> Result<Response<Documents>, Status> {
+        let text = request.into_inner().selector;
+        let selector = if text.is_empty() { Selector::All } else { Selector::parse(&text).map_err(|e| ApiError::new("usage", e.to_string()))? };
+        let mut hosts: Vec<Host> = self.0.voice.hosts().into_iter().filter(|h| selector.matches(&h.name, &h.selectable())).collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        let items = hosts.iter().map(|host| document("Host", host)).collect::<Result<_, _>>()?;
+        Ok(Response::new(Documents { items }))
+    }
+
+    async fn show(&self, request: Request<HostRef>) -> Result<Response<Document>, Status> {
+        let name = self.known(&request.into_inner().host)?;
+        self.shown(&name)
+    }
+
+    async fn label(&self, request: Request<LabelRequest>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let wish = request.into_inner();
+        let name = self.known(&wish.host)?;
+        check_labels(&wish.set)?;
+        self.change(&name, &caller, |record| {
+            record.labels.extend(wish.set.clone());
+            wish.remove.iter().for_each(|key| drop(record.labels.remove(key)));
+            FleetEventBody::HostLabelled { host: name.clone(), set: wish.set.clone(), removed: wish.remove.clone() }
+        })
+        .await?;
+        self.shown(&name)
+    }
+
+    async fn cordon(&self, request: Request<CordonRequest>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let wish = request.into_inner();
+        let name = self.known(&wish.host)?;
+        let reason = if wish.reason.is_empty() { format!("by {}", caller.name) } else { wish.reason };
+        self.change(&name, &caller, |record| {
+            record.cordoned = wish.cordoned.then(|| reason.clone());
+            FleetEventBody::HostCordoned { host: name.clone(), cordoned: wish.cordoned, reason: reason.clone() }
+        })
+        .await?;
+        self.shown(&name)
+    }
+
+    async fn verify(&self, request: Request<HostRef>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let name = self.known(&request.into_inner().host)?;
+        self.audit(&caller, "Hosts/Verify", name.as_str()).await?;
+        self.0.runs.verify(&name).await.map_err(ApiError::from)?;
+        self.shown(&name)
+    }
+
+    async fn accept(&self, request: Request<AcceptRequest>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let wish = request.into_inner();
+        let name = self.known(&wish.host)?;
+        if wish.reason.trim().is_empty() {
+            return Err(ApiError::new("usage", "accepting a host needs its reason").into());
+        }
+        self.0.voice.accept(&name, &caller.name, &wish.reason).await.map_err(|e| ApiError::new("host_lost", e.to_string()))?;
+        self.change(&name, &caller, |record| {
+            record.cleanliness = Cleanliness::Clean;
+            record.residue.clear();
+            FleetEventBody::HostAccepted { host: name.clone(), reason: wish.reason.clone() }
+        })
+        .await?;
+        self.shown(&name)
+    }
+}
+
+impl Api {
+    /// A host by its name, or an error that suggests the nearest one.
+    fn known(&self, text: &str) -> ApiResult<HostName> {
+        let hosts = self.0.voice.hosts();
+        if let Some(host) = hosts.iter().find(|h| h.name.as_str() == text) {
+            return Ok(host.name.clone());
+        }
+        let near = proto_model::catalogue::nearest(text, hosts.iter().map(|h| h.name.as_str()));
+        let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+        Err(ApiError::new("not_found", format!("no host named {text:?}{hint}")))
+    }
+
+    fn shown(&self, name: &HostName) -> Result<Response<Document>, Status> {
+        let hosts = self.0.voice.hosts();
+        let host = hosts.iter().find(|h| &h.name == name).ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
+        Ok(Response::new(Document { json: document("Host", host)? }))
+    }
+
+    /// Changes what is stored about a host, together with its line in the fleet log, and tells the dispatcher.
+    async fn change(&self, name: &HostName, caller: &Caller, edit: impl FnOnce(&mut HostRecord) -> FleetEventBody) -> ApiResult<()> {
+        let records: BTreeMap<HostName, HostRecord> = self.0.store.hosts().await?.into_iter().map(|r| (r.name.clone(), r)).collect();
+        let mut record = records.get(name).cloned().ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
+        let event = edit(&mut record);
+        self.0.store.put_host(&record, event, &caller.actor(), self.now()).await?;
+        self.0.voice.refresh(record);
+        Ok(())
+    }
+}

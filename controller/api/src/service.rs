@@ -1,0 +1,77 @@
+//! The parts every service shares, and the router that puts them behind the access table.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use controller_conductor::Supervisor;
+use controller_dispatcher::Voice;
+use controller_planner::Policy;
+use controller_store::StoreHandle;
+use proto_model::time::Timestamp;
+use proto_wire::v1::emergency_server::EmergencyServer;
+use proto_wire::v1::experiments_server::ExperimentsServer;
+use proto_wire::v1::faults_server::FaultsServer;
+use proto_wire::v1::hosts_server::HostsServer;
+use proto_wire::v1::runs_server::RunsServer;
+use proto_wire::v1::tokens_server::TokensServer;
+use serde::Serialize;
+use tonic::service::Routes;
+use tonic::{Request, Status};
+
+use crate::caller::Caller;
+use crate::error::{ApiError, ApiResult};
+
+/// What the front door is built from.
+pub struct ApiParts {
+    pub voice: Arc<dyn Voice>,
+    pub runs: Supervisor,
+    pub store: StoreHandle,
+    pub policy: Policy,
+    /// The authority's fingerprint, for join tokens.
+    pub fingerprint: String,
+    /// Where reports are written.
+    pub reports: PathBuf,
+    pub now: fn() -> Timestamp,
+}
+
+/// One implementation behind all services.
+#[derive(Clone)]
+pub struct Api(pub(crate) Arc<ApiParts>);
+
+impl Api {
+    pub fn new(parts: ApiParts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// Every operators' service; the caller adds `layer()`.
+    pub fn routes(&self) -> Routes {
+        Routes::new(ExperimentsServer::new(self.clone()))
+            .add_service(RunsServer::new(self.clone()))
+            .add_service(HostsServer::new(self.clone()))
+            .add_service(FaultsServer::new(self.clone()))
+            .add_service(TokensServer::new(self.clone()))
+            .add_service(EmergencyServer::new(self.clone()))
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0.now)()
+    }
+
+    /// One line of who did what to what.
+    pub(crate) async fn audit(&self, caller: &Caller, method: &str, target: &str) -> ApiResult<()> {
+        let event = proto_model::event::FleetEventBody::CallMade { method: method.to_owned(), target: target.to_owned() };
+        Ok(self.0.store.fleet(event, &caller.actor(), self.now()).await?)
+    }
+}
+
+/// Who calls: put there by the access layer.
+pub(crate) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| ApiError::new("not_authenticated", "no identity").into())
+}
+
+/// A document of the published JSON.
+pub(crate) fn document<T: Serialize>(kind: &str, body: &T) -> ApiResult<String> {
+    let document = proto_model::document::Document::new(kind, body);
+    serde_json::to_string(&document).map_err(|e| ApiError::new("internal", format!("encode a {kind}: {e}")))
+}

@@ -1,2 +1,43 @@
-//! stub
-fn main() {}
+//! `fracas-controller`: reads the command line and its configuration, then hands over; it does nothing itself.
+
+mod certificate;
+mod config;
+mod options;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use proto_program::exit;
+use proto_program::logging::{self, LogFormat};
+
+use crate::config::Config;
+use crate::options::Options;
+
+const NAME: &str = "fracas-controller";
+const FAILED: u8 = 1;
+const USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    proto_transport::install_provider();
+    if let Err(error) = logging::init(if options.log_json { LogFormat::Json } else { LogFormat::Plain }) {
+        return exit::failed(NAME, &error, USAGE);
+    }
+    let config = match Config::load(&options.config) {
+        Ok(config) => config,
+        Err(error) => return exit::failed(NAME, error.as_ref(), USAGE),
+    };
+    if options.check_config {
+        println!("{} is in order", options.config.display());
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::failed(NAME, &error, FAILED),
+    };
+    match runtime.block_on(serve::serve(&options, config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::failed(NAME, error.as_ref(), FAILED),
+    }
+}

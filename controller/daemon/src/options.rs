@@ -1,0 +1,49 @@
+//! What can be typed after `fracas-controller`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "fracas-controller",
+    version,
+    about = "Plans and conducts experiments, and holds the sessions of every agent"
+)]
+pub struct Options {
+    /// Addresses, times and policy by environment; need not exist.
+    #[arg(long, default_value = "/etc/fracas/controller.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// The store, the authority, the halt latch, reports.
+    #[arg(long, default_value = "/var/lib/fracas/controller", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// The administrators' socket.
+    #[arg(long, default_value = "/run/fracas", value_name = "DIR")]
+    pub run_dir: PathBuf,
+    /// Where agents connect; goes before the configuration.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub agents_address: Option<SocketAddr>,
+    /// Where operators connect from other machines; goes before the configuration.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub operators_address: Option<SocketAddr>,
+    /// How long an agent may hold a fault without word from here: 2000 to 60000.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(2_000..=60_000))]
+    pub lease_ms: Option<u64>,
+    /// Log lines as JSON.
+    #[arg(long)]
+    pub log_json: bool,
+    /// Check the configuration and end.
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_grammar_is_sound() {
+        super::Options::command().debug_assert();
+    }
+}

@@ -1,0 +1,213 @@
+//! Store, dispatcher, supervisor and front doors wired together, and ended in order.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use controller_api::{ADMIN_GROUP, Api, ApiParts};
+use controller_conductor::{Settings, Supervisor, SupervisorParts};
+use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
+use controller_store::{Actor, SqliteStore, StoreHandle};
+use nix::unistd::{Group, chown};
+use proto_model::event::FleetEventBody;
+use proto_model::time::Timestamp;
+use proto_probes::AddressRule;
+use proto_program::notify::Notifier;
+use proto_program::shutdown::Shutdown;
+use proto_transport::{Authority, Limits, ServerTls, incoming};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use crate::certificate;
+use crate::config::Config;
+use crate::options::Options;
+
+/// What hosts say may wait for the supervisor.
+const SAID: usize = 4_096;
+/// How long open calls have to end.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// Keepalive of the listeners.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// The wall clock.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Until SIGTERM or SIGINT. Runs that are going are stopped by the next start, and by their leases before that.
+pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
+    let mut signals = Shutdown::listen().context("listen for signals")?;
+    private_folder(&options.state_dir)?;
+    let authority = Arc::new(Authority::open_or_create(&options.state_dir.join("authority"), now())?);
+    if authority.created {
+        tracing::info!(
+            fingerprint = authority.fingerprint(),
+            "a new authority was made; every host will trust it"
+        );
+    }
+    let store = StoreHandle::spawn(Box::new(SqliteStore::open(options.state_dir.join("store.db"))?));
+    let agents = bind(options.agents_address.unwrap_or(config.agents_address), "agents").await?;
+    let operators = bind(options.operators_address.unwrap_or(config.operators_address), "operators").await?;
+    let socket = bind_socket(&options.run_dir)?;
+    let own = vec![agents.local_addr()?, operators.local_addr()?];
+    let (dispatcher, supervisor) = wire(options, &config, authority.clone(), store.clone(), own).await?;
+    let api = Api::new(ApiParts {
+        voice: Arc::new(dispatcher.clone()),
+        runs: supervisor.clone(),
+        store: store.clone(),
+        policy: config.policy,
+        fingerprint: authority.fingerprint(),
+        reports: options.state_dir.join("reports"),
+        now,
+    });
+    let actor = Actor {
+        by: "controller".to_owned(),
+        address: String::new(),
+    };
+    let started = FleetEventBody::ControllerStarted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    store.fleet(started, &actor, now()).await?;
+    let tls = certificate::server_tls(&authority, now())?;
+    tokio::spawn(certificate::keep_fresh(authority, tls.clone()));
+    let (leave, left) = watch::channel(false);
+    tracing::info!(agents = %agents.local_addr()?, operators = %operators.local_addr()?, socket = %options.run_dir.join(SOCKET).display(), "the controller is ready");
+    let servers = [
+        tokio::spawn(over_tls(agents, tls.clone(), dispatcher.routes(), false, left.clone())),
+        tokio::spawn(over_tls(operators, tls, api.routes(), true, left.clone())),
+        tokio::spawn(over_socket(socket, api.routes(), left)),
+    ];
+    if let Err(error) = Notifier::from_env().and_then(|n| n.ready("serving")) {
+        tracing::warn!(error = %error, "the service manager cannot be told");
+    }
+    let why = signals.asked().await;
+    tracing::info!(%why, "the controller ends; agents undo what they hold when their leases run out");
+    leave.send_replace(true);
+    for server in servers {
+        let _ = tokio::time::timeout(LEAVE_WITHIN, server).await;
+    }
+    drop(fs::remove_file(options.run_dir.join(SOCKET)));
+    Ok(())
+}
+
+const SOCKET: &str = "controller.sock";
+
+async fn wire(
+    options: &Options,
+    config: &Config,
+    authority: Arc<Authority>,
+    store: StoreHandle,
+    own: Vec<SocketAddr>,
+) -> anyhow::Result<(Dispatcher, Supervisor)> {
+    let latch = Arc::new(HaltLatch::open(&options.state_dir.join("halted"), store.halt().await?));
+    let (said, hears) = mpsc::channel(SAID);
+    let known = Arc::default();
+    let dispatcher = Dispatcher::new(DispatcherParts {
+        store: store.clone(),
+        authority,
+        latch: latch.clone(),
+        said,
+        known: Arc::clone(&known),
+        settings: DispatcherSettings {
+            heartbeat_ms: config.heartbeat.0,
+            certificate_ms: config.certificate.0,
+            ..DispatcherSettings::default()
+        },
+        now,
+    })
+    .await?;
+    let lease_ms = options.lease_ms.unwrap_or(config.lease.0);
+    let supervisor = Supervisor::new(SupervisorParts {
+        store,
+        voice: Arc::new(dispatcher.clone()),
+        latch,
+        known,
+        policy: config.policy.clone(),
+        rule: AddressRule::for_controller(own),
+        settings: Settings {
+            lease_ms,
+            ..Settings::default()
+        },
+        now,
+    });
+    let routing = supervisor.clone();
+    tokio::spawn(async move { routing.route(hears).await });
+    let unfinished = supervisor.recover().await?;
+    if unfinished > 0 {
+        tracing::warn!(runs = unfinished, "runs that a former controller left unfinished are being stopped");
+    }
+    Ok((dispatcher, supervisor))
+}
+
+async fn over_tls(listener: TcpListener, tls: ServerTls, routes: Routes, operators: bool, mut left: watch::Receiver<bool>) {
+    let connections = incoming(listener, tls, Limits::default());
+    let leave = async move { drop(left.wait_for(|left| *left).await) };
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(2 * KEEPALIVE));
+    let served = if operators {
+        server
+            .layer(controller_api::layer(now))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(connections, leave)
+            .await
+    } else {
+        let mut server = server;
+        server.add_routes(routes).serve_with_incoming_shutdown(connections, leave).await
+    };
+    if let Err(error) = served {
+        tracing::error!(error = %error, operators, "a listener failed");
+    }
+}
+
+async fn over_socket(listener: UnixListener, routes: Routes, mut left: watch::Receiver<bool>) {
+    let leave = async move { drop(left.wait_for(|left| *left).await) };
+    let server = Server::builder().layer(controller_api::layer(now)).add_routes(routes);
+    if let Err(error) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), leave).await {
+        tracing::error!(error = %error, "the local socket failed");
+    }
+}
+
+async fn bind(address: SocketAddr, whose: &'static str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen for {whose} on {address}"))
+}
+
+/// 0660, for root and the administrators' group where there is one. A socket that nobody answers is a leftover.
+fn bind_socket(run_dir: &Path) -> anyhow::Result<UnixListener> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(run_dir)
+        .with_context(|| format!("make {}", run_dir.display()))?;
+    let path = run_dir.join(SOCKET);
+    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        anyhow::bail!("another controller answers at {}", path.display());
+    }
+    drop(fs::remove_file(&path));
+    let listener = UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).with_context(|| format!("guard {}", path.display()))?;
+    if let Ok(Some(group)) = Group::from_name(ADMIN_GROUP)
+        && let Err(error) = chown(&path, None, Some(group.gid))
+    {
+        tracing::warn!(group = ADMIN_GROUP, error = %error, "the administrators' group was not given the socket");
+    }
+    Ok(listener)
+}
+
+fn private_folder(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make {}", path.display()))
+}

@@ -1,1 +1,23 @@
-//! stub
+//! Hosts made of namespaces, for the suites and the demo; it touches nothing of the machine it runs on and leaves nothing behind.
+
+mod channel;
+pub mod command;
+pub mod fleet;
+pub mod footprint;
+mod groups;
+pub mod host;
+pub mod inside;
+pub mod interrupt;
+pub mod lab;
+pub mod packages;
+pub mod programs;
+pub mod protocol;
+pub mod report;
+pub mod wait;
+
+pub use command::{Cmd, Output, Process};
+pub use fleet::{Fleet, FleetPlan};
+pub use footprint::Footprint;
+pub use host::{Host, Then};
+pub use lab::{Lab, LabPlan};
+pub use packages::Packages;

@@ -1,0 +1,190 @@
+//! The house rules held against the house as it is.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use tests_tidy::files::{Source, repository, sources};
+use tests_tidy::{arrows, sizes, wire};
+
+/// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
+const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
+
+fn none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+fn each(check: impl Fn(&Source) -> Vec<String>) -> Result<()> {
+    let wrong: Vec<String> = sources(&repository())?.iter().flat_map(check).collect();
+    none(&wrong);
+    Ok(())
+}
+
+#[test]
+fn arrows_point_one_way() -> Result<()> {
+    none(&arrows::wrong(&arrows::crates(&repository())?));
+    Ok(())
+}
+
+#[test]
+fn every_file_opens_with_what_it_is_for() -> Result<()> {
+    each(|source| {
+        let opening = source.text.lines().next().unwrap_or_default();
+        let words = opening.strip_prefix("//! ").unwrap_or_default().split_whitespace().count();
+        if words >= 4 {
+            Vec::new()
+        } else {
+            vec![format!("{} does not open with a sentence on what it is for", source.path)]
+        }
+    })
+}
+
+#[test]
+fn files_and_functions_stay_small() -> Result<()> {
+    let root = repository();
+    none(&sizes::wrong(&sizes::oversized(&sources(&root)?), &sizes::read_ratchet(&root)?));
+    Ok(())
+}
+
+#[test]
+fn nothing_is_left_for_later() -> Result<()> {
+    // Written apart, so that this file does not find itself.
+    let marks = [
+        ["TO", "DO"],
+        ["FIX", "ME"],
+        ["XX", "X:"],
+        ["todo", "!("],
+        ["dbg", "!("],
+        ["unimplemented", "!("],
+    ]
+    .map(|mark| mark.concat());
+    each(|source| {
+        let found = |(number, line): (usize, &str)| {
+            let mark = marks.iter().find(|mark| line.contains(mark.as_str()))?;
+            Some(format!("{}:{}: {mark}", source.path, number + 1))
+        };
+        source.text.lines().enumerate().filter_map(found).collect()
+    })
+}
+
+#[test]
+fn unsafe_code_is_banned_everywhere_but_where_it_must_be() -> Result<()> {
+    let mut wrong = Vec::new();
+    for member in arrows::crates(&repository())? {
+        let lints = &member.manifest["lints"];
+        let inherits = lints.get("workspace").and_then(toml::Value::as_bool) == Some(true);
+        let argued = lints.get("clippy").and_then(|clippy| clippy["undocumented_unsafe_blocks"].as_str()) == Some("deny");
+        match (UNSAFE.contains(&member.name.as_str()), inherits, argued) {
+            (false, true, _) | (true, _, true) => {}
+            (false, false, _) => wrong.push(format!("{} does not inherit the workspace's lints", member.name)),
+            (true, _, false) => wrong.push(format!("{} does not demand a safety argument of each unsafe block", member.name)),
+        }
+    }
+    let workspace: toml::Table = fs::read_to_string(repository().join("Cargo.toml"))?.parse()?;
+    if workspace["workspace"]["lints"]["rust"]["unsafe_code"].as_str() != Some("forbid") {
+        wrong.push("the workspace does not forbid unsafe code".to_owned());
+    }
+    none(&wrong);
+    Ok(())
+}
+
+/// Adding a kind is one file and one line: here is who forgot the line.
+#[test]
+fn every_kind_is_registered_in_its_family() -> Result<()> {
+    let faults = repository().join("agent/faults/src");
+    let mut wrong = Vec::new();
+    let mut kinds = BTreeSet::new();
+    for source in sources(&repository())?
+        .iter()
+        .filter(|source| source.path.starts_with("agent/faults/src/"))
+    {
+        let Some(type_name) = fault_type(&source.text) else { continue };
+        let path = Path::new(&source.path);
+        let module = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let family = path
+            .parent()
+            .and_then(Path::file_name)
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let Some(kind) = kind(&source.text) else {
+            wrong.push(format!("{} holds a fault without a KIND", source.path));
+            continue;
+        };
+        if kind != format!("{family}.{module}") {
+            wrong.push(format!("{} holds {kind}: the path is the name", source.path));
+        }
+        let registration = fs::read_to_string(faults.join(&family).join("mod.rs"))?;
+        let entry = registration
+            .split_once("KINDS")
+            .map_or("", |(_, rest)| rest.split_once(';').map_or(rest, |(list, _)| list));
+        if !entry.contains(&type_name) {
+            wrong.push(format!("{kind} is not in KINDS of {family}"));
+        }
+        kinds.insert(kind);
+    }
+    assert!(kinds.len() >= 3, "found only {kinds:?}");
+    none(&wrong);
+    Ok(())
+}
+
+/// The type that is a fault, if the file holds one outside of its tests.
+fn fault_type(text: &str) -> Option<String> {
+    let before_tests = text.split("#[cfg(test)]").next().unwrap_or(text);
+    let rest = before_tests.split_once("\nimpl Fault for ")?.1;
+    Some(rest.split([' ', '{', '\n']).next()?.to_owned())
+}
+
+fn kind(text: &str) -> Option<String> {
+    let rest = text.split_once("const KIND: &'static str = \"")?.1;
+    Some(rest.split('"').next()?.to_owned())
+}
+
+#[test]
+fn the_wire_is_what_its_files_say() -> Result<()> {
+    let fresh = tempfile::tempdir()?;
+    let root = repository().canonicalize()?;
+    wire::generate(&root, fresh.path())?;
+    let committed = root.join("proto/wire/src/generated");
+    let names = |folder: &Path| -> Result<BTreeSet<String>> {
+        let entries = fs::read_dir(folder)?.collect::<std::io::Result<Vec<_>>>()?;
+        Ok(entries
+            .iter()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect())
+    };
+    assert_eq!(names(&committed)?, names(fresh.path())?, "run cargo xtask generate");
+    for name in names(&committed)? {
+        let same = fs::read(committed.join(&name))? == fs::read(fresh.path().join(&name))?;
+        assert!(same, "{name} is not what the .proto files say: run cargo xtask generate");
+    }
+    Ok(())
+}
+
+/// A vague name gathers everything: none of these may be a crate.
+#[test]
+fn no_crate_has_a_name_that_says_nothing() -> Result<()> {
+    let vague = ["common", "util", "utils", "core", "manager", "helpers", "misc", "shared"];
+    let named = arrows::crates(&repository())?
+        .into_iter()
+        .filter(|member| vague.iter().any(|word| member.folder.ends_with(&format!("/{word}"))));
+    none(&named.map(|member| member.folder).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
+fn every_dependency_comes_from_the_registry() -> Result<()> {
+    let lock: toml::Table = fs::read_to_string(repository().join("Cargo.lock"))?.parse()?;
+    let packages = lock["package"].as_array().into_iter().flatten();
+    let foreign = packages.filter(|package| {
+        let source = package.get("source").and_then(toml::Value::as_str);
+        source.is_some_and(|source| source != "registry+https://github.com/rust-lang/crates.io-index")
+    });
+    none(
+        &foreign
+            .map(|package| format!("{} is not from the registry", package["name"]))
+            .collect::<Vec<_>>(),
+    );
+    Ok(())
+}

@@ -1,8 +1,77 @@
-//! Automation for developers and newcomers: `cargo xtask demo`, `cargo xtask test`, and what they stand on.
+//! Automation for developers and newcomers: `cargo xtask demo`, `cargo xtask test`, and what they stand on; it is no part of any package.
 
-use std::path::Path;
+mod bench;
+mod cargo;
+mod demo;
+mod measure;
+mod orders;
+mod rungs;
+mod stage;
+mod summary;
+mod wrappers;
 
-fn main() -> anyhow::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
-    tests_tidy::wire::generate(&root, &root.join("proto/wire/src/generated"))
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tests_harness::{interrupt, programs};
+
+/// Shown to whoever types `cargo xtask`
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Options {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make three hosts with real software, break them, and see them proven clean
+    Demo(demo::Demo),
+    /// Tell the agents of a demo that stays up: `cargo xtask demo-agent client down`
+    DemoAgent(orders::Order),
+    /// Run every suite, rung by rung
+    Test(rungs::Test),
+    /// Measure ourselves beside a peer, and write docs/benchmarks.md
+    Bench(bench::Bench),
+    /// Write the wire's Rust anew from its .proto files
+    Generate,
+    /// Check the house rules, or lower the ratchet to today's sizes
+    Tidy {
+        /// Write today's sizes into tests/tidy/ratchet.toml
+        #[arg(long)]
+        ratchet: bool,
+    },
+    /// Check formatting and clippy
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match interrupt::install().and_then(|()| obey(options)) {
+        Ok(code) => code,
+        Err(_) if interrupt::asked() => {
+            eprintln!("interrupted; everything is taken down");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn obey(options: Options) -> Result<ExitCode> {
+    let root = programs::repository().canonicalize()?;
+    match options.verb {
+        Verb::Demo(demo) => return demo.run(),
+        Verb::DemoAgent(order) => order.send()?,
+        Verb::Test(test) => return test.run(),
+        Verb::Bench(bench) => bench.run()?,
+        Verb::Generate => tests_tidy::wire::generate(&root, &root.join("proto/wire/src/generated"))?,
+        Verb::Tidy { ratchet: true } => tests_tidy::sizes::write_ratchet(&root)?,
+        Verb::Tidy { ratchet: false } => return rungs::only("tidy"),
+        Verb::Lint => return rungs::only("lint"),
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use agent_warden::{AgentStatus, Command, WardenHandle};
 use proto_model::catalogue::Catalogue;
 use proto_model::host::HostFacts;
 use proto_model::id::InstanceId;
-use proto_model::injection::AgentReport;
+use proto_model::injection::{AgentFact, AgentReport};
 use proto_model::time::Timestamp;
 use proto_transport::{Backoff, MAX_MESSAGE, Trust, connect};
 use proto_wire::v1::agent_message::Body as Say;
@@ -208,7 +208,14 @@ impl Session<'_> {
                         outbox.send(Say::Refused(refused)).await?;
                     }
                 }
-                Some(report) = reports.recv() => outbox.report(&report).await?,
+                Some(report) = reports.recv() => {
+                    // Before the news of a beginning or an end, how many act now: whoever hears of an end may start the next.
+                    if report.fact.is_terminal() || matches!(report.fact, AgentFact::Applied(_)) {
+                        let status = ask(self.warden, Command::Status).await?;
+                        outbox.send(Say::Heartbeat(heartbeat(&status))).await?;
+                    }
+                    outbox.report(&report).await?;
+                }
                 _ = beat.tick() => {
                     let status = ask(self.warden, Command::Status).await?;
                     outbox.offer(Say::Heartbeat(heartbeat(&status)));

@@ -102,12 +102,12 @@ impl Catalogue {
     }
 }
 
-/// The candidate nearest to what was typed, when it is near enough to be meant (edit distance of at most a third).
+/// The candidate nearest to what was typed, when it is near enough to be meant (edit distance of at most two fifths).
 pub fn nearest<'a>(typed: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates
         .into_iter()
         .map(|candidate| (edit_distance(typed, candidate), candidate))
-        .filter(|(distance, candidate)| *distance * 3 <= candidate.len().max(typed.len()).max(3))
+        .filter(|(distance, candidate)| *distance * 5 <= 2 * candidate.len().max(typed.len()))
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -137,6 +137,7 @@ mod tests {
         let kinds = ["cpu.burn", "process.pause", "network.partition"];
         assert_eq!(nearest("cpu.brun", kinds), Some("cpu.burn"));
         assert_eq!(nearest("network.partitoin", kinds), Some("network.partition"));
+        assert_eq!(nearest("prots", ["ports", "to"]), Some("ports"));
         assert_eq!(nearest("zzz", kinds), None);
     }
 

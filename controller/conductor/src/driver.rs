@@ -152,7 +152,12 @@ impl Driver {
                 let (digest, lease_ms) = (self.digest.clone(), self.conductor.settings().lease_ms);
                 self.ask(async move {
                     if let Err(error) = voice.start(&injection.host, &run, &injection, &digest, lease_ms).await {
-                        let _ = own.send(Input::OrderFailed { injection: injection.id, error }).await;
+                        let _ = own
+                            .send(Input::OrderFailed {
+                                injection: injection.id,
+                                error,
+                            })
+                            .await;
                     }
                 });
             }
@@ -189,7 +194,11 @@ impl Driver {
 
     fn probe_again(&self, host: &HostName) {
         let of_host = |probe: &&ProbeSpec| matches!(&probe.from, Prober::Hosts(hosts) if hosts.contains(host));
-        self.conductor.plan().probes().filter(of_host).for_each(|probe| self.probe_from(host, probe));
+        self.conductor
+            .plan()
+            .probes()
+            .filter(of_host)
+            .for_each(|probe| self.probe_from(host, probe));
     }
 
     fn probe_from(&self, host: &HostName, probe: &ProbeSpec) {
@@ -211,7 +220,8 @@ impl Driver {
 
     fn probe_here(&mut self, probe: ProbeSpec) {
         let (sender, mut samples) = mpsc::channel::<Sample>(SAMPLES);
-        self.probes.spawn(run_probe(probe, CONTROLLER.to_owned(), self.means.rule.clone(), sender));
+        self.probes
+            .spawn(run_probe(probe, CONTROLLER.to_owned(), self.means.rule.clone(), sender));
         let own = self.own.clone();
         self.probes.spawn(async move {
             while let Some(sample) = samples.recv().await {

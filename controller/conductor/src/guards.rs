@@ -53,17 +53,29 @@ impl Conductor {
             _ => return,
         };
         let broken = self.probes.iter().find(|t| t.is_guard() && t.consecutive_bad >= t.spec.breaks);
-        let Some(track) = broken.filter(|_| self.stop.is_none()) else { return };
+        let Some(track) = broken.filter(|_| self.stop.is_none()) else {
+            return;
+        };
         let (guard, consecutive, last_error) = (track.spec.name.clone(), track.consecutive_bad, track.last_error.clone());
         let why = last_error.clone().map(|e| format!(" ({e})")).unwrap_or_default();
         let reason = format!("guard {guard} broke: {consecutive} bad or missing in a row{why}");
-        self.record(now, EventBody::GuardBroken { guard: guard.clone(), consecutive, phase, last_error });
+        self.record(
+            now,
+            EventBody::GuardBroken {
+                guard: guard.clone(),
+                consecutive,
+                phase,
+                last_error,
+            },
+        );
         self.request_stop(now, StopCause::Guard, reason, Some(guard));
     }
 
     fn check_limit(&mut self, now: Timestamp) {
         let running = matches!(self.phase, RunPhase::Before | RunPhase::During);
-        let Some(limit) = self.plan.limits.duration_ms.filter(|_| running) else { return };
+        let Some(limit) = self.plan.limits.duration_ms.filter(|_| running) else {
+            return;
+        };
         if self.started_at.is_some_and(|since| now.since(since) > limit) {
             self.request_stop(now, StopCause::Limit, format!("limits.duration of {limit} ms is over"), None);
         }
@@ -79,7 +91,12 @@ impl Conductor {
             away && self.injections.iter().any(|i| i.injection.host == h.name && i.is_out())
         });
         if let Some(host) = gone.map(|h| h.name.clone()) {
-            self.request_stop(now, StopCause::HostLost, format!("host {host} was lost while it was under an injection"), None);
+            self.request_stop(
+                now,
+                StopCause::HostLost,
+                format!("host {host} was lost while it was under an injection"),
+                None,
+            );
         }
     }
 

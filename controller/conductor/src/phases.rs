@@ -60,7 +60,11 @@ impl Conductor {
             return;
         }
         for host in std::mem::take(&mut self.unanswered_preflights) {
-            let error = DispatchError::Timeout { host: host.clone(), what: "preflight", ms: waited };
+            let error = DispatchError::Timeout {
+                host: host.clone(),
+                what: "preflight",
+                ms: waited,
+            };
             self.keep_preflight(now, &host, Err(error));
         }
         if self.preflight_refused {

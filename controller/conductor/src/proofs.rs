@@ -9,6 +9,9 @@ use proto_model::time::Timestamp;
 
 use crate::machine::{Action, Conductor};
 
+/// How many times the time for proofs a host gets that comes and goes.
+const FLAPPING: u64 = 4;
+
 impl Conductor {
     pub(crate) fn begin_verifying(&mut self, now: Timestamp) {
         if !self.probes.is_empty() {
@@ -32,7 +35,6 @@ impl Conductor {
     }
 
     pub(crate) fn advance_verifying(&mut self, now: Timestamp) {
-        let elapsed = now.since(self.phase_since);
         let mut waiting = false;
         let mut asks = Vec::new();
         for name in self.hosts.keys().cloned().collect::<Vec<_>>() {
@@ -42,7 +44,7 @@ impl Conductor {
                 .filter(|i| i.injection.host == name && i.ordered_at.is_some())
                 .map(|i| i.injection.id.clone())
                 .collect();
-            let patience = elapsed < self.settings.verify_within_ms || self.may_return(now, &name);
+            let patience = self.has_time(now, &name);
             let Some(host) = self.hosts.get_mut(&name) else { continue };
             if host.proven == Some(Cleanliness::Clean) {
                 continue;
@@ -70,18 +72,23 @@ impl Conductor {
         }
     }
 
-    /// A lost host that was touched is waited for until nothing of it can act any more, and a while longer.
-    fn may_return(&self, now: Timestamp, host: &HostName) -> bool {
-        if self.hosts.get(host).is_none_or(|h| h.connected) {
-            return false;
+    /// A host has the time for proofs from its coming or going on, and a lost one in any case until nothing of the run can
+    /// act there any more, and a while longer. One that comes and goes has a multiple of it, and no more.
+    fn has_time(&self, now: Timestamp, host: &HostName) -> bool {
+        let Some(track) = self.hosts.get(host) else { return false };
+        let (within, grace) = (self.settings.verify_within_ms, self.settings.lost_grace_ms);
+        let here = self.injections.iter().filter(|i| &i.injection.host == host);
+        let over = here.filter_map(|i| i.surely_over(self.settings.lease_ms)).max();
+        let may_act = over.is_some_and(|over| now < over.plus_ms(grace));
+        let since = track.changed_at.map_or(self.phase_since, |at| at.max(self.phase_since));
+        let last = over.map_or(self.phase_since, |over| over.max(self.phase_since));
+        let in_time = now.since(since) < within && now.since(last) < FLAPPING * within;
+        let just_lost = track.lost_at.is_some_and(|at| now.since(at) < within);
+        if track.connected {
+            in_time
+        } else {
+            may_act || (in_time && just_lost)
         }
-        let over = self
-            .injections
-            .iter()
-            .filter(|i| &i.injection.host == host)
-            .filter_map(|i| i.surely_over(self.settings.lease_ms))
-            .max();
-        over.is_some_and(|over| now < over.plus_ms(self.settings.lost_grace_ms))
     }
 
     fn finish(&mut self, now: Timestamp) {

@@ -79,7 +79,13 @@ impl Conductor {
         let lapsed = matches!(ended_by, EndedBy::LeaseLost | EndedBy::KernelExpiry);
         let told = |e: &Event| matches!(&e.body, EventBody::LeaseLapsed { injections, .. } if injections.contains(id));
         if lapsed && !self.log.iter().any(told) {
-            self.record(now, EventBody::LeaseLapsed { host: host.clone(), injections: vec![id.clone()] });
+            self.record(
+                now,
+                EventBody::LeaseLapsed {
+                    host: host.clone(),
+                    injections: vec![id.clone()],
+                },
+            );
         }
     }
 
@@ -95,7 +101,13 @@ impl Conductor {
             DispatchError::Lost(_) | DispatchError::Timeout { .. } => None,
         };
         match refusal {
-            Some(refusal) => self.record(now, EventBody::InjectionRefused { id: injection.clone(), refusal }),
+            Some(refusal) => self.record(
+                now,
+                EventBody::InjectionRefused {
+                    id: injection.clone(),
+                    refusal,
+                },
+            ),
             None => self.request_stop(now, StopCause::HostLost, format!("{name} could not be ordered: {error}"), None),
         }
     }
@@ -109,16 +121,29 @@ impl Conductor {
             let before = i.ordered_at.is_some_and(|at| at <= lost_at);
             &i.injection.host == host && i.is_out() && before && !inventory.contains(&i.injection.id)
         };
-        let forgotten: Vec<(InjectionId, bool)> =
-            self.injections.iter().filter(forgotten).map(|i| (i.injection.id.clone(), i.applied_at.is_some())).collect();
+        let forgotten: Vec<(InjectionId, bool)> = self
+            .injections
+            .iter()
+            .filter(forgotten)
+            .map(|i| (i.injection.id.clone(), i.applied_at.is_some()))
+            .collect();
         for (id, applied) in forgotten {
             let body = if applied {
                 let ended_by = if rebooted { EndedBy::Boot } else { EndedBy::Rescue };
                 let undone_by = "unknown".to_owned();
-                let undone = Undone { ended_by, undone_by, undo_ms: 0, answer: UndoAnswer::UnknownId, drift: Vec::new() };
+                let undone = Undone {
+                    ended_by,
+                    undone_by,
+                    undo_ms: 0,
+                    answer: UndoAnswer::UnknownId,
+                    drift: Vec::new(),
+                };
                 EventBody::InjectionUndone { id, undone }
             } else {
-                EventBody::InjectionWithdrawn { id, reason: "the host returned and does not know it: the order never arrived".to_owned() }
+                EventBody::InjectionWithdrawn {
+                    id,
+                    reason: "the host returned and does not know it: the order never arrived".to_owned(),
+                }
             };
             self.record(now, body);
         }
@@ -202,7 +227,9 @@ impl Conductor {
 
     /// A fact read back from the store is one whose repeats are left out.
     pub(crate) fn remember_fact(&mut self, event: &Event) {
-        let (Some(source), Some(id)) = (&event.source, injection_of(&event.body)) else { return };
+        let (Some(source), Some(id)) = (&event.source, injection_of(&event.body)) else {
+            return;
+        };
         if let Some(i) = self.tracked(id) {
             i.seen.insert((source.boot_id.clone(), source.agent_seq));
         }

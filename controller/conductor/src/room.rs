@@ -17,12 +17,18 @@ const MAX_RUNS: usize = 100;
 /// A host carries one run's injections at a time, and every run counts with its widest step.
 pub(crate) fn room_for(plan: &Plan, runs: &BTreeMap<RunId, Going>, policy: &Policy, hosts: &[Host]) -> Result<(), ErrorBody> {
     if runs.len() >= MAX_RUNS {
-        return Err(ErrorBody::new("limit", format!("{MAX_RUNS} runs are active; one has to finish first")));
+        return Err(ErrorBody::new(
+            "limit",
+            format!("{MAX_RUNS} runs are active; one has to finish first"),
+        ));
     }
     check_hosts(plan, runs, hosts)?;
     let environment = &plan.environment;
     let Some(rules) = policy.of(environment) else {
-        return Err(ErrorBody::new("policy", format!("the controller's policy does not open {environment}")));
+        return Err(ErrorBody::new(
+            "policy",
+            format!("the controller's policy does not open {environment}"),
+        ));
     };
     let taken: usize = runs.values().filter(|g| &g.environment == environment).map(|g| g.widest).sum();
     if let Some(most) = rules.max_faulted_hosts
@@ -34,7 +40,10 @@ pub(crate) fn room_for(plan: &Plan, runs: &BTreeMap<RunId, Going>, policy: &Poli
     let of_service = runs.values().filter(|g| g.service.is_some() && g.service == plan.service).count();
     match &plan.service {
         Some(service) if of_service >= rules.runs_per_service as usize => {
-            let text = format!("{of_service} of service {service}'s runs are active; allowed: {}", rules.runs_per_service);
+            let text = format!(
+                "{of_service} of service {service}'s runs are active; allowed: {}",
+                rules.runs_per_service
+            );
             Err(ErrorBody::new("policy", text))
         }
         _ => Ok(()),
@@ -60,17 +69,39 @@ fn check_hosts(plan: &Plan, runs: &BTreeMap<RunId, Going>, hosts: &[Host]) -> Re
 }
 
 fn refusal(name: &HostName, word: &str) -> HostError {
-    HostError { name: name.clone(), code: "conflict".to_owned(), message: format!("{name} {word}") }
+    HostError {
+        name: name.clone(),
+        code: "conflict".to_owned(),
+        message: format!("{name} {word}"),
+    }
 }
 
 fn unfitness(host: &Host) -> Option<&'static str> {
     match host {
-        Host { membership: Membership::Locked | Membership::Removed, .. } => Some("is locked"),
-        Host { connection: Connection::Lost, .. } => Some("is not connected"),
-        Host { availability: Availability::Cordoned, .. } => Some("is cordoned"),
-        Host { availability: Availability::Halted, .. } => Some("is halted"),
-        Host { cleanliness: Cleanliness::Dirty, .. } => Some("is dirty"),
-        Host { cleanliness: Cleanliness::Unproven, .. } => Some("is not proven clean"),
+        Host {
+            membership: Membership::Locked | Membership::Removed,
+            ..
+        } => Some("is locked"),
+        Host {
+            connection: Connection::Lost,
+            ..
+        } => Some("is not connected"),
+        Host {
+            availability: Availability::Cordoned,
+            ..
+        } => Some("is cordoned"),
+        Host {
+            availability: Availability::Halted,
+            ..
+        } => Some("is halted"),
+        Host {
+            cleanliness: Cleanliness::Dirty,
+            ..
+        } => Some("is dirty"),
+        Host {
+            cleanliness: Cleanliness::Unproven,
+            ..
+        } => Some("is not proven clean"),
         _ => None,
     }
 }
@@ -82,7 +113,9 @@ pub(crate) fn widest(plan: &Plan) -> usize {
 
 /// Ids are made now, so that one plan may run twice.
 pub(crate) fn injections_of(plan: &Plan) -> Vec<Injection> {
-    let steps = plan.fault_steps().flat_map(|(path, step)| step.injections.iter().map(move |planned| (path, step, planned)));
+    let steps = plan
+        .fault_steps()
+        .flat_map(|(path, step)| step.injections.iter().map(move |planned| (path, step, planned)));
     steps
         .map(|(path, step, planned)| Injection {
             id: InjectionId::generate(),

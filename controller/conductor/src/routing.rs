@@ -20,7 +20,13 @@ impl Supervisor {
                 FromHost::Report { host, report } => self.route_report(host, report).await,
                 FromHost::Samples { host, run, samples } => self.route_samples(&host, &run, samples),
                 FromHost::Lost { host, last_seen } => self.route_loss(&host, last_seen).await,
-                FromHost::Returned { host, boot_id, rebooted, downtime_ms, inventory } => {
+                FromHost::Returned {
+                    host,
+                    boot_id,
+                    rebooted,
+                    downtime_ms,
+                    inventory,
+                } => {
                     let known = inventory.iter().map(|(id, _, _)| id.clone()).collect::<Vec<_>>();
                     let input = || Input::HostReturned {
                         host: host.clone(),
@@ -59,11 +65,20 @@ impl Supervisor {
     }
 
     async fn route_loss(&self, host: &HostName, last_seen: Timestamp) {
-        self.tell_runs_on(host, || Input::HostLost { host: host.clone(), last_seen }).await;
+        self.tell_runs_on(host, || Input::HostLost {
+            host: host.clone(),
+            last_seen,
+        })
+        .await;
     }
 
     async fn tell_runs_on(&self, host: &HostName, input: impl Fn() -> Input) {
-        let concerned = self.runs().values().filter(|going| going.hosts.contains(host)).map(|going| going.inbox.clone()).collect::<Vec<_>>();
+        let concerned = self
+            .runs()
+            .values()
+            .filter(|going| going.hosts.contains(host))
+            .map(|going| going.inbox.clone())
+            .collect::<Vec<_>>();
         for inbox in concerned {
             tell(&inbox, input()).await;
         }
@@ -112,7 +127,11 @@ impl Supervisor {
 }
 
 fn late(host: &HostName, report: AgentReport, at: Timestamp) -> NewEvent {
-    let source = AgentSource { boot_id: report.boot_id, boot_ms: report.boot_ms, agent_seq: report.agent_seq };
+    let source = AgentSource {
+        boot_id: report.boot_id,
+        boot_ms: report.boot_ms,
+        agent_seq: report.agent_seq,
+    };
     NewEvent {
         at,
         by: host.to_string(),

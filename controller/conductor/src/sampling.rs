@@ -15,7 +15,11 @@ impl Conductor {
             return;
         }
         let sample = by_our_clock(now, sample);
-        let Some(at) = self.probes.iter().position(|t| t.spec.name == sample.probe && t.prober == sample.prober) else {
+        let Some(at) = self
+            .probes
+            .iter()
+            .position(|t| t.spec.name == sample.probe && t.prober == sample.prober)
+        else {
             return;
         };
         let track = &mut self.probes[at];
@@ -78,12 +82,23 @@ impl Conductor {
             return;
         }
         let last_undo = self.injections.iter().filter_map(|i| i.ended_at).max();
-        let last_bad = self.probes.iter().filter(|t| t.spec.name == probe).filter_map(|t| t.last_bad_end).max();
+        let last_bad = self
+            .probes
+            .iter()
+            .filter(|t| t.spec.name == probe)
+            .filter_map(|t| t.last_bad_end)
+            .max();
         let recovery_ms = match (last_bad, last_undo) {
             (Some(bad), Some(undo)) => bad.since(undo),
             _ => 0,
         };
-        self.record(now, EventBody::HypothesisRecovered { probe: probe.to_owned(), recovery_ms });
+        self.record(
+            now,
+            EventBody::HypothesisRecovered {
+                probe: probe.to_owned(),
+                recovery_ms,
+            },
+        );
     }
 }
 

@@ -19,9 +19,9 @@ use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::driver::{Driver, INBOX, Means};
 use crate::machine::{Conductor, Decision, Input};
-use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::room::{injections_of, room_for};
 use crate::settings::Settings;
 use crate::unclean::Unclean;
@@ -134,7 +134,12 @@ impl Supervisor {
             idempotency_key: key,
             halt_epoch: halt.epoch,
         };
-        let accepted = NewEvent { at: (parts.now)(), by: by.to_owned(), source: None, body };
+        let accepted = NewEvent {
+            at: (parts.now)(),
+            by: by.to_owned(),
+            source: None,
+            body,
+        };
         let events = parts.store.append(&run, vec![accepted]).await.map_err(store_error)?;
         let Some(mut conductor) = Conductor::new(&events, &self.connected(), parts.settings) else {
             return Err(ErrorBody::new("store", "the run's beginning could not be read back"));
@@ -160,7 +165,11 @@ impl Supervisor {
             StopTarget::Injection(id) => self.owner_of(id)?,
         };
         let Some(inbox) = self.inbox(&run) else {
-            return Ok(StopAnswer { run, outcome: StopOutcome::AlreadyFinished, undone: 0 });
+            return Ok(StopAnswer {
+                run,
+                outcome: StopOutcome::AlreadyFinished,
+                undone: 0,
+            });
         };
         match &injection {
             Some(injection) => {
@@ -169,7 +178,16 @@ impl Supervisor {
             }
             None => {
                 let (reason, by) = (reason.to_owned(), by.to_owned());
-                tell(&inbox, Input::Stop { cause: StopCause::Operator, reason, by, halt_epoch: None }).await;
+                tell(
+                    &inbox,
+                    Input::Stop {
+                        cause: StopCause::Operator,
+                        reason,
+                        by,
+                        halt_epoch: None,
+                    },
+                )
+                .await;
             }
         }
         let id = injection.map(|i| i.id);
@@ -322,7 +340,10 @@ impl Supervisor {
     }
 
     async fn keep_halt(&self, state: &HaltState, by: &str) {
-        let actor = Actor { by: by.to_owned(), address: String::new() };
+        let actor = Actor {
+            by: by.to_owned(),
+            address: String::new(),
+        };
         if let Err(error) = self.0.parts.store.set_halt(state, &actor).await {
             tracing::error!(%error, epoch = state.epoch, "the latch is in force but could not be stored");
         }

@@ -153,6 +153,8 @@ pub(crate) struct HostTrack {
     pub name: HostName,
     pub connected: bool,
     pub lost_at: Option<Timestamp>,
+    /// When its session was last lost or found.
+    pub changed_at: Option<Timestamp>,
     /// When it was lost the time before it came back.
     pub returned_from: Option<Timestamp>,
     /// When its proof was last asked for, and whether the answer is still out.
@@ -167,6 +169,7 @@ impl HostTrack {
             name,
             connected,
             lost_at: (!connected).then_some(now),
+            changed_at: None,
             returned_from: None,
             asked_at: None,
             asking: false,
@@ -178,6 +181,7 @@ impl HostTrack {
     pub fn reconnect(&mut self, connected: bool, at: Timestamp) {
         self.connected = connected;
         self.lost_at = (!connected).then_some(at);
+        self.changed_at = Some(at);
         (self.asked_at, self.asking) = (None, false);
     }
 }

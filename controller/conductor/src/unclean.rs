@@ -72,7 +72,11 @@ pub(crate) async fn keep(supervisor: Weak<Inner>, mut proven: mpsc::Receiver<Eve
         };
         let Some(this) = supervisor.upgrade().map(Supervisor) else { return };
         match event {
-            Some(Event { run_id, body: EventBody::HostVerified { host, proof }, .. }) => this.learn(&run_id, &host, &proof).await,
+            Some(Event {
+                run_id,
+                body: EventBody::HostVerified { host, proof },
+                ..
+            }) => this.learn(&run_id, &host, &proof).await,
             Some(_) => {}
             None => this.sweep().await,
         }
@@ -97,7 +101,9 @@ impl Supervisor {
     async fn keep_cleanliness(&self, host: &HostName, proof: &CleanProof) {
         let parts = &self.0.parts;
         let Ok(hosts) = parts.store.hosts().await else { return };
-        let Some(mut record) = hosts.into_iter().find(|h| &h.name == host) else { return };
+        let Some(mut record) = hosts.into_iter().find(|h| &h.name == host) else {
+            return;
+        };
         let residue: Vec<String> = proof.owned_left.iter().chain(&proof.not_restored).cloned().collect();
         if record.cleanliness == proof.result && record.residue == residue {
             return;
@@ -106,8 +112,14 @@ impl Supervisor {
             tracing::error!(%host, ?residue, "the host is dirty; nothing new is injected there");
         }
         (record.cleanliness, record.residue) = (proof.result, residue);
-        let event = FleetEventBody::HostCleanliness { host: host.clone(), proof: proof.clone() };
-        let actor = Actor { by: "controller".to_owned(), address: String::new() };
+        let event = FleetEventBody::HostCleanliness {
+            host: host.clone(),
+            proof: proof.clone(),
+        };
+        let actor = Actor {
+            by: "controller".to_owned(),
+            address: String::new(),
+        };
         match parts.store.put_host(&record, event, &actor, (parts.now)()).await {
             Ok(()) => parts.voice.refresh(record),
             Err(error) => tracing::error!(%host, %error, "the host's cleanliness could not be stored"),
@@ -120,7 +132,8 @@ impl Supervisor {
         for host in self.0.unclean.hosts() {
             let here = hosts.iter().any(|h| h.name == host && h.connection == Connection::Connected);
             let asked_by_a_run = self.runs().values().any(|going| going.injections.iter().any(|i| i.host == host));
-            if here && !asked_by_a_run
+            if here
+                && !asked_by_a_run
                 && let Err(error) = self.prove(&host).await
             {
                 tracing::warn!(%host, error = error.message, "the host still owes a proof");
@@ -152,7 +165,9 @@ impl Supervisor {
     async fn ordered_on(&self, host: &HostName, run: &RunId) -> Result<Vec<InjectionId>, ErrorBody> {
         let events = self.0.parts.store.run_events(run, 1).await.map_err(store_error)?;
         let injections = History::of(&events).map(|h| h.injections).unwrap_or_default();
-        let here = injections.into_iter().filter(|i| &i.injection.host == host && i.ordered_at.is_some());
+        let here = injections
+            .into_iter()
+            .filter(|i| &i.injection.host == host && i.ordered_at.is_some());
         Ok(here.map(|i| i.injection.id).collect())
     }
 
@@ -165,13 +180,25 @@ impl Supervisor {
         if !judged || known.is_some_and(|known| known.result == proof.result && known.digest == proof.digest) {
             return Ok(());
         }
-        let event = |body| NewEvent { at: (parts.now)(), by: "controller".to_owned(), source: None, body };
-        let verified = event(EventBody::HostVerified { host: host.clone(), proof: proof.clone() });
+        let event = |body| NewEvent {
+            at: (parts.now)(),
+            by: "controller".to_owned(),
+            source: None,
+            body,
+        };
+        let verified = event(EventBody::HostVerified {
+            host: host.clone(),
+            proof: proof.clone(),
+        });
         let stored = parts.store.append(run, vec![verified]).await?;
         events.extend(stored.iter().cloned());
         let Some(history) = History::of(&events) else { return Ok(()) };
         let cause = format!("{host} was asked again and is {}", proof.result.as_str());
-        let amended = event(EventBody::RunAmended { cleanup: history.cleanup(), hosts: vec![host.clone()], cause });
+        let amended = event(EventBody::RunAmended {
+            cleanup: history.cleanup(),
+            hosts: vec![host.clone()],
+            cause,
+        });
         let amended = parts.store.append(run, vec![amended]).await?;
         stored.into_iter().chain(amended).for_each(|event| drop(self.0.news.send(event)));
         Ok(())

@@ -225,6 +225,8 @@ impl History {
             }),
             EventBody::InjectionSpent { id, spent } => self.with(id, |i| {
                 (i.state, i.ended_at) = (InjectionState::Spent, Some(at));
+                // What is spent has been applied, told or not.
+                i.applied_at.get_or_insert(at);
                 i.consequences.clone_from(&spent.consequences);
             }),
             _ => {}

@@ -10,7 +10,7 @@ use crate::samples::{Standing, standing, tally};
 
 /// The plain attack's only reason.
 pub(crate) const NO_HYPOTHESIS: &str = "no_hypothesis";
-/// The code of a host's refusal that a halt explains: no failure of the run.
+/// The code of an order's refusal that a halt explains: no failure of the run.
 const HALTED: &str = "halted";
 
 /// Rule 1: a host that was touched is not proven clean.
@@ -38,9 +38,7 @@ fn unclean_host(history: &History, host: &proto_model::id::HostName) -> Option<R
                 .collect();
             Reason::new("host_dirty", format!("{host} still has: {}", left.join("; ")))
         }
-        Some(Cleanliness::Unproven) | None => {
-            Reason::new("cleanup_unproven", format!("{host} could not be asked whether it is clean"))
-        }
+        Some(Cleanliness::Unproven) | None => Reason::new("cleanup_unproven", format!("{host} could not be asked whether it is clean")),
     };
     Some(reason.host(host))
 }
@@ -55,11 +53,19 @@ pub(crate) fn broken(history: &History) -> Vec<Reason> {
         if any_confirmed(history) && standing(history, probe, Phase::During) == Standing::Broke {
             let during = tally(history, &probe.name, Phase::During);
             let steps = steps_when_bad(history, &probe.name);
-            let text = format!("{} was bad in {} of {} samples during {steps}", probe.name, during.bad, during.answered());
+            let text = format!(
+                "{} was bad in {} of {} samples during {steps}",
+                probe.name,
+                during.bad,
+                during.answered()
+            );
             reasons.push(Reason::new("hypothesis_broke", text).probe(&probe.name));
         }
         if after_was_waited_for(history) && standing(history, probe, Phase::After) == Standing::Broke {
-            let text = format!("{} did not recover within {} ms after the last undo", probe.name, hypothesis.after_ms);
+            let text = format!(
+                "{} did not recover within {} ms after the last undo",
+                probe.name, hypothesis.after_ms
+            );
             reasons.push(Reason::new("not_recovered", text).probe(&probe.name));
         }
     }
@@ -104,7 +110,6 @@ pub(crate) fn not_carried_out(history: &History) -> Vec<Reason> {
     let mut reasons: Vec<Reason> = history
         .refusals
         .iter()
-        .filter(|(_, refusal)| refusal.code != HALTED)
         .map(|(host, refusal)| Reason::new("refused", format!("{host} refused: {refusal}")).host(host))
         .collect();
     if history.plan.hosts.is_empty() || history.injections.is_empty() {
@@ -124,7 +129,7 @@ fn undone_wrongly(history: &History, i: &InjectionHistory) -> Option<Reason> {
         (Some(refusal), _) => ("refused", format!("{name} was refused: {refusal}")),
         (None, Some(EndedBy::ApplyFailed)) => ("apply_failed", format!("{name} could not be applied: {}", why(i))),
         (None, Some(EndedBy::EndedEarly)) => ("ended_early", format!("{name} ended before its time: {}", why(i))),
-        (None, _) if i.state.is_terminal() || history.stop.is_some() || history.restarted => return None,
+        (None, _) if (i.state.is_terminal() && i.applied_at.is_some()) || history.stop.is_some() || history.restarted => return None,
         (None, _) => ("not_carried_out", format!("{name} was {} when the run ended", i.state.as_str())),
     };
     Some(Reason::new(code, text).host(&i.injection.host).injection(&i.injection.id))
@@ -150,7 +155,10 @@ pub(crate) fn cut_short(history: &History) -> Vec<Reason> {
         reasons.extend(code.map(|code| Reason::new(code, text.clone())));
     }
     if history.restarted && reasons.iter().all(|r| r.code != "controller_restart") {
-        reasons.push(Reason::new("controller_restart", "the controller was restarted before the run was judged"));
+        reasons.push(Reason::new(
+            "controller_restart",
+            "the controller was restarted before the run was judged",
+        ));
     }
     reasons.extend(history.injections.iter().filter_map(|i| taken_over(history, i)));
     reasons
@@ -158,25 +166,38 @@ pub(crate) fn cut_short(history: &History) -> Vec<Reason> {
 
 /// An injection that ended neither by its time nor by a stop of ours.
 fn taken_over(history: &History, i: &InjectionHistory) -> Option<Reason> {
-    let stopped = history.stop.is_some();
-    let code = match i.ended_by? {
-        EndedBy::DurationElapsed | EndedBy::ApplyFailed | EndedBy::EndedEarly => return None,
-        EndedBy::Stop | EndedBy::Halt | EndedBy::LocalHalt if stopped => return None,
+    let (fault, host) = (&i.injection.fault, &i.injection.host);
+    let halted = i.refusal.as_ref().is_some_and(|refusal| refusal.code == HALTED);
+    let (code, text) = match i.ended_by {
+        _ if halted => ("halted", format!("{fault} on {host} was refused because of a halt")),
+        None | Some(EndedBy::DurationElapsed | EndedBy::ApplyFailed | EndedBy::EndedEarly) => return None,
+        Some(by) => (code_of_end(by), format!("{fault} on {host} was ended by {}", by.as_str())),
+    };
+    // What the stop itself did needs no second reason.
+    if history.stop.is_some() && matches!(code, "stopped" | "halted") {
+        return None;
+    }
+    Some(Reason::new(code, text).host(host).injection(&i.injection.id))
+}
+
+fn code_of_end(by: EndedBy) -> &'static str {
+    match by {
         EndedBy::Stop => "stopped",
         EndedBy::Halt | EndedBy::LocalHalt => "halted",
         EndedBy::LeaseLost | EndedBy::KernelExpiry => "lease_lost",
         EndedBy::Guardian | EndedBy::Rescue | EndedBy::Boot | EndedBy::Package => "agent_lost",
-    };
-    let by = i.ended_by.map_or("", EndedBy::as_str);
-    let text = format!("{} on {} was ended by {by}", i.injection.fault, i.injection.host);
-    Some(Reason::new(code, text).host(&i.injection.host).injection(&i.injection.id))
+        EndedBy::DurationElapsed | EndedBy::ApplyFailed | EndedBy::EndedEarly => "ended",
+    }
 }
 
 /// Rule 5: too little was asked or seen to say anything.
 pub(crate) fn undecided(history: &History) -> Vec<Reason> {
     let mut reasons = Vec::new();
     match &history.plan.hypothesis {
-        None => reasons.push(Reason::new(NO_HYPOTHESIS, "nothing was asked of the system; this is no evidence of resilience")),
+        None => reasons.push(Reason::new(
+            NO_HYPOTHESIS,
+            "nothing was asked of the system; this is no evidence of resilience",
+        )),
         Some(hypothesis) => reasons.extend(hypothesis.probes.iter().flat_map(|probe| undecided_probe(history, probe))),
     }
     if let Some((StopCause::Baseline, text)) = &history.stop
@@ -185,7 +206,7 @@ pub(crate) fn undecided(history: &History) -> Vec<Reason> {
         reasons.push(Reason::new("baseline_not_steady", text.clone()));
     }
     reasons.extend(history.injections.iter().filter_map(unconfirmed));
-    let applied = || history.injections.iter().filter(|i| i.applied.is_some());
+    let applied = || history.injections.iter().filter(|i| i.applied_at.is_some());
     if applied().next().is_some() && applied().all(InjectionHistory::is_noop) {
         reasons.push(Reason::new("all_noop", "every host was already past the target; nothing was done"));
     }
@@ -194,8 +215,8 @@ pub(crate) fn undecided(history: &History) -> Vec<Reason> {
 
 fn undecided_probe(history: &History, probe: &ProbeSpec) -> Vec<Reason> {
     let cut = history.stop.is_some() || history.restarted;
-    let baseline_over = history.entered(RunPhase::During) || matches!(history.stop, Some((StopCause::Baseline, _)));
     let injected = history.first_applied().is_some();
+    let baseline_over = injected || history.entered(RunPhase::During) || matches!(history.stop, Some((StopCause::Baseline, _)));
     let mut reasons = Vec::new();
     for (phase, word, asked) in [
         (Phase::Before, "before", baseline_over),
@@ -208,7 +229,10 @@ fn undecided_probe(history: &History, probe: &ProbeSpec) -> Vec<Reason> {
             (Standing::Held, _) => continue,
             (Standing::Broke, Phase::Before) => (
                 "baseline_not_steady",
-                format!("{} was bad in {} of {} samples before anything was injected", probe.name, seen.bad, seen.samples),
+                format!(
+                    "{} was bad in {} of {} samples before anything was injected",
+                    probe.name, seen.bad, seen.samples
+                ),
             ),
             (Standing::Broke, Phase::During) if !any_confirmed(history) => (
                 "broke_unconfirmed",
@@ -218,7 +242,10 @@ fn undecided_probe(history: &History, probe: &ProbeSpec) -> Vec<Reason> {
             (Standing::Unknown, Phase::During) if cut => continue,
             (Standing::Unknown, _) => (
                 "too_few_samples",
-                format!("{} has {} samples {word}, {} of them missing: too few to say", probe.name, seen.samples, seen.missing),
+                format!(
+                    "{} has {} samples {word}, {} of them missing: too few to say",
+                    probe.name, seen.samples, seen.missing
+                ),
             ),
         };
         reasons.push(Reason::new(code, text).probe(&probe.name));
@@ -227,7 +254,7 @@ fn undecided_probe(history: &History, probe: &ProbeSpec) -> Vec<Reason> {
 }
 
 fn unconfirmed(i: &InjectionHistory) -> Option<Reason> {
-    let nothing_to_see = i.applied.is_none() || (i.windows.is_empty() && (i.is_noop() || i.state == InjectionState::Spent));
+    let nothing_to_see = i.applied_at.is_none() || (i.windows.is_empty() && (i.is_noop() || i.state == InjectionState::Spent));
     if nothing_to_see || i.is_confirmed() {
         return None;
     }
@@ -238,7 +265,10 @@ fn unconfirmed(i: &InjectionHistory) -> Option<Reason> {
         EffectState::Unexercised => "effect_unexercised",
         EffectState::Unknown => "effect_unknown",
     };
-    let note = i.telling_window().and_then(|w| w.observation.note.clone()).map(|n| format!(": {n}"));
+    let note = i
+        .telling_window()
+        .and_then(|w| w.observation.note.clone())
+        .map(|n| format!(": {n}"));
     let (fault, host) = (&i.injection.fault, &i.injection.host);
     let text = format!("{fault} on {host}: effect {}{}", state.as_str(), note.unwrap_or_default());
     Some(Reason::new(code, text).host(host).injection(&i.injection.id))

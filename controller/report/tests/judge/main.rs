@@ -1,0 +1,5 @@
+//! The rules of judgement, one row each, and what must never be said of any history.
+
+mod properties;
+mod rules;
+mod story;

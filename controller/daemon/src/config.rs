@@ -13,6 +13,9 @@ use serde::Deserialize;
 pub struct Config {
     pub agents_address: SocketAddr,
     pub operators_address: SocketAddr,
+    /// DNS names and addresses by which operators on other machines reach this controller, for its certificate;
+    /// this machine's own name, localhost and the addresses listened on are always among them.
+    pub names: Vec<String>,
     /// 2s to 60s.
     pub lease: Millis,
     /// How often agents give a sign of life: 100ms to 60s.
@@ -27,6 +30,7 @@ impl Default for Config {
         Self {
             agents_address: SocketAddr::from(([0, 0, 0, 0], 7400)),
             operators_address: SocketAddr::from(([0, 0, 0, 0], 7443)),
+            names: Vec::new(),
             lease: Millis(15_000),
             heartbeat: Millis(2_000),
             certificate: Millis(24 * 3_600_000),
@@ -41,6 +45,17 @@ impl Config {
         let config: Self = proto_program::config::load_or_default(path)?;
         config.check().with_context(|| format!("read {}", path.display()))?;
         Ok(config)
+    }
+
+    /// What the certificate is good for, each name once.
+    pub fn certificate_names(&self, listening: &[SocketAddr]) -> Vec<String> {
+        let mut names = self.names.clone();
+        names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+        names.extend(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
+        names.extend(listening.iter().filter(|a| !a.ip().is_unspecified()).map(|a| a.ip().to_string()));
+        names.sort();
+        names.dedup();
+        names
     }
 
     fn check(&self) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod config;
+mod operator;
 mod options;
 mod serve;
 
@@ -31,6 +32,12 @@ fn main() -> ExitCode {
     if options.check_config {
         println!("{} is in order", options.config.display());
         return ExitCode::SUCCESS;
+    }
+    if let (Some(name), Some(out)) = (&options.issue_operator, &options.out) {
+        return match operator::issue(&options.state_dir, name, out) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => exit::failed(NAME, error.as_ref(), FAILED),
+        };
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

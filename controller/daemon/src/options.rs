@@ -33,6 +33,12 @@ pub struct Options {
     /// Log lines as JSON.
     #[arg(long)]
     pub log_json: bool,
+    /// Issue a client certificate for an operator on another machine, write it to --out, and end.
+    #[arg(long, value_name = "NAME", requires = "out")]
+    pub issue_operator: Option<String>,
+    /// Where the operator's certificate, key and authority are written.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Check the configuration and end.
     #[arg(long)]
     pub check_config: bool,

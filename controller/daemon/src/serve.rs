@@ -63,7 +63,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         voice: Arc::new(dispatcher.clone()),
         runs: supervisor.clone(),
         store: store.clone(),
-        policy: config.policy,
+        policy: config.policy.clone(),
         fingerprint: authority.fingerprint(),
         reports: options.state_dir.join("reports"),
         now,
@@ -76,8 +76,9 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
     store.fleet(started, &actor, now()).await?;
-    let tls = certificate::server_tls(&authority, now())?;
-    tokio::spawn(certificate::keep_fresh(authority, tls.clone()));
+    let names = config.certificate_names(&[agents.local_addr()?, operators.local_addr()?]);
+    let tls = certificate::server_tls(&authority, &names, now())?;
+    tokio::spawn(certificate::keep_fresh(authority, tls.clone(), names));
     let (leave, left) = watch::channel(false);
     tracing::info!(agents = %agents.local_addr()?, operators = %operators.local_addr()?, socket = %options.run_dir.join(SOCKET).display(), "the controller is ready");
     let servers = [

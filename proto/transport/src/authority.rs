@@ -67,6 +67,11 @@ impl Authority {
         })
     }
 
+    /// As PEM: what operators' clients are given to trust.
+    pub fn certificate_pem(&self) -> String {
+        certificate_pem(&self.certificate)
+    }
+
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
@@ -76,19 +81,34 @@ impl Authority {
         hex(&self.certificate)
     }
 
-    /// A certificate for the controller's own listeners, with a fresh key (PEM).
-    pub fn issue_server(&self, now: Timestamp, valid_ms: u64) -> Result<(CertificateDer<'static>, String), TransportError> {
-        self.issue_with_key(&Identity::Controller, ExtendedKeyUsagePurpose::ServerAuth, now, valid_ms)
+    /// A certificate for the controller's own listeners, with a fresh key (PEM). Hosts know it by its URI;
+    /// operators' clients by one of `names` (DNS names and addresses).
+    pub fn issue_server(
+        &self,
+        names: Vec<String>,
+        now: Timestamp,
+        valid_ms: u64,
+    ) -> Result<(CertificateDer<'static>, String), TransportError> {
+        let mut params = params(&Identity::Controller, ExtendedKeyUsagePurpose::ServerAuth, now, valid_ms)?;
+        let named = CertificateParams::new(names).map_err(|source| TransportError::Certificate {
+            deed: "name the controller",
+            source,
+        })?;
+        params.subject_alt_names.extend(named.subject_alt_names);
+        self.issue_with_key(&params)
     }
 
-    /// A client certificate and key for an operator.
+    /// A client certificate and key for an operator: 1 to 63 of letters, digits, '-', '_', '.' and '@'.
     pub fn issue_operator(&self, name: &str, now: Timestamp, valid_ms: u64) -> Result<(CertificateDer<'static>, String), TransportError> {
-        self.issue_with_key(
-            &Identity::Operator(name.to_owned()),
-            ExtendedKeyUsagePurpose::ClientAuth,
-            now,
-            valid_ms,
-        )
+        let well_formed = (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
+        if !well_formed {
+            let allowed = "1 to 63 of letters, digits, '-', '_', '.' and '@'";
+            return Err(TransportError::Invalid(format!(
+                "{name:?} is not an operator's name (allowed: {allowed})"
+            )));
+        }
+        let identity = Identity::Operator(name.to_owned());
+        self.issue_with_key(&params(&identity, ExtendedKeyUsagePurpose::ClientAuth, now, valid_ms)?)
     }
 
     /// A certificate for the key in the request; whatever else the request asks for is left out.
@@ -110,21 +130,13 @@ impl Authority {
         Ok(signed.der().clone())
     }
 
-    fn issue_with_key(
-        &self,
-        identity: &Identity,
-        usage: ExtendedKeyUsagePurpose,
-        now: Timestamp,
-        valid_ms: u64,
-    ) -> Result<(CertificateDer<'static>, String), TransportError> {
+    fn issue_with_key(&self, params: &CertificateParams) -> Result<(CertificateDer<'static>, String), TransportError> {
         let fail = |source| TransportError::Certificate {
             deed: "sign a certificate",
             source,
         };
         let key = KeyPair::generate().map_err(fail)?;
-        let signed = params(identity, usage, now, valid_ms)?
-            .signed_by(&key, &self.issuer)
-            .map_err(fail)?;
+        let signed = params.signed_by(&key, &self.issuer).map_err(fail)?;
         Ok((signed.der().clone(), key.serialize_pem()))
     }
 }
@@ -165,6 +177,11 @@ fn params(identity: &Identity, usage: ExtendedKeyUsagePurpose, now: Timestamp, v
     params.extended_key_usages = vec![usage];
     span(&mut params, now, valid_ms);
     Ok(params)
+}
+
+/// A certificate in its written form.
+pub fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
+    pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()))
 }
 
 fn make(now: Timestamp) -> Result<(String, String), rcgen::Error> {

@@ -9,7 +9,7 @@ mod server;
 mod token;
 mod verify;
 
-pub use authority::{Authority, csr};
+pub use authority::{Authority, certificate_pem, csr};
 pub use backoff::Backoff;
 pub use client::{ClientIdentity, Trust, connect, connect_unix};
 pub use error::TransportError;

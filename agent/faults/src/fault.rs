@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::network::TrafficClaim;
+use crate::claim::Claim;
 use crate::params::parse_params;
 use crate::work::WorkControl;
 
@@ -26,20 +26,6 @@ pub enum FaultError {
     Other(String),
     #[error("this fault cannot change while it acts")]
     NotAdjustable,
-}
-
-/// What an injection holds alone; two injections with one claim are a conflict.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
-pub struct Claim(pub String);
-
-impl Claim {
-    /// Whether both cannot hold at once: claims on packets when one packet could be meant by both, any other when they are the same.
-    pub fn conflicts_with(&self, other: &Claim) -> bool {
-        match (TrafficClaim::parse(&self.0), TrafficClaim::parse(&other.0)) {
-            (Some(ours), Some(theirs)) => ours.overlaps(&theirs),
-            _ => self == other,
-        }
-    }
 }
 
 /// A set of parameters that works on any ordinary host, with what it shows.

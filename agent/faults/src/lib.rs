@@ -1,5 +1,6 @@
 //! Kinds of fault, one file each, in a folder per family. Only here, and in a kind's own file, is a kind known by name.
 
+mod claim;
 mod cpu;
 mod fault;
 mod network;
@@ -8,6 +9,7 @@ mod process;
 mod registry;
 mod work;
 
-pub use fault::{AnyFault, Claim, Example, Fault, FaultError, Kind, Look, Preflight, Protection, Scene};
+pub use claim::Claim;
+pub use fault::{AnyFault, Example, Fault, FaultError, Kind, Look, Preflight, Protection, Scene};
 pub use registry::{catalogue, find, registry};
 pub use work::WorkControl;

@@ -13,7 +13,8 @@ use serde_json::json;
 
 use super::duty::{self, Share};
 use super::total;
-use crate::fault::{Claim, Example, Fault, FaultError, Look, Preflight, Scene};
+use crate::claim::Claim;
+use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
 
 /// Points of percent that measured may differ from asked.

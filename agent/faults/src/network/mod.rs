@@ -1,11 +1,8 @@
 //! Harm to the packets of chosen peers; it never touches ARP, neighbour discovery, DHCP, loopback or the controller's own connection.
 
-mod claim;
 mod observe;
 mod partition;
 mod peers;
-
-pub(crate) use claim::TrafficClaim;
 
 use crate::fault::{AnyFault, Kind};
 

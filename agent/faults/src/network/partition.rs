@@ -10,9 +10,9 @@ use proto_model::quantity::PortRange;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::claim::{Narrowing, TrafficClaim};
 use super::{observe, peers};
-use crate::fault::{Claim, Example, Fault, FaultError, Look, Preflight, Scene};
+use crate::claim::{Claim, Narrowing, TrafficClaim};
+use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 
 /// Peers that one injection may name.
 const MAX_PEERS: usize = 1_000;

@@ -9,7 +9,8 @@ use proto_model::problem::{Problem, Problems, Refusal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::fault::{Claim, Scene};
+use crate::claim::Claim;
+use crate::fault::Scene;
 
 /// The kernel keeps this many bytes of a process's name.
 const KERNEL_NAME: usize = 15;

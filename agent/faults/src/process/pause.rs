@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::matching::{Matching, Pick};
-use crate::fault::{Claim, Example, Fault, FaultError, Look, Preflight, Scene};
+use crate::claim::Claim;
+use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 
 /// Where the kernel's freezers may be, and what each reads when its group is frozen or not.
 const FREEZERS: [(&str, &str, &str, &str); 3] = [

@@ -9,13 +9,13 @@ use agent_levers::{Direction, Protocol};
 use proto_model::peer::{Network, Peer};
 use proto_model::quantity::PortRange;
 
-use crate::fault::Claim;
+use super::Claim;
 
 const PREFIX: &str = "network:";
 
 /// What narrows the packets besides the peer; empty is all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Narrowing {
+pub(crate) struct Narrowing {
     pub protocol: Option<Protocol>,
     pub ports: Vec<PortRange>,
     pub local_ports: Vec<PortRange>,
@@ -38,7 +38,7 @@ enum Held {
 
 impl TrafficClaim {
     /// One claim per peer and direction.
-    pub(super) fn of(peers: &[Peer], direction: Direction, narrowing: &Narrowing) -> Vec<Claim> {
+    pub(crate) fn of(peers: &[Peer], direction: Direction, narrowing: &Narrowing) -> Vec<Claim> {
         let ways = [(true, direction.covers_out()), (false, direction.covers_in())];
         let ways = ways.into_iter().filter(|(_, covered)| *covered).map(|(out, _)| out);
         ways.flat_map(|out| peers.iter().flat_map(held).map(move |peer| (out, peer)))

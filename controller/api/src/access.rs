@@ -5,10 +5,10 @@ use std::task::{Context, Poll};
 use controller_dispatcher::BoxFuture;
 use proto_model::time::Timestamp;
 use proto_transport::{Identity, PeerInfo};
+use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{Request, Response};
 use tonic::transport::server::UdsConnectInfo;
-use tonic::Status;
 use tower::{Layer, Service};
 
 use crate::caller::Caller;
@@ -32,7 +32,8 @@ impl Role {
     }
 }
 
-const NOBODY: &str = "the caller has no identity: call as root or a member of fracas-admin on the controller's machine, or with an operator's certificate";
+const NOBODY: &str =
+    "the caller has no identity: call as root or a member of fracas-admin on the controller's machine, or with an operator's certificate";
 
 /// Every call and the least role that may make it.
 pub const ACCESS: &[(&str, Role)] = &[

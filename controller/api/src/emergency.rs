@@ -16,7 +16,11 @@ impl Emergency for Api {
     async fn halt(&self, request: Request<HaltRequest>) -> Result<Response<HaltReply>, Status> {
         let caller = caller(&request)?;
         let asked = request.into_inner().reason;
-        let reason = if asked.trim().is_empty() { format!("by {}", caller.name) } else { asked };
+        let reason = if asked.trim().is_empty() {
+            format!("by {}", caller.name)
+        } else {
+            asked
+        };
         Ok(Response::new(reply(self.0.runs.halt(&caller.name, &reason).await)))
     }
 
@@ -35,7 +39,8 @@ impl Emergency for Api {
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Document>, Status> {
         let caller = caller(&request)?;
         let hosts = self.0.voice.hosts();
-        let count = |wanted: fn(&proto_model::host::Host) -> bool| u32::try_from(hosts.iter().filter(|h| wanted(h)).count()).unwrap_or(u32::MAX);
+        let count =
+            |wanted: fn(&proto_model::host::Host) -> bool| u32::try_from(hosts.iter().filter(|h| wanted(h)).count()).unwrap_or(u32::MAX);
         let status = StatusDocument {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             halt: self.0.runs.halt_state(),
@@ -46,12 +51,19 @@ impl Emergency for Api {
             injections_active: hosts.iter().map(|h| h.active_injections).sum(),
             caller: caller.name,
         };
-        Ok(Response::new(Document { json: document("Status", &status)? }))
+        Ok(Response::new(Document {
+            json: document("Status", &status)?,
+        }))
     }
 }
 
 fn reply(answer: HaltAnswer) -> HaltReply {
-    let silent = answer.told.iter().filter(|host| !answer.answered.contains(host)).map(ToString::to_string).collect();
+    let silent = answer
+        .told
+        .iter()
+        .filter(|host| !answer.answered.contains(host))
+        .map(ToString::to_string)
+        .collect();
     HaltReply {
         epoch: answer.state.epoch,
         engaged: answer.state.engaged,

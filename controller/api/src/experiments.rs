@@ -24,7 +24,9 @@ const PLAN_LIVES_MS: u64 = 3_600_000;
 impl Experiments for Api {
     async fn plan(&self, request: Request<PlanRequest>) -> Result<Response<PlanReply>, Status> {
         let view = self.resolve(request.into_inner()).await?;
-        Ok(Response::new(PlanReply { plan_json: document("Plan", &view)? }))
+        Ok(Response::new(PlanReply {
+            plan_json: document("Plan", &view)?,
+        }))
     }
 
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<RunReply>, Status> {
@@ -42,10 +44,14 @@ impl Experiments for Api {
         let view = self.resolve(wish.plan.unwrap_or_default()).await?;
         self.confirmed(&view.plan, &wish.confirm)?;
         refuse_unaccepted(&view)?;
-        self.audit(&caller, "Experiments/Run", &format!("{} {}", view.plan.name, view.digest)).await?;
+        self.audit(&caller, "Experiments/Run", &format!("{} {}", view.plan.name, view.digest))
+            .await?;
         let plan_json = document("Plan", &view)?;
         let accepted = self.0.runs.start(view, &caller.name, key).await.map_err(ApiError::from)?;
-        Ok(Response::new(RunReply { run: accepted.run.to_string(), plan_json }))
+        Ok(Response::new(RunReply {
+            run: accepted.run.to_string(),
+            plan_json,
+        }))
     }
 }
 
@@ -53,7 +59,9 @@ impl Api {
     /// A key that was used before names the run that it started; nothing is asked or started again.
     async fn repeated(&self, key: Option<&str>) -> ApiResult<Option<RunReply>> {
         let Some(key) = key else { return Ok(None) };
-        let Some(run) = self.0.store.run_by_key(key).await? else { return Ok(None) };
+        let Some(run) = self.0.store.run_by_key(key).await? else {
+            return Ok(None);
+        };
         let events = self.0.store.run_events(&run, 1).await?;
         let digest = events.iter().find_map(|event| match &event.body {
             EventBody::RunAccepted { digest, .. } => Some(digest.clone()),
@@ -64,7 +72,10 @@ impl Api {
             None => None,
         };
         let plan_json = view.map(|view| document("Plan", &view)).transpose()?.unwrap_or_default();
-        Ok(Some(RunReply { run: run.to_string(), plan_json }))
+        Ok(Some(RunReply {
+            run: run.to_string(),
+            plan_json,
+        }))
     }
 
     /// A stored plan again, or a new one; either way every host is asked now.
@@ -78,9 +89,7 @@ impl Api {
                 let experiment = experiment.map_err(|problems| ApiError(PlanRefusal::invalid_file(problems).error))?;
                 self.planned(experiment).await
             }
-            Some(Asked::Attack(wish)) => {
-                self.planned(understood(wish)?).await
-            }
+            Some(Asked::Attack(wish)) => self.planned(understood(wish)?).await,
         }
     }
 
@@ -95,22 +104,48 @@ impl Api {
 
     /// The very same plan, if the hosts are still what they were.
     async fn again(&self, digest: &PlanDigest) -> ApiResult<PlanView> {
-        let stored = self.0.store.plan(digest).await?.ok_or_else(|| ApiError::new("not_found", format!("no plan {digest}")))?;
+        let stored = self
+            .0
+            .store
+            .plan(digest)
+            .await?
+            .ok_or_else(|| ApiError::new("not_found", format!("no plan {digest}")))?;
         if stored.expires_at < self.now() {
-            return Err(ApiError::new("refused", format!("plan {digest} expired at {}; plan again", stored.expires_at)));
+            return Err(ApiError::new(
+                "refused",
+                format!("plan {digest} expired at {}; plan again", stored.expires_at),
+            ));
         }
         let changed = difference(&stored.plan, &self.fleet().await?);
         if !changed.is_empty() {
-            return Err(ApiError::new("refused", format!("hosts have changed since the plan was made: {}; plan again", changed.join("; "))));
+            return Err(ApiError::new(
+                "refused",
+                format!("hosts have changed since the plan was made: {}; plan again", changed.join("; ")),
+            ));
         }
-        Ok(PlanView { created_at: stored.created_at, expires_at: stored.expires_at, ..self.answered(stored.plan).await })
+        Ok(PlanView {
+            created_at: stored.created_at,
+            expires_at: stored.expires_at,
+            ..self.answered(stored.plan).await
+        })
     }
 
     async fn fleet(&self) -> ApiResult<Fleet> {
         let hosts = self.0.voice.hosts();
-        let catalogues = hosts.iter().filter_map(|h| Some((h.name.clone(), self.0.voice.catalogue(&h.name)?))).collect();
-        let boot_ids = hosts.iter().filter_map(|h| Some((h.name.clone(), self.0.voice.boot_id(&h.name)?))).collect();
-        Ok(Fleet { hosts, catalogues, boot_ids, active_runs: self.0.runs.active_by_service() })
+        let catalogues = hosts
+            .iter()
+            .filter_map(|h| Some((h.name.clone(), self.0.voice.catalogue(&h.name)?)))
+            .collect();
+        let boot_ids = hosts
+            .iter()
+            .filter_map(|h| Some((h.name.clone(), self.0.voice.boot_id(&h.name)?)))
+            .collect();
+        Ok(Fleet {
+            hosts,
+            catalogues,
+            boot_ids,
+            active_runs: self.0.runs.active_by_service(),
+        })
     }
 
     /// Asks every host of the plan at once.
@@ -142,7 +177,10 @@ impl Api {
         if !self.0.policy.require_confirm(&plan.environment) || confirm == plan.environment {
             return Ok(());
         }
-        Err(ApiError::new("approval_needed", format!("environment {0} needs --confirm {0}", plan.environment)))
+        Err(ApiError::new(
+            "approval_needed",
+            format!("environment {0} needs --confirm {0}", plan.environment),
+        ))
     }
 }
 
@@ -173,14 +211,23 @@ fn questions(plan: &Plan, host: &HostName) -> Vec<(String, Wish)> {
     for step in &plan.steps {
         let StepBody::Fault(fault) = &step.body else { continue };
         for injection in fault.injections.iter().filter(|i| &i.host == host) {
-            let wish = Wish { fault: fault.fault.clone(), params: fault.params.clone(), duration_ms: fault.duration_ms, seed: injection.seed };
+            let wish = Wish {
+                fault: fault.fault.clone(),
+                params: fault.params.clone(),
+                duration_ms: fault.duration_ms,
+                seed: injection.seed,
+            };
             questions.push((step.path.clone(), wish));
         }
     }
     questions
 }
 
-fn answers(host: &HostName, questions: &[(String, Wish)], reply: Result<PreflightReply, controller_dispatcher::DispatchError>) -> Vec<HostAnswer> {
+fn answers(
+    host: &HostName,
+    questions: &[(String, Wish)],
+    reply: Result<PreflightReply, controller_dispatcher::DispatchError>,
+) -> Vec<HostAnswer> {
     let given: Vec<PreflightAnswer> = match reply {
         Ok(reply) => reply.answers,
         Err(error) => vec![no_answer("host_lost", error.to_string()); questions.len()],
@@ -191,13 +238,22 @@ fn answers(host: &HostName, questions: &[(String, Wish)], reply: Result<Prefligh
         .map(|(step, _)| HostAnswer {
             step: step.clone(),
             host: host.clone(),
-            answer: given.next().unwrap_or_else(|| no_answer("no_answer", "the host answered fewer questions than it was asked".to_owned())),
+            answer: given
+                .next()
+                .unwrap_or_else(|| no_answer("no_answer", "the host answered fewer questions than it was asked".to_owned())),
         })
         .collect()
 }
 
 fn no_answer(code: &str, message: String) -> PreflightAnswer {
-    PreflightAnswer { accepted: false, refusals: vec![Refusal::new(code, "", message)], warnings: Vec::new(), undo: Vec::new(), touches: Vec::new(), engine: None }
+    PreflightAnswer {
+        accepted: false,
+        refusals: vec![Refusal::new(code, "", message)],
+        warnings: Vec::new(),
+        undo: Vec::new(),
+        touches: Vec::new(),
+        engine: None,
+    }
 }
 
 /// Every refusal at once; nothing was touched.
@@ -208,11 +264,23 @@ fn refuse_unaccepted(view: &PlanView) -> ApiResult<()> {
     let mut hosts = Vec::new();
     for answer in view.answers.iter().filter(|a| !a.answer.accepted) {
         for refusal in &answer.answer.refusals {
-            let place = if refusal.path.is_empty() { answer.step.clone() } else { format!("{}.{}", answer.step, refusal.path) };
-            hosts.push(HostError { name: answer.host.clone(), code: refusal.code.clone(), message: format!("{place}: {refusal}") });
+            let place = if refusal.path.is_empty() {
+                answer.step.clone()
+            } else {
+                format!("{}.{}", answer.step, refusal.path)
+            };
+            hosts.push(HostError {
+                name: answer.host.clone(),
+                code: refusal.code.clone(),
+                message: format!("{place}: {refusal}"),
+            });
         }
     }
-    let noun = if view.plan.origin == Origin::Attack { "attack" } else { "experiment" };
+    let noun = if view.plan.origin == Origin::Attack {
+        "attack"
+    } else {
+        "experiment"
+    };
     let mut body = ErrorBody::new("refused", format!("the {noun} was refused and nothing was touched"));
     body.hosts = hosts;
     Err(ApiError(body))

@@ -28,7 +28,11 @@ impl FaultDocument {
             _ => serde_json::Map::new(),
         };
         map.remove("kind");
-        Self { fault: description.kind.clone(), description: map, hosts: 0 }
+        Self {
+            fault: description.kind.clone(),
+            description: map,
+            hosts: 0,
+        }
     }
 }
 
@@ -38,7 +42,9 @@ impl Faults for Api {
         let mut kinds: BTreeMap<FaultKind, FaultDocument> = BTreeMap::new();
         for host in self.0.voice.hosts() {
             for description in self.0.voice.catalogue(&host.name).unwrap_or_default().0 {
-                let entry = kinds.entry(description.kind.clone()).or_insert_with(|| FaultDocument::of(&description));
+                let entry = kinds
+                    .entry(description.kind.clone())
+                    .or_insert_with(|| FaultDocument::of(&description));
                 entry.hosts += 1;
             }
         }

@@ -21,8 +21,18 @@ use crate::tokens::check_labels;
 impl Hosts for Api {
     async fn list(&self, request: Request<HostsListRequest>) -> Result<Response<Documents>, Status> {
         let text = request.into_inner().selector;
-        let selector = if text.is_empty() { Selector::All } else { Selector::parse(&text).map_err(|e| ApiError::new("usage", e.to_string()))? };
-        let mut hosts: Vec<Host> = self.0.voice.hosts().into_iter().filter(|h| selector.matches(&h.name, &h.selectable())).collect();
+        let selector = if text.is_empty() {
+            Selector::All
+        } else {
+            Selector::parse(&text).map_err(|e| ApiError::new("usage", e.to_string()))?
+        };
+        let mut hosts: Vec<Host> = self
+            .0
+            .voice
+            .hosts()
+            .into_iter()
+            .filter(|h| selector.matches(&h.name, &h.selectable()))
+            .collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
         let items = hosts.iter().map(|host| document("Host", host)).collect::<Result<_, _>>()?;
         Ok(Response::new(Documents { items }))
@@ -41,7 +51,11 @@ impl Hosts for Api {
         self.change(&name, &caller, |record| {
             record.labels.extend(wish.set.clone());
             wish.remove.iter().for_each(|key| drop(record.labels.remove(key)));
-            FleetEventBody::HostLabelled { host: name.clone(), set: wish.set.clone(), removed: wish.remove.clone() }
+            FleetEventBody::HostLabelled {
+                host: name.clone(),
+                set: wish.set.clone(),
+                removed: wish.remove.clone(),
+            }
         })
         .await?;
         self.shown(&name)
@@ -51,10 +65,18 @@ impl Hosts for Api {
         let caller = caller(&request)?;
         let wish = request.into_inner();
         let name = self.known(&wish.host)?;
-        let reason = if wish.reason.is_empty() { format!("by {}", caller.name) } else { wish.reason };
+        let reason = if wish.reason.is_empty() {
+            format!("by {}", caller.name)
+        } else {
+            wish.reason
+        };
         self.change(&name, &caller, |record| {
             record.cordoned = wish.cordoned.then(|| reason.clone());
-            FleetEventBody::HostCordoned { host: name.clone(), cordoned: wish.cordoned, reason: reason.clone() }
+            FleetEventBody::HostCordoned {
+                host: name.clone(),
+                cordoned: wish.cordoned,
+                reason: reason.clone(),
+            }
         })
         .await?;
         self.shown(&name)
@@ -75,11 +97,18 @@ impl Hosts for Api {
         if wish.reason.trim().is_empty() {
             return Err(ApiError::new("usage", "accepting a host needs its reason").into());
         }
-        self.0.voice.accept(&name, &caller.name, &wish.reason).await.map_err(|e| ApiError::new("host_lost", e.to_string()))?;
+        self.0
+            .voice
+            .accept(&name, &caller.name, &wish.reason)
+            .await
+            .map_err(|e| ApiError::new("host_lost", e.to_string()))?;
         self.change(&name, &caller, |record| {
             record.cleanliness = Cleanliness::Clean;
             record.residue.clear();
-            FleetEventBody::HostAccepted { host: name.clone(), reason: wish.reason.clone() }
+            FleetEventBody::HostAccepted {
+                host: name.clone(),
+                reason: wish.reason.clone(),
+            }
         })
         .await?;
         self.shown(&name)
@@ -100,14 +129,22 @@ impl Api {
 
     fn shown(&self, name: &HostName) -> Result<Response<Document>, Status> {
         let hosts = self.0.voice.hosts();
-        let host = hosts.iter().find(|h| &h.name == name).ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
-        Ok(Response::new(Document { json: document("Host", host)? }))
+        let host = hosts
+            .iter()
+            .find(|h| &h.name == name)
+            .ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
+        Ok(Response::new(Document {
+            json: document("Host", host)?,
+        }))
     }
 
     /// Changes what is stored about a host, together with its line in the fleet log, and tells the dispatcher.
     async fn change(&self, name: &HostName, caller: &Caller, edit: impl FnOnce(&mut HostRecord) -> FleetEventBody) -> ApiResult<()> {
         let records: BTreeMap<HostName, HostRecord> = self.0.store.hosts().await?.into_iter().map(|r| (r.name.clone(), r)).collect();
-        let mut record = records.get(name).cloned().ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
+        let mut record = records
+            .get(name)
+            .cloned()
+            .ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
         let event = edit(&mut record);
         self.0.store.put_host(&record, event, &caller.actor(), self.now()).await?;
         self.0.voice.refresh(record);

@@ -36,7 +36,9 @@ impl Runs for Api {
 
     async fn show(&self, request: Request<RunRef>) -> Result<Response<Document>, Status> {
         let run = self.run(&request.into_inner().run).await?;
-        Ok(Response::new(Document { json: document("Run", &self.folded(&run).await?)? }))
+        Ok(Response::new(Document {
+            json: document("Run", &self.folded(&run).await?)?,
+        }))
     }
 
     async fn events(&self, request: Request<RunRef>) -> Result<Response<Documents>, Status> {
@@ -68,14 +70,22 @@ impl Runs for Api {
             other => return Err(ApiError::new("usage", format!("no report format {other:?}; allowed: markdown, json")).into()),
         };
         let path = self.write_report(&run, ending, text.clone()).await?;
-        Ok(Response::new(ReportReply { text, media_type: media_type.to_owned(), path }))
+        Ok(Response::new(ReportReply {
+            text,
+            media_type: media_type.to_owned(),
+            path,
+        }))
     }
 
     async fn stop(&self, request: Request<StopRequest>) -> Result<Response<StopReply>, Status> {
         let caller = caller(&request)?;
         let wish = request.into_inner();
         let target = self.stop_target(&wish.target).await?;
-        let reason = if wish.reason.is_empty() { format!("by {}", caller.name) } else { wish.reason };
+        let reason = if wish.reason.is_empty() {
+            format!("by {}", caller.name)
+        } else {
+            wish.reason
+        };
         self.audit(&caller, "Runs/Stop", &wish.target).await?;
         let answer = self.0.runs.stop(target, &caller.name, &reason).await.map_err(ApiError::from)?;
         let reply = StopReply {
@@ -121,7 +131,13 @@ impl Api {
     }
 
     /// Replays from the store, then follows; a watcher that lagged is caught up from the store again.
-    async fn follow(&self, run: RunId, from_seq: u64, mut live: broadcast::Receiver<Event>, sender: mpsc::Sender<Result<Document, Status>>) {
+    async fn follow(
+        &self,
+        run: RunId,
+        from_seq: u64,
+        mut live: broadcast::Receiver<Event>,
+        sender: mpsc::Sender<Result<Document, Status>>,
+    ) {
         let mut next = from_seq;
         let mut over = match self.0.store.run_events(&run, 1).await {
             Ok(events) => events.iter().any(is_last),
@@ -171,5 +187,11 @@ async fn news_of(run: &RunId, live: &mut broadcast::Receiver<Event>, sender: &mp
 
 /// Nothing but amendments follows a run's finish.
 fn is_last(event: &Event) -> bool {
-    matches!(&event.body, EventBody::RunPhase { to: RunPhase::Finished, .. })
+    matches!(
+        &event.body,
+        EventBody::RunPhase {
+            to: RunPhase::Finished,
+            ..
+        }
+    )
 }

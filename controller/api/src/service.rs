@@ -59,7 +59,10 @@ impl Api {
 
     /// One line of who did what to what.
     pub(crate) async fn audit(&self, caller: &Caller, method: &str, target: &str) -> ApiResult<()> {
-        let event = proto_model::event::FleetEventBody::CallMade { method: method.to_owned(), target: target.to_owned() };
+        let event = proto_model::event::FleetEventBody::CallMade {
+            method: method.to_owned(),
+            target: target.to_owned(),
+        };
         Ok(self.0.store.fleet(event, &caller.actor(), self.now()).await?)
     }
 }

@@ -39,20 +39,33 @@ impl Tokens for Api {
         };
         self.0.store.add_token(&record, &caller.actor()).await.map_err(ApiError::from)?;
         let document_json = document("Token", &shown(&record))?;
-        Ok(Response::new(TokenCreateReply { token: token.to_string(), document_json }))
+        Ok(Response::new(TokenCreateReply {
+            token: token.to_string(),
+            document_json,
+        }))
     }
 
     async fn list(&self, _request: Request<TokensListRequest>) -> Result<Response<Documents>, Status> {
         let tokens = self.0.store.tokens().await.map_err(ApiError::from)?;
-        let items = tokens.iter().map(|token| document("Token", &shown(token))).collect::<Result<_, _>>()?;
+        let items = tokens
+            .iter()
+            .map(|token| document("Token", &shown(token)))
+            .collect::<Result<_, _>>()?;
         Ok(Response::new(Documents { items }))
     }
 
     async fn revoke(&self, request: Request<TokenRef>) -> Result<Response<Document>, Status> {
         let caller = caller(&request)?;
         let id = TokenId::parse(&request.into_inner().id).map_err(ApiError::from)?;
-        let token = self.0.store.revoke_token(&id, &caller.actor(), self.now()).await.map_err(ApiError::from)?;
-        Ok(Response::new(Document { json: document("Token", &shown(&token))? }))
+        let token = self
+            .0
+            .store
+            .revoke_token(&id, &caller.actor(), self.now())
+            .await
+            .map_err(ApiError::from)?;
+        Ok(Response::new(Document {
+            json: document("Token", &shown(&token))?,
+        }))
     }
 }
 
@@ -69,9 +82,14 @@ fn check(wish: &TokenCreateRequest) -> ApiResult<()> {
 /// Keys and values as selectors can name them; `fact.` belongs to the hosts.
 pub(crate) fn check_labels(labels: &BTreeMap<String, String>) -> ApiResult<()> {
     for (key, value) in labels {
-        selector::key(key).and_then(|_| selector::value(value)).map_err(|why| ApiError::new("usage", why))?;
+        selector::key(key)
+            .and_then(|_| selector::value(value))
+            .map_err(|why| ApiError::new("usage", why))?;
         if key.starts_with("fact.") {
-            return Err(ApiError::new("usage", format!("label {key}: names beginning with \"fact.\" are what hosts say of themselves")));
+            return Err(ApiError::new(
+                "usage",
+                format!("label {key}: names beginning with \"fact.\" are what hosts say of themselves"),
+            ));
         }
     }
     Ok(())

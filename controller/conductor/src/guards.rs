@@ -40,7 +40,7 @@ impl Conductor {
             })
             .collect();
         for (at, sample) in silent {
-            self.take_sample(now, sample);
+            self.keep_sample(now, sample);
             self.probes[at].declare_silent(now);
         }
     }
@@ -87,7 +87,7 @@ impl Conductor {
             return;
         }
         let gone = self.hosts.values().find(|h| {
-            let away = !h.connected && h.lost_at.is_some_and(|at| now.since(at) > self.settings.blip_ms);
+            let away = !h.connected && h.lost_at.is_some_and(|at| now.since(at) > self.settings.blip_ms());
             away && self.injections.iter().any(|i| i.injection.host == h.name && i.is_out())
         });
         if let Some(host) = gone.map(|h| h.name.clone()) {
@@ -102,7 +102,7 @@ impl Conductor {
 
     /// Only while every guard is evaluated: a stuck driver or a blind guard lets the leases run out.
     fn renew(&mut self, now: Timestamp) {
-        let blind = self.probes.iter().any(|t| t.is_guard() && t.silent_for(now).is_some());
+        let blind = self.probes.iter().any(|t| t.is_guard() && t.is_blind(now));
         if self.phase != RunPhase::During || blind || self.stop.is_some() {
             return;
         }

@@ -76,7 +76,7 @@ impl Conductor {
             );
         }
         if !self.probes.is_empty() {
-            self.probes.iter_mut().for_each(|p| p.heard_at = Some(now));
+            self.probes.iter_mut().for_each(|p| p.begin(now));
             self.act(Action::StartProbes);
         }
         let baseline = self.plan.hypothesis.as_ref().is_some_and(|h| h.before_ms > 0);

@@ -7,10 +7,20 @@ use proto_model::probe::{Phase, Sample};
 use proto_model::time::Timestamp;
 
 use crate::machine::Conductor;
-use crate::track::BATCH_MS;
+use crate::track::{BATCH_MS, ProbeTrack};
 
 impl Conductor {
+    /// What a prober has seen.
     pub(crate) fn take_sample(&mut self, now: Timestamp, sample: Sample) {
+        let of_prober = |t: &&mut ProbeTrack| t.spec.name == sample.probe && t.prober == sample.prober;
+        if let Some(track) = self.probes.iter_mut().find(of_prober) {
+            track.evaluated_at = Some(now);
+        }
+        self.keep_sample(now, sample);
+    }
+
+    /// Seen, or standing for silence.
+    pub(crate) fn keep_sample(&mut self, now: Timestamp, sample: Sample) {
         if !matches!(self.phase, RunPhase::Before | RunPhase::During | RunPhase::After) {
             return;
         }

@@ -15,8 +15,6 @@ pub struct Settings {
     pub verify_within_ms: u64,
     /// How often an unanswered stop or an unclean proof is asked for again.
     pub ask_again_ms: u64,
-    /// How long a host under an injection may be away before the run is stopped: a redial is no loss.
-    pub blip_ms: u64,
     /// How long a lost host is waited for after max(deadline, lease end).
     pub lost_grace_ms: u64,
 }
@@ -31,9 +29,13 @@ impl Settings {
             undo_within_ms: 12_000,
             verify_within_ms: 30_000,
             ask_again_ms: 2_000,
-            blip_ms: lease_ms / 3,
             lost_grace_ms: 30_000,
         }
+    }
+
+    /// How long a host under an injection may be away before the run is stopped: a redial within a renewal is no loss.
+    pub fn blip_ms(&self) -> u64 {
+        self.lease_ms / 3
     }
 }
 

@@ -73,6 +73,8 @@ pub(crate) struct ProbeTrack {
     pub prober: String,
     /// When the last sample came in or was declared missing, or sampling began.
     pub heard_at: Option<Timestamp>,
+    /// When the last sample of the prober itself came in, or sampling began.
+    pub evaluated_at: Option<Timestamp>,
     pub consecutive_bad: u32,
     pub last_error: Option<String>,
     /// After the last undo: good samples in a row, and when the last bad one ended.
@@ -92,6 +94,7 @@ impl ProbeTrack {
             spec: spec.clone(),
             prober,
             heard_at: None,
+            evaluated_at: None,
             consecutive_bad: 0,
             last_error: None,
             good_run: 0,
@@ -99,6 +102,16 @@ impl ProbeTrack {
             recovered: false,
         };
         probers.into_iter().map(track).collect()
+    }
+
+    /// From now on samples are due.
+    pub fn begin(&mut self, now: Timestamp) {
+        (self.heard_at, self.evaluated_at) = (Some(now), Some(now));
+    }
+
+    /// Whether nobody has looked for longer than is ordinary; a sample that stands for silence is nobody.
+    pub fn is_blind(&self, now: Timestamp) -> bool {
+        self.evaluated_at.is_some_and(|at| now.since(at) > self.patience_ms())
     }
 
     pub fn is_guard(&self) -> bool {

@@ -296,7 +296,12 @@ pub enum FleetEventBody {
     #[serde(rename = "host.renewed")]
     HostRenewed { host: HostName, not_after: Timestamp },
     #[serde(rename = "host.described")]
-    HostDescribed { host: HostName, agent_version: String, boot_id: String, catalogue_digest: String },
+    HostDescribed {
+        host: HostName,
+        agent_version: String,
+        boot_id: String,
+        catalogue_digest: String,
+    },
     #[serde(rename = "host.labelled")]
     HostLabelled {
         host: HostName,

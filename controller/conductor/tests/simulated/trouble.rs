@@ -3,10 +3,11 @@
 use controller_conductor::Action;
 use proto_model::event::{EventBody, RunPhase};
 use proto_model::injection::{EndedBy, InjectionState};
+use proto_model::probe::{ProbeRole, Prober};
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
 
 use crate::fleet::{LEASE, Sim};
-use crate::plans::{attack, experiment, fault};
+use crate::plans::{GUARD, attack, experiment, fault, host, probe};
 
 const FOR_EVER: u64 = u64::MAX;
 
@@ -173,6 +174,44 @@ fn a_restarted_controller_stops_what_it_finds_and_never_orders_again() {
         assert_eq!(ended.run.ended_by, Some(RunEndedBy::ControllerRestart), "{at}");
         assert_eq!(ended.run.cleanup, Cleanup::Proven, "{at}");
     }
+}
+
+#[test]
+fn an_end_whose_settlement_was_lost_is_settled_when_it_is_told_again() {
+    let steps = vec![fault(0, &["cache"], 6_000), fault(1, &["web"], 30_000)];
+    let mut sim = Sim::new(&experiment(&["web", "cache"], steps));
+    sim.loses_settlements = true;
+    sim.until(16_000);
+    assert!(sim.settled.is_empty());
+    sim.restart_controller();
+    let ended = sim.finish(120_000);
+    assert_eq!(ended.sim.settled.len(), 2);
+    let undone = ended
+        .sim
+        .events
+        .iter()
+        .filter(|e| matches!(e.body, EventBody::InjectionUndone { .. }))
+        .count();
+    assert_eq!(undone, 2, "a repeat was recorded as news");
+}
+
+#[test]
+fn leases_are_not_renewed_while_nobody_looks_at_a_guard() {
+    let mut plan = experiment(&["web", "client"], vec![fault(0, &["web"], 60_000)]);
+    let mut guard = probe(GUARD, ProbeRole::Guard, Prober::Hosts(vec![host("client")]));
+    guard.breaks = 100;
+    plan.guards = vec![guard];
+    let ended = Sim::new(&plan)
+        .with("client", |m| m.away = Some((10_000, FOR_EVER)))
+        .finish(240_000);
+    assert_eq!(
+        ended.run.injections[0].ended_by,
+        Some(EndedBy::LeaseLost),
+        "{:?}",
+        ended.run.reasons
+    );
+    assert_eq!(ended.run.verdict, Some(Verdict::Aborted));
+    assert!(ended.sim.elapsed() < 30_000, "{}", ended.sim.elapsed());
 }
 
 #[test]

@@ -1,0 +1,8 @@
+//! The supervisor and its drivers against a scripted fleet and a store in memory: starts, stops, halts, restarts, late proofs.
+
+mod fleet;
+#[path = "../simulated/plans.rs"]
+#[allow(dead_code)]
+mod plans;
+mod starts;
+mod stops;

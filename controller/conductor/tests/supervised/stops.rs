@@ -1,0 +1,215 @@
+//! Stops, halts, restarts, and what arrives when a run is over.
+
+use controller_conductor::{StopOutcome, StopTarget};
+use controller_dispatcher::FromHost;
+use proto_model::event::EventBody;
+use proto_model::id::{InjectionId, RunId};
+use proto_model::injection::{Cleanliness, InjectionState};
+use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
+
+use crate::fleet::{Bench, now};
+use crate::plans::{attack, host};
+
+const LONG: u64 = 60_000;
+
+fn returned(name: &str, inventory: Vec<(InjectionId, String, bool)>) -> FromHost {
+    FromHost::Returned {
+        host: host(name),
+        boot_id: "b".into(),
+        rebooted: false,
+        downtime_ms: 5,
+        inventory,
+    }
+}
+
+#[tokio::test]
+async fn a_stop_answers_when_its_effect_is_gone() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web", "cache"], LONG)).await.unwrap().run;
+    bench.acting(&run).await;
+    let answer = bench.supervisor.stop(StopTarget::Run(run.clone()), "ann", "enough").await.unwrap();
+    assert_eq!((answer.outcome, answer.undone), (StopOutcome::Stopped, 2));
+    let document = bench.finished(&run).await;
+    assert_eq!(
+        (document.verdict, document.ended_by),
+        (Some(Verdict::Aborted), Some(RunEndedBy::Operator))
+    );
+    assert_eq!(document.reasons[0].message, "enough");
+    let again = bench.supervisor.stop(StopTarget::Run(run), "ann", "").await.unwrap();
+    assert!(matches!(again.outcome, StopOutcome::AlreadyFinished | StopOutcome::Stopped));
+}
+
+#[tokio::test]
+async fn one_injection_is_stopped_by_its_id() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web", "cache"], LONG)).await.unwrap().run;
+    let id = bench.acting(&run).await;
+    let answer = bench.supervisor.stop(StopTarget::Injection(id), "ann", "").await.unwrap();
+    assert_eq!((&answer.run, answer.outcome, answer.undone), (&run, StopOutcome::Stopped, 1));
+    let document = bench.finished(&run).await;
+    assert!(document.injections.iter().all(|i| i.state == InjectionState::Undone));
+    let unknown = bench
+        .supervisor
+        .stop(StopTarget::Injection(InjectionId::generate()), "ann", "")
+        .await
+        .unwrap_err();
+    assert_eq!(unknown.code, "not_found");
+}
+
+#[tokio::test]
+async fn a_halt_ends_every_run_and_refuses_new_ones_also_after_a_restart() {
+    let bench = Bench::new().await;
+    let mut runs = vec![];
+    for name in ["web", "cache", "h1"] {
+        runs.push(bench.start(attack(&[name], LONG)).await.unwrap().run);
+    }
+    for run in &runs {
+        bench.acting(run).await;
+    }
+    let answer = bench.supervisor.halt("ann", "smoke").await;
+    assert!(answer.state.engaged && answer.state.epoch == 1);
+    assert_eq!(bench.fleet.halts.lock().unwrap().as_slice(), std::slice::from_ref(&answer.state));
+    for run in &runs {
+        let document = bench.finished(run).await;
+        assert_eq!(
+            (document.verdict, document.ended_by, document.cleanup),
+            (Some(Verdict::Aborted), Some(RunEndedBy::Halt), Cleanup::Proven)
+        );
+    }
+    let refused = bench.start(attack(&["web"], LONG)).await.unwrap_err();
+    assert_eq!(refused.code, "halted");
+    assert!(refused.message.contains("smoke"), "{}", refused.message);
+    let bench = bench.restarted().await;
+    assert_eq!(bench.start(attack(&["web"], LONG)).await.unwrap_err().code, "halted");
+    let released = bench.supervisor.release("bob", "was steam").await.state;
+    assert_eq!((released.engaged, released.epoch), (false, 2));
+    bench.start(attack(&["web"], 100)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_restart_stops_what_it_finds_when_its_host_returns() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web"], LONG)).await.unwrap().run;
+    let id = bench.acting(&run).await;
+    let bench = bench.restarted().await;
+    assert_eq!(bench.supervisor.active_runs(), 1);
+    bench.fleet.hold(&id, &run, "web");
+    // The facts that the former controller has heard are taken.
+    bench.fleet.say(returned("web", vec![(id.clone(), run.to_string(), false)])).await;
+    let document = bench
+        .when(&run, |d| {
+            d.state == proto_model::event::RunPhase::Finished || d.injections[0].ended_at.is_some()
+        })
+        .await;
+    assert!(bench.fleet.stopped.lock().unwrap().contains(&id), "{document:?}");
+}
+
+#[tokio::test]
+async fn what_no_run_owns_is_stopped_and_its_end_settled() {
+    let bench = Bench::new().await;
+    let (stranger, run) = (InjectionId::generate(), RunId::generate());
+    bench.fleet.hold(&stranger, &run, "web");
+    bench
+        .fleet
+        .say(returned("web", vec![(stranger.clone(), run.to_string(), false)]))
+        .await;
+    wait_for(|| bench.fleet.settled.lock().unwrap().contains(&stranger)).await;
+    assert_eq!(*bench.fleet.stopped.lock().unwrap(), [stranger]);
+    assert!(
+        bench.store.run_events(&run, 1).await.is_err(),
+        "a run that nobody started was made up"
+    );
+}
+
+#[tokio::test]
+async fn an_end_told_again_after_the_run_is_settled_again_and_changes_nothing() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web"], 100)).await.unwrap().run;
+    let before = bench.finished(&run).await;
+    let id = before.injections[0].id.clone();
+    bench.fleet.settled.lock().unwrap().clear();
+    bench.fleet.repeat_end(&id).await;
+    wait_for(|| bench.fleet.settled.lock().unwrap().contains(&id)).await;
+    let after = bench.document(&run).await;
+    assert_eq!((after.verdict, after.exit_code), (before.verdict, before.exit_code));
+}
+
+#[tokio::test]
+async fn a_late_proof_amends_the_cleanup_and_clears_the_host() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web"], 400)).await.unwrap().run;
+    bench.acting(&run).await;
+    bench.fleet.away.lock().unwrap().insert(host("web"));
+    bench
+        .fleet
+        .say(FromHost::Lost {
+            host: host("web"),
+            last_seen: now(),
+        })
+        .await;
+    let document = bench.finished(&run).await;
+    assert_eq!(
+        (document.verdict, document.exit_code, document.cleanup),
+        (Some(Verdict::Error), Some(8), Cleanup::Unproven)
+    );
+    wait_for(|| {
+        bench
+            .fleet
+            .refreshed
+            .lock()
+            .unwrap()
+            .last()
+            .is_some_and(|r| r.cleanliness == Cleanliness::Unproven)
+    })
+    .await;
+    assert!(
+        bench.supervisor.verify(&host("web")).await.is_err(),
+        "a host that is away cannot prove anything"
+    );
+    bench.fleet.away.lock().unwrap().clear();
+    bench.supervisor.verify(&host("web")).await.unwrap();
+    let amended = bench.document(&run).await;
+    assert_eq!(
+        (amended.verdict, amended.exit_code, amended.cleanup),
+        (Some(Verdict::Error), Some(8), Cleanup::Proven)
+    );
+    let events = bench.store.run_events(&run, 1).await.unwrap();
+    assert!(matches!(events.last().unwrap().body, EventBody::RunAmended { .. }));
+    assert_eq!(
+        bench.fleet.refreshed.lock().unwrap().last().unwrap().cleanliness,
+        Cleanliness::Clean
+    );
+    // Asked once more there is no more news.
+    bench.supervisor.verify(&host("web")).await.unwrap();
+    assert_eq!(bench.store.run_events(&run, 1).await.unwrap().len(), events.len());
+}
+
+#[tokio::test]
+async fn what_is_owed_is_known_after_a_restart() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web"], 300)).await.unwrap().run;
+    bench.acting(&run).await;
+    bench.fleet.away.lock().unwrap().insert(host("web"));
+    bench
+        .fleet
+        .say(FromHost::Lost {
+            host: host("web"),
+            last_seen: now(),
+        })
+        .await;
+    bench.finished(&run).await;
+    wait_for(|| !bench.fleet.refreshed.lock().unwrap().is_empty()).await;
+    let bench = bench.restarted().await;
+    bench.supervisor.verify(&host("web")).await.unwrap();
+    assert_eq!(bench.document(&run).await.cleanup, Cleanup::Proven);
+}
+
+async fn wait_for(condition: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if condition() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain");
+}

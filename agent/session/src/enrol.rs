@@ -1,65 +1,101 @@
-//! Joining a controller: a key made here, a token, and the fingerprint in it that pins the very first connection.
+//! Buys this host's first certificate with a join token, from the controller whose authority the token names and no other.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use proto_transport::{ClientIdentity, JoinToken, MAX_MESSAGE, Trust, connect, csr};
-use proto_wire::v1::EnrolRequest;
+use proto_model::id::{HostName, InvalidId};
+use proto_model::time::Timestamp;
+use proto_transport::{ClientIdentity, Identity, JoinToken, TransportError, Trust, connect, fingerprint_of, not_after_of};
 use proto_wire::v1::enrolment_client::EnrolmentClient;
+use proto_wire::v1::{EnrolReply, EnrolRequest};
 use rustls_pki_types::CertificateDer;
+use tonic::Status;
 
-use crate::error::SessionError;
-use crate::identity::{Identity, IdentityFiles};
+use crate::files::{Files, IdentityError};
 
-/// What joining needs.
-#[derive(Debug, Clone)]
+/// The longest the controller may take to answer.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+
+/// What an enrolment needs.
 pub struct EnrolOptions {
-    /// `host:port` of the controller's listener for agents.
+    /// `host:port`
     pub controller: String,
     pub token: JoinToken,
     pub state_dir: PathBuf,
-    /// The name to ask for.
+    /// The name to be known by; capitals become small letters.
     pub name: String,
     pub machine_id: String,
     pub agent_version: String,
 }
 
-/// What came of it.
+/// What it bought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrolled {
-    pub host: String,
+    pub host: HostName,
+    /// The folder that now holds the identity.
     pub identity: PathBuf,
+    pub not_after: Timestamp,
 }
 
-/// Joins. The key is made here and never leaves; nothing is written unless the controller agreed.
-pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, SessionError> {
-    let files = IdentityFiles::below(&options.state_dir);
-    if let Some(controller) = files.controller() {
-        return Err(SessionError::AlreadyEnrolled {
-            controller,
-            folder: files.folder().to_owned(),
-        });
-    }
-    let (key_pem, csr_der) = csr()?;
-    let channel = connect(&options.controller, Trust::Fingerprint(options.token.fingerprint.clone()), None).await?;
-    let request = EnrolRequest {
+/// Why this host is not enrolled. Nothing it had before is lost.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolError {
+    #[error("this host cannot be called so: {0}")]
+    Name(#[from] InvalidId),
+    #[error(transparent)]
+    Connect(#[from] TransportError),
+    #[error("the controller refused: {0}")]
+    Refused(String),
+    #[error("the controller did not answer within {} s", ANSWER_WITHIN.as_secs())]
+    NoAnswer,
+    #[error("the controller's answer cannot be used: {0}")]
+    Answer(&'static str),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, EnrolError> {
+    let name = HostName::parse(&options.name.to_ascii_lowercase())?;
+    let files = Files::of(&options.state_dir);
+    let (key_pem, csr_der) = files.own_key()?;
+    let pinned = Trust::Fingerprint(options.token.fingerprint.clone());
+    let channel = connect(&options.controller, pinned, None).await?;
+    let wish = EnrolRequest {
         token: options.token.to_string(),
         csr_der,
-        hostname: options.name,
+        hostname: name.to_string(),
         machine_id: options.machine_id,
         agent_version: options.agent_version,
     };
-    let mut client = EnrolmentClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-    let reply = client.enrol(request).await.map_err(SessionError::Refused)?.into_inner();
-    files.save(&Identity {
-        controller: options.controller,
-        authority: CertificateDer::from(reply.authority_der),
-        client: ClientIdentity {
-            certificate: CertificateDer::from(reply.certificate_der),
-            key_pem,
-        },
-    })?;
-    Ok(Enrolled {
-        host: reply.host,
-        identity: files.folder().to_owned(),
-    })
+    let mut client = EnrolmentClient::new(channel);
+    let reply = match tokio::time::timeout(ANSWER_WITHIN, client.enrol(wish)).await {
+        Ok(Ok(reply)) => reply.into_inner(),
+        Ok(Err(status)) => return Err(refused(&status)),
+        Err(_) => return Err(EnrolError::NoAnswer),
+    };
+    let (host, not_after) = check(&reply, &options.token, key_pem)?;
+    files.enrolled(&options.controller, &reply.authority_der, &reply.certificate_der)?;
+    let identity = files.dir().to_owned();
+    Ok(Enrolled { host, identity, not_after })
+}
+
+fn refused(status: &Status) -> EnrolError {
+    match status.message() {
+        "" => EnrolError::Refused(status.code().to_string()),
+        message => EnrolError::Refused(message.to_owned()),
+    }
+}
+
+/// The authority must be the pinned one, and the certificate for our key.
+fn check(reply: &EnrolReply, token: &JoinToken, key_pem: String) -> Result<(HostName, Timestamp), EnrolError> {
+    if fingerprint_of(&reply.authority_der) != token.fingerprint {
+        return Err(EnrolError::Answer("it holds another authority than the token names"));
+    }
+    let certificate = CertificateDer::from(reply.certificate_der.clone());
+    let not_after = not_after_of(&certificate).ok_or(EnrolError::Answer("its certificate cannot be read"))?;
+    let client = ClientIdentity { certificate, key_pem };
+    match Identity::of_certificate(&client.certificate) {
+        Identity::Host(host) if client.is_whole() => Ok((host, not_after)),
+        _ => Err(EnrolError::Answer("its certificate is not for this host's key")),
+    }
 }

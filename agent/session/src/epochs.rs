@@ -1,62 +1,67 @@
-//! The newest epochs this host has seen, kept across restarts: an order that is older comes from a past that is over.
+//! The newest halt and store epochs that this host has seen, on disk, so that an older controller cannot order after a restart.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::SessionError;
-use crate::identity::write_private;
+use crate::files::keep_private;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Seen {
-    halt: u64,
-    store: u64,
-}
-
-/// In `epochs.json` below the agent's state.
-#[derive(Debug)]
 pub(crate) struct Epochs {
-    path: PathBuf,
-    seen: Seen,
+    pub halt: u64,
+    pub store: u64,
 }
 
 impl Epochs {
-    /// None, or one that cannot be read, begins at zero: then every order is new enough, as on a new host.
-    pub fn open(state_dir: &Path) -> Self {
-        let path = state_dir.join("epochs.json");
-        let seen = match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(path = %path.display(), error = %error, "the epochs seen cannot be read and begin again");
-                Seen::default()
-            }),
-            Err(_) => Seen::default(),
-        };
+    pub fn newest(self, other: Self) -> Self {
+        Self {
+            halt: self.halt.max(other.halt),
+            store: self.store.max(other.store),
+        }
+    }
+}
+
+/// Epochs that only grow.
+pub(crate) struct EpochFile {
+    path: PathBuf,
+    seen: Epochs,
+}
+
+impl EpochFile {
+    /// A record that cannot be read is reported and counts as none: without it every order would be refused for ever.
+    pub fn open(path: PathBuf) -> Self {
+        let seen = read(&path).unwrap_or_else(|why| {
+            tracing::error!(path = %path.display(), why, "the epochs seen cannot be read; older orders are not recognised until newer ones come");
+            Epochs::default()
+        });
         Self { path, seen }
     }
 
-    pub fn halt(&self) -> u64 {
-        self.seen.halt
+    pub fn seen(&self) -> Epochs {
+        self.seen
     }
 
-    pub fn store(&self) -> u64 {
-        self.seen.store
+    /// Remembers what is newer; on disk when it returns, as far as the disk allows.
+    pub fn saw(&mut self, epochs: Epochs) {
+        let newest = self.seen.newest(epochs);
+        if newest == self.seen {
+            return;
+        }
+        self.seen = newest;
+        let text = serde_json::to_vec(&newest).unwrap_or_default();
+        if let Err(error) = keep_private(&self.path, &text) {
+            tracing::error!(path = %self.path.display(), %error, "the epochs seen cannot be written");
+        }
     }
+}
 
-    /// The name of what is too old, or takes both as the newest and keeps them.
-    pub fn take(&mut self, halt: u64, store: u64) -> Result<Option<&'static str>, SessionError> {
-        if halt < self.seen.halt {
-            return Ok(Some("stale_halt_epoch"));
-        }
-        if store < self.seen.store {
-            return Ok(Some("stale_store_epoch"));
-        }
-        let newer = Seen { halt, store };
-        if newer != self.seen {
-            write_private(&self.path, &serde_json::to_vec(&newer).unwrap_or_default())?;
-            self.seen = newer;
-        }
-        Ok(None)
+fn read(path: &Path) -> Result<Epochs, String> {
+    match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| e.to_string()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Epochs::default()),
+        Err(e) => Err(e.to_string()),
     }
 }
 
@@ -65,13 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_older_than_anything_seen_is_named_also_after_a_restart() {
+    fn epochs_only_grow_and_survive() {
         let dir = tempfile::tempdir().unwrap();
-        let mut epochs = Epochs::open(dir.path());
-        assert_eq!(epochs.take(3, 7).unwrap(), None);
-        let mut epochs = Epochs::open(dir.path());
-        assert_eq!(epochs.take(2, 7).unwrap(), Some("stale_halt_epoch"));
-        assert_eq!(epochs.take(3, 6).unwrap(), Some("stale_store_epoch"));
-        assert_eq!(epochs.take(3, 7).unwrap(), None);
+        let path = dir.path().join("epochs.json");
+        let mut file = EpochFile::open(path.clone());
+        file.saw(Epochs { halt: 3, store: 7 });
+        file.saw(Epochs { halt: 5, store: 2 });
+        assert_eq!(EpochFile::open(path.clone()).seen(), Epochs { halt: 5, store: 7 });
+        std::fs::write(&path, "{").unwrap();
+        assert_eq!(EpochFile::open(path).seen(), Epochs::default());
     }
 }

@@ -1,16 +1,19 @@
-//! The agent's side of the wire: joins once, then keeps one stream up, checks every order, and tells the warden's story until it is settled.
+//! The agent's side of the wire: enrols once, then dials, obeys orders and tells what became of them. It listens on no port and touches no host.
 
 mod enrol;
 mod epochs;
-mod error;
-mod identity;
-mod inbox;
-mod orders;
-mod outbox;
+mod errand;
+mod files;
+mod gatekeeper;
+mod hello;
+mod numbered;
+mod obey;
 mod probes;
-mod renewal;
+mod pulse;
+mod renew;
+mod run;
 mod session;
 
-pub use enrol::{EnrolOptions, Enrolled, enrol};
-pub use error::SessionError;
-pub use session::{SessionOptions, run};
+pub use enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
+pub use files::IdentityError;
+pub use run::{SessionOptions, run};

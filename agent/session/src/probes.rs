@@ -1,56 +1,94 @@
-//! Probes that the controller asks this host to run, sent in batches of a second. They end with the session.
+//! Probes that this host runs for the controller while the session lasts; what they see is batched, and dropped before it would hold up anything.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
+use proto_model::id::{HostName, RunId};
 use proto_model::probe::{ProbeSpec, Sample};
 use proto_probes::{AddressRule, run_probe};
 use proto_wire::v1::Samples;
-use proto_wire::v1::agent_message::Body;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::AbortHandle;
 
-use crate::outbox::Outbox;
+/// Probes at the same time.
+const MOST: usize = 64;
+/// Samples that wait for the next batch.
+const QUEUE: usize = 512;
+/// Samples in one message.
+const BATCH: usize = 256;
 
-/// Probes of one run that a host takes.
-const MAX_PER_RUN: usize = 64;
-const BATCH: Duration = Duration::from_secs(1);
-const BUFFER: usize = 64;
-
-/// Running probes by run; dropping it ends them all.
-#[derive(Default)]
-pub(crate) struct Probes(HashMap<String, JoinSet<()>>);
+pub(crate) struct Probes {
+    prober: String,
+    going: HashMap<(RunId, String), AbortHandle>,
+    seen: mpsc::Sender<(RunId, Sample)>,
+    waiting: mpsc::Receiver<(RunId, Sample)>,
+}
 
 impl Probes {
-    pub fn start(&mut self, run: &str, prober: &str, spec: ProbeSpec, outbox: &Outbox) {
-        let probes = self.0.entry(run.to_owned()).or_default();
-        if probes.len() >= 2 * MAX_PER_RUN {
-            return tracing::warn!(run, limit = MAX_PER_RUN, "too many probes of one run");
+    pub fn of(host: &HostName) -> Self {
+        let (seen, waiting) = mpsc::channel(QUEUE);
+        Self {
+            prober: host.to_string(),
+            going: HashMap::new(),
+            seen,
+            waiting,
         }
-        let (sender, samples) = mpsc::channel(BUFFER);
-        probes.spawn(run_probe(spec, prober.to_owned(), AddressRule::anything(), sender));
-        probes.spawn(forward(run.to_owned(), samples, outbox.clone()));
     }
 
-    pub fn stop(&mut self, run: &str) {
-        self.0.remove(run);
+    /// Starts it, in place of one of the same run and name.
+    pub fn start(&mut self, run: RunId, spec: ProbeSpec) -> Result<(), String> {
+        let key = (run.clone(), spec.name.clone());
+        if let Some(old) = self.going.remove(&key) {
+            old.abort();
+        }
+        if self.going.len() >= MOST {
+            return Err(format!("this host runs {MOST} probes already"));
+        }
+        let (sender, mut samples) = mpsc::channel(1);
+        let probe = run_probe(spec, self.prober.clone(), AddressRule::anything(), sender);
+        let seen = self.seen.clone();
+        let pass_on = async move {
+            while let Some(sample) = samples.recv().await {
+                if seen.try_send((run.clone(), sample)).is_err() {
+                    tracing::debug!("a sample is dropped: too many wait");
+                }
+            }
+        };
+        let task = tokio::spawn(async move { tokio::join!(probe, pass_on) });
+        self.going.insert(key, task.abort_handle());
+        Ok(())
+    }
+
+    pub fn stop(&mut self, run: &RunId) {
+        self.going.retain(|(of, _), task| {
+            if of == run {
+                task.abort();
+            }
+            of != run
+        });
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.going.is_empty() && self.waiting.is_empty()
+    }
+
+    /// What was seen since the last batch.
+    pub fn batch(&mut self) -> Vec<Samples> {
+        let mut by_run: HashMap<RunId, Vec<Sample>> = HashMap::new();
+        while let Ok((run, sample)) = self.waiting.try_recv() {
+            by_run.entry(run).or_default().push(sample);
+        }
+        let messages = by_run.iter().flat_map(|(run, samples)| {
+            samples.chunks(BATCH).map(|part| Samples {
+                run: run.to_string(),
+                samples_json: serde_json::to_string(part).unwrap_or_default(),
+            })
+        });
+        messages.collect()
     }
 }
 
-async fn forward(run: String, mut samples: mpsc::Receiver<Sample>, outbox: Outbox) {
-    let mut beat = tokio::time::interval(BATCH);
-    loop {
-        beat.tick().await;
-        let mut batch = Vec::new();
-        while let Ok(sample) = samples.try_recv() {
-            batch.push(sample);
-        }
-        if !batch.is_empty() {
-            let samples_json = serde_json::to_string(&batch).unwrap_or_default();
-            outbox.offer(Body::Samples(Samples {
-                run: run.clone(),
-                samples_json,
-            }));
-        }
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.going.values().for_each(AbortHandle::abort);
     }
 }

@@ -12,7 +12,7 @@ const LIVES_MS: u64 = 30 * 24 * 3_600_000;
 const RENEWED_EVERY: Duration = Duration::from_secs(24 * 3_600);
 
 pub fn server_tls(authority: &Authority, names: &[String], now: Timestamp) -> Result<ServerTls, TransportError> {
-    let (certificate, key) = authority.issue_server(names.to_vec(), now, LIVES_MS)?;
+    let (certificate, key) = authority.issue_server_for(names, now, LIVES_MS)?;
     ServerTls::new(authority.certificate(), certificate, &key)
 }
 
@@ -23,7 +23,7 @@ pub async fn keep_fresh(authority: Arc<Authority>, tls: ServerTls, names: Vec<St
     loop {
         beat.tick().await;
         let renewed = authority
-            .issue_server(names.clone(), now(), LIVES_MS)
+            .issue_server_for(&names, now(), LIVES_MS)
             .and_then(|(certificate, key)| tls.renew(authority.certificate(), certificate, &key));
         match renewed {
             Ok(()) => tracing::info!("the controller's certificate is renewed"),

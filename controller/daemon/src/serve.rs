@@ -33,6 +33,8 @@ use crate::options::Options;
 const SAID: usize = 4_096;
 /// How long open calls have to end.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// How long an operator's call may take until it is answered; a watch is answered at once and goes on.
+const CALL_WITHIN: Duration = Duration::from_secs(80);
 /// Keepalive of the listeners.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -82,8 +84,8 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let (leave, left) = watch::channel(false);
     tracing::info!(agents = %agents.local_addr()?, operators = %operators.local_addr()?, socket = %options.run_dir.join(SOCKET).display(), "the controller is ready");
     let servers = [
-        tokio::spawn(over_tls(agents, tls.clone(), dispatcher.routes(), false, left.clone())),
-        tokio::spawn(over_tls(operators, tls, api.routes(), true, left.clone())),
+        tokio::spawn(to_agents(agents, tls.clone(), dispatcher, left.clone())),
+        tokio::spawn(to_operators(operators, tls, api.routes(), left.clone())),
         tokio::spawn(over_socket(socket, api.routes(), left)),
     ];
     if let Err(error) = Notifier::from_env().and_then(|n| n.ready("serving")) {
@@ -148,30 +150,34 @@ async fn wire(
     Ok((dispatcher, supervisor))
 }
 
-async fn over_tls(listener: TcpListener, tls: ServerTls, routes: Routes, operators: bool, mut left: watch::Receiver<bool>) {
+async fn to_agents(listener: TcpListener, tls: ServerTls, dispatcher: Dispatcher, mut left: watch::Receiver<bool>) {
+    let connections = incoming(listener, tls, Limits::default());
+    let leave = async move { drop(left.wait_for(|left| *left).await) };
+    if let Err(error) = dispatcher.serve_agents(connections, leave).await {
+        tracing::error!(error = %error, "the listener for agents failed");
+    }
+}
+
+async fn to_operators(listener: TcpListener, tls: ServerTls, routes: Routes, mut left: watch::Receiver<bool>) {
     let connections = incoming(listener, tls, Limits::default());
     let leave = async move { drop(left.wait_for(|left| *left).await) };
     let server = Server::builder()
+        .timeout(CALL_WITHIN)
         .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(2 * KEEPALIVE));
-    let served = if operators {
-        server
-            .layer(controller_api::layer(now))
-            .add_routes(routes)
-            .serve_with_incoming_shutdown(connections, leave)
-            .await
-    } else {
-        let mut server = server;
-        server.add_routes(routes).serve_with_incoming_shutdown(connections, leave).await
-    };
-    if let Err(error) = served {
-        tracing::error!(error = %error, operators, "a listener failed");
+        .http2_keepalive_timeout(Some(2 * KEEPALIVE))
+        .layer(controller_api::layer(now))
+        .add_routes(routes);
+    if let Err(error) = server.serve_with_incoming_shutdown(connections, leave).await {
+        tracing::error!(error = %error, "the listener for operators failed");
     }
 }
 
 async fn over_socket(listener: UnixListener, routes: Routes, mut left: watch::Receiver<bool>) {
     let leave = async move { drop(left.wait_for(|left| *left).await) };
-    let server = Server::builder().layer(controller_api::layer(now)).add_routes(routes);
+    let server = Server::builder()
+        .timeout(CALL_WITHIN)
+        .layer(controller_api::layer(now))
+        .add_routes(routes);
     if let Err(error) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), leave).await {
         tracing::error!(error = %error, "the local socket failed");
     }

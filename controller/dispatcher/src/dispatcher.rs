@@ -1,26 +1,52 @@
 //! The dispatcher as a whole: its parts, and the services that agents call.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use controller_store::{Actor, HostRecord, StoreError, StoreHandle};
 use proto_model::event::FleetEventBody;
 use proto_model::halt::HaltState;
+use proto_model::host::Membership;
 use proto_model::id::{HostName, InjectionId};
 use proto_model::time::Timestamp;
 use proto_transport::{Authority, MAX_MESSAGE};
 use proto_wire::v1::agents_server::AgentsServer;
 use proto_wire::v1::enrolment_server::EnrolmentServer;
 use tokio::sync::{Notify, mpsc};
+use tonic::Status;
 use tonic::service::Routes;
 
 use crate::fleet::{Entry, Fleet};
 use crate::latch::HaltLatch;
 use crate::link::Epochs;
-use crate::rate::EnrolmentRate;
-use crate::settings::DispatcherSettings;
+use crate::rate::{EnrolmentRate, Rate};
+use crate::settings::{DispatcherSettings, SESSIONS};
 use crate::voice::FromHost;
+
+/// How long after a write of ours somebody else's may have missed it.
+const OVERTAKEN_MS: u64 = 10_000;
+
+/// What hosts cause from the first, what people cause from the second.
+fn merged(own: HostRecord, theirs: &HostRecord) -> HostRecord {
+    HostRecord {
+        labels: theirs.labels.clone(),
+        membership: theirs.membership,
+        cordoned: theirs.cordoned.clone(),
+        cleanliness: theirs.cleanliness,
+        residue: theirs.residue.clone(),
+        ..own
+    }
+}
+
+pub(crate) fn described(record: &HostRecord) -> FleetEventBody {
+    FleetEventBody::HostDescribed {
+        host: record.name.clone(),
+        agent_version: record.facts.agent_version.clone(),
+        boot_id: record.last_boot_id.clone(),
+        catalogue_digest: record.catalogue.digest(),
+    }
+}
 
 /// What a dispatcher is made of.
 pub struct DispatcherParts {
@@ -43,6 +69,9 @@ pub(crate) struct Inner {
     pub fleet: Mutex<Fleet>,
     pub epochs: Arc<Epochs>,
     pub rate: EnrolmentRate,
+    pub sessions: Rate,
+    /// Observations and samples that found no room.
+    pub dropped: AtomicU64,
     /// Rung when a host has answered a halt.
     pub halt_heard: Notify,
     /// One enrolment at a time, so that a name is never given twice.
@@ -67,6 +96,8 @@ impl Dispatcher {
             fleet: Mutex::new(Fleet(hosts)),
             epochs,
             rate: EnrolmentRate::default(),
+            sessions: Rate::of(SESSIONS),
+            dropped: AtomicU64::new(0),
             halt_heard: Notify::new(),
             enrolling: tokio::sync::Mutex::default(),
         })))
@@ -74,9 +105,16 @@ impl Dispatcher {
 
     /// What agents call.
     pub fn routes(&self) -> Routes {
-        let agents = AgentsServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
+        let agents = AgentsServer::new(self.clone())
+            .max_decoding_message_size(MAX_MESSAGE)
+            .max_encoding_message_size(MAX_MESSAGE);
         let enrolment = EnrolmentServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
         Routes::new(agents).add_service(enrolment)
+    }
+
+    /// Observations and samples dropped so far because nobody took them in time. Ends are never among them.
+    pub fn dropped(&self) -> u64 {
+        self.0.dropped.load(Ordering::Relaxed)
     }
 
     pub(crate) fn fleet(&self) -> MutexGuard<'_, Fleet> {
@@ -104,18 +142,50 @@ impl Dispatcher {
         self.fleet().0.get(host).map(|entry| entry.record.clone())
     }
 
-    /// To the store first, then into memory.
+    /// To the store first, then into memory. Of a host that is known, only what hosts themselves cause is taken: labels, cordon and
+    /// cleanliness may have been changed by people in the meantime.
     pub(crate) async fn put(&self, record: HostRecord, event: FleetEventBody, by: &str, address: &str) -> Result<(), StoreError> {
         let actor = Actor {
             by: by.to_owned(),
             address: address.to_owned(),
         };
         self.0.parts.store.put_host(&record, event, &actor, self.now()).await?;
-        let mut fleet = self.fleet();
+        let (mut fleet, now) = (self.fleet(), self.now());
         match fleet.0.get_mut(&record.name) {
+            Some(entry) if entry.record.enrolled_at == record.enrolled_at => {
+                entry.record = merged(record, &entry.record);
+                entry.stored_at = Some(now);
+            }
             Some(entry) => entry.record = record,
             None => drop(fleet.0.insert(record.name.clone(), Entry::new(record))),
         }
         Ok(())
+    }
+
+    /// Somebody else has stored this record. A locked or removed host is cut off at once.
+    pub(crate) fn refreshed(&self, record: HostRecord) {
+        let (name, now) = (record.name.clone(), self.now());
+        let mut fleet = self.fleet();
+        let Some(entry) = fleet.0.get_mut(&name) else { return };
+        let kept = merged(entry.record.clone(), &record);
+        // Our own write may have been overtaken by theirs, or theirs by ours.
+        let overtaken = entry.stored_at.is_some_and(|at| now.since(at) < OVERTAKEN_MS);
+        entry.record = kept.clone();
+        if kept.membership != Membership::Enrolled {
+            let why = format!("host {name} may not speak: it is {:?}", kept.membership).to_lowercase();
+            entry.sessions().for_each(|live| live.link.end(Status::permission_denied(&why)));
+        }
+        drop(fleet);
+        if overtaken {
+            let this = self.clone();
+            tokio::spawn(async move { this.store_again(kept).await });
+        }
+    }
+
+    async fn store_again(&self, record: HostRecord) {
+        let event = described(&record);
+        if let Err(error) = self.put(record, event, "controller", "").await {
+            tracing::error!(error = %error, "a host's record could not be stored again");
+        }
     }
 }

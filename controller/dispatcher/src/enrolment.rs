@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use controller_store::{HostRecord, StoreError};
+use controller_store::{HostRecord, StoreError, hash_secret};
 use proto_model::event::FleetEventBody;
 use proto_model::host::{HostFacts, Membership};
 use proto_model::id::HostName;
@@ -33,19 +33,24 @@ impl Dispatcher {
     async fn take_in(&self, wish: EnrolRequest, address: SocketAddr) -> Result<EnrolReply, Status> {
         let token = JoinToken::parse(&wish.token).map_err(|e| Status::invalid_argument(e.to_string()))?;
         let name = HostName::parse(&wish.hostname.to_ascii_lowercase()).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let _turn = self.0.enrolling.lock().await;
-        if self.record_of(&name).is_some_and(|known| known.membership != Membership::Removed) {
-            // Before the token is spent: a mistake in a name should not cost a use.
-            return Err(Status::already_exists(format!(
-                "a host named {name} is enrolled already; choose another with --name, or have it removed"
-            )));
+        if token.fingerprint != self.0.parts.authority.fingerprint() {
+            return Err(Status::permission_denied("the join token is of another controller"));
         }
+        let _turn = self.0.enrolling.lock().await;
         let now = self.now();
         let certificate_ms = self.0.parts.settings.certificate_ms;
         let authority = &self.0.parts.authority;
         let certificate = authority
             .issue_host(&wish.csr_der, &name, now, certificate_ms)
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let key = fingerprint_of_key(&certificate).unwrap_or_default();
+        let before = self.record_of(&name).filter(|known| known.membership != Membership::Removed);
+        if let Some(known) = &before
+            && self.holds(&token).await
+        {
+            // Before the token is spent: a mistake in a name should not cost a use. Only to who holds a token: names are not for everybody.
+            may_rejoin(known, &key)?;
+        }
         let spent = self.0.parts.store.spend_token(&token.id, &token.secret, now).await;
         let spent = spent.map_err(|e| match e {
             StoreError::NotFound { .. } | StoreError::Refused(_) => {
@@ -55,6 +60,9 @@ impl Dispatcher {
             other => Status::unavailable(other.to_string()),
         })?;
         let not_after = now.plus_ms(certificate_ms);
+        if let Some(known) = &before {
+            may_rejoin(known, &key)?;
+        }
         let record = HostRecord {
             name: name.clone(),
             labels: spent.labels,
@@ -66,10 +74,11 @@ impl Dispatcher {
             },
             catalogue: proto_model::catalogue::Catalogue::default(),
             membership: Membership::Enrolled,
-            cordoned: None,
-            cleanliness: Cleanliness::Clean,
-            residue: Vec::new(),
-            key_fingerprint: fingerprint_of_key(&certificate).unwrap_or_default(),
+            // Joining again clears nothing.
+            cordoned: before.as_ref().and_then(|known| known.cordoned.clone()),
+            cleanliness: before.as_ref().map_or(Cleanliness::Clean, |known| known.cleanliness),
+            residue: before.map(|known| known.residue).unwrap_or_default(),
+            key_fingerprint: key,
             certificate_not_after: not_after,
             enrolled_at: now,
             last_boot_id: String::new(),
@@ -89,6 +98,14 @@ impl Dispatcher {
             authority_der: authority.certificate().to_vec(),
             not_after_ms: not_after.0,
         })
+    }
+
+    /// True when the secret is the token's, whether or not it may still be spent.
+    async fn holds(&self, token: &JoinToken) -> bool {
+        let tokens = self.0.parts.store.tokens().await.unwrap_or_default();
+        let hash = hash_secret(&token.secret);
+        // Hashes of random secrets: what a comparison's time tells of them is of no use.
+        tokens.iter().any(|known| known.id == token.id && known.secret_hash == hash)
     }
 
     /// The same key, the same name, another 24 hours.
@@ -146,6 +163,18 @@ impl Dispatcher {
             return Err(Status::permission_denied(format!("host {name} is enrolled with another key")));
         }
         Ok(record)
+    }
+}
+
+/// A name is given once. The host that already has it may join again with its own key, as after an answer that was lost.
+fn may_rejoin(known: &HostRecord, key: &str) -> Result<(), Status> {
+    let name = &known.name;
+    match known.membership {
+        Membership::Locked => Err(Status::permission_denied(format!("host {name} is locked"))),
+        _ if known.key_fingerprint == key => Ok(()),
+        _ => Err(Status::already_exists(format!(
+            "a host named {name} is enrolled already with another key; choose another name with --name"
+        ))),
     }
 }
 

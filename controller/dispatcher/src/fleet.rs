@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use controller_store::HostRecord;
 use proto_model::catalogue::Catalogue;
 use proto_model::host::{Availability, Connection, Host, HostFacts};
-use proto_model::id::HostName;
+use proto_model::id::{HostName, RunId};
 use proto_model::injection::Cleanliness;
+use proto_model::probe::ProbeSpec;
 use proto_model::time::Timestamp;
+use tonic::Status;
 
 use crate::link::Link;
 
@@ -26,6 +28,8 @@ pub(crate) struct Live {
     pub halted: bool,
     pub active: u32,
     pub heard_at: Timestamp,
+    /// The newest store epoch this host has seen; newer than ours when our store came from a backup.
+    pub store_epoch: u64,
 }
 
 #[derive(Clone)]
@@ -33,8 +37,14 @@ pub(crate) struct Entry {
     pub record: HostRecord,
     pub live: Option<Live>,
     pub last_seen: Option<Timestamp>,
-    /// Two machines show this host's identity; nothing is started on either.
+    /// Sessions of other machines with this host's identity: halts and stops go to them too, and nothing is started on any.
+    pub clones: Vec<Live>,
+    /// Why, while there are clones.
     pub cloned: Option<String>,
+    /// Probes that this host is to run, sent again when it returns.
+    pub probes: Vec<(RunId, ProbeSpec)>,
+    /// When the dispatcher last stored something of this host by itself.
+    pub stored_at: Option<Timestamp>,
     /// The newest answer to a halt or release: epoch, undone.
     pub halt_answer: Option<(u64, u32)>,
 }
@@ -45,9 +55,44 @@ impl Entry {
             record,
             live: None,
             last_seen: None,
+            clones: Vec::new(),
             cloned: None,
+            probes: Vec::new(),
+            stored_at: None,
             halt_answer: None,
         }
+    }
+
+    /// Every session that shows this identity, the first one first.
+    pub fn sessions(&self) -> impl Iterator<Item = &Live> {
+        self.live.iter().chain(&self.clones)
+    }
+
+    pub fn session(&mut self, nonce: &str) -> Option<&mut Live> {
+        self.live.iter_mut().chain(&mut self.clones).find(|live| live.link.nonce == nonce)
+    }
+
+    /// Takes a session out that is over; true when it was the first one. Its clones are asked to dial again: one of them is then the first.
+    pub fn over(&mut self, nonce: &str) -> Option<(Live, bool)> {
+        if let Some(first) = self.live.take_if(|live| live.link.nonce == nonce) {
+            for clone in self.clones.drain(..) {
+                clone
+                    .link
+                    .end(Status::aborted("the other machine with this identity is gone; dial again"));
+            }
+            self.cloned = None;
+            return Some((first, true));
+        }
+        let at = self.clones.iter().position(|live| live.link.nonce == nonce)?;
+        let ended = self.clones.remove(at);
+        if self.clones.is_empty() {
+            self.cloned = None;
+        }
+        Some((ended, false))
+    }
+
+    pub fn is_first(&self, nonce: &str) -> bool {
+        self.live.as_ref().is_some_and(|live| live.link.nonce == nonce)
     }
 
     pub fn host(&self) -> Host {
@@ -100,10 +145,9 @@ impl Fleet {
         self.0.get(host).and_then(|e| e.live.as_ref()).map(|l| l.link.clone())
     }
 
-    pub fn links(&self) -> Vec<(HostName, Link)> {
-        self.0
-            .iter()
-            .filter_map(|(name, entry)| Some((name.clone(), entry.live.as_ref()?.link.clone())))
-            .collect()
+    /// Every session of this name, clones included.
+    pub fn links(&self, host: &HostName) -> Vec<Link> {
+        let entry = self.0.get(host);
+        entry.into_iter().flat_map(Entry::sessions).map(|live| live.link.clone()).collect()
     }
 }

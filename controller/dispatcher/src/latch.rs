@@ -8,6 +8,9 @@ use std::sync::{Mutex, PoisonError};
 use proto_model::halt::HaltState;
 use proto_model::time::Timestamp;
 
+/// Epochs from here on are nobody's: an agent that claims one is not believed, so that it cannot use them up.
+const LAST_CREDIBLE_EPOCH: u64 = 1 << 53;
+
 /// The latch of this controller; the newest epoch wins.
 #[derive(Debug)]
 pub struct HaltLatch {
@@ -29,6 +32,26 @@ impl HaltLatch {
         }
     }
 
+    /// What a host knows of a newer halt than any record here. It can engage the latch, and never release it.
+    pub(crate) fn hear(&self, epoch: u64, halted: bool, reason: &str, host: &str, now: Timestamp) -> Option<HaltState> {
+        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if epoch <= held.epoch || epoch >= LAST_CREDIBLE_EPOCH {
+            return None;
+        }
+        held.epoch = epoch;
+        // The first reason stays.
+        if halted && !held.engaged {
+            *held = HaltState {
+                epoch,
+                engaged: true,
+                by: format!("host {host}"),
+                reason: format!("{host} holds a newer halt than any record of the controller: {reason}"),
+                at: now,
+            };
+        }
+        Some(held.clone())
+    }
+
     pub fn get(&self) -> HaltState {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -46,7 +69,8 @@ impl HaltLatch {
         let mut file = fs::File::create(&fresh)?;
         file.write_all(&serde_json::to_vec(&state)?)?;
         file.sync_all()?;
-        fs::rename(&fresh, &self.path)
+        fs::rename(&fresh, &self.path)?;
+        self.path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
     }
 }
 
@@ -70,6 +94,18 @@ mod tests {
         fs::write(&path, "{").unwrap();
         let latch = HaltLatch::open(&path, HaltState::released());
         assert!(latch.get().engaged && latch.get().reason.contains("cannot be read"));
+    }
+
+    #[test]
+    fn a_host_can_engage_but_never_release_nor_use_up_the_epochs() {
+        let dir = tempfile::tempdir().unwrap();
+        let latch = HaltLatch::open(&dir.path().join("halted"), HaltState::released());
+        assert_eq!(latch.hear(u64::MAX, true, "", "evil", Timestamp(1)), None);
+        let heard = latch.hear(7, true, "smoke", "web", Timestamp(1)).unwrap();
+        assert!(heard.engaged && heard.epoch == 7 && heard.reason.contains("smoke"), "{heard:?}");
+        let still = latch.hear(9, false, "", "evil", Timestamp(2)).unwrap();
+        assert!(still.engaged && still.epoch == 9 && still.by == "host web", "{still:?}");
+        assert_eq!(latch.hear(9, false, "", "evil", Timestamp(3)), None);
     }
 
     #[test]

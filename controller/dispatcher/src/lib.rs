@@ -7,6 +7,7 @@ mod latch;
 mod link;
 mod orders;
 mod rate;
+mod serve;
 mod session;
 mod settings;
 mod voice;

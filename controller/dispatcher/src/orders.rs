@@ -39,15 +39,29 @@ impl Dispatcher {
         if halt.engaged {
             return Err(DispatchError::Halted(halt.reason));
         }
-        match self.fleet().0.get(host).and_then(|e| e.cloned.clone()) {
-            Some(note) => Err(DispatchError::OrderRefused {
-                host: host.clone(),
-                code: "clone".to_owned(),
-                message: note,
-            }),
-            None => Ok(()),
+        let refused = |code: &str, message: String| DispatchError::OrderRefused {
+            host: host.clone(),
+            code: code.to_owned(),
+            message,
+        };
+        let (own, fleet) = (self.0.epochs.store.load(Ordering::SeqCst), self.fleet());
+        let Some(entry) = fleet.0.get(host) else { return Ok(()) };
+        if let Some(note) = &entry.cloned {
+            return Err(refused("clone", note.clone()));
+        }
+        match entry.live.as_ref().map(|live| live.store_epoch) {
+            Some(seen) if seen > own => Err(refused("stale_store_epoch", newer_store(host, seen, own))),
+            _ => Ok(()),
         }
     }
+}
+
+/// What it means that a host knows a later store than ours.
+pub(crate) fn newer_store(host: &HostName, seen: u64, own: u64) -> String {
+    format!(
+        "{host} has obeyed a later store (epoch {seen}; this one has {own}): was this store restored from a backup? \
+         enrol the host again to let it forget the later one"
+    )
 }
 
 async fn heard(host: &HostName, what: &'static str, ms: u64, asked: Option<oneshot::Receiver<Answer>>) -> Result<Answer, DispatchError> {
@@ -142,14 +156,13 @@ impl Voice for Dispatcher {
             injection: injection.to_string(),
             cause: cause.as_str().to_owned(),
         });
-        let sent = self.link(host).and_then(|link| {
-            if link.send_first(stop) {
-                Ok(())
-            } else {
-                Err(DispatchError::Lost(host.clone()))
-            }
-        });
-        Box::pin(ready(sent))
+        let told = self
+            .fleet()
+            .links(host)
+            .into_iter()
+            .filter(|link| link.send_first(stop.clone()))
+            .count();
+        Box::pin(ready(if told > 0 { Ok(()) } else { Err(DispatchError::Lost(host.clone())) }))
     }
 
     fn renew(&self, host: &HostName, injections: &[InjectionId], lease_ms: u64) {
@@ -179,6 +192,10 @@ impl Voice for Dispatcher {
 
     fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), DispatchError> {
         let probe_json = serde_json::to_string(probe).map_err(|e| malformed(host, e))?;
+        if let Some(entry) = self.fleet().0.get_mut(host) {
+            entry.probes.retain(|(of, known)| of != run || known.name != probe.name);
+            entry.probes.push((run.clone(), probe.clone()));
+        }
         self.order(
             host,
             Body::ProbeStart(ProbeStart {
@@ -189,6 +206,9 @@ impl Voice for Dispatcher {
     }
 
     fn probe_stop(&self, host: &HostName, run: &RunId) {
+        if let Some(entry) = self.fleet().0.get_mut(host) {
+            entry.probes.retain(|(of, _)| of != run);
+        }
         if let Err(error) = self.order(host, Body::ProbeStop(ProbeStop { run: run.to_string() })) {
             tracing::debug!(%host, error = %error, "probes not stopped; they end with the session");
         }
@@ -203,9 +223,7 @@ impl Voice for Dispatcher {
     }
 
     fn refresh(&self, record: HostRecord) {
-        if let Some(entry) = self.fleet().0.get_mut(&record.name) {
-            entry.record = record;
-        }
+        self.refreshed(record);
     }
 
     fn halt<'a>(&'a self, state: HaltState, wait_ms: u64) -> BoxFuture<'a, HaltOutcome> {
@@ -220,13 +238,14 @@ impl Voice for Dispatcher {
                     reason: state.reason.clone(),
                 }),
             };
-            let told: Vec<HostName> = self
-                .fleet()
-                .links()
-                .into_iter()
-                .map(|(name, link)| (link.send_first(body()), name))
-                .map(|(_, name)| name)
-                .collect();
+            // A host whose queue is full counts as told: it stays silent, and is shown as silent.
+            let mut told = Vec::new();
+            for (name, entry) in &self.fleet().0 {
+                for live in entry.sessions() {
+                    live.link.send_first(body());
+                }
+                told.extend(entry.live.is_some().then(|| name.clone()));
+            }
             let until = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
             loop {
                 let heard = self.0.halt_heard.notified();

@@ -47,6 +47,33 @@ impl EnrolmentRate {
     }
 }
 
+/// One bucket for everybody.
+#[derive(Debug)]
+pub(crate) struct Rate {
+    state: Mutex<Option<Bucket>>,
+    per_second: f64,
+    burst: f64,
+}
+
+impl Rate {
+    pub fn of((per_second, burst): (f64, f64)) -> Self {
+        Self {
+            state: Mutex::default(),
+            per_second,
+            burst,
+        }
+    }
+
+    pub fn allows(&self, now: Timestamp) -> bool {
+        let mut bucket = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = Bucket {
+            tokens: self.burst,
+            at: now,
+        };
+        bucket.get_or_insert(fresh).take(now, self.per_second, self.burst)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

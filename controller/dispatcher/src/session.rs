@@ -1,26 +1,31 @@
 //! One agent's stream: who it is, whether it may speak, what it owes, and what it says from then on.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use proto_model::catalogue::Catalogue;
 use proto_model::event::FleetEventBody;
-use proto_model::host::HostFacts;
+use proto_model::halt::HaltState;
 use proto_model::id::{HostName, InjectionId, RunId};
-use proto_model::injection::{AgentReport, Cleanliness, EndedBy};
+use proto_model::injection::{AgentFact, AgentReport, EndedBy};
 use proto_model::probe::Sample;
+use proto_model::problem::Refusal;
+use proto_model::time::Timestamp;
 use proto_transport::{Identity, PeerInfo};
 use proto_wire::v1::agent_message::Body as Said;
 use proto_wire::v1::agents_server::Agents;
 use proto_wire::v1::controller_message::Body;
-use proto_wire::v1::{AgentMessage, ControllerMessage, Hello, RenewReply, RenewRequest, Stop, Welcome};
+use proto_wire::v1::{
+    AgentMessage, ControllerMessage, Halt, Hello, OrderRefused, ProbeStart, Release, RenewReply, RenewRequest, Stop, Welcome,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Dispatcher, described};
 use crate::enrolment::peer;
 use crate::fleet::Live;
 use crate::link::{Answer, Link};
-use crate::settings::MISSED_HEARTBEATS;
+use crate::orders::newer_store;
+use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS};
 use crate::voice::FromHost;
 
 #[async_trait]
@@ -38,8 +43,13 @@ impl Agents for Dispatcher {
         self.member(&name, &peer)?;
         let mut stream = request.into_inner();
         let hello = self.hello(&mut stream).await?;
+        if !self.0.sessions.allows(self.now()) {
+            return Err(Status::resource_exhausted(
+                "many hosts return at this moment; dial again in a few seconds",
+            ));
+        }
         let (link, out) = Link::new(hello.nonce.clone(), self.0.epochs.clone());
-        self.admit(&name, &peer, hello, link.clone()).await?;
+        self.admit(&name, &peer, hello, &link).await?;
         let this = self.clone();
         tokio::spawn(async move { this.listen(name, link, stream).await });
         Ok(Response::new(ReceiverStream::new(out)))
@@ -63,36 +73,136 @@ impl Dispatcher {
         }
     }
 
-    async fn admit(&self, name: &HostName, peer: &PeerInfo, hello: Hello, link: Link) -> Result<(), Status> {
-        let facts: HostFacts = decode("facts", &hello.facts_json)?;
-        let catalogue: Catalogue = decode("catalogue", &hello.catalogue_json)?;
-        let cleanliness: Cleanliness = decode("cleanliness", &format!("{:?}", hello.cleanliness))?;
+    async fn admit(&self, name: &HostName, peer: &PeerInfo, hello: Hello, link: &Link) -> Result<(), Status> {
         let inventory = inventory(&hello)?;
-        self.note_clone(name, &hello).await;
-        let (now, halt) = (self.now(), self.halt_state());
-        let live = Live {
-            link: link.clone(),
-            instance: hello.instance.clone(),
-            boot_id: hello.boot_id.clone(),
-            agent_version: hello.agent_version.clone(),
-            facts,
-            catalogue,
-            catalogue_digest: hello.catalogue_digest.clone(),
-            source_address: peer.address.ip().to_string(),
-            cleanliness,
-            halted: hello.halted,
-            active: u32::try_from(inventory.iter().filter(|(_, _, finished)| !finished).count()).unwrap_or(u32::MAX),
-            heard_at: now,
-        };
-        let (boot_before, last_seen) = self.install(name, live);
-        self.remember(name, peer).await;
+        let live = live(peer, &hello, link, &inventory, self.now())?;
+        let replaced = self.replaced(name, &hello).await?;
+        let heartbeat_ms = self.heartbeat_ms();
         link.send_first(Body::Welcome(Welcome {
             host: name.to_string(),
-            heartbeat_ms: u32::try_from(self.0.parts.settings.heartbeat_ms).unwrap_or(u32::MAX),
-            halted: halt.engaged,
-            halt_reason: halt.reason,
+            heartbeat_ms: u32::try_from(heartbeat_ms).unwrap_or(u32::MAX),
+            halted: self.halt_state().engaged,
+            halt_reason: self.halt_state().reason,
         }));
-        for (injection, _, finished) in &inventory {
+        let arrival = self.install(name, live, &replaced)?;
+        // Only now: a halt from here on finds the session, and one before is in the latch.
+        self.tell_halt(name, &hello, link).await;
+        self.stop_strangers(name, link, &inventory);
+        tracing::info!(host = %name, address = %peer.address, version = hello.agent_version, first = arrival.first, "session up");
+        if !arrival.first {
+            self.name_clones(name, &hello).await;
+            return Ok(());
+        }
+        self.remember(name, peer).await;
+        self.probe_again(name, link);
+        let returned = FromHost::Returned {
+            host: name.clone(),
+            rebooted: !arrival.boot_before.is_empty() && arrival.boot_before != hello.boot_id,
+            boot_id: hello.boot_id,
+            downtime_ms: arrival.last_seen.map_or(0, |seen| self.now().since(seen)),
+            inventory,
+        };
+        let heard = self.0.parts.said.send(returned).await;
+        heard.map_err(|_| Status::unavailable("the controller is shutting down"))
+    }
+
+    pub(crate) fn heartbeat_ms(&self) -> u64 {
+        let hosts = self.fleet().0.len();
+        self.0.parts.settings.heartbeat_for(hosts)
+    }
+
+    /// Sessions that the new one replaces: of the same process (a redial), or silent to a ping.
+    async fn replaced(&self, name: &HostName, hello: &Hello) -> Result<Vec<String>, Status> {
+        let old: Vec<Live> = self.fleet().0.get(name).into_iter().flat_map(|e| e.sessions().cloned()).collect();
+        let (same, others): (Vec<Live>, Vec<Live>) = old
+            .into_iter()
+            .partition(|old| old.instance == hello.instance && old.boot_id == hello.boot_id);
+        if others.len() >= MAX_SESSIONS {
+            return Err(Status::resource_exhausted(format!(
+                "{} machines use the identity of {name}; enrol each of them under its own name",
+                others.len()
+            )));
+        }
+        let ping = |request| {
+            Body::Preflight(proto_wire::v1::Preflight {
+                request,
+                wishes_json: "[]".to_owned(),
+            })
+        };
+        let until = tokio::time::Instant::now() + Duration::from_millis(self.0.parts.settings.clone_ping_ms);
+        let asked: Vec<_> = others.iter().map(|old| (old, old.link.ask(ping))).collect();
+        let mut replaced: Vec<String> = same.into_iter().map(|old| old.link.nonce).collect();
+        for (old, asked) in asked {
+            let answers = match asked {
+                Some(answer) => matches!(tokio::time::timeout_at(until, answer).await, Ok(Ok(_))),
+                None => false,
+            };
+            if !answers {
+                replaced.push(old.link.nonce.clone());
+            }
+        }
+        Ok(replaced)
+    }
+
+    /// The new session takes its place: the first, or beside another machine that answers.
+    fn install(&self, name: &HostName, live: Live, replaced: &[String]) -> Result<Arrival, Status> {
+        let mut fleet = self.fleet();
+        let gone = || Status::permission_denied(format!("host {name} is not enrolled here"));
+        let entry = fleet.0.get_mut(name).ok_or_else(gone)?;
+        let seen = entry.live.as_ref().map(|l| l.heard_at).or(entry.last_seen);
+        for nonce in replaced {
+            if let Some((old, _)) = entry.over(nonce) {
+                old.link.end(Status::aborted("a newer session of this host has taken over"));
+            }
+        }
+        let first = entry.live.is_none();
+        match first {
+            true => entry.live = Some(live),
+            false => entry.clones.push(live),
+        }
+        Ok(Arrival {
+            first,
+            boot_before: entry.record.last_boot_id.clone(),
+            last_seen: seen,
+        })
+    }
+
+    /// The newest halt wins: the host hears ours, or we hear of a newer one from the host.
+    async fn tell_halt(&self, name: &HostName, hello: &Hello, link: &Link) {
+        let latch = &self.0.parts.latch;
+        if let Some(newer) = latch.hear(hello.halt_epoch, hello.halted, &hello.halt_reason, name.as_str(), self.now()) {
+            tracing::error!(host = %name, epoch = newer.epoch, engaged = newer.engaged, "a host knows of a newer halt than this controller");
+            self.keep_halt(newer, name).await;
+        }
+        let state = latch.get();
+        self.0.epochs.halt.fetch_max(state.epoch, Ordering::SeqCst);
+        let own = self.0.epochs.store.load(Ordering::SeqCst);
+        if hello.store_epoch > own {
+            tracing::error!(host = %name, why = newer_store(name, hello.store_epoch, own), "a host refuses what this controller would start");
+        }
+        if state.engaged {
+            link.send_first(Body::Halt(Halt { reason: state.reason }));
+        } else if hello.halt_epoch < state.epoch {
+            link.send_first(Body::Release(Release { reason: state.reason }));
+        }
+    }
+
+    async fn keep_halt(&self, state: HaltState, name: &HostName) {
+        if let Err(error) = self.0.parts.latch.set(state.clone()) {
+            tracing::error!(%error, "the halt latch could not be written");
+        }
+        let actor = controller_store::Actor {
+            by: name.to_string(),
+            address: String::new(),
+        };
+        if let Err(error) = self.0.parts.store.set_halt(&state, &actor).await {
+            tracing::error!(%error, "the halt could not be recorded");
+        }
+    }
+
+    /// What no run answers for is stopped where it is found.
+    fn stop_strangers(&self, name: &HostName, link: &Link, inventory: &[(InjectionId, String, bool)]) {
+        for (injection, _, finished) in inventory {
             if !finished && !self.knows(injection) {
                 tracing::warn!(host = %name, %injection, "an injection that no run answers for is stopped");
                 link.send_first(Body::Stop(Stop {
@@ -101,71 +211,44 @@ impl Dispatcher {
                 }));
             }
         }
-        tracing::info!(host = %name, address = %peer.address, version = hello.agent_version, "session up");
-        let returned = FromHost::Returned {
-            host: name.clone(),
-            rebooted: !boot_before.is_empty() && boot_before != hello.boot_id,
-            boot_id: hello.boot_id,
-            downtime_ms: last_seen.map_or(0, |seen| now.since(seen)),
-            inventory,
-        };
-        self.0
-            .parts
-            .said
-            .send(returned)
-            .await
-            .map_err(|_| Status::unavailable("the controller is shutting down"))
+    }
+
+    /// Probes end with a session; those that are still wanted begin again with the next.
+    fn probe_again(&self, name: &HostName, link: &Link) {
+        let probes = self.fleet().0.get(name).map(|entry| entry.probes.clone()).unwrap_or_default();
+        for (run, probe) in probes {
+            link.send(Body::ProbeStart(ProbeStart {
+                run: run.to_string(),
+                probe_json: serde_json::to_string(&probe).unwrap_or_default(),
+            }));
+        }
     }
 
     /// A second machine with this identity while the first still answers: both are named, neither is cut.
-    async fn note_clone(&self, name: &HostName, hello: &Hello) {
-        let old = self.fleet().0.get(name).and_then(|e| e.live.clone());
-        let Some(old) = old.filter(|old| old.instance != hello.instance) else {
-            return;
-        };
-        let asked = old.link.ask(|request| {
-            Body::Preflight(proto_wire::v1::Preflight {
-                request,
-                wishes_json: "[]".to_owned(),
-            })
-        });
-        let within = Duration::from_millis(self.0.parts.settings.clone_ping_ms);
-        let answers = match asked {
-            Some(answer) => matches!(tokio::time::timeout(within, answer).await, Ok(Ok(_))),
-            None => false,
-        };
-        if answers {
-            let note = format!(
-                "two machines use this identity: boot {} and boot {}; enrol one of them again",
-                old.boot_id, hello.boot_id
-            );
-            tracing::error!(host = %name, note, "clone");
-            if let Some(entry) = self.fleet().0.get_mut(name) {
-                entry.cloned = Some(note.clone());
-            }
-            let actor = controller_store::Actor {
-                by: "controller".to_owned(),
-                address: String::new(),
+    async fn name_clones(&self, name: &HostName, hello: &Hello) {
+        let note = {
+            let mut fleet = self.fleet();
+            let Some(entry) = fleet.0.get_mut(name).filter(|e| !e.clones.is_empty()) else {
+                return;
             };
-            let event = FleetEventBody::HostCloneSeen { host: name.clone(), note };
-            if let Err(error) = self.0.parts.store.fleet(event, &actor, self.now()).await {
-                tracing::warn!(error = %error, "clone not stored");
-            }
-        }
-    }
-
-    /// The new session takes the old one's place. Returns the boot id known before, and when the host was last seen.
-    fn install(&self, name: &HostName, live: Live) -> (String, Option<proto_model::time::Timestamp>) {
-        let mut fleet = self.fleet();
-        let Some(entry) = fleet.0.get_mut(name) else {
-            return (String::new(), None);
+            let first = entry.live.as_ref();
+            let (boot, address) = first.map_or_else(Default::default, |l| (l.boot_id.clone(), l.source_address.clone()));
+            let note = format!(
+                "two machines use this identity: boot {boot} at {address}, and boot {}; nothing starts on either: enrol one of them again",
+                hello.boot_id
+            );
+            entry.cloned = Some(note.clone());
+            note
         };
-        let before = entry.record.last_boot_id.clone();
-        let seen = entry.live.as_ref().map(|l| l.heard_at).or(entry.last_seen);
-        if let Some(old) = entry.live.replace(live) {
-            old.link.hang_up();
+        tracing::error!(host = %name, note, "a clone is seen");
+        let actor = controller_store::Actor {
+            by: "controller".to_owned(),
+            address: String::new(),
+        };
+        let event = FleetEventBody::HostCloneSeen { host: name.clone(), note };
+        if let Err(error) = self.0.parts.store.fleet(event, &actor, self.now()).await {
+            tracing::warn!(error = %error, "a clone could not be recorded");
         }
-        (before, seen)
     }
 
     /// Stores what a host says of itself, when it is news.
@@ -182,12 +265,7 @@ impl Dispatcher {
                 record.facts = live.facts.clone();
                 record.catalogue = live.catalogue.clone();
                 record.last_boot_id.clone_from(&live.boot_id);
-                let event = FleetEventBody::HostDescribed {
-                    host: name.clone(),
-                    agent_version: live.agent_version.clone(),
-                    boot_id: live.boot_id.clone(),
-                    catalogue_digest: live.catalogue_digest.clone(),
-                };
+                let event = described(&record);
                 (record, event)
             })
         };
@@ -200,9 +278,14 @@ impl Dispatcher {
 
     /// Until the stream ends or the host falls silent.
     async fn listen(&self, name: HostName, link: Link, mut stream: Streaming<AgentMessage>) {
-        let patience = Duration::from_millis(self.0.parts.settings.heartbeat_ms * MISSED_HEARTBEATS);
+        // Heartbeats come with a jitter of a tenth.
+        let patience = Duration::from_millis(self.heartbeat_ms() * (2 * MISSED_HEARTBEATS + 1) / 2);
         let why = loop {
-            match tokio::time::timeout(patience, stream.message()).await {
+            let message = tokio::select! {
+                message = tokio::time::timeout(patience, stream.message()) => message,
+                () = link.ended() => break "ended by the controller".to_owned(),
+            };
+            match message {
                 Err(_) => break "silent for three heartbeats".to_owned(),
                 Ok(Err(status)) => break status.message().to_owned(),
                 Ok(Ok(None)) => break "closed".to_owned(),
@@ -213,17 +296,14 @@ impl Dispatcher {
                 }
             }
         };
-        link.hang_up();
+        link.end(Status::aborted("the session is over"));
         let last_seen = {
             let mut fleet = self.fleet();
             let Some(entry) = fleet.0.get_mut(&name) else { return };
-            if entry.live.as_ref().is_none_or(|live| live.link.nonce != link.nonce) {
-                // Another session has taken its place.
-                return;
-            }
-            let last_seen = entry.live.take().map_or_else(|| self.now(), |live| live.heard_at);
-            entry.last_seen = Some(last_seen);
-            last_seen
+            // Replaced, or only a clone: the host itself is not lost.
+            let Some((ended, true)) = entry.over(&link.nonce) else { return };
+            entry.last_seen = Some(ended.heard_at);
+            ended.heard_at
         };
         tracing::warn!(host = %name, why, "session over");
         let _ = self.0.parts.said.send(FromHost::Lost { host: name, last_seen }).await;
@@ -232,13 +312,7 @@ impl Dispatcher {
     async fn hear(&self, name: &HostName, link: &Link, body: Said) {
         let now = self.now();
         let with_live = |change: &dyn Fn(&mut Live)| {
-            if let Some(live) = self
-                .fleet()
-                .0
-                .get_mut(name)
-                .and_then(|e| e.live.as_mut())
-                .filter(|l| l.link.nonce == link.nonce)
-            {
+            if let Some(live) = self.fleet().0.get_mut(name).and_then(|e| e.session(&link.nonce)) {
                 live.heard_at = now;
                 change(live);
             }
@@ -252,19 +326,17 @@ impl Dispatcher {
                     live.cleanliness = cleanliness;
                 }
             }),
+            // What a clone tells is of another machine; it tells it again once there is only one.
+            Said::Report(_) | Said::Samples(_) if !self.is_first(name, link) => {}
             Said::Report(report) => self.hear_report(name, &report).await,
             Said::Preflight(answer) => link.answered(answer.request, Answer::Preflight(answer)),
             Said::Verified(answer) => link.answered(answer.request, Answer::Verify(answer)),
             Said::Samples(samples) => self.hear_samples(name, &samples.run, &samples.samples_json),
-            Said::Refused(refused) => {
-                tracing::warn!(host = %name, order = refused.order_seq, code = refused.code, message = refused.message, "order refused");
-            }
+            Said::Refused(refused) => self.hear_refusal(name, link, &refused).await,
             Said::Halt(answer) => {
-                if let Some(entry) = self.fleet().0.get_mut(name) {
+                with_live(&|live| live.halted = answer.halted);
+                if let Some(entry) = self.fleet().0.get_mut(name).filter(|entry| entry.is_first(&link.nonce)) {
                     entry.halt_answer = Some((answer.epoch, answer.undone));
-                    if let Some(live) = entry.live.as_mut() {
-                        live.halted = answer.halted;
-                    }
                 }
                 self.0.halt_heard.notify_waiters();
             }
@@ -283,36 +355,90 @@ impl Dispatcher {
             boot_ms: report.boot_ms,
             fact,
         };
-        // Waits for room: an end is never dropped.
-        let _ = self
+        let droppable = matches!(report.fact, AgentFact::Observed(_));
+        self.pass_on(name, report, droppable).await;
+    }
+
+    /// An end waits for room, and with it everything that this host says; an observation does not.
+    async fn pass_on(&self, name: &HostName, report: AgentReport, droppable: bool) {
+        let said = &self.0.parts.said;
+        let host = name.clone();
+        let report = FromHost::Report { host, report };
+        if !droppable {
+            drop(said.send(report).await);
+        } else if said.try_send(report).is_err() {
+            self.count_dropped(name, "an observation");
+        }
+    }
+
+    /// A start that the host did not take is told as what it is to the run: a refusal.
+    async fn hear_refusal(&self, name: &HostName, link: &Link, refused: &OrderRefused) {
+        tracing::warn!(host = %name, order = refused.order_seq, code = refused.code, message = refused.message, "order refused");
+        let Some(start) = link.start_of(refused.order_seq) else { return };
+        let boot_id = self
+            .fleet()
             .0
-            .parts
-            .said
-            .send(FromHost::Report {
-                host: name.clone(),
-                report,
-            })
-            .await;
+            .get_mut(name)
+            .and_then(|e| e.session(&link.nonce).map(|l| l.boot_id.clone()));
+        let (Ok(injection), Some(boot_id)) = (InjectionId::parse(&start.injection), boot_id) else {
+            return;
+        };
+        let report = AgentReport {
+            injection,
+            run: start.run,
+            agent_seq: 1,
+            boot_id,
+            boot_ms: 0,
+            fact: AgentFact::Refused(Refusal::new(&refused.code, "", &refused.message)),
+        };
+        self.pass_on(name, report, false).await;
+    }
+
+    fn is_first(&self, name: &HostName, link: &Link) -> bool {
+        self.fleet().0.get(name).is_some_and(|entry| entry.is_first(&link.nonce))
+    }
+
+    fn count_dropped(&self, name: &HostName, what: &'static str) {
+        let dropped = self.0.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(host = %name, what, dropped, "dropped under load");
     }
 
     fn hear_samples(&self, name: &HostName, run: &str, samples_json: &str) {
         let (Ok(run), Ok(samples)) = (RunId::parse(run), decode::<Vec<Sample>>("samples", samples_json)) else {
             return tracing::warn!(host = %name, "samples cannot be understood");
         };
-        if self
-            .0
-            .parts
-            .said
-            .try_send(FromHost::Samples {
-                host: name.clone(),
-                run,
-                samples,
-            })
-            .is_err()
-        {
-            tracing::warn!(host = %name, "samples dropped under load");
+        let host = name.clone();
+        if self.0.parts.said.try_send(FromHost::Samples { host, run, samples }).is_err() {
+            self.count_dropped(name, "samples");
         }
     }
+}
+
+/// How a session arrived.
+struct Arrival {
+    /// No other machine has this identity now.
+    first: bool,
+    boot_before: String,
+    last_seen: Option<Timestamp>,
+}
+
+fn live(peer: &PeerInfo, hello: &Hello, link: &Link, inventory: &[(InjectionId, String, bool)], now: Timestamp) -> Result<Live, Status> {
+    let unfinished = inventory.iter().filter(|(_, _, finished)| !finished).count();
+    Ok(Live {
+        link: link.clone(),
+        instance: hello.instance.clone(),
+        boot_id: hello.boot_id.clone(),
+        agent_version: hello.agent_version.clone(),
+        facts: decode("facts", &hello.facts_json)?,
+        catalogue: decode("catalogue", &hello.catalogue_json)?,
+        catalogue_digest: hello.catalogue_digest.clone(),
+        source_address: peer.address.ip().to_canonical().to_string(),
+        cleanliness: decode("cleanliness", &format!("{:?}", hello.cleanliness))?,
+        halted: hello.halted,
+        active: u32::try_from(unfinished).unwrap_or(u32::MAX),
+        heard_at: now,
+        store_epoch: hello.store_epoch,
+    })
 }
 
 fn inventory(hello: &Hello) -> Result<Vec<(InjectionId, String, bool)>, Status> {

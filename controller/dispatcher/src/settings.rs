@@ -26,5 +26,19 @@ impl Default for DispatcherSettings {
     }
 }
 
+impl DispatcherSettings {
+    /// The interval for a fleet of this size: at most 500 heartbeats a second in all, and at least one in 20 s from each host.
+    pub(crate) fn heartbeat_for(&self, hosts: usize) -> u64 {
+        let thin = u64::try_from(hosts).unwrap_or(u64::MAX).saturating_mul(2);
+        self.heartbeat_ms.max(thin.min(20_000))
+    }
+}
+
+/// Sessions that may begin in one second, and at once: a fleet of 10,000 is back within a minute.
+pub(crate) const SESSIONS: (f64, f64) = (400.0, 800.0);
+
+/// Sessions of one identity at the same time, clones included.
+pub(crate) const MAX_SESSIONS: usize = 4;
+
 /// Heartbeats that may be missing before a host counts as lost.
 pub(crate) const MISSED_HEARTBEATS: u64 = 3;

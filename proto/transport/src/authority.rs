@@ -10,16 +10,17 @@ use proto_model::id::HostName;
 use proto_model::time::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, PublicKeyData, SanType,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
+use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, DnsName};
 
 use crate::error::TransportError;
-use crate::identity::{Identity, hex};
+use crate::identity::{Identity, hex, is_operator};
 
-/// How far before now a certificate begins, for clocks that are a little behind.
-const BACKDATE_MS: u64 = 5 * 60_000;
+/// How far before now the authority's and the controller's certificates begin, for hosts whose clock is behind: 7 days.
+/// Hosts' certificates begin now: the clock that issues them is the one that judges them.
+const BACKDATE_MS: u64 = 7 * 24 * 3_600_000;
 /// The authority itself: 20 years.
 const AUTHORITY_MS: u64 = 20 * 365 * 24 * 3_600_000;
 const CERTIFICATE: &str = "ca.pem";
@@ -57,9 +58,16 @@ impl Authority {
             deed: "load the authority",
             source,
         };
-        let issuer = Issuer::from_ca_cert_pem(&pem, KeyPair::from_pem(&key_pem).map_err(load)?).map_err(load)?;
+        let pair = KeyPair::from_pem(&key_pem).map_err(load)?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|e| TransportError::Invalid(format!("{}: {e}", certificate.display())))?;
+        if crate::fingerprint_of_key(&der) != Some(hex(&pair.subject_public_key_info())) {
+            return Err(TransportError::Invalid(format!(
+                "the authority's key and certificate in {} do not belong together; restore both from a backup: every identity depends on them",
+                folder.display()
+            )));
+        }
+        let issuer = Issuer::from_ca_cert_pem(&pem, pair).map_err(load)?;
         Ok(Self {
             issuer,
             certificate: der,
@@ -81,34 +89,41 @@ impl Authority {
         hex(&self.certificate)
     }
 
-    /// A certificate for the controller's own listeners, with a fresh key (PEM). Hosts know it by its URI;
-    /// operators' clients by one of `names` (DNS names and addresses).
-    pub fn issue_server(
+    /// A certificate for the controller's own listeners, with a fresh key (PEM). Good for agents, which look for nothing
+    /// but its URI, and on this machine for everybody.
+    pub fn issue_server(&self, now: Timestamp, valid_ms: u64) -> Result<(CertificateDer<'static>, String), TransportError> {
+        let local = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        self.issue_server_for(&local, now, valid_ms)
+    }
+
+    /// The same for clients that compare names (operators' tools, browsers): `names` are DNS names and addresses.
+    pub fn issue_server_for(
         &self,
-        names: Vec<String>,
+        names: &[String],
         now: Timestamp,
         valid_ms: u64,
     ) -> Result<(CertificateDer<'static>, String), TransportError> {
-        let mut params = params(&Identity::Controller, ExtendedKeyUsagePurpose::ServerAuth, now, valid_ms)?;
-        let named = CertificateParams::new(names).map_err(|source| TransportError::Certificate {
-            deed: "name the controller",
-            source,
-        })?;
-        params.subject_alt_names.extend(named.subject_alt_names);
-        self.issue_with_key(&params)
+        let mut all = Vec::new();
+        for name in names {
+            all.push(match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) if DnsName::try_from(name.as_str()).is_ok() => {
+                    SanType::DnsName(name.as_str().try_into().map_err(failed("name the controller"))?)
+                }
+                Err(_) => return Err(TransportError::Invalid(format!("{name:?} is neither a DNS name nor an address"))),
+            });
+        }
+        self.issue_with_key(&Identity::Controller, all, now, valid_ms)
     }
 
-    /// A client certificate and key for an operator: 1 to 63 of letters, digits, '-', '_', '.' and '@'.
+    /// A client certificate and key for an operator.
     pub fn issue_operator(&self, name: &str, now: Timestamp, valid_ms: u64) -> Result<(CertificateDer<'static>, String), TransportError> {
-        let well_formed = (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@".contains(&b));
-        if !well_formed {
-            let allowed = "1 to 63 of letters, digits, '-', '_', '.' and '@'";
+        if !is_operator(name) {
             return Err(TransportError::Invalid(format!(
-                "{name:?} is not an operator's name (allowed: {allowed})"
+                "{name:?} is no operator's name: expected 1 to 63 of letters, digits, '-', '.', '_' and '@'"
             )));
         }
-        let identity = Identity::Operator(name.to_owned());
-        self.issue_with_key(&params(&identity, ExtendedKeyUsagePurpose::ClientAuth, now, valid_ms)?)
+        self.issue_with_key(&Identity::Operator(name.to_owned()), Vec::new(), now, valid_ms)
     }
 
     /// A certificate for the key in the request; whatever else the request asks for is left out.
@@ -123,22 +138,35 @@ impl Authority {
         let request = CertificateSigningRequestDer::from(csr.to_vec());
         let mut request =
             CertificateSigningRequestParams::from_der(&request).map_err(|source| TransportError::Certificate { deed, source })?;
-        request.params = params(&Identity::Host(host.clone()), ExtendedKeyUsagePurpose::ClientAuth, now, valid_ms)?;
+        request.params = params(&Identity::Host(host.clone()), Vec::new(), now, valid_ms)?;
         let signed = request
             .signed_by(&self.issuer)
             .map_err(|source| TransportError::Certificate { deed, source })?;
         Ok(signed.der().clone())
     }
 
-    fn issue_with_key(&self, params: &CertificateParams) -> Result<(CertificateDer<'static>, String), TransportError> {
+    fn issue_with_key(
+        &self,
+        identity: &Identity,
+        names: Vec<SanType>,
+        now: Timestamp,
+        valid_ms: u64,
+    ) -> Result<(CertificateDer<'static>, String), TransportError> {
         let fail = |source| TransportError::Certificate {
             deed: "sign a certificate",
             source,
         };
         let key = KeyPair::generate().map_err(fail)?;
-        let signed = params.signed_by(&key, &self.issuer).map_err(fail)?;
+        let signed = params(identity, names, now, valid_ms)?
+            .signed_by(&key, &self.issuer)
+            .map_err(fail)?;
         Ok((signed.der().clone(), key.serialize_pem()))
     }
+}
+
+/// A certificate in its written form.
+pub fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
+    pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()))
 }
 
 /// A key that never leaves this machine (PEM), and the request for a certificate for it (DER).
@@ -165,7 +193,15 @@ impl Authority {
     }
 }
 
-fn params(identity: &Identity, usage: ExtendedKeyUsagePurpose, now: Timestamp, valid_ms: u64) -> Result<CertificateParams, TransportError> {
+fn failed(deed: &'static str) -> impl FnOnce(rcgen::Error) -> TransportError {
+    move |source| TransportError::Certificate { deed, source }
+}
+
+fn params(identity: &Identity, names: Vec<SanType>, now: Timestamp, valid_ms: u64) -> Result<CertificateParams, TransportError> {
+    let (usage, backdate_ms) = match identity {
+        Identity::Controller => (ExtendedKeyUsagePurpose::ServerAuth, BACKDATE_MS),
+        _ => (ExtendedKeyUsagePurpose::ClientAuth, 0),
+    };
     let uri = identity.uri().try_into().map_err(|source| TransportError::Certificate {
         deed: "name an identity",
         source,
@@ -173,15 +209,12 @@ fn params(identity: &Identity, usage: ExtendedKeyUsagePurpose, now: Timestamp, v
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, identity.uri());
     params.subject_alt_names = vec![SanType::URI(uri)];
+    params.subject_alt_names.extend(names);
+    params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![usage];
-    span(&mut params, now, valid_ms);
+    span(&mut params, now, backdate_ms, valid_ms);
     Ok(params)
-}
-
-/// A certificate in its written form.
-pub fn certificate_pem(certificate: &CertificateDer<'_>) -> String {
-    pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()))
 }
 
 fn make(now: Timestamp) -> Result<(String, String), rcgen::Error> {
@@ -189,16 +222,16 @@ fn make(now: Timestamp) -> Result<(String, String), rcgen::Error> {
     params.distinguished_name.push(DnType::CommonName, "Fracas authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    span(&mut params, now, AUTHORITY_MS);
+    span(&mut params, now, BACKDATE_MS, AUTHORITY_MS);
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
-fn span(params: &mut CertificateParams, now: Timestamp, valid_ms: u64) {
+fn span(params: &mut CertificateParams, now: Timestamp, backdate_ms: u64, valid_ms: u64) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let now_ms = u64::try_from(now.0).unwrap_or(0);
-    params.not_before = epoch + Duration::from_millis(now_ms.saturating_sub(BACKDATE_MS));
+    params.not_before = epoch + Duration::from_millis(now_ms.saturating_sub(backdate_ms));
     params.not_after = epoch + Duration::from_millis(now_ms.saturating_add(valid_ms));
 }
 
@@ -214,7 +247,8 @@ fn write_private(path: &Path, text: &str) -> Result<(), TransportError> {
         .and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
-            fs::rename(&fresh, path)
+            fs::rename(&fresh, path)?;
+            path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
         });
     written.map_err(|source| TransportError::File {
         deed: "write",

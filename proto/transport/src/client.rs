@@ -39,6 +39,16 @@ pub struct ClientIdentity {
     pub key_pem: String,
 }
 
+impl ClientIdentity {
+    /// True when the certificate is for this very key.
+    pub fn is_whole(&self) -> bool {
+        use rcgen::PublicKeyData;
+        let key = rcgen::KeyPair::from_pem(&self.key_pem).ok();
+        let of_key = key.map(|key| crate::fingerprint_of(&key.subject_public_key_info()));
+        of_key.is_some() && of_key == crate::fingerprint_of_key(&self.certificate)
+    }
+}
+
 /// Connects to `host:port`.
 pub async fn connect(address: &str, trust: Trust, identity: Option<&ClientIdentity>) -> Result<Channel, TransportError> {
     let tls = TlsConnector::from(Arc::new(client_config(trust, identity)?));

@@ -41,7 +41,7 @@ impl Identity {
             return HostName::parse(name).map_or(Self::None, Self::Host);
         }
         uri.strip_prefix(OPERATOR)
-            .filter(|n| !n.is_empty())
+            .filter(|name| is_operator(name))
             .map_or(Self::None, |name| Self::Operator(name.to_owned()))
     }
 
@@ -60,6 +60,11 @@ impl Identity {
             _ => Self::None,
         }
     }
+}
+
+/// Letters, digits and `-._@`, 1 to 63 of them: safe in a URI, a log line and an audit record.
+pub(crate) fn is_operator(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b))
 }
 
 /// What is known of the other end of a connection.
@@ -94,9 +99,22 @@ pub fn not_after_of(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     parse(certificate).map(|parsed| Timestamp(parsed.validity().not_after.timestamp() * 1_000))
 }
 
+/// From when to when a certificate is valid.
+pub fn validity_of(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Timestamp)> {
+    let parsed = parse(certificate)?;
+    let ms = |seconds: i64| Timestamp(seconds.saturating_mul(1_000));
+    let validity = parsed.validity();
+    Some((ms(validity.not_before.timestamp()), ms(validity.not_after.timestamp())))
+}
+
 /// SHA-256 over the public key as it stands in the certificate.
 pub fn fingerprint_of_key(certificate: &CertificateDer<'_>) -> Option<String> {
     parse(certificate).map(|parsed| hex(parsed.public_key().raw))
+}
+
+/// SHA-256 of a certificate (DER), as join tokens pin it: lower-case hex.
+pub fn fingerprint_of(certificate: &[u8]) -> String {
+    hex(certificate)
 }
 
 /// SHA-256 in hex.

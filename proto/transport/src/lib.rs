@@ -13,7 +13,7 @@ pub use authority::{Authority, certificate_pem, csr};
 pub use backoff::Backoff;
 pub use client::{ClientIdentity, Trust, connect, connect_unix};
 pub use error::TransportError;
-pub use identity::{Identity, PeerInfo, fingerprint_of_key, not_after_of};
+pub use identity::{Identity, PeerInfo, fingerprint_of, fingerprint_of_key, not_after_of, validity_of};
 pub use server::{Limits, ServerTls, TlsIo, incoming};
 pub use token::{InvalidToken, JoinToken};
 

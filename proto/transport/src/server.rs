@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::NoServerSessionStorage;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -79,6 +80,9 @@ fn config(
         // The authority goes along, so that a newcomer can find the one whose fingerprint it was given.
         .with_single_cert(vec![certificate, authority.clone()], key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session would bring back a certificate that was judged long ago.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
@@ -149,16 +153,25 @@ struct Seats(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 impl Seats {
     fn take(&self, address: IpAddr, limit: usize) -> Option<Seat> {
+        let address = counted_as(address);
         let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(address).or_default();
-        if *count >= limit {
+        let count = taken.get(&address).copied().unwrap_or_default();
+        if count >= limit {
             return None;
         }
-        *count += 1;
+        taken.insert(address, count + 1);
         Some(Seat {
             seats: self.clone(),
             address,
         })
+    }
+}
+
+/// Who has one IPv6 address has its whole /64.
+fn counted_as(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => IpAddr::V4(v4),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

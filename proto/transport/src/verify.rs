@@ -18,7 +18,7 @@ use crate::identity::{Identity, hex, not_after_of};
 use crate::{RENEW_GRACE_MS, TransportError};
 
 /// Client certificates of our authority, asked for without insisting. One that expired not long ago passes here,
-/// so that it can be renewed; every other call refuses it by its end.
+/// if it is a host's, so that it can be renewed; every other call refuses it by its end.
 #[derive(Debug)]
 pub(crate) struct ClientsOfOurs {
     inner: Arc<dyn ClientCertVerifier>,
@@ -55,7 +55,9 @@ impl ClientCertVerifier for ClientsOfOurs {
             .and_then(|t| u64::try_from(t.0 / 1_000).ok())
             .ok_or(CertificateError::BadEncoding)?;
         let late = now.as_secs().saturating_sub(end_secs);
-        let at = if late > 0 && late <= RENEW_GRACE_MS / 1_000 {
+        // Only machines: a person's certificate ends when it ends.
+        let is_host = matches!(Identity::of_certificate(end), Identity::Host(_));
+        let at = if is_host && late > 0 && late <= RENEW_GRACE_MS / 1_000 {
             UnixTime::since_unix_epoch(Duration::from_secs(end_secs))
         } else {
             now

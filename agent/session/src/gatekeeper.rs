@@ -1,0 +1,129 @@
+//! Whether an order is of this session, new, and not from the past; what it asks for is not looked at.
+
+use proto_wire::v1::ControllerMessage;
+use proto_wire::v1::controller_message::Body;
+
+use crate::epochs::Epochs;
+
+/// Why an order is not obeyed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NotObeyed {
+    /// `replayed`, `wrong_session`, `stale_halt_epoch`, `stale_store_epoch`, `malformed`, `busy`
+    pub code: &'static str,
+    pub message: String,
+}
+
+impl NotObeyed {
+    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+/// Stands before one session.
+pub(crate) struct Gatekeeper {
+    nonce: String,
+    /// The last order's number; the next one has the next number.
+    last: u64,
+}
+
+impl Gatekeeper {
+    pub fn new(nonce: String) -> Self {
+        Self { nonce, last: 0 }
+    }
+
+    /// Lets an order in, given the newest epochs seen before it.
+    pub fn admit(&mut self, order: &ControllerMessage, seen: Epochs) -> Result<(), NotObeyed> {
+        if order.nonce != self.nonce {
+            return Err(NotObeyed::new("wrong_session", "the order belongs to another session"));
+        }
+        if order.seq <= self.last {
+            let message = format!("order {} came after order {}", order.seq, self.last);
+            return Err(NotObeyed::new("replayed", message));
+        }
+        if order.seq != self.last + 1 {
+            let message = format!("order {} came, order {} is missing", order.seq, self.last + 1);
+            return Err(NotObeyed::new("malformed", message));
+        }
+        self.last = order.seq;
+        let stale = |what: &str, of: u64, newest: u64| format!("the order's {what} epoch is {of}; this host has seen {newest}");
+        match &order.body {
+            None => Err(NotObeyed::new("malformed", "the order is empty or of an unknown kind")),
+            Some(body) if is_harmless(body) => Ok(()),
+            Some(_) if order.store_epoch < seen.store => {
+                Err(NotObeyed::new("stale_store_epoch", stale("store", order.store_epoch, seen.store)))
+            }
+            Some(_) if order.halt_epoch < seen.halt => Err(NotObeyed::new("stale_halt_epoch", stale("halt", order.halt_epoch, seen.halt))),
+            Some(_) => Ok(()),
+        }
+    }
+}
+
+/// Orders that only ask or undo are obeyed whatever their epochs: a controller from an old backup must still be able to stop.
+fn is_harmless(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::Welcome(_) | Body::Stop(_) | Body::Halt(_) | Body::Preflight(_) | Body::Verify(_) | Body::ProbeStop(_)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_wire::v1::{Release, Start, Stop};
+
+    use super::*;
+
+    const SEEN: Epochs = Epochs { halt: 3, store: 7 };
+
+    fn order(seq: u64, halt_epoch: u64, store_epoch: u64, body: Body) -> ControllerMessage {
+        ControllerMessage {
+            nonce: "n".into(),
+            seq,
+            halt_epoch,
+            store_epoch,
+            body: Some(body),
+        }
+    }
+
+    fn start() -> Body {
+        Body::Start(Start::default())
+    }
+
+    fn code(result: Result<(), NotObeyed>) -> &'static str {
+        result.map_or_else(|e| e.code, |()| "admitted")
+    }
+
+    #[test]
+    fn orders_come_once_in_order_and_in_their_own_session() {
+        let mut keeper = Gatekeeper::new("n".into());
+        let first = order(1, 3, 7, start());
+        assert_eq!(code(keeper.admit(&first, SEEN)), "admitted");
+        assert_eq!(code(keeper.admit(&first, SEEN)), "replayed");
+        assert_eq!(code(keeper.admit(&order(3, 3, 7, start()), SEEN)), "malformed");
+        let foreign = ControllerMessage {
+            nonce: "m".into(),
+            ..order(2, 3, 7, start())
+        };
+        assert_eq!(code(keeper.admit(&foreign, SEEN)), "wrong_session");
+        assert_eq!(code(keeper.admit(&order(2, 3, 7, start()), SEEN)), "admitted");
+        let empty = ControllerMessage {
+            body: None,
+            ..order(3, 3, 7, start())
+        };
+        assert_eq!(code(keeper.admit(&empty, SEEN)), "malformed");
+    }
+
+    #[test]
+    fn the_past_may_stop_but_neither_start_nor_release() {
+        let mut keeper = Gatekeeper::new("n".into());
+        assert_eq!(code(keeper.admit(&order(1, 2, 7, start()), SEEN)), "stale_halt_epoch");
+        assert_eq!(code(keeper.admit(&order(2, 3, 6, start()), SEEN)), "stale_store_epoch");
+        assert_eq!(
+            code(keeper.admit(&order(3, 2, 7, Body::Release(Release::default())), SEEN)),
+            "stale_halt_epoch"
+        );
+        assert_eq!(code(keeper.admit(&order(4, 0, 0, Body::Stop(Stop::default())), SEEN)), "admitted");
+    }
+}

@@ -1,0 +1,154 @@
+//! Turns an admitted order into the warden's commands, and the warden's answers into messages; it never decides whether a fault may run.
+
+use agent_warden::{Command, StartOrder, WardenError, WardenHandle};
+use proto_model::catalogue::FaultKind;
+use proto_model::id::{InjectionId, PlanDigest, RunId};
+use proto_model::injection::{EndedBy, PreflightAnswer, Wish};
+use proto_wire::v1;
+use proto_wire::v1::agent_message::Body as Out;
+use proto_wire::v1::controller_message::Body;
+use tokio::sync::mpsc;
+
+use crate::errand::{ask, pass_on};
+use crate::gatekeeper::NotObeyed;
+use crate::probes::Probes;
+
+/// The hands of one session.
+pub(crate) struct Hands<'a> {
+    pub warden: &'a WardenHandle,
+    pub out: &'a mpsc::Sender<Out>,
+    pub probes: &'a mut Probes,
+    pub boot_id: &'a str,
+}
+
+impl Hands<'_> {
+    /// Carries an order out, or hands it on; `halt_epoch` is the order's.
+    pub fn obey(&mut self, body: Body, halt_epoch: u64) -> Result<(), NotObeyed> {
+        match body {
+            Body::Welcome(_) => Ok(()),
+            Body::Start(start) => self.start(start),
+            Body::Stop(stop) => self.stop(&stop),
+            Body::Lease(lease) => {
+                let ids = ids(&lease.injections)?;
+                self.tell(Command::Renew(ids, lease.lease_ms))
+            }
+            Body::Preflight(question) => self.preflight(question),
+            Body::Verify(question) => self.verify(&question),
+            Body::ProbeStart(probe) => self.probe(&probe),
+            Body::ProbeStop(probe) => {
+                self.probes.stop(&run(&probe.run)?);
+                Ok(())
+            }
+            Body::Halt(halt) => self.halt(halt_epoch, halt.reason),
+            Body::Release(_) => self.release(halt_epoch),
+            Body::Settled(settled) => self.tell(Command::Settle(ids(&settled.injections)?)),
+            Body::Accept(accept) => self.tell(Command::Accept {
+                by: accept.by,
+                reason: accept.reason,
+            }),
+        }
+    }
+
+    fn start(&self, start: v1::Start) -> Result<(), NotObeyed> {
+        let order = StartOrder {
+            injection: InjectionId::parse(&start.injection).map_err(malformed)?,
+            run: run(&start.run)?,
+            fault: FaultKind::parse(&start.fault).map_err(malformed)?,
+            params: serde_json::from_str(&start.params_json).map_err(malformed)?,
+            duration_ms: start.duration_ms,
+            lease_ms: start.lease_ms,
+            plan_digest: PlanDigest(start.plan_digest),
+            seed: start.seed,
+        };
+        self.tell(Command::Start(order, Box::new(drop)))
+    }
+
+    fn stop(&self, stop: &v1::Stop) -> Result<(), NotObeyed> {
+        let injection = InjectionId::parse(&stop.injection).map_err(malformed)?;
+        let cause: EndedBy = serde_json::from_value(stop.cause.clone().into()).map_err(malformed)?;
+        self.tell(Command::Stop(injection, cause, Box::new(drop)))
+    }
+
+    fn preflight(&self, question: v1::Preflight) -> Result<(), NotObeyed> {
+        let wishes: Vec<Wish> = serde_json::from_str(&question.wishes_json).map_err(malformed)?;
+        let (request, boot_id) = (question.request, self.boot_id.to_owned());
+        let into = move |answers: Vec<PreflightAnswer>| {
+            Out::Preflight(v1::PreflightAnswer {
+                request,
+                answers_json: serde_json::to_string(&answers).unwrap_or_default(),
+                boot_id,
+            })
+        };
+        // No question: only whether this session lives, which a busy warden must not hide.
+        if wishes.is_empty() {
+            let full = |_| NotObeyed::new("busy", "too many answers wait to be sent");
+            return self.out.try_send(into(Vec::new())).map_err(full);
+        }
+        let told = ask(self.warden, |reply| Command::Preflight(wishes, reply)).map_err(|e| not_taken(&e))?;
+        pass_on(told, self.out, into);
+        Ok(())
+    }
+
+    fn verify(&self, question: &v1::Verify) -> Result<(), NotObeyed> {
+        let (ids, request) = (ids(&question.injections)?, question.request);
+        let told = ask(self.warden, |reply| Command::Verify(ids, reply)).map_err(|e| not_taken(&e))?;
+        pass_on(told, self.out, move |proof| {
+            let proof_json = serde_json::to_string(&proof).unwrap_or_default();
+            Out::Verified(v1::VerifyAnswer { request, proof_json })
+        });
+        Ok(())
+    }
+
+    fn probe(&mut self, probe: &v1::ProbeStart) -> Result<(), NotObeyed> {
+        let spec = serde_json::from_str(&probe.probe_json).map_err(malformed)?;
+        let started = self.probes.start(run(&probe.run)?, spec);
+        started.map_err(|why| NotObeyed::new("busy", why))
+    }
+
+    fn halt(&self, epoch: u64, reason: String) -> Result<(), NotObeyed> {
+        let told = ask(self.warden, |reply| Command::Halt { epoch, reason, reply }).map_err(|e| not_taken(&e))?;
+        pass_on(told, self.out, move |answer| {
+            Out::Halt(v1::HaltAnswer {
+                epoch,
+                halted: true,
+                undone: answer.undone,
+                failed: answer.failed,
+            })
+        });
+        Ok(())
+    }
+
+    fn release(&self, epoch: u64) -> Result<(), NotObeyed> {
+        self.tell(Command::Release { epoch })?;
+        let told = ask(self.warden, Command::Status).map_err(|e| not_taken(&e))?;
+        pass_on(told, self.out, move |status| {
+            Out::Halt(v1::HaltAnswer {
+                epoch,
+                halted: status.halted.is_some(),
+                undone: 0,
+                failed: 0,
+            })
+        });
+        Ok(())
+    }
+
+    fn tell(&self, command: Command) -> Result<(), NotObeyed> {
+        self.warden.send(command).map_err(|e| not_taken(&e))
+    }
+}
+
+fn ids(texts: &[String]) -> Result<Vec<InjectionId>, NotObeyed> {
+    texts.iter().map(|text| InjectionId::parse(text).map_err(malformed)).collect()
+}
+
+fn run(text: &str) -> Result<RunId, NotObeyed> {
+    RunId::parse(text).map_err(malformed)
+}
+
+fn malformed(why: impl std::fmt::Display) -> NotObeyed {
+    NotObeyed::new("malformed", why.to_string())
+}
+
+fn not_taken(error: &WardenError) -> NotObeyed {
+    NotObeyed::new("busy", error.to_string())
+}

@@ -1,0 +1,77 @@
+//! A new certificate for the same key, at half the life of the old one, while the session stays up. The next dial presents it.
+
+use std::time::Duration;
+
+use proto_model::time::Timestamp;
+use proto_transport::{Authority, ClientIdentity, validity_of};
+use proto_wire::v1::RenewRequest;
+use proto_wire::v1::agents_client::AgentsClient;
+use rustls_pki_types::CertificateDer;
+use tonic::transport::Channel;
+
+use crate::enrol::ANSWER_WITHIN;
+use crate::files::{Files, IdentityError};
+
+/// Why the old certificate is still the only one.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RenewError {
+    #[error("the controller refused: {}", .0.message())]
+    Refused(Box<tonic::Status>),
+    #[error("the controller did not answer within {} s", ANSWER_WITHIN.as_secs())]
+    NoAnswer,
+    #[error("the new certificate is not for this host's key")]
+    Foreign,
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Renews over a connection that is up, and keeps what it got.
+pub(crate) async fn renew(channel: Channel, files: &Files, old: &ClientIdentity) -> Result<ClientIdentity, RenewError> {
+    let csr_der = Authority::csr_for(&old.key_pem).map_err(IdentityError::from)?;
+    let mut client = AgentsClient::new(channel);
+    let reply = match tokio::time::timeout(ANSWER_WITHIN, client.renew(RenewRequest { csr_der })).await {
+        Ok(Ok(reply)) => reply.into_inner(),
+        Ok(Err(status)) => return Err(RenewError::Refused(Box::new(status))),
+        Err(_) => return Err(RenewError::NoAnswer),
+    };
+    let new = ClientIdentity {
+        certificate: CertificateDer::from(reply.certificate_der),
+        key_pem: old.key_pem.clone(),
+    };
+    if !new.is_whole() {
+        return Err(RenewError::Foreign);
+    }
+    files.renewed(&new.certificate)?;
+    Ok(new)
+}
+
+/// From when to when; a certificate that cannot be read is over.
+pub(crate) fn validity(identity: &ClientIdentity) -> (Timestamp, Timestamp) {
+    validity_of(&identity.certificate).unwrap_or((Timestamp(0), Timestamp(0)))
+}
+
+/// How long to wait before renewing: until half of its life is left, whatever this host's clock says at most half its life.
+pub(crate) fn due_in((from, to): (Timestamp, Timestamp), now: Timestamp) -> Duration {
+    let half = to.since(from) / 2;
+    Duration::from_millis(to.since(now).saturating_sub(half).min(half))
+}
+
+/// How long to wait after a renewal that failed: a tenth of what is left, between 1 s and 5 minutes.
+pub(crate) fn retry_in((_, to): (Timestamp, Timestamp), now: Timestamp) -> Duration {
+    (Duration::from_millis(to.since(now)) / 10).clamp(Duration::from_secs(1), Duration::from_secs(300))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renewal_is_due_at_half_of_the_life() {
+        let validity = (Timestamp(0), Timestamp(24_000));
+        let due = |now| due_in(validity, Timestamp(now)).as_millis();
+        assert_eq!([due(0), due(2_000), due(12_000), due(99_000)], [12_000, 10_000, 0, 0]);
+        // A clock far behind does not put it off for ever.
+        assert_eq!(due(-1_000_000), 12_000);
+        assert_eq!(retry_in(validity, Timestamp(99_000)), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,219 @@
+//! Keeps a session to the controller for as long as the agent runs: dials, renews, redials with full jitter. It never gives up.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use agent_warden::{Command, WardenHandle};
+use proto_model::catalogue::Catalogue;
+use proto_model::host::HostFacts;
+use proto_model::id::{HostName, InstanceId};
+use proto_model::injection::AgentReport;
+use proto_model::time::Timestamp;
+use proto_transport::{Backoff, ClientIdentity, Identity, TransportError, connect};
+use tokio::net::lookup_host;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+use tonic::Code;
+use tonic::transport::Channel;
+
+use crate::epochs::EpochFile;
+use crate::files::{Files, IdentityError, Loaded};
+use crate::renew::{RenewError, due_in, renew, retry_in, validity};
+use crate::session::{End, Lasting, hold};
+
+/// How often to look whether the host has been enrolled.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a name may take to resolve.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+/// A session that lasted so long was a good one: the next redial is quick again.
+const GOOD_SESSION: Duration = Duration::from_secs(10);
+/// The shortest time between two renewals, whatever the clock says.
+const RENEW_PAUSE: Duration = Duration::from_millis(200);
+
+/// What a session tells of its agent.
+pub struct SessionOptions {
+    pub state_dir: PathBuf,
+    pub agent_version: String,
+    pub catalogue: fn() -> Catalogue,
+    /// Read anew for each session.
+    pub facts: Box<dyn Fn() -> HostFacts + Send + Sync>,
+}
+
+/// Serves until the warden has ended and everything it told has been passed on. `told` is where the warden reports.
+pub async fn run(options: SessionOptions, warden: WardenHandle, told: mpsc::Receiver<AgentReport>) {
+    let files = Files::of(&options.state_dir);
+    let mut agent = Agent {
+        epochs: EpochFile::open(files.epochs()),
+        backoff: Backoff::default(),
+        instance: InstanceId::generate(),
+        files,
+        options,
+        warden,
+        told,
+        addresses: Vec::new(),
+        must_renew: false,
+    };
+    loop {
+        let wait = match agent.once().await {
+            Ok(Once::Left) => return,
+            Ok(Once::Again(wait)) => wait,
+            Err(error) => {
+                let wait = agent.backoff.next_wait();
+                tracing::warn!(%error, again_in_ms = wait.as_millis(), "no session with the controller");
+                wait
+            }
+        };
+        if agent.told.is_closed() {
+            return;
+        }
+        sleep(wait).await;
+    }
+}
+
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+struct Agent {
+    options: SessionOptions,
+    instance: InstanceId,
+    warden: WardenHandle,
+    told: mpsc::Receiver<AgentReport>,
+    files: Files,
+    epochs: EpochFile,
+    backoff: Backoff,
+    /// Where the controller was found last: a name may stop to resolve just when it is needed.
+    addresses: Vec<SocketAddr>,
+    must_renew: bool,
+}
+
+enum Once {
+    Left,
+    Again(Duration),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum NoSession {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error("resolve {name}: {source}")]
+    Resolve { name: String, source: std::io::Error },
+    #[error(transparent)]
+    Connect(#[from] TransportError),
+    #[error("the certificate is no host's; enrol this host again with a new token")]
+    Nameless,
+    #[error("renew the certificate: {0}")]
+    Renew(#[from] RenewError),
+    #[error(transparent)]
+    Ended(#[from] End),
+}
+
+impl Agent {
+    /// One dial and the session that it gives.
+    async fn once(&mut self) -> Result<Once, NoSession> {
+        let Some(loaded) = self.files.load()? else {
+            return Ok(Once::Again(LOOK_EVERY));
+        };
+        let Identity::Host(host) = Identity::of_certificate(&loaded.client.certificate) else {
+            return Err(NoSession::Nameless);
+        };
+        let channel = self.dial(&loaded).await?;
+        if self.must_renew || validity(&loaded.client).1 < now() {
+            renew(channel, &self.files, &loaded.client).await?;
+            self.must_renew = false;
+            return Ok(Once::Again(Duration::ZERO));
+        }
+        let began = Instant::now();
+        let end = self.hold(channel, &host, &loaded).await;
+        if began.elapsed() >= GOOD_SESSION {
+            self.backoff.reset();
+        }
+        match end {
+            End::Leaving => Ok(Once::Left),
+            end => {
+                self.must_renew = matches!(&end, End::Status(status) if status.code() == Code::Unauthenticated);
+                Err(end.into())
+            }
+        }
+    }
+
+    /// Tries each address of the controller in turn.
+    async fn dial(&mut self, loaded: &Loaded) -> Result<Channel, NoSession> {
+        match resolve(&loaded.controller).await {
+            Ok(addresses) => self.spare(addresses),
+            Err(error) if self.addresses.is_empty() => return Err(error),
+            Err(error) => tracing::warn!(%error, "the controller is tried where it was found last"),
+        }
+        let mut last = TransportError::Address(loaded.controller.clone());
+        for address in &self.addresses {
+            match connect(&address.to_string(), loaded.trust(), Some(&loaded.client)).await {
+                Ok(channel) => return Ok(channel),
+                Err(error) => last = error,
+            }
+        }
+        Err(last.into())
+    }
+
+    /// Tells the warden which addresses no fault may cut, before they are used.
+    fn spare(&mut self, addresses: Vec<SocketAddr>) {
+        if self.addresses == addresses {
+            return;
+        }
+        if let Err(error) = self.warden.send(Command::Controllers(addresses.clone())) {
+            tracing::warn!(%error, "the warden does not know the controller's addresses");
+            return;
+        }
+        self.addresses = addresses;
+    }
+
+    async fn hold(&mut self, channel: Channel, host: &HostName, loaded: &Loaded) -> End {
+        let mut renewal = pin!(keep_fresh(channel.clone(), &self.files, &loaded.client));
+        let lasting = Lasting {
+            options: &self.options,
+            instance: &self.instance,
+            warden: &self.warden,
+            told: &mut self.told,
+            epochs: &mut self.epochs,
+            renewal: renewal.as_mut(),
+        };
+        hold(channel, host, lasting).await
+    }
+}
+
+async fn resolve(name: &str) -> Result<Vec<SocketAddr>, NoSession> {
+    let failed = |source| NoSession::Resolve {
+        name: name.to_owned(),
+        source,
+    };
+    let found = timeout(RESOLVE_WITHIN, lookup_host(name))
+        .await
+        .map_err(|late| failed(late.into()))?;
+    let found: Vec<SocketAddr> = found.map_err(failed)?.collect();
+    if found.is_empty() {
+        return Err(failed(std::io::ErrorKind::NotFound.into()));
+    }
+    Ok(found)
+}
+
+/// Renews the certificate over this connection each time it is due; it never ends.
+async fn keep_fresh(channel: Channel, files: &Files, client: &ClientIdentity) {
+    let mut valid = validity(client);
+    let mut wait = due_in(valid, now());
+    loop {
+        sleep(wait).await;
+        match renew(channel.clone(), files, client).await {
+            Ok(renewed) => {
+                valid = validity(&renewed);
+                wait = due_in(valid, now()).max(RENEW_PAUSE);
+                tracing::info!(until = %valid.1, "the certificate is renewed");
+            }
+            Err(error) => {
+                wait = retry_in(valid, now());
+                tracing::warn!(%error, again_in_ms = wait.as_millis(), "the certificate cannot be renewed");
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! The halt: before everything else, to everybody, also to those who come later.
+
+use controller_dispatcher::{DispatchError, Voice};
+use proto_model::id::RunId;
+use proto_wire::v1;
+
+use crate::agent::{Agent, Bare, Told, hello};
+use crate::controller::{Controller, SETTINGS, name, now};
+use crate::eventually;
+use crate::sessions::{injection, joined, start};
+
+#[tokio::test]
+async fn a_halt_reaches_those_who_are_there_and_those_who_come_later() {
+    let (dir, host, controller) = joined().await;
+    let agent = Agent::start(host.path());
+    eventually("a session", || controller.is_connected("web")).await;
+    start(&controller, &injection(), &RunId::generate()).await.unwrap();
+    eventually("it acts", || !agent.script().active.is_empty()).await;
+    let halt = controller.latch.get().engage("ann", "smoke", now());
+    controller.latch.set(halt.clone()).unwrap();
+    let outcome = controller.dispatcher.halt(halt.clone(), 5_000).await;
+    assert_eq!(
+        (outcome.told, outcome.answered, outcome.undone),
+        (vec![name("web")], vec![name("web")], 1)
+    );
+    let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
+    assert_eq!(refused, DispatchError::Halted("smoke".into()));
+
+    // Neither a restart of the controller nor another agent process forgets it.
+    let address = controller.killed().await;
+    drop(agent);
+    let controller = Controller::start_with(dir.path(), SETTINGS, address).await;
+    assert_eq!(controller.latch.get(), halt);
+    let later = Agent::start_with(host.path(), Told::default());
+    eventually("the newcomer is halted", || later.was_told(&format!("halt {}", halt.epoch))).await;
+    let release = halt.release("ann", "was steam", now());
+    controller.latch.set(release.clone()).unwrap();
+    let outcome = controller.dispatcher.halt(release, 5_000).await;
+    assert_eq!(outcome.answered, [name("web")]);
+    assert!(later.script().halted.is_none());
+    start(&controller, &injection(), &RunId::generate()).await.unwrap();
+    eventually("faults may start again", || !later.script().active.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_halt_does_not_wait_for_the_silent() {
+    let (_dir, host, controller) = joined().await;
+    let _bare = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
+    let halt = controller.latch.get().engage("ann", "smoke", now());
+    let outcome = controller.dispatcher.halt(halt, 200).await;
+    assert!(
+        outcome.told == [name("web")] && outcome.answered.is_empty() && outcome.took_ms < 1_000,
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_newer_halt_that_only_a_host_remembers_holds_for_everybody() {
+    let (_dir, host, controller) = joined().await;
+    let remembers = v1::Hello {
+        halt_epoch: 9,
+        halted: true,
+        halt_reason: "smoke".into(),
+        ..hello("i", "n")
+    };
+    let _bare = Bare::dial(host.path(), controller.address, remembers).await.unwrap();
+    let state = controller.latch.get();
+    assert!(state.engaged && state.epoch == 9 && state.reason.contains("smoke"), "{state:?}");
+    assert_eq!(controller.store.halt().await.unwrap(), state);
+    let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
+    assert!(matches!(refused, DispatchError::Halted(_)));
+}

@@ -1,1 +1,122 @@
-//! stub
+//! A real controller process for the loopback rung, on ports and folders of its own; it injects nothing anywhere.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tests_harness::{programs, wait};
+
+/// How long a controller may take until it answers.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+
+/// A controller that is killed when this is dropped; its folders stay until the test's do.
+pub struct Controller {
+    process: Child,
+    folder: PathBuf,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Said {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Controller {
+    /// Starts one on this folder and waits until it answers.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let controller = Self::spawn(folder)?;
+        wait::until("the controller answers", READY_WITHIN, || {
+            Ok(controller.fracas(&["status"])?.code == 0)
+        })?;
+        Ok(controller)
+    }
+
+    /// Starts one and does not wait.
+    pub fn spawn(folder: &Path) -> Result<Self> {
+        let (state, run) = (folder.join("state"), folder.join("run"));
+        let process = Command::new(programs::find("fracas-controller")?)
+            .arg("--config")
+            .arg(folder.join("controller.toml"))
+            .arg("--state-dir")
+            .arg(&state)
+            .arg("--run-dir")
+            .arg(&run)
+            .args([
+                "--agents-address",
+                "127.0.0.1:0",
+                "--operators-address",
+                "127.0.0.1:0",
+                "--lease-ms",
+                "2000",
+            ])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start fracas-controller")?;
+        Ok(Self {
+            process,
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// Runs the operators' program against this controller.
+    pub fn fracas(&self, args: &[&str]) -> Result<Said> {
+        fracas(&self.folder, args)
+    }
+
+    /// SIGKILL, as a crash would be.
+    pub fn kill(mut self) -> Result<()> {
+        self.process.kill().context("kill the controller")?;
+        self.process.wait().context("wait for the controller")?;
+        Ok(())
+    }
+
+    /// Waits for it to end by itself; returns its exit code and what it said.
+    pub fn ended(mut self) -> Result<(Option<i32>, String)> {
+        let (status, _) = wait::for_some("the controller ends", READY_WITHIN, || Ok(self.process.try_wait()?))?;
+        let mut said = String::new();
+        if let Some(mut err) = self.process.stderr.take() {
+            std::io::Read::read_to_string(&mut err, &mut said)?;
+        }
+        Ok((status.code(), said))
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs the operators' program against the socket below this folder, whoever listens there.
+pub fn fracas(folder: &Path, args: &[&str]) -> Result<Said> {
+    let output = Command::new(programs::find("fracas")?)
+        .args(args)
+        .env("FRACAS_SOCKET", folder.join("run/controller.sock"))
+        .env("FRACAS_CONFIG", folder.join("contexts.yaml"))
+        .stdin(Stdio::null())
+        .output()
+        .context("run fracas")?;
+    let Some(code) = output.status.code() else {
+        bail!("fracas was ended by a signal")
+    };
+    Ok(Said {
+        code,
+        out: String::from_utf8(output.stdout)?,
+        err: String::from_utf8(output.stderr)?,
+    })
+}
+
+/// Why these tests cannot run here: administrators are root and one group.
+pub fn impossible() -> Option<String> {
+    (!is_root()).then(|| "calling the controller's socket needs root".to_owned())
+}
+
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
+}

@@ -12,6 +12,18 @@ use crate::{cargo, measure};
 
 const PACKAGES: [&str; 3] = ["iproute2", "nftables", "stress-ng"];
 
+/// Where each figure comes from, so that somebody else can doubt it.
+const HOW: &str = "How each was taken, on release builds, with a controller and three agents in hosts made of namespaces:
+
+- Sizes: of the stripped files.
+- Start of the CLI: `fracas --version`, from before the fork until the process is reaped.
+- At rest: the sum of `Pss` in smaps_rollup of the agent and its guardian, connected and idle; processor time as the kernel accounts it to the host's
+  whole group over 20 s.
+- cpu.burn: processor time as the kernel accounts it to the host's group, over 6 s after 2 s to settle, as a share of all cores; stress-ng with
+  `--cpu CORES --cpu-load PERCENT` in the same host right after. Whatever else runs on the machine takes from both.
+- Stop: from before `fracas stop` is started until `fracas runs show` says that the last injection is undone; starting those commands is part of it.
+";
+
 /// Measure ourselves beside a peer, and write docs/benchmarks.md.
 #[derive(Debug, Args)]
 pub struct Bench {
@@ -45,8 +57,8 @@ impl Bench {
             return self.in_release();
         }
         Packages::ensure(&PACKAGES)?;
-        let names: Vec<&str> = programs::PACKAGES.iter().map(|(name, _)| *name).collect();
-        programs::build(&names, programs::Loudness::Progress)?;
+        programs::build_all(programs::Loudness::Progress)?;
+        let before = measure::machine();
         let mut figures = measure::sizes()?;
         figures.push(measure::cli_start()?);
         let plan = ["one", "two", "three"]
@@ -61,11 +73,7 @@ impl Bench {
         let table = table(&figures);
         print!("{table}");
         if !self.print {
-            let page = format!(
-                "# Benchmarks\n\nWritten by `cargo xtask bench` on {}. Compare the columns, not machines.\n\n{table}",
-                measure::machine()
-            );
-            std::fs::write(programs::repository().join("docs/benchmarks.md"), page)?;
+            std::fs::write(programs::repository().join("docs/benchmarks.md"), page(&before, &table))?;
         }
         Ok(())
     }
@@ -82,6 +90,10 @@ impl Bench {
             .current_dir(programs::repository());
         Err(command.exec().into())
     }
+}
+
+fn page(machine: &str, table: &str) -> String {
+    format!("# Benchmarks\n\nWritten by `cargo xtask bench` on {machine}. Compare the columns, not machines.\n\n{table}\n{HOW}")
 }
 
 fn table(figures: &[Figure]) -> String {

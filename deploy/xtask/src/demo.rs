@@ -55,8 +55,7 @@ impl Demo {
         steps.say("Debian packages");
         Packages::ensure(&PACKAGES)?;
         steps.say("build (profile dev: quick to build, not quick to run)");
-        let names: Vec<&str> = programs::PACKAGES.iter().map(|(name, _)| *name).collect();
-        programs::build(&names, programs::Loudness::Progress)?;
+        programs::build_all(programs::Loudness::Progress)?;
         interrupt::check()?;
         steps.say("hosts: control, web, cache and client, on a bridge of their own");
         let lab = plan()?.create()?;

@@ -10,9 +10,10 @@ mod stage;
 mod summary;
 mod wrappers;
 
-use std::process::ExitCode;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tests_harness::{interrupt, programs};
 
@@ -34,7 +35,7 @@ enum Verb {
     Test(rungs::Test),
     /// Measure ourselves beside a peer, and write docs/benchmarks.md
     Bench(bench::Bench),
-    /// Write the wire's Rust anew from its .proto files
+    /// Write anew what is made from something else: the wire's Rust from its .proto files, docs/faults.md from the kinds
     Generate,
     /// Check the house rules, or lower the ratchet to today's sizes
     Tidy {
@@ -68,10 +69,18 @@ fn obey(options: Options) -> Result<ExitCode> {
         Verb::DemoAgent(order) => order.send()?,
         Verb::Test(test) => return test.run(),
         Verb::Bench(bench) => bench.run()?,
-        Verb::Generate => tests_tidy::wire::generate(&root, &root.join("proto/wire/src/generated"))?,
+        Verb::Generate => generate(&root)?,
         Verb::Tidy { ratchet: true } => tests_tidy::sizes::write_ratchet(&root)?,
         Verb::Tidy { ratchet: false } => return rungs::only("tidy"),
         Verb::Lint => return rungs::only("lint"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn generate(root: &Path) -> Result<()> {
+    tests_tidy::wire::generate(root, &root.join("proto/wire/src/generated"))?;
+    programs::build_all(programs::Loudness::Progress)?;
+    let said = Command::new(programs::find("fracas-agent")?).arg("catalogue").output()?;
+    let page = tests_tidy::faults::page(&serde_json::from_slice(&said.stdout).context("read the agent's catalogue")?)?;
+    std::fs::write(root.join(tests_tidy::faults::PAGE), page).context("write the page of faults")
 }

@@ -17,9 +17,12 @@ const WINDOW: Duration = Duration::from_secs(6);
 const PERCENTS: [u32; 4] = [20, 50, 80, 100];
 const SOON: Duration = Duration::from_secs(20);
 
+/// Which machine, and how busy.
 pub fn machine() -> String {
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!("{} cores, Linux {}", cores(), kernel.trim())
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (kernel, load) = (read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"));
+    let load = load.split(' ').next().unwrap_or("unknown");
+    format!("{} cores, Linux {}, load {load} when it began", cores(), kernel.trim())
 }
 
 fn cores() -> usize {

@@ -14,8 +14,8 @@ use crate::summary::{Counts, Outcome, Summary};
 /// Run every suite, rung by rung.
 #[derive(Debug, Args)]
 pub struct Test {
-    /// Only these rungs (repeat): tidy, lint, bans, pure, fake, harness, loopback, contest
-    #[arg(long, value_name = "RUNG")]
+    /// Only these rungs (repeat, or with commas): tidy, lint, bans, pure, fake, harness, loopback, contest
+    #[arg(long, value_name = "RUNG", value_delimiter = ',')]
     rung: Vec<String>,
 }
 
@@ -99,6 +99,8 @@ const RUNGS: [Rung; 8] = [
 
 /// The rung that needs a tool which cargo does not bring.
 const BANS: &str = "bans";
+/// How many tests that make hosts run at once; .config/nextest.toml says the same.
+const HOSTS_AT_ONCE: &str = "2";
 /// Debian packages that the rungs on this kernel stand on.
 const PACKAGES: [&str; 2] = ["iproute2", "nftables"];
 
@@ -170,8 +172,7 @@ impl Ladder {
         }
         if suites {
             eprintln!("== building the programs");
-            let names: Vec<&str> = programs::PACKAGES.iter().map(|(name, _)| *name).collect();
-            programs::build(&names, programs::Loudness::Progress)?;
+            programs::build_all(programs::Loudness::Progress)?;
         }
         Ok(Self {
             nextest: cargo::has("nextest"),
@@ -188,11 +189,11 @@ impl Ladder {
         match rung.how {
             How::Checks(checks) => check(checks),
             How::Suites { root: true, .. } if self.no_root.is_some() => Ok(Outcome::Skipped(self.no_root.clone().unwrap_or_default())),
-            How::Suites { packages, .. } => self.suites(packages),
+            How::Suites { packages, root } => self.suites(packages, root),
         }
     }
 
-    fn suites(&self, packages: &[&str]) -> Result<Outcome> {
+    fn suites(&self, packages: &[&str], hosts: bool) -> Result<Outcome> {
         let mut line = if self.nextest {
             vec!["nextest", "run", "--no-fail-fast"]
         } else {
@@ -204,6 +205,9 @@ impl Ladder {
         }
         for package in packages {
             line.extend(["--package", package]);
+        }
+        if !self.nextest && hosts {
+            line.extend(["--", "--test-threads", HOSTS_AT_ONCE]);
         }
         let mut cargo = cargo::command(&line)?;
         cargo

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +20,8 @@ use crate::{channel, groups, programs};
 
 const KEEPER_END: Duration = Duration::from_secs(15);
 const FIRST_HOST: u8 = 10;
+/// How many fleets this process has made.
+static FLEETS: AtomicU32 = AtomicU32::new(0);
 const GATEWAY: &str = "address add 10.77.0.1/16 dev switch\naddress add fd77::1/64 dev switch nodad\n";
 
 /// Which hosts, and what they may do.
@@ -54,7 +57,9 @@ impl FleetPlan {
         self
     }
 
-    pub fn create(self) -> Result<Fleet> {
+    pub fn create(mut self) -> Result<Fleet> {
+        // Tests of one process may have fleets of one name at once.
+        self.name = format!("{}.{}", self.name, FLEETS.fetch_add(1, Ordering::Relaxed));
         if let Some(reason) = Fleet::impossible() {
             bail!("cannot make hosts: {reason}");
         }

@@ -29,6 +29,8 @@ pub struct LabPlan {
     hosts: Vec<(String, Vec<(String, String)>)>,
     rules: String,
     settings: Option<String>,
+    /// What follows `fracas-agent run`.
+    agent_arguments: Vec<String>,
     writable: Vec<PathBuf>,
     logs: Option<PathBuf>,
 }
@@ -41,6 +43,7 @@ impl LabPlan {
             hosts: Vec::new(),
             rules: SHIPPED_RULES.to_owned(),
             settings: None,
+            agent_arguments: Vec::new(),
             writable: Vec::new(),
             logs: None,
         }
@@ -66,6 +69,12 @@ impl LabPlan {
     /// The controller.toml; otherwise there is none.
     pub fn settings(mut self, toml: &str) -> Self {
         self.settings = Some(toml.to_owned());
+        self
+    }
+
+    /// What every agent is started with besides `run`, such as a shorter watchdog.
+    pub fn agent_arguments(mut self, arguments: &[&str]) -> Self {
+        self.agent_arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self
     }
 
@@ -155,7 +164,7 @@ impl Lab {
 
     pub fn start_agent(&self, name: &str) -> Result<()> {
         let agent = programs::find("fracas-agent")?;
-        let cmd = Cmd::new(agent.to_string_lossy()).arg("run");
+        let cmd = Cmd::new(agent.to_string_lossy()).arg("run").args(&self.plan.agent_arguments);
         self.host(name).start(AGENT, &cmd).map(drop)
     }
 

@@ -1,6 +1,5 @@
 //! Finds the workspace's own programs, building them once when they are not there; it never uses one from elsewhere.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -19,25 +18,16 @@ pub const PACKAGES: [(&str, &str); 5] = [
     ("fracas-test-greeting", "tests-harness"),
 ];
 
-static UP_TO_DATE: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+static UP_TO_DATE: Mutex<bool> = Mutex::new(false);
 
 /// The path of a program of this workspace, of the profile this process was built in.
 pub fn find(name: &str) -> Result<PathBuf> {
     let path = profile_folder()?.join(name);
-    build_once(name)?;
+    build_all(Loudness::Quiet)?;
     if !path.exists() {
         bail!("{} is not built", path.display());
     }
     Ok(path)
-}
-
-fn build_once(name: &str) -> Result<()> {
-    let mut done = UP_TO_DATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !done.contains(name) {
-        build(&[name], Loudness::Quiet)?;
-        done.insert(name.to_owned());
-    }
-    Ok(())
 }
 
 /// Whether cargo shows its progress.
@@ -47,8 +37,19 @@ pub enum Loudness {
     Progress,
 }
 
-/// Builds programs in the profile of this process; nothing to do when somebody says that it is done.
-pub fn build(names: &[&str], loudness: Loudness) -> Result<()> {
+/// Builds every program in the profile of this process, once; nothing to do when somebody says that it is done.
+pub fn build_all(loudness: Loudness) -> Result<()> {
+    let mut done = UP_TO_DATE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if *done {
+        return Ok(());
+    }
+    // Together: cargo resolves features for what it builds together, and would build again what it built apart.
+    cargo_build(loudness)?;
+    *done = true;
+    Ok(())
+}
+
+fn cargo_build(loudness: Loudness) -> Result<()> {
     if std::env::var_os(BUILT).is_some() {
         return Ok(());
     }
@@ -57,12 +58,7 @@ pub fn build(names: &[&str], loudness: Loudness) -> Result<()> {
     if loudness == Loudness::Quiet {
         cargo.arg("--quiet");
     }
-    for name in names {
-        let package = PACKAGES
-            .iter()
-            .find(|(program, _)| program == name)
-            .with_context(|| format!("no program {name}"))?
-            .1;
+    for (name, package) in PACKAGES {
         cargo.args(["--package", package, "--bin", name]);
     }
     let profile = profile_folder()?;
@@ -74,7 +70,7 @@ pub fn build(names: &[&str], loudness: Loudness) -> Result<()> {
     }
     let status = cargo.status().context("start cargo")?;
     if !status.success() {
-        bail!("cargo could not build {}", names.join(", "));
+        bail!("cargo could not build the programs");
     }
     Ok(())
 }

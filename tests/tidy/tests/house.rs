@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, sizes, wire};
+use tests_tidy::{arrows, faults, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -159,6 +159,18 @@ fn the_wire_is_what_its_files_say() -> Result<()> {
         let same = fs::read(committed.join(&name))? == fs::read(fresh.path().join(&name))?;
         assert!(same, "{name} is not what the .proto files say: run cargo xtask generate");
     }
+    Ok(())
+}
+
+#[test]
+fn the_page_of_faults_is_what_the_kinds_say() -> Result<()> {
+    let page = faults::page(&serde_json::to_value(agent_faults::catalogue())?)?;
+    let committed = fs::read_to_string(repository().join(faults::PAGE)).unwrap_or_default();
+    assert!(
+        page == committed,
+        "{} is not what the kinds say: run cargo xtask generate",
+        faults::PAGE
+    );
     Ok(())
 }
 

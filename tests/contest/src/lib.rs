@@ -1,1 +1,11 @@
-//! stub
+//! What the suites on the real kernel share: a site to harm, and witnesses that never ask the agent whether it harms.
+
+mod harm;
+mod net;
+mod site;
+mod witness;
+
+pub use harm::{Harm, all_gone, reversible};
+pub use net::Line;
+pub use site::{LEASE, Site, WATCHDOG, impossible};
+pub use witness::Witness;

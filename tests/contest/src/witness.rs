@@ -1,0 +1,229 @@
+//! Sees the effect of a fault from outside, as its victims would; it never asks the agent and changes nothing.
+
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests_harness::Host;
+
+use crate::net::{Line, reaches};
+use crate::site::{PEER, Site, VICTIM};
+
+/// A window of accounting, and how many are looked at before giving up: others use the processors too.
+const WINDOW: Duration = Duration::from_millis(1_500);
+const WINDOWS: usize = 4;
+/// The least of what was asked that others leave, and what they leave of it when they keep every core busy.
+const LEAST: f64 = 0.8;
+const LEAST_OF_A_FULL_MACHINE: f64 = 0.15;
+/// More of it idle than this, and a machine is not full.
+const IDLE: f64 = 0.1;
+const STILL: Duration = Duration::from_millis(400);
+
+/// How one family shows what it does. A family that nobody can see from outside yet is believed its own observation.
+pub enum Witness<'a> {
+    Load {
+        site: &'a Site,
+        host: &'a Host,
+        asked: Load,
+    },
+    Stillness {
+        site: &'a Site,
+        host: &'a Host,
+    },
+    Silence {
+        from: &'a Host,
+        to: SocketAddr,
+        open: Option<Line>,
+    },
+    Word {
+        site: &'a Site,
+        run: String,
+    },
+}
+
+/// What a host should use of its processors.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    seconds_per_second: f64,
+    /// Only this core counts, with everybody's work on it.
+    core: Option<u32>,
+}
+
+impl<'a> Witness<'a> {
+    /// Call it before the fault: some things must be open by then.
+    pub fn of(site: &'a Site, name: &str, fault: &str, params: &Value) -> Result<Self> {
+        let host = site.host(name);
+        match fault.split('.').next() {
+            Some("cpu") => Ok(Self::Load {
+                site,
+                host,
+                asked: Load::of(params),
+            }),
+            Some("process") => Ok(Self::Stillness { site, host }),
+            Some("network") => Self::silence(site, name, params),
+            _ => Ok(Self::Word { site, run: String::new() }),
+        }
+    }
+
+    fn silence(site: &'a Site, name: &str, params: &Value) -> Result<Self> {
+        let to = params["to"][0].as_str().context("a network fault names its peers")?;
+        let (from, to) = match first_port(&params["local_ports"]) {
+            Some(port) => (PEER, SocketAddr::new(site.documented(name, to)?, port)),
+            None => (
+                name,
+                SocketAddr::new(site.documented(PEER, to)?, first_port(&params["ports"]).unwrap_or(7000)),
+            ),
+        };
+        let from = site.host(from);
+        let mut open = Line::open(from, to)?;
+        ensure!(open.answers(), "{to} does not answer {} before any fault", from.name());
+        Ok(Self::Silence {
+            from,
+            to,
+            open: Some(open),
+        })
+    }
+
+    /// For what only the run can tell of.
+    pub fn told_run(&mut self, id: &str) {
+        if let Self::Word { run, .. } = self {
+            id.clone_into(run);
+        }
+    }
+
+    /// Whether there is an effect at this moment.
+    pub fn sees(&self) -> Result<bool> {
+        match self {
+            Self::Load { site, host, .. } => Ok(!site.workers(host.name())?.is_empty()),
+            Self::Stillness { host, .. } => Ok(host.processes_named(VICTIM)?.iter().any(|process| process.state == 'T')),
+            Self::Silence { from, to, .. } => Ok(!reaches(from, *to)),
+            Self::Word { site, run } => {
+                let shown = site.run(run)?;
+                let state = shown["injections"][0]["state"].as_str().unwrap_or_default().to_owned();
+                Ok(["applying", "holding", "undoing", "undo_failed"].contains(&state.as_str()))
+            }
+        }
+    }
+
+    /// A closer look while the effect lasts: is it what was asked for?
+    pub fn examines(&mut self) -> Result<()> {
+        match self {
+            Self::Load { host, asked, .. } => asked.is_used(host),
+            Self::Stillness { site, host } => {
+                let before = site.ticks(host);
+                sleep(STILL);
+                ensure!(site.ticks(host) == before, "the stopped victim goes on ticking");
+                Ok(())
+            }
+            Self::Silence { open, to, .. } => {
+                let mut open = open.take().context("a connection from before")?;
+                ensure!(
+                    !open.answers(),
+                    "a connection to {to} that was open before goes on as if nothing were"
+                );
+                Ok(())
+            }
+            Self::Word { site, run } => {
+                let confirmed = || Ok(site.run(run)?["injections"][0]["effect"]["state"] == "confirmed");
+                tests_harness::wait::until("the fault's own observation", Duration::from_secs(15), confirmed).map(drop)
+            }
+        }
+    }
+
+    /// A closer look afterwards: do things work again?
+    pub fn recovers(&self) -> Result<()> {
+        match self {
+            Self::Stillness { site, host } => {
+                let before = site.ticks(host);
+                sleep(STILL);
+                ensure!(site.ticks(host) > before, "the victim does not tick again");
+                Ok(())
+            }
+            Self::Silence { from, to, .. } => {
+                let mut line = Line::open(from, *to)?;
+                ensure!(line.answers(), "{to} is not heard again");
+                Ok(())
+            }
+            Self::Load { .. } | Self::Word { .. } => Ok(()),
+        }
+    }
+}
+
+impl Load {
+    fn of(params: &Value) -> Self {
+        let pinned = params["pin"].as_str().map(|list| list.split(',').count());
+        let there = std::thread::available_parallelism().map_or(1, usize::from);
+        let asked = params["cores"].as_u64().and_then(|cores| usize::try_from(cores).ok());
+        let cores = asked.or(pinned).unwrap_or(there);
+        let total = params["mode"] == "total";
+        Self {
+            seconds_per_second: params["percent"].as_f64().unwrap_or(100.0) / 100.0 * cores as f64,
+            core: params["pin"].as_str().filter(|_| total).and_then(|pin| pin.parse().ok()),
+        }
+    }
+
+    /// By the accounting of the host's group, or by the machine's own when the rest of a core counts as well.
+    fn is_used(self, host: &Host) -> Result<()> {
+        let mut seen = Vec::new();
+        for _ in 0..WINDOWS {
+            let (start, before, idle) = (Instant::now(), self.used(host)?, processors()?.idle);
+            sleep(WINDOW);
+            let over = |time: Duration| time.as_secs_f64() / start.elapsed().as_secs_f64();
+            let (share, idle) = (over(self.used(host)? - before), over(processors()?.idle.saturating_sub(idle)));
+            ensure!(
+                self.core.is_some() || share < self.seconds_per_second + 0.15,
+                "uses {share:.2} s of processor a second, more than {:.2}",
+                self.seconds_per_second
+            );
+            let least = if idle > IDLE { LEAST } else { LEAST_OF_A_FULL_MACHINE };
+            if share > self.seconds_per_second * least {
+                return Ok(());
+            }
+            seen.push(format!("{share:.2} while {idle:.2} were idle"));
+        }
+        anyhow::bail!(
+            "uses {} s of processor a second of {:.2} asked",
+            seen.join(", "),
+            self.seconds_per_second
+        )
+    }
+
+    fn used(self, host: &Host) -> Result<Duration> {
+        match self.core {
+            None => host.cpu_time(),
+            Some(core) => Ok(times(&format!("cpu{core} "))?.busy),
+        }
+    }
+}
+
+/// How long processors of the machine have been busy and idle.
+struct Times {
+    busy: Duration,
+    idle: Duration,
+}
+
+fn processors() -> Result<Times> {
+    times("cpu ")
+}
+
+fn times(name: &str) -> Result<Times> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().find_map(|line| line.strip_prefix(name)).context("a line per core")?;
+    let ticks: Vec<u64> = line.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+    // user, nice, system; then idle and iowait; then irq, softirq. A tick is 10 ms.
+    let sum = |from: usize, count: usize| Duration::from_millis(ticks.iter().skip(from).take(count).sum::<u64>() * 10);
+    Ok(Times {
+        busy: sum(0, 3) + sum(5, 2),
+        idle: sum(3, 2),
+    })
+}
+
+fn first_port(list: &Value) -> Option<u16> {
+    let first = list.get(0)?;
+    match first.as_u64() {
+        Some(port) => u16::try_from(port).ok(),
+        None => first.as_str()?.split('-').next()?.parse().ok(),
+    }
+}

@@ -8,7 +8,7 @@ use proto_model::injection::{AgentFact, EffectState, EndedBy, Observation, Obser
 
 use crate::active::{ALIVE_EVERY_MS, Holding, Stage};
 use crate::admit::panic_text;
-use crate::start::{LEASE_MS, chain};
+use crate::start::{LEASE_MS, chain, kernel_holds};
 use crate::warden::Warden;
 
 impl Warden {
@@ -42,7 +42,7 @@ impl Warden {
                 continue;
             }
             holding.lease_until_ms = now + lease_ms;
-            let (gated, gate_ms) = (holding.gated, lease_ms.min(deadline_ms.saturating_sub(now)));
+            let (gated, gate_ms) = (holding.gated, kernel_holds(deadline_ms.saturating_sub(now), lease_ms));
             if gated && let Err(error) = self.hands.renew_traffic(id, gate_ms) {
                 tracing::warn!(injection = %id, error = chain(&error), "the kernel's own deadline cannot be moved");
             }

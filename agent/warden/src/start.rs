@@ -20,6 +20,15 @@ use crate::warden::Warden;
 /// What a lease may be.
 pub(crate) const LEASE_MS: std::ops::RangeInclusive<u64> = 500..=60_000;
 
+/// The kernel's own deadline is this much after ours, so that an agent that lives always ends its faults itself
+/// and never mistakes the kernel's end for an early one.
+const KERNEL_AFTER_MS: u64 = 250;
+
+/// How long the kernel may hold a fault by itself: what is left of the duration or the lease, and a moment.
+pub(crate) fn kernel_holds(left_ms: u64, lease_ms: u64) -> u64 {
+    left_ms.min(lease_ms) + KERNEL_AFTER_MS
+}
+
 impl Warden {
     pub(crate) fn start(&mut self, order: StartOrder) {
         let id = order.injection.clone();
@@ -117,7 +126,7 @@ impl Warden {
             kind: order.fault.to_string(),
             seed: order.seed,
             deadline_boot_ms: journal.history().opened.deadline_boot_ms,
-            gate_ms: order.duration_ms.min(order.lease_ms),
+            gate_ms: kernel_holds(order.duration_ms, order.lease_ms),
             spared: wards.spared(&self.controllers),
         };
         let mut levers = Levers::new(journal, self.hands.as_mut(), view.as_ref(), context);

@@ -1,12 +1,12 @@
 //! What is known of every enrolled host: what is stored, and what its session says now. Memory only; the store is asked elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use controller_store::HostRecord;
 use proto_model::catalogue::Catalogue;
 use proto_model::host::{Availability, Connection, Host, HostFacts};
-use proto_model::id::{HostName, RunId};
-use proto_model::injection::Cleanliness;
+use proto_model::id::{HostName, InjectionId, RunId};
+use proto_model::injection::{AgentFact, Cleanliness};
 use proto_model::probe::ProbeSpec;
 use proto_model::time::Timestamp;
 use tonic::Status;
@@ -26,10 +26,31 @@ pub(crate) struct Live {
     pub source_address: String,
     pub cleanliness: Cleanliness,
     pub halted: bool,
-    pub active: u32,
+    /// Injections that act here, by what the host reported: heartbeats are a look at a moment that may be over.
+    pub acting: BTreeSet<InjectionId>,
     pub heard_at: Timestamp,
     /// The newest store epoch this host has seen; newer than ours when our store came from a backup.
     pub store_epoch: u64,
+}
+
+impl Live {
+    /// Residue is the host's own word; whether something acts follows from its reports.
+    fn cleanliness(&self) -> Cleanliness {
+        match self.cleanliness {
+            Cleanliness::Dirty | Cleanliness::Unproven => self.cleanliness,
+            Cleanliness::Clean | Cleanliness::Faulted if self.acting.is_empty() => Cleanliness::Clean,
+            Cleanliness::Clean | Cleanliness::Faulted => Cleanliness::Faulted,
+        }
+    }
+
+    /// Takes a report into account: from applied until its end an injection acts.
+    pub fn take(&mut self, injection: &InjectionId, fact: &AgentFact) {
+        if fact.is_terminal() {
+            self.acting.remove(injection);
+        } else {
+            self.acting.insert(injection.clone());
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -104,14 +125,14 @@ impl Entry {
             facts: live.map_or_else(|| self.record.facts.clone(), |l| l.facts.clone()),
             connection: if live.is_some() { Connection::Connected } else { Connection::Lost },
             cleanliness: match live {
-                Some(live) if !stored_worse => live.cleanliness,
+                Some(live) if !stored_worse => live.cleanliness(),
                 _ => self.record.cleanliness,
             },
             availability: self.availability(),
             membership: self.record.membership,
             note: self.note(),
             catalogue_digest: live.map_or_else(|| self.record.catalogue.digest(), |l| l.catalogue_digest.clone()),
-            active_injections: live.map_or(0, |l| l.active),
+            active_injections: live.map_or(0, |l| u32::try_from(l.acting.len()).unwrap_or(u32::MAX)),
             enrolled_at: self.record.enrolled_at,
             last_seen: live.map(|l| l.heard_at).or(self.last_seen),
             certificate_not_after: Some(self.record.certificate_not_after),

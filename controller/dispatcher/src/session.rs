@@ -321,7 +321,7 @@ impl Dispatcher {
         match body {
             Said::Hello(_) => tracing::warn!(host = %name, "a second hello is left out"),
             Said::Heartbeat(beat) => with_live(&|live| {
-                (live.active, live.halted) = (beat.active, beat.halted);
+                live.halted = beat.halted;
                 if let Ok(cleanliness) = decode("cleanliness", &format!("{:?}", beat.cleanliness)) {
                     live.cleanliness = cleanliness;
                 }
@@ -355,6 +355,9 @@ impl Dispatcher {
             boot_ms: report.boot_ms,
             fact,
         };
+        if let Some(live) = self.fleet().0.get_mut(name).and_then(|entry| entry.live.as_mut()) {
+            live.take(&report.injection, &report.fact);
+        }
         let droppable = matches!(report.fact, AgentFact::Observed(_));
         self.pass_on(name, report, droppable).await;
     }
@@ -423,7 +426,7 @@ struct Arrival {
 }
 
 fn live(peer: &PeerInfo, hello: &Hello, link: &Link, inventory: &[(InjectionId, String, bool)], now: Timestamp) -> Result<Live, Status> {
-    let unfinished = inventory.iter().filter(|(_, _, finished)| !finished).count();
+    let unfinished = inventory.iter().filter(|(_, _, finished)| !finished);
     Ok(Live {
         link: link.clone(),
         instance: hello.instance.clone(),
@@ -435,7 +438,7 @@ fn live(peer: &PeerInfo, hello: &Hello, link: &Link, inventory: &[(InjectionId, 
         source_address: peer.address.ip().to_canonical().to_string(),
         cleanliness: decode("cleanliness", &format!("{:?}", hello.cleanliness))?,
         halted: hello.halted,
-        active: u32::try_from(unfinished).unwrap_or(u32::MAX),
+        acting: unfinished.map(|(id, _, _)| id.clone()).collect(),
         heard_at: now,
         store_epoch: hello.store_epoch,
     })

@@ -20,8 +20,6 @@ pub const PEER: &str = "peer";
 /// The process that the catalogue's examples name.
 pub const VICTIM: &str = "redis-server";
 const TICKS: &str = "/run/tmp/ticks";
-/// How long the fleet may count a fault that is over: until the heartbeat after the next.
-const HEARD: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(20);
 /// What agents change by living: journals, certificates, and processes of their own.
 const FILES_SECTION: &str = "files";
@@ -169,13 +167,8 @@ impl Site {
     /// The host's word, asked for anew, and the harness's own look: nothing is left, everything is as before.
     pub fn is_clean(&self, name: &str) -> Result<()> {
         self.lab.all_connected()?;
-        let mut said = String::new();
-        let proven = wait::until(format_args!("{name} is proven clean"), HEARD, || {
-            let output = self.lab.fracas(&["hosts", "verify", name])?;
-            said = format!("{output:?}");
-            Ok(output.success())
-        });
-        proven.with_context(|| said)?;
+        let output = self.lab.fracas(&["hosts", "verify", name])?;
+        ensure!(output.success(), "{name} is not proven clean: {output:?}");
         let shown = self.lab.json(&["hosts", "show", name])?;
         ensure!(shown.to_string().contains("\"clean\""), "{name} is not called clean: {shown}");
         let mut left = Vec::new();

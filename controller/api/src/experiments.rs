@@ -38,7 +38,7 @@ impl Experiments for Api {
         }
         let halt = self.0.runs.halt_state();
         if halt.engaged {
-            let text = format!("halted by {}: {}; nothing starts until it is released", halt.by, halt.reason);
+            let text = format!("{}; nothing starts until it is released", halt.words());
             return Err(ApiError::new("halted", text).into());
         }
         let view = self.resolve(wish.plan.unwrap_or_default()).await?;

@@ -109,7 +109,7 @@ async fn or_halted(client: &Client, failure: Failure) -> Failure {
     let status = status.and_then(|value| documents::read::<StatusDocument>("Status", &value));
     match status {
         Ok(StatusDocument { halt, .. }) if halt.engaged => {
-            let message = format!("halted by {}: {}; nothing starts until it is released", halt.by, halt.reason);
+            let message = format!("{}; nothing starts until it is released", halt.words());
             Failure::new(exit::ABORTED, "halted", message).hint("see `fracas status`; `fracas release --reason ...` ends the halt")
         }
         _ => failure,

@@ -378,14 +378,14 @@ async fn gone(mut news: broadcast::Receiver<Event>, run: &RunId, id: Option<&Inj
 fn stop_for(halt: &HaltState) -> Input {
     Input::Stop {
         cause: StopCause::Halt,
-        reason: format!("halted by {}: {}", halt.by, halt.reason),
+        reason: halt.words(),
         by: halt.by.clone(),
         halt_epoch: Some(halt.epoch),
     }
 }
 
 fn halted(halt: &HaltState) -> ErrorBody {
-    let message = format!("halted by {}: {}; nothing starts until it is released", halt.by, halt.reason);
+    let message = format!("{}; nothing starts until it is released", halt.words());
     ErrorBody::new("halted", message)
 }
 

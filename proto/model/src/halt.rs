@@ -45,8 +45,34 @@ impl HaltState {
         }
     }
 
+    /// In words, such as `halted by root@local: drill`; a reason that only repeats the name is said once.
+    pub fn words(&self) -> String {
+        if self.reason == format!("by {}", self.by) {
+            return format!("halted {}", self.reason);
+        }
+        format!("halted by {}: {}", self.by, self.reason)
+    }
+
     /// The newer of two records of the latch.
     pub fn newest(self, other: Self) -> Self {
         if other.epoch > self.epoch { other } else { self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_that_repeats_the_name_is_said_once() {
+        let released = HaltState::released();
+        assert_eq!(
+            released.engage("root@local", "by root@local", Timestamp(0)).words(),
+            "halted by root@local"
+        );
+        assert_eq!(
+            released.engage("root@local", "drill", Timestamp(0)).words(),
+            "halted by root@local: drill"
+        );
     }
 }

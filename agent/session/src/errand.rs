@@ -1,8 +1,15 @@
 //! Questions to the warden and answers to the controller, without holding a thread or the session's loop.
 
+use std::time::Duration;
+
 use agent_warden::{ANSWER_WITHIN, Command, Reply, WardenError, WardenHandle};
 use proto_wire::v1::agent_message::Body;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+
+/// How long, and how often, what may not be lost is offered to a warden that has no room for it.
+const OFFER_WITHIN: Duration = Duration::from_secs(60);
+const OFFER_EVERY: Duration = Duration::from_millis(50);
 
 /// Asks now; the answer may be awaited elsewhere.
 pub(crate) fn ask<T: Send + 'static>(
@@ -12,6 +19,43 @@ pub(crate) fn ask<T: Send + 'static>(
     let (sender, receiver) = oneshot::channel();
     warden.send(command(Box::new(move |answer| drop(sender.send(answer)))))?;
     Ok(receiver)
+}
+
+/// Asks until there is room: for what ends faults, which a full queue must not undo. `then` gets the way to the answer.
+pub(crate) fn insist<T: Send + 'static>(
+    warden: &WardenHandle,
+    command: impl Fn(Reply<T>) -> Command + Send + 'static,
+    then: impl FnOnce(oneshot::Receiver<T>) + Send + 'static,
+) -> Result<(), WardenError> {
+    // At once if possible, so that orders keep their order.
+    match ask(warden, &command) {
+        Ok(receiver) => then(receiver),
+        Err(WardenError::Busy) => {
+            let warden = warden.clone();
+            tokio::spawn(async move {
+                match offer(&warden, command).await {
+                    Ok(receiver) => then(receiver),
+                    Err(error) => tracing::error!(%error, "a stop, halt or release did not reach the warden"),
+                }
+            });
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(())
+}
+
+async fn offer<T: Send + 'static>(
+    warden: &WardenHandle,
+    command: impl Fn(Reply<T>) -> Command,
+) -> Result<oneshot::Receiver<T>, WardenError> {
+    let until = Instant::now() + OFFER_WITHIN;
+    loop {
+        sleep(OFFER_EVERY).await;
+        match ask(warden, &command) {
+            Err(WardenError::Busy) if Instant::now() < until => {}
+            taken => return taken,
+        }
+    }
 }
 
 pub(crate) async fn answer<T>(receiver: oneshot::Receiver<T>) -> Result<T, WardenError> {

@@ -1,6 +1,6 @@
 //! Turns an admitted order into the warden's commands, and the warden's answers into messages; it never decides whether a fault may run.
 
-use agent_warden::{Command, StartOrder, WardenError, WardenHandle};
+use agent_warden::{AgentStatus, Command, HaltAnswer, Reply, StartOrder, WardenError, WardenHandle};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{EndedBy, PreflightAnswer, Wish};
@@ -9,7 +9,7 @@ use proto_wire::v1::agent_message::Body as Out;
 use proto_wire::v1::controller_message::Body;
 use tokio::sync::mpsc;
 
-use crate::errand::{ask, pass_on};
+use crate::errand::{ask, insist, pass_on};
 use crate::gatekeeper::NotObeyed;
 use crate::probes::Probes;
 
@@ -66,7 +66,8 @@ impl Hands<'_> {
     fn stop(&self, stop: &v1::Stop) -> Result<(), NotObeyed> {
         let injection = InjectionId::parse(&stop.injection).map_err(malformed)?;
         let cause: EndedBy = serde_json::from_value(stop.cause.clone().into()).map_err(malformed)?;
-        self.tell(Command::Stop(injection, cause, Box::new(drop)))
+        let command = move |reply| Command::Stop(injection.clone(), cause, reply);
+        insist(self.warden, command, drop).map_err(|e| not_taken(&e))
     }
 
     fn preflight(&self, question: v1::Preflight) -> Result<(), NotObeyed> {
@@ -106,30 +107,48 @@ impl Hands<'_> {
     }
 
     fn halt(&self, epoch: u64, reason: String) -> Result<(), NotObeyed> {
-        let told = ask(self.warden, |reply| Command::Halt { epoch, reason, reply }).map_err(|e| not_taken(&e))?;
-        pass_on(told, self.out, move |answer| {
-            Out::Halt(v1::HaltAnswer {
-                epoch,
-                halted: true,
-                undone: answer.undone,
-                failed: answer.failed,
-            })
-        });
-        Ok(())
+        let command = move |reply| Command::Halt {
+            epoch,
+            reason: reason.clone(),
+            reply,
+        };
+        let out = self.out.clone();
+        let tell = move |told| {
+            pass_on(told, &out, move |answer: HaltAnswer| {
+                Out::Halt(v1::HaltAnswer {
+                    epoch,
+                    halted: true,
+                    undone: answer.undone,
+                    failed: answer.failed,
+                })
+            });
+        };
+        insist(self.warden, command, tell).map_err(|e| not_taken(&e))
     }
 
     fn release(&self, epoch: u64) -> Result<(), NotObeyed> {
-        self.tell(Command::Release { epoch })?;
-        let told = ask(self.warden, Command::Status).map_err(|e| not_taken(&e))?;
-        pass_on(told, self.out, move |status| {
-            Out::Halt(v1::HaltAnswer {
-                epoch,
-                halted: status.halted.is_some(),
-                undone: 0,
-                failed: 0,
-            })
-        });
-        Ok(())
+        // The warden does not answer a release; its status after it does.
+        let command = move |taken: Reply<()>| {
+            taken(());
+            Command::Release { epoch }
+        };
+        let (warden, out) = (self.warden.clone(), self.out.clone());
+        let tell = move |_| {
+            let look = insist(&warden, Command::Status, move |told| {
+                pass_on(told, &out, move |status: AgentStatus| {
+                    Out::Halt(v1::HaltAnswer {
+                        epoch,
+                        halted: status.halted.is_some(),
+                        undone: 0,
+                        failed: 0,
+                    })
+                });
+            });
+            if let Err(error) = look {
+                tracing::warn!(%error, "a release stays without its answer");
+            }
+        };
+        insist(self.warden, command, tell).map_err(|e| not_taken(&e))
     }
 
     fn tell(&self, command: Command) -> Result<(), NotObeyed> {

@@ -60,7 +60,7 @@ impl Dispatcher {
 pub(crate) fn newer_store(host: &HostName, seen: u64, own: u64) -> String {
     format!(
         "{host} has obeyed a later store (epoch {seen}; this one has {own}): was this store restored from a backup? \
-         enrol the host again to let it forget the later one"
+         enrol the host again and restart its agent to let it forget the later one"
     )
 }
 

@@ -49,9 +49,14 @@ impl Agents for Dispatcher {
             ));
         }
         let (link, out) = Link::new(hello.nonce.clone(), self.0.epochs.clone());
-        self.admit(&name, &peer, hello, &link).await?;
         let this = self.clone();
-        tokio::spawn(async move { this.listen(name, link, stream).await });
+        // A task of its own: a host that goes away in the midst of it must still be heard to go.
+        let admitted = tokio::spawn(async move {
+            this.admit(&name, &peer, hello, &link).await?;
+            tokio::spawn(async move { this.listen(name, link, stream).await });
+            Ok::<(), Status>(())
+        });
+        admitted.await.map_err(|_| Status::internal("the session could not be begun"))??;
         Ok(Response::new(ReceiverStream::new(out)))
     }
 
@@ -182,7 +187,8 @@ impl Dispatcher {
         }
         if state.engaged {
             link.send_first(Body::Halt(Halt { reason: state.reason }));
-        } else if hello.halt_epoch < state.epoch {
+        } else if hello.halted || hello.halt_epoch < state.epoch {
+            // Also to one that has seen this epoch: it may have ended before it obeyed. Its own latch does not listen to this.
             link.send_first(Body::Release(Release { reason: state.reason }));
         }
     }

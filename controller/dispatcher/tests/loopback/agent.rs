@@ -36,6 +36,8 @@ pub struct Script {
     pub halt_epoch: u64,
     /// Questions stay without answers.
     pub deaf: bool,
+    /// Takes nothing from its queue, as in the midst of a long undo.
+    pub stuck: bool,
     pub controllers: Vec<SocketAddr>,
 }
 
@@ -98,6 +100,9 @@ impl Drop for Agent {
 
 fn play(script: &Told, inbox: &Receiver<Command>, reports: &mpsc::Sender<AgentReport>) {
     while let Ok(command) = inbox.recv() {
+        while script.lock().unwrap().stuck {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         let mut script = script.lock().unwrap();
         if script.deaf {
             script.told.push("unheard".into());

@@ -3,6 +3,7 @@
 use controller_dispatcher::{DispatchError, Voice};
 use proto_model::id::RunId;
 use proto_wire::v1;
+use proto_wire::v1::controller_message::Body as Order;
 
 use crate::agent::{Agent, Bare, Told, hello};
 use crate::controller::{Controller, SETTINGS, name, now};
@@ -69,4 +70,28 @@ async fn a_newer_halt_that_only_a_host_remembers_holds_for_everybody() {
     assert_eq!(controller.store.halt().await.unwrap(), state);
     let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
     assert!(matches!(refused, DispatchError::Halted(_)));
+}
+
+#[tokio::test]
+async fn a_release_that_a_host_has_seen_but_not_obeyed_is_told_again() {
+    let (_dir, host, controller) = joined().await;
+    let halt = controller.latch.get().engage("ann", "smoke", now());
+    let release = halt.release("ann", "was steam", now());
+    controller.latch.set(halt).unwrap();
+    controller.latch.set(release.clone()).unwrap();
+    let still_halted = v1::Hello {
+        halt_epoch: release.epoch,
+        halted: true,
+        halt_reason: "smoke".into(),
+        ..hello("i", "n")
+    };
+    let mut bare = Bare::dial(host.path(), controller.address, still_halted).await.unwrap();
+    let told = loop {
+        let order = bare.order().await.unwrap().expect("a release before the end");
+        if matches!(order.body, Some(Order::Release(_))) {
+            break order.halt_epoch;
+        }
+    };
+    assert_eq!(told, release.epoch);
+    assert!(!controller.latch.get().engaged);
 }

@@ -155,3 +155,27 @@ async fn a_locked_host_is_cut_off_at_once_and_stays_out() {
     let again = controller.token(1, 60_000).await;
     assert!(refusal(host.path(), &controller, &again, "web").await.contains("locked"));
 }
+
+#[tokio::test]
+async fn a_removed_host_stays_out_until_its_name_is_taken_anew() {
+    let (dir, host, heir) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let controller = Controller::start(dir.path()).await;
+    let token = controller.token(2, 60_000).await;
+    join(host.path(), controller.address, &token, "web").await.unwrap();
+    let mut record = controller.store.hosts().await.unwrap().remove(0);
+    record.membership = Membership::Removed;
+    controller.dispatcher.refresh(record);
+    let refused = Bare::dial(host.path(), controller.address, hello("i", "n")).await.err().unwrap();
+    assert!(
+        refused.code() == Code::PermissionDenied && refused.message().contains("removed"),
+        "{refused}"
+    );
+    join(heir.path(), controller.address, &token, "web").await.unwrap();
+    let _heir = Bare::dial(heir.path(), controller.address, hello("i", "n")).await.unwrap();
+    let refused = Bare::dial(host.path(), controller.address, hello("i", "m")).await.err().unwrap();
+    assert!(refused.message().contains("another key"), "{refused}");
+}

@@ -222,3 +222,40 @@ async fn a_ping_is_answered_and_heartbeats_go_on_while_the_warden_is_busy() {
         session.says(|body| matches!(body, Body::Heartbeat(_)).then_some(())).await;
     }
 }
+
+#[tokio::test]
+async fn a_halt_and_a_stop_are_carried_out_even_when_the_warden_had_no_room_for_them() {
+    let mut strings = Strings::attach().await;
+    let mut session = strings.session().await;
+    strings.agent.script().stuck = true;
+    let lease = || {
+        Order::Lease(v1::Lease {
+            injections: Vec::new(),
+            lease_ms: 1,
+        })
+    };
+    let mut seq = 0;
+    // One is in the warden's hands, and its queue is full behind it.
+    while seq < agent_warden::QUEUE as u64 + 8 {
+        seq += 1;
+        session.order(seq, 0, 0, lease()).await;
+    }
+    assert_eq!(session.refused().await.1, "busy");
+    let id = InjectionId::generate();
+    let stop = v1::Stop {
+        injection: id.to_string(),
+        cause: "stop".into(),
+    };
+    session.order(seq + 1, 0, 0, Order::Stop(stop)).await;
+    session.order(seq + 2, 1, 0, Order::Halt(v1::Halt { reason: "smoke".into() })).await;
+    // Answered after both were read.
+    session.order(seq + 3, 1, 0, ping(1)).await;
+    assert_eq!(session.says(pong).await, 1);
+    strings.agent.script().stuck = false;
+    let halt = |body| match body {
+        Body::Halt(answer) => Some((answer.epoch, answer.halted)),
+        _ => None,
+    };
+    assert_eq!(session.says(halt).await, (1, true));
+    eventually("the stop is carried out too", || strings.agent.was_told(&format!("stop {id} stop"))).await;
+}

@@ -318,3 +318,65 @@ async fn probes_of_a_host_are_batched_and_begin_again_with_the_next_session() {
     controller.dispatcher.probe_stop(&web, &run);
     drop(dir);
 }
+
+fn report(injection: &InjectionId, agent_seq: u64) -> v1::InjectionReport {
+    let refused = proto_model::problem::Refusal::new("test", "", "an end");
+    v1::InjectionReport {
+        injection: injection.to_string(),
+        run: RunId::generate().to_string(),
+        agent_seq,
+        boot_id: "boot-of-i".into(),
+        boot_ms: 1,
+        body_json: serde_json::to_string(&AgentFact::Refused(refused)).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_goes_away_while_it_is_taken_in_is_lost_and_not_connected_for_ever() {
+    let (_dir, host, mut controller) = joined().await;
+    let mut old = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
+    // Nobody listens: ends fill what waits for the rest of the controller, and the next arrival has no room.
+    for seq in 1..=80 {
+        old.say(Body::Report(report(&InjectionId::generate(), seq))).await;
+    }
+    eventually("nothing more fits", || controller.said.len() == controller.said.max_capacity()).await;
+    let new = Bare::dial(host.path(), controller.address, hello("i", "m"));
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_millis(700), new).await.is_err(),
+        "it is not taken in yet"
+    );
+    drop(old);
+    // Time for the controller to notice, while there is still no room; less of it can only hide a fault, never cause one.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    controller.hears("the loss", lost).await;
+    eventually("not connected", || !controller.is_connected("web")).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_ends_the_session_and_is_not_taken() {
+    let (_dir, host, mut controller) = joined().await;
+    let mut bare = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
+    let id = InjectionId::generate();
+    let large = v1::InjectionReport {
+        run: "r".repeat(proto_transport::MAX_MESSAGE),
+        ..report(&id, 1)
+    };
+    bare.say(Body::Report(large)).await;
+    let mut taken = false;
+    controller
+        .hears("the session is over", |said| {
+            taken |= matches!(said, FromHost::Report { .. });
+            lost(said)
+        })
+        .await;
+    assert!(!taken);
+    let huge = v1::RenewRequest {
+        csr_der: vec![0; proto_transport::MAX_MESSAGE + 1],
+    };
+    let refused = crate::agent::client(host.path(), controller.address)
+        .await
+        .renew(huge)
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+}

@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub unclean: Unclean,
     /// One start at a time, so that two cannot both find room.
     turn: tokio::sync::Mutex<()>,
+    /// Held while a finished run is amended.
+    pub amending: tokio::sync::Mutex<()>,
     /// The newest epoch given out here.
     epoch: Mutex<u64>,
 }
@@ -88,6 +90,7 @@ impl Supervisor {
             proofs,
             unclean: Unclean::default(),
             turn: tokio::sync::Mutex::default(),
+            amending: tokio::sync::Mutex::default(),
             epoch: Mutex::default(),
         }));
         tokio::spawn(crate::unclean::keep(Arc::downgrade(&this.0), proven));

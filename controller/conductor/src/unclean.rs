@@ -171,12 +171,14 @@ impl Supervisor {
         Ok(here.map(|i| i.injection.id).collect())
     }
 
-    /// Only what changes is news, and only of a run that has its verdict.
+    /// Only what changes is news, and only of a run that has its verdict. One at a time, so that who is answered "nothing new" finds it on record.
     async fn amend(&self, host: &HostName, run: &RunId, proof: &CleanProof) -> Result<(), StoreError> {
+        let _turn = self.0.amending.lock().await;
         let parts = &self.0.parts;
-        let mut events = parts.store.run_events(run, 1).await?;
+        let events = parts.store.run_events(run, 1).await?;
         let judged = events.iter().any(|e| matches!(e.body, EventBody::RunJudged { .. }));
-        let known = History::of(&events).and_then(|h| h.proofs.get(host).cloned());
+        let Some(mut history) = History::of(&events) else { return Ok(()) };
+        let known = history.proofs.insert(host.clone(), proof.clone());
         if !judged || known.is_some_and(|known| known.result == proof.result && known.digest == proof.digest) {
             return Ok(());
         }
@@ -190,17 +192,13 @@ impl Supervisor {
             host: host.clone(),
             proof: proof.clone(),
         });
-        let stored = parts.store.append(run, vec![verified]).await?;
-        events.extend(stored.iter().cloned());
-        let Some(history) = History::of(&events) else { return Ok(()) };
-        let cause = format!("{host} was asked again and is {}", proof.result.as_str());
         let amended = event(EventBody::RunAmended {
             cleanup: history.cleanup(),
             hosts: vec![host.clone()],
-            cause,
+            cause: format!("{host} was asked again and is {}", proof.result.as_str()),
         });
-        let amended = parts.store.append(run, vec![amended]).await?;
-        stored.into_iter().chain(amended).for_each(|event| drop(self.0.news.send(event)));
+        let stored = parts.store.append(run, vec![verified, amended]).await?;
+        stored.into_iter().for_each(|event| drop(self.0.news.send(event)));
         Ok(())
     }
 }

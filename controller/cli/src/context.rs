@@ -63,7 +63,7 @@ impl Context {
     }
 }
 
-/// The configuration's path: flag, $FRACAS_CONFIG, the user's configuration folder.
+/// The configuration's path: flag, $FRACAS_CONFIG, the user's configuration folder; a unit of systemd has no $HOME, its user has.
 pub fn path(globals: &Globals) -> Result<PathBuf, Failure> {
     if let Some(path) = &globals.config {
         return Ok(path.clone());
@@ -73,8 +73,8 @@ pub fn path(globals: &Globals) -> Result<PathBuf, Failure> {
     }
     let folder = variable("XDG_CONFIG_HOME")
         .map(PathBuf::from)
-        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".config")));
-    let folder = folder.ok_or_else(|| Failure::local("cannot find the contexts: neither $FRACAS_CONFIG nor $HOME is set"))?;
+        .or_else(|| std::env::home_dir().map(|home| home.join(".config")));
+    let folder = folder.ok_or_else(|| Failure::local("cannot find the contexts: $FRACAS_CONFIG is not set and this user has no home"))?;
     Ok(folder.join("fracas/config.yaml"))
 }
 

@@ -100,6 +100,15 @@ fn completion_scripts_are_printed_without_a_controller() {
 }
 
 #[test]
+fn a_user_without_a_home_in_the_environment_has_the_local_context() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = crate::tool::command(folder.path(), &["contexts", "-o", "name"]);
+    command.env_remove("HOME");
+    let said = crate::tool::finish(command.spawn().unwrap());
+    assert!(said.code == 0 && said.out.lines().any(|name| name == "local"), "{said:?}");
+}
+
+#[test]
 fn contexts_are_kept_privately_and_chosen_by_name() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();

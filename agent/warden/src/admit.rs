@@ -21,26 +21,23 @@ pub(crate) struct Admitted {
 }
 
 impl Warden {
-    /// What would be answered to an order like this; nothing is changed.
-    pub(crate) fn preflight(&self, wish: &Wish) -> PreflightAnswer {
-        match self.admit(&wish.fault, &wish.params, wish.duration_ms, wish.seed) {
-            Ok(admitted) => PreflightAnswer {
-                accepted: true,
-                refusals: Vec::new(),
-                warnings: admitted.preflight.warnings,
-                undo: vec![admitted.fault.describe().undone_by],
-                touches: admitted.preflight.touches,
-                engine: admitted.preflight.engine,
-            },
-            Err(refusal) => PreflightAnswer {
-                accepted: false,
-                refusals: vec![refusal],
-                warnings: Vec::new(),
-                undo: Vec::new(),
-                touches: Vec::new(),
-                engine: None,
-            },
+    /// What would be answered to orders like these; nothing is changed. Wishes that may act at the same time are also held
+    /// against each other.
+    pub(crate) fn preflight(&self, wishes: &[Wish]) -> Vec<PreflightAnswer> {
+        let mut claimed: Vec<(&FaultKind, Vec<Claim>)> = Vec::with_capacity(wishes.len());
+        let mut answers = Vec::with_capacity(wishes.len());
+        for wish in wishes {
+            let admitted = self.admit(&wish.fault, &wish.params, wish.duration_ms, wish.seed);
+            let beside = wish.beside.iter().filter_map(|at| claimed.get(*at));
+            let admitted = admitted.and_then(|admitted| {
+                check_beside(&admitted.claims, beside)?;
+                Ok(admitted)
+            });
+            let claims = admitted.as_ref().map(|admitted| admitted.claims.clone());
+            claimed.push((&wish.fault, claims.unwrap_or_default()));
+            answers.push(answer(admitted));
         }
+        answers
     }
 
     pub(crate) fn admit(&self, kind: &FaultKind, params: &Value, duration_ms: u64, seed: u64) -> Result<Admitted, Refusal> {
@@ -138,6 +135,38 @@ impl Warden {
             ))
         })
     }
+}
+
+fn answer(admitted: Result<Admitted, Refusal>) -> PreflightAnswer {
+    match admitted {
+        Ok(admitted) => PreflightAnswer {
+            accepted: true,
+            refusals: Vec::new(),
+            warnings: admitted.preflight.warnings,
+            undo: vec![admitted.fault.describe().undone_by],
+            touches: admitted.preflight.touches,
+            engine: admitted.preflight.engine,
+        },
+        Err(refusal) => PreflightAnswer {
+            accepted: false,
+            refusals: vec![refusal],
+            warnings: Vec::new(),
+            undo: Vec::new(),
+            touches: Vec::new(),
+            engine: None,
+        },
+    }
+}
+
+/// What two branches of a plan would hold at the same time.
+fn check_beside<'a>(claims: &[Claim], beside: impl Iterator<Item = &'a (&'a FaultKind, Vec<Claim>)>) -> Result<(), Refusal> {
+    for (kind, held) in beside {
+        if let Some(claim) = claims.iter().find(|ours| held.iter().any(|theirs| ours.conflicts_with(theirs))) {
+            let message = format!("conflicts with {kind} of the same plan: both would hold {}", claim.0);
+            return Err(Refusal::new("conflict", "", message));
+        }
+    }
+    Ok(())
 }
 
 fn first(problems: proto_model::problem::Problems) -> Refusal {

@@ -122,7 +122,7 @@ impl Warden {
             }
             Command::Stop(id, by, reply) => self.stop(id, by, reply),
             Command::Renew(ids, lease_ms) => self.renew(&ids, lease_ms),
-            Command::Preflight(wishes, reply) => reply(wishes.iter().map(|wish| self.preflight(wish)).collect()),
+            Command::Preflight(wishes, reply) => reply(self.preflight(&wishes)),
             Command::Verify(ids, reply) => reply(self.verify(&ids)),
             Command::Halt { epoch, reason, reply } => self.halt(epoch, &reason, reply),
             Command::Release { epoch } => {

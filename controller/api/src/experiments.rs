@@ -6,7 +6,7 @@ use proto_model::document::{ErrorBody, HostError};
 use proto_model::event::EventBody;
 use proto_model::id::{HostName, PlanDigest};
 use proto_model::injection::{PreflightAnswer, Wish};
-use proto_model::plan::{HostAnswer, Origin, Plan, PlanView, StepBody};
+use proto_model::plan::{HostAnswer, Origin, Plan, PlanView};
 use proto_model::problem::{Problems, Refusal};
 use proto_model::quantity::Millis;
 use proto_wire::v1::experiments_server::Experiments;
@@ -152,7 +152,8 @@ impl Api {
     async fn answered(&self, plan: Plan) -> PlanView {
         let mut asked = tokio::task::JoinSet::new();
         for host in plan.hosts.iter().map(|h| h.name.clone()) {
-            let (voice, questions) = (self.0.voice.clone(), questions(&plan, &host));
+            let questions = plan.wishes(&host).into_iter().map(|(step, wish)| (step.to_owned(), wish));
+            let (voice, questions) = (self.0.voice.clone(), questions.collect::<Vec<_>>());
             asked.spawn(async move {
                 let wishes = questions.iter().map(|(_, wish)| wish.clone()).collect();
                 let reply = voice.preflight(&host, wishes).await;
@@ -203,24 +204,6 @@ fn invalid(problems: Problems) -> ApiError {
     let mut body = ErrorBody::new("invalid_params", problems.to_string());
     body.problems = problems.0;
     ApiError(body)
-}
-
-/// What this host is asked, step by step.
-fn questions(plan: &Plan, host: &HostName) -> Vec<(String, Wish)> {
-    let mut questions = Vec::new();
-    for step in &plan.steps {
-        let StepBody::Fault(fault) = &step.body else { continue };
-        for injection in fault.injections.iter().filter(|i| &i.host == host) {
-            let wish = Wish {
-                fault: fault.fault.clone(),
-                params: fault.params.clone(),
-                duration_ms: fault.duration_ms,
-                seed: injection.seed,
-            };
-            questions.push((step.path.clone(), wish));
-        }
-    }
-    questions
 }
 
 fn answers(

@@ -2,7 +2,7 @@
 
 use proto_model::id::HostName;
 use proto_model::injection::Reversal;
-use proto_model::plan::{FaultStep, HostAnswer, Plan, PlanView, StepBody};
+use proto_model::plan::{FaultStep, HostAnswer, OnFailure, Plan, PlanView, StepBody};
 use proto_model::quantity::Millis;
 use serde_json::Value;
 
@@ -56,6 +56,7 @@ pub fn lines(view: &PlanView, wide: bool) -> Vec<String> {
     let plan = &view.plan;
     let mut lines = vec![format!("plan      {}", plan.name), format!("digest    {}", view.digest)];
     lines.push(format!("env       {}", plan.environment));
+    lines.extend(variables(plan));
     lines.extend(choices(plan));
     lines.extend(probes(plan));
     lines.push(String::new());
@@ -68,6 +69,13 @@ pub fn lines(view: &PlanView, wide: bool) -> Vec<String> {
     lines.push(String::new());
     lines.push(conclusion(view));
     lines
+}
+
+/// The file's variables as they were set.
+fn variables(plan: &Plan) -> Option<String> {
+    let set = plan.variables.iter().map(|(name, value)| format!("{name}={}", plain(value)));
+    let set: Vec<String> = set.collect();
+    (!set.is_empty()).then(|| format!("set       {}", set.join(" ")))
 }
 
 fn probes(plan: &Plan) -> Vec<String> {
@@ -94,16 +102,15 @@ fn probes(plan: &Plan) -> Vec<String> {
 fn rows(view: &PlanView) -> Vec<Vec<String>> {
     let row = |cells: [String; 6]| cells.to_vec();
     let mut rows = Vec::new();
-    for step in &view.plan.steps {
+    for step in view.plan.all_steps() {
+        let plain = |what: String| {
+            let length = Millis(step.length_ms()).to_string();
+            row([step.path.clone(), what, String::new(), length, String::new(), String::new()])
+        };
         match &step.body {
-            StepBody::Wait { ms } => rows.push(row([
-                step.path.clone(),
-                "wait".into(),
-                String::new(),
-                Millis(*ms).to_string(),
-                String::new(),
-                String::new(),
-            ])),
+            StepBody::Wait { .. } => rows.push(plain("wait".to_owned())),
+            StepBody::Parallel(branches) => rows.push(plain(format!("{} at the same time", branches.len()))),
+            StepBody::Sequence(steps) => rows.push(plain(format!("{} in order", steps.len()))),
             StepBody::Fault(fault) => {
                 for injection in &fault.injections {
                     let answer = answer_word(view, &step.path, &injection.host);
@@ -146,6 +153,9 @@ fn remarks(view: &PlanView, wide: bool) -> Vec<String> {
     for (path, fault) in view.plan.fault_steps() {
         if let Reversal::Irreversible { why } = &fault.reversal {
             lines.push(format!("{path} cannot be undone: {why}"));
+        }
+        if fault.on_failure == OnFailure::Continue {
+            lines.push(format!("{path} goes on when a host fails; the run cannot pass then"));
         }
     }
     lines.extend(refusals(view));

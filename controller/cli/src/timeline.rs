@@ -68,7 +68,8 @@ impl Timeline {
             let name = format!("{} on {}", injection.fault, injection.host);
             self.injections.insert(injection.id.clone(), name);
         }
-        self.steps = plan.steps.iter().map(|step| (step.path.clone(), title(step))).collect();
+        let steps = plan.all_steps();
+        self.steps = steps.into_iter().map(|step| (step.path.clone(), title(step))).collect();
         let count = injections.len();
         let many = if count == 1 { "injection" } else { "injections" };
         vec![format!(
@@ -186,6 +187,8 @@ impl Timeline {
 fn title(step: &PlannedStep) -> String {
     match &step.body {
         StepBody::Wait { ms } => format!("wait {}", Millis(*ms)),
+        StepBody::Parallel(branches) => format!("{} branches at the same time", branches.len()),
+        StepBody::Sequence(steps) => format!("{} in order", steps.len()),
         StepBody::Fault(fault) => {
             let hosts: Vec<&HostName> = fault.injections.iter().map(|injection| &injection.host).collect();
             format!("{} on {} for {}", what(fault), names(hosts), Millis(fault.duration_ms))

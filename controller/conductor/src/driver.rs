@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use controller_dispatcher::Voice;
+use controller_planner::Policy;
 use controller_store::StoreHandle;
 use proto_model::event::{Event, EventBody, NewEvent};
 use proto_model::id::{HostName, PlanDigest};
@@ -15,6 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::acting::{Acting, Wanted};
 use crate::machine::{Action, Conductor, Decision, Input};
 use crate::track::CONTROLLER;
 
@@ -35,6 +37,9 @@ pub(crate) struct Means {
     pub store: StoreHandle,
     pub voice: Arc<dyn Voice>,
     pub rule: AddressRule,
+    /// What all runs inject.
+    pub acting: Arc<Acting>,
+    pub policy: Arc<Policy>,
     pub now: fn() -> Timestamp,
     /// Every event as it is stored.
     pub news: broadcast::Sender<Event>,
@@ -76,6 +81,7 @@ impl Driver {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut decision = first;
+        self.count();
         loop {
             if !self.follow(decision).await {
                 return self.abandon().await;
@@ -89,7 +95,26 @@ impl Driver {
             };
             while self.asked.try_join_next().is_some() {}
             decision = self.conductor.step((self.means.now)(), input);
+            if decision.record.iter().any(|event| !is_telemetry(&event.body)) {
+                self.count();
+            }
         }
+    }
+
+    /// Says what this run injects now.
+    fn count(&self) {
+        let hosts = self.conductor.acting().into_iter().cloned().collect();
+        self.means.acting.keep(self.conductor.run(), hosts);
+    }
+
+    fn room(&self, step: &str) -> Result<(), String> {
+        let wanted = Wanted {
+            run: self.conductor.run(),
+            plan: self.conductor.plan(),
+            step,
+            hosts: self.conductor.acting().into_iter().cloned().collect(),
+        };
+        self.means.acting.take(&wanted, &self.means.policy, &self.means.voice.hosts())
     }
 
     /// Durable first; only then is it done. False when the store is lost.
@@ -148,6 +173,10 @@ impl Driver {
                 let reply = voice.preflight(&host, wishes).await;
                 let _ = own.send(Input::Preflight { host, reply }).await;
             }),
+            Action::Room { step } => {
+                let answer = self.room(&step);
+                self.ask(async move { drop(own.send(Input::Room { step, answer }).await) });
+            }
             Action::Order { injection } => {
                 let (digest, lease_ms) = (self.digest.clone(), self.conductor.settings().lease_ms);
                 self.ask(async move {

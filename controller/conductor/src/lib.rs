@@ -1,5 +1,6 @@
 //! From plan to decisions: a pure machine that says what to record and what to do, and a thin driver that records before it acts.
 
+mod acting;
 mod answers;
 mod driver;
 mod guards;
@@ -11,6 +12,7 @@ mod room;
 mod routing;
 mod sampling;
 mod settings;
+mod steps;
 mod supervisor;
 mod track;
 mod unclean;

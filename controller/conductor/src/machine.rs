@@ -1,6 +1,7 @@
 //! The conductor: one input at a time, a decision in answer. No clock, no store, no network in here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use controller_dispatcher::{DispatchError, PreflightReply};
 use controller_report::{Judgement, judge};
@@ -12,7 +13,7 @@ use proto_model::probe::{Prober, Sample};
 use proto_model::time::Timestamp;
 
 use crate::settings::Settings;
-use crate::track::{HostTrack, ProbeTrack, Tracked};
+use crate::track::{HostTrack, ProbeTrack, StepTrack, Tracked};
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -28,6 +29,11 @@ pub enum Input {
         report: AgentReport,
     },
     Sample(Sample),
+    /// Whether what is to be injected now fits beside what all runs inject; the reason when it does not.
+    Room {
+        step: String,
+        answer: Result<(), String>,
+    },
     OrderFailed {
         injection: InjectionId,
         error: DispatchError,
@@ -69,6 +75,10 @@ pub enum Action {
         host: HostName,
     },
     StopProbes,
+    /// Count what acts at this moment, over all runs, before this step is ordered.
+    Room {
+        step: String,
+    },
     Order {
         injection: Injection,
     },
@@ -102,7 +112,7 @@ pub struct Decision {
 /// One run, as far as it has got.
 pub struct Conductor {
     pub(crate) run: RunId,
-    pub(crate) plan: Plan,
+    pub(crate) plan: Arc<Plan>,
     pub(crate) settings: Settings,
     pub(crate) phase: RunPhase,
     pub(crate) phase_since: Timestamp,
@@ -114,8 +124,8 @@ pub struct Conductor {
     pub(crate) hosts: BTreeMap<HostName, HostTrack>,
     pub(crate) unanswered_preflights: Vec<HostName>,
     pub(crate) preflight_refused: bool,
-    pub(crate) step: usize,
-    pub(crate) step_started: Option<Timestamp>,
+    /// Every step that has begun, by its path.
+    pub(crate) steps: BTreeMap<String, StepTrack>,
     pub(crate) stop: Option<StopCause>,
     /// Everything recorded so far, numbered as the store numbers it.
     pub(crate) log: Vec<Event>,
@@ -141,7 +151,7 @@ impl Conductor {
         };
         let mut conductor = Self {
             run: first.run_id.clone(),
-            plan: (**plan).clone(),
+            plan: Arc::new((**plan).clone()),
             settings,
             phase: RunPhase::Accepted,
             phase_since: first.at,
@@ -152,8 +162,7 @@ impl Conductor {
             hosts: names.into_iter().map(host).collect(),
             unanswered_preflights: Vec::new(),
             preflight_refused: false,
-            step: 0,
-            step_started: None,
+            steps: BTreeMap::new(),
             stop: None,
             log: vec![first.clone()],
             decision: Decision::default(),
@@ -203,6 +212,13 @@ impl Conductor {
         self.injections.iter().map(|i| &i.injection)
     }
 
+    /// Hosts that are under an injection of this run, or are about to be: their step asks for room or has it.
+    pub fn acting(&self) -> BTreeSet<&HostName> {
+        let asked = |i: &&Tracked| i.is_planned() && self.steps.get(&i.injection.step).is_some_and(StepTrack::has_or_wants_room);
+        let acting = self.injections.iter().filter(|i| i.is_out() || asked(i));
+        acting.map(|i| &i.injection.host).collect()
+    }
+
     /// Every host that the run injects or probes from.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
         self.hosts.keys()
@@ -220,6 +236,7 @@ impl Conductor {
             Input::Preflight { host, reply } => self.take_preflight(now, &host, reply),
             Input::Report { host, report } => self.take_report(now, &host, report),
             Input::Sample(sample) => self.take_sample(now, sample),
+            Input::Room { step, answer } => self.take_room(now, &step, answer),
             Input::OrderFailed { injection, error } => self.order_failed(now, &injection, &error),
             Input::HostLost { host, last_seen } => self.host_lost(now, &host, last_seen),
             Input::HostReturned {

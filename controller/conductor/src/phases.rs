@@ -2,9 +2,8 @@
 
 use controller_dispatcher::DispatchError;
 use controller_report::Standing;
-use proto_model::event::{EventBody, RunPhase, StepOutcome, StopCause};
-use proto_model::injection::{EndedBy, InjectionState, Wish};
-use proto_model::plan::StepBody;
+use proto_model::event::{EventBody, RunPhase, StopCause};
+use proto_model::injection::{EndedBy, InjectionState};
 use proto_model::probe::Phase;
 use proto_model::time::Timestamp;
 
@@ -19,16 +18,9 @@ impl Conductor {
             return;
         }
         self.enter(now, RunPhase::Preflight);
-        for host in self.plan.hosts.iter().map(|h| h.name.clone()).collect::<Vec<_>>() {
-            let here = self.injections.iter().map(|i| &i.injection).filter(|i| i.host == host);
-            let wishes = here
-                .map(|i| Wish {
-                    fault: i.fault.clone(),
-                    params: i.params.clone(),
-                    duration_ms: i.duration_ms,
-                    seed: i.seed,
-                })
-                .collect();
+        let plan = self.plan.clone();
+        for host in plan.hosts.iter().map(|h| h.name.clone()) {
+            let wishes = plan.wishes(&host).into_iter().map(|(_, wish)| wish).collect();
             self.unanswered_preflights.push(host.clone());
             self.act(Action::Preflight { host, wishes });
         }
@@ -37,7 +29,7 @@ impl Conductor {
     /// Moves on as far as what is known allows.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         for _ in 0..MAX_MOVES {
-            let before = (self.phase, self.step, self.step_started, self.stop);
+            let before = (self.phase, self.log.len(), self.stop);
             match self.phase {
                 RunPhase::Accepted | RunPhase::Finished => return,
                 RunPhase::Stopping => self.advance_stopping(now),
@@ -48,7 +40,7 @@ impl Conductor {
                 RunPhase::During => self.advance_steps(now),
                 RunPhase::After => self.advance_after(now),
             }
-            if before == (self.phase, self.step, self.step_started, self.stop) {
+            if before == (self.phase, self.log.len(), self.stop) {
                 return;
             }
         }
@@ -103,116 +95,6 @@ impl Conductor {
         self.request_stop(now, StopCause::Baseline, text, None);
     }
 
-    fn advance_steps(&mut self, now: Timestamp) {
-        let Some(step) = self.plan.steps.get(self.step).cloned() else {
-            return match self.plan.hypothesis {
-                Some(_) => self.enter(now, RunPhase::After),
-                None => self.begin_verifying(now),
-            };
-        };
-        match (&step.body, self.step_started) {
-            (_, None) => {
-                self.record(
-                    now,
-                    EventBody::StepStarted {
-                        path: step.path.clone(),
-                        planned_at: now,
-                    },
-                );
-                if matches!(step.body, StepBody::Fault(_)) {
-                    self.order_step(now, &step.path);
-                }
-            }
-            (StepBody::Wait { ms }, Some(since)) if now.since(since) >= *ms => {
-                self.record(
-                    now,
-                    EventBody::StepEnded {
-                        path: step.path,
-                        outcome: StepOutcome::Done,
-                    },
-                );
-            }
-            (StepBody::Fault(_), Some(_)) => self.advance_fault(now, &step.path),
-            _ => {}
-        }
-    }
-
-    fn order_step(&mut self, now: Timestamp, path: &str) {
-        let lease_ms = self.settings.lease_ms;
-        let due: Vec<_> = self
-            .injections
-            .iter()
-            .filter(|i| i.injection.step == path)
-            .map(|i| i.injection.clone())
-            .collect();
-        for injection in due {
-            self.record(
-                now,
-                EventBody::InjectionOrdered {
-                    id: injection.id.clone(),
-                    step: path.to_owned(),
-                    host: injection.host.clone(),
-                    duration_ms: injection.duration_ms,
-                    lease_ms,
-                },
-            );
-            self.act(Action::Order { injection });
-        }
-    }
-
-    /// A fault step is over when every one of its injections is.
-    fn advance_fault(&mut self, now: Timestamp, path: &str) {
-        if let Some((cause, text)) = self.trouble(now, path) {
-            return self.request_stop(now, cause, text, None);
-        }
-        let mut here = self.injections.iter().filter(|i| i.injection.step == path);
-        if here.all(|i| i.state.is_terminal()) {
-            self.record(
-                now,
-                EventBody::StepEnded {
-                    path: path.to_owned(),
-                    outcome: StepOutcome::Done,
-                },
-            );
-        }
-    }
-
-    /// The first thing that makes the step not what was planned.
-    fn trouble(&self, now: Timestamp, path: &str) -> Option<(StopCause, String)> {
-        for i in self.injections.iter().filter(|i| i.injection.step == path) {
-            let name = format!("{} on {}", i.injection.fault, i.injection.host);
-            let trouble = match (i.state, i.ended_by) {
-                (InjectionState::Refused, _) if i.refused.as_deref() == Some("halted") => {
-                    Some((StopCause::Halt, format!("{} is halted", i.injection.host)))
-                }
-                (InjectionState::Withdrawn, _) => Some((StopCause::HostLost, format!("the order of {name} never arrived"))),
-                (InjectionState::Refused, _) => Some((StopCause::Failure, format!("{name} was refused"))),
-                (_, Some(EndedBy::ApplyFailed)) => Some((StopCause::Failure, format!("{name} could not be applied"))),
-                (_, Some(EndedBy::EndedEarly)) => Some((StopCause::Failure, format!("{name} ended before its time"))),
-                (_, Some(EndedBy::LocalHalt | EndedBy::Halt)) => Some((StopCause::Halt, format!("{} was halted", i.injection.host))),
-                (_, Some(EndedBy::Stop)) => Some((StopCause::Operator, format!("{name} was stopped"))),
-                (_, None | Some(EndedBy::DurationElapsed)) => None,
-                (_, Some(other)) => Some((StopCause::HostLost, format!("{name} ended by {}", other.as_str()))),
-            };
-            if trouble.is_some() {
-                return trouble;
-            }
-            let connected = self.hosts.get(&i.injection.host).is_some_and(|h| h.connected);
-            let since_order = i.ordered_at.map_or(0, |at| now.since(at));
-            if connected && i.state == InjectionState::Ordered && since_order > self.settings.apply_within_ms {
-                return Some((
-                    StopCause::Failure,
-                    format!("{name} did not act within {} ms of its order", self.settings.apply_within_ms),
-                ));
-            }
-            let overdue = i.deadline().map_or(0, |deadline| now.since(deadline));
-            if connected && i.is_out() && overdue > self.settings.undo_within_ms {
-                return Some((StopCause::Failure, format!("{name} is not undone {overdue} ms after its end")));
-            }
-        }
-        None
-    }
-
     fn advance_after(&mut self, now: Timestamp) {
         let Some(hypothesis) = &self.plan.hypothesis else { return };
         let recovered = hypothesis.probes.iter().all(|p| self.recovered.contains(&p.name));
@@ -238,19 +120,7 @@ impl Conductor {
                 },
             );
         }
-        if let Some(path) = self.open_step() {
-            let outcome = if self.stop == Some(StopCause::Failure) {
-                StepOutcome::Failed
-            } else {
-                StepOutcome::Cancelled
-            };
-            self.record(now, EventBody::StepEnded { path, outcome });
-        }
-    }
-
-    fn open_step(&self) -> Option<String> {
-        self.step_started?;
-        self.plan.steps.get(self.step).map(|step| step.path.clone())
+        self.close_steps(now);
     }
 
     /// Until every injection is over, or can no longer be anything else.

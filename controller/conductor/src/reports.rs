@@ -8,7 +8,7 @@ use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
 use crate::machine::{Action, Conductor};
-use crate::track::Tracked;
+use crate::track::{StepTrack, Tracked};
 
 impl Conductor {
     pub(crate) fn take_preflight(&mut self, now: Timestamp, host: &HostName, reply: Result<PreflightReply, DispatchError>) {
@@ -203,8 +203,11 @@ impl Conductor {
                 }
             }
             EventBody::HostPreflight { accepted, .. } => self.preflight_refused |= !accepted,
-            EventBody::StepStarted { .. } => self.step_started = Some(at),
-            EventBody::StepEnded { .. } => (self.step, self.step_started) = (self.step + 1, None),
+            EventBody::StepStarted { path, .. } => drop(self.steps.insert(path.clone(), StepTrack::new(at))),
+            EventBody::StepEnded { path, outcome } => {
+                let track = self.steps.entry(path.clone()).or_insert_with(|| StepTrack::new(at));
+                track.ended = Some(*outcome);
+            }
             EventBody::StopRequested { cause, .. } => self.stop = Some(*cause),
             EventBody::HostLost { host, .. } => self.absorb_connection(host, Some(at), at),
             EventBody::HostReturned { host, .. } => self.absorb_connection(host, None, at),

@@ -106,9 +106,9 @@ fn unfitness(host: &Host) -> Option<&'static str> {
     }
 }
 
-/// Hosts that the widest step injects at the same time.
+/// The most hosts that it may inject at the same time, all branches counted.
 pub(crate) fn widest(plan: &Plan) -> usize {
-    plan.fault_steps().map(|(_, step)| step.injections.len()).max().unwrap_or(0)
+    plan.moments().iter().map(|moment| moment.hosts().len()).max().unwrap_or(0)
 }
 
 /// Ids are made now, so that one plan may run twice.

@@ -1,8 +1,9 @@
 //! Samples into phases: a sample belongs to the phase it began in, is dropped when it spans two, and makes a probe recovered.
 
+use std::collections::BTreeMap;
+
 use controller_report::PhaseTally;
 use proto_model::event::{EventBody, RunPhase};
-use proto_model::plan::StepBody;
 use proto_model::probe::{Phase, Sample};
 use proto_model::time::Timestamp;
 
@@ -60,7 +61,7 @@ impl Conductor {
         tally
     }
 
-    /// Before: ended before the first order. During: from the first effect to the first undo of the last step that injects.
+    /// Before: ended before the first order. During: from the first effect until the last of what still acts begins to end.
     /// After: began when nothing acts any more. Everything in between spans two and says nothing.
     fn phase_of(&self, sample: &Sample) -> Option<Phase> {
         let (start, end) = (sample.started_at, sample.started_at.plus_ms(sample.took_ms));
@@ -69,20 +70,29 @@ impl Conductor {
             return Some(Phase::Before);
         }
         let first_applied = self.injections.iter().filter_map(|i| i.applied_at).min()?;
-        let last_step = self.last_fault_step();
-        let last = || self.injections.iter().filter(|i| i.injection.step == last_step);
-        let undo_began = last().filter_map(|i| i.ending_at).min();
-        if start >= first_applied && undo_began.is_none_or(|undo| end <= undo) {
+        if start >= first_applied && self.last_undo_began().is_none_or(|undo| end <= undo) {
             return Some(Phase::During);
         }
-        let all_over = last().all(|i| i.state.is_terminal());
+        let all_over = self.injections.iter().all(|i| i.state.is_terminal());
         let over_at = self.injections.iter().filter_map(|i| i.ended_at).max().filter(|_| all_over);
         over_at.is_some_and(|over| start >= over).then_some(Phase::After)
     }
 
-    fn last_fault_step(&self) -> &str {
-        let mut faults = self.plan.steps.iter().filter(|s| matches!(s.body, StepBody::Fault(_)));
-        faults.next_back().map_or("", |s| s.path.as_str())
+    /// A step begins to end with the first of its injections that held; of several steps the last one counts. `None` while
+    /// a step is still to come or holds all of its hosts.
+    fn last_undo_began(&self) -> Option<Timestamp> {
+        let mut ends: BTreeMap<&str, (bool, Option<Timestamp>)> = BTreeMap::new();
+        for i in &self.injections {
+            let (open, began) = ends.entry(&i.injection.step).or_default();
+            *open |= !i.state.is_terminal();
+            let ending = i.ending_at.filter(|_| !i.has_failed());
+            *began = began.iter().copied().chain(ending).min();
+        }
+        if ends.values().any(|(open, began)| *open && began.is_none()) {
+            return None;
+        }
+        let last_end = || self.injections.iter().filter_map(|i| i.ended_at).max();
+        ends.values().filter_map(|(_, began)| *began).max().or_else(last_end)
     }
 
     fn note_recovery(&mut self, now: Timestamp, probe: &str) {

@@ -7,6 +7,8 @@ pub struct Settings {
     pub lease_ms: u64,
     /// How long every host together has to answer preflight.
     pub preflight_within_ms: u64,
+    /// How long the count over all runs may take before a step is ordered.
+    pub room_within_ms: u64,
     /// How long an ordered injection may take to act.
     pub apply_within_ms: u64,
     /// How long after its deadline an injection may still be undoing before the run is stopped.
@@ -25,6 +27,7 @@ impl Settings {
         Self {
             lease_ms,
             preflight_within_ms: 20_000,
+            room_within_ms: 5_000,
             apply_within_ms: 15_000,
             undo_within_ms: 12_000,
             verify_within_ms: 30_000,

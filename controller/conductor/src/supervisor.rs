@@ -19,6 +19,7 @@ use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::acting::Acting;
 use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::driver::{Driver, INBOX, Means};
 use crate::machine::{Conductor, Decision, Input};
@@ -70,6 +71,8 @@ pub(crate) struct Inner {
     pub news: broadcast::Sender<Event>,
     proofs: mpsc::Sender<Event>,
     pub unclean: Unclean,
+    acting: Arc<Acting>,
+    policy: Arc<Policy>,
     /// One start at a time, so that two cannot both find room.
     turn: tokio::sync::Mutex<()>,
     /// Held while a finished run is amended.
@@ -84,6 +87,8 @@ impl Supervisor {
         let (news, _) = broadcast::channel(NEWS);
         let (proofs, proven) = mpsc::channel(PROOFS);
         let this = Self(Arc::new(Inner {
+            policy: Arc::new(parts.policy.clone()),
+            acting: Arc::default(),
             parts,
             runs: Mutex::default(),
             news,
@@ -285,6 +290,8 @@ impl Supervisor {
             store: parts.store.clone(),
             voice: parts.voice.clone(),
             rule: parts.rule.clone(),
+            acting: self.0.acting.clone(),
+            policy: self.0.policy.clone(),
             now: parts.now,
             news: self.0.news.clone(),
             proofs: self.0.proofs.clone(),
@@ -298,6 +305,7 @@ impl Supervisor {
                     let _ = this.0.parts.voice.stop(&injection.host, &injection.id, EndedBy::Stop).await;
                 }
             }
+            this.0.acting.leave(&run);
             this.runs().remove(&run);
             this.known().retain(|id| injections.iter().all(|i| &i.id != id));
         });

@@ -1,5 +1,6 @@
 //! What the machine keeps in mind about injections, probes and hosts between two inputs.
 
+use proto_model::event::StepOutcome;
 use proto_model::id::HostName;
 use proto_model::injection::{Cleanliness, EndedBy, Injection, InjectionState};
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober, RECOVERED_RUN, Sample, SampleResult};
@@ -48,6 +49,17 @@ impl Tracked {
         }
     }
 
+    /// Not ordered, and not withdrawn.
+    pub fn is_planned(&self) -> bool {
+        self.state == InjectionState::Planned
+    }
+
+    /// The host said no, could not do it, or did not hold it to its end.
+    pub fn has_failed(&self) -> bool {
+        let ended = matches!(self.ended_by, Some(EndedBy::ApplyFailed | EndedBy::EndedEarly));
+        ended || self.state == InjectionState::Refused
+    }
+
     /// Ordered and not yet over.
     pub fn is_out(&self) -> bool {
         self.ordered_at.is_some() && !self.state.is_terminal()
@@ -63,6 +75,36 @@ impl Tracked {
     pub fn surely_over(&self, lease_ms: u64) -> Option<Timestamp> {
         let lease = self.last_renewed.or(self.ordered_at)?.plus_ms(lease_ms);
         Some(self.deadline()?.max(lease))
+    }
+}
+
+/// Whether a step may be ordered beside what all runs inject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    Unasked,
+    Asked(Timestamp),
+    Given,
+}
+
+/// One step that has begun.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepTrack {
+    pub started: Timestamp,
+    pub ended: Option<StepOutcome>,
+    pub room: Room,
+}
+
+impl StepTrack {
+    pub fn new(started: Timestamp) -> Self {
+        Self {
+            started,
+            ended: None,
+            room: Room::Unasked,
+        }
+    }
+
+    pub fn has_or_wants_room(&self) -> bool {
+        self.ended.is_none() && self.room != Room::Unasked
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto_model::plan::{Limits, Origin};
+use proto_model::plan::{Limits, OnFailure, Origin};
 use proto_model::probe::{
     DEFAULT_BREAKS, DEFAULT_EVERY_MS, DEFAULT_TIMEOUT_MS, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, TcpCheck, Tolerance,
 };
@@ -72,6 +72,7 @@ pub fn attack(wish: AttackWish) -> Result<Experiment, Problems> {
         params: WishedParams::Text(wish.params),
         on,
         duration: wish.duration,
+        on_failure: OnFailure::Stop,
     };
     Ok(Experiment {
         name: wish.fault,
@@ -84,6 +85,7 @@ pub fn attack(wish: AttackWish) -> Result<Experiment, Problems> {
         steps: vec![WishedStep::Fault(step)],
         seed: wish.seed,
         source,
+        variables: BTreeMap::new(),
         places: BTreeMap::new(),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto_model::host::Host;
 use proto_model::id::HostName;
-use proto_model::plan::{Limits, Origin};
+use proto_model::plan::{Limits, OnFailure, Origin};
 use proto_model::probe::ProbeSpec;
 use proto_model::problem::Problem;
 use proto_model::quantity::{Millis, Pick};
@@ -30,6 +30,8 @@ pub struct Experiment {
     pub seed: Option<u64>,
     /// The file's text, or the command as it was understood.
     pub source: String,
+    /// The file's variables as they were set; empty for a command.
+    pub variables: BTreeMap<String, serde_json::Value>,
     /// Line and column of each path of a file; empty for a command.
     pub places: BTreeMap<String, (u64, u64)>,
 }
@@ -58,8 +60,70 @@ pub enum WishedProber {
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum WishedStep {
-    Wait { path: String, ms: u64 },
+    Wait {
+        path: String,
+        ms: u64,
+    },
     Fault(WishedFault),
+    /// All at the same time.
+    Parallel {
+        path: String,
+        steps: Vec<WishedStep>,
+    },
+    /// One after the other: a group, or the rounds of what is repeated.
+    Sequence {
+        path: String,
+        steps: Vec<WishedStep>,
+    },
+}
+
+impl WishedStep {
+    pub(crate) fn children(&self) -> &[WishedStep] {
+        match self {
+            Self::Wait { .. } | Self::Fault(_) => &[],
+            Self::Parallel { steps, .. } | Self::Sequence { steps, .. } => steps,
+        }
+    }
+
+    /// The faults in it, however deep.
+    pub(crate) fn faults(&self) -> Vec<&WishedFault> {
+        match self {
+            Self::Fault(fault) => vec![fault],
+            other => other.children().iter().flat_map(Self::faults).collect(),
+        }
+    }
+
+    /// Faults and waits in it, however deep.
+    pub(crate) fn leaves(&self) -> usize {
+        match self {
+            Self::Wait { .. } | Self::Fault(_) => 1,
+            other => other.children().iter().map(Self::leaves).sum(),
+        }
+    }
+
+    /// The same step where another path begins: `from` gives way to `to` in its own path and in all below it.
+    pub(crate) fn moved(&self, from: &str, to: &str) -> Self {
+        let moved = |path: &String| format!("{to}{}", path.strip_prefix(from).unwrap_or(path));
+        let all = |steps: &[Self]| steps.iter().map(|step| step.moved(from, to)).collect();
+        match self {
+            Self::Wait { path, ms } => Self::Wait {
+                path: moved(path),
+                ms: *ms,
+            },
+            Self::Fault(fault) => Self::Fault(WishedFault {
+                path: moved(&fault.path),
+                ..fault.clone()
+            }),
+            Self::Parallel { path, steps } => Self::Parallel {
+                path: moved(path),
+                steps: all(steps),
+            },
+            Self::Sequence { path, steps } => Self::Sequence {
+                path: moved(path),
+                steps: all(steps),
+            },
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +135,7 @@ pub struct WishedFault {
     pub params: WishedParams,
     pub on: WishedTarget,
     pub duration: Option<Millis>,
+    pub on_failure: OnFailure,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -100,7 +165,8 @@ pub struct WishedPick {
 impl Experiment {
     /// Gives a problem found later the place where its path, or the nearest path above it, was written.
     pub(crate) fn located(&self, problem: Problem) -> Problem {
-        let mut path = problem.path.as_str();
+        let written = as_written(&problem.path);
+        let mut path = written.as_str();
         loop {
             if let Some((line, column)) = self.places.get(path) {
                 return problem.clone().at(*line, *column);
@@ -111,6 +177,12 @@ impl Experiment {
             }
         }
     }
+}
+
+/// A round is planned more often than it is written.
+fn as_written(path: &str) -> String {
+    let parts: Vec<&str> = path.split('.').filter(|part| !part.starts_with("round[")).collect();
+    parts.join(".")
 }
 
 impl WishedTarget {

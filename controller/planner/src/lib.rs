@@ -1,6 +1,7 @@
 //! From a wish to a plan: every choice made, every rule checked. Pure: no clock, no I/O, no randomness but the seed.
 
 mod addresses;
+mod beside;
 mod choice;
 mod command;
 mod difference;

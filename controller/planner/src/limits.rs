@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use proto_model::host::{Host, PRODUCTION};
-use proto_model::plan::{FaultStep, Limits, Plan, StepBody};
+use proto_model::id::HostName;
+use proto_model::plan::{FaultStep, Limits, Plan};
 use proto_model::problem::Problem;
 use proto_model::quantity::{Millis, Percent};
+use proto_model::steps::Moment;
 
 use crate::plan::Fleet;
 use crate::policy::{EnvironmentPolicy, Policy};
@@ -25,9 +27,28 @@ fn policy(message: String, allowed: String) -> PlanRefusal {
     PlanRefusal::problem("policy", Problem::new("", message).allowed(allowed))
 }
 
-/// One step against the experiment's limits and the quorums of its hosts.
-pub(crate) fn check_step(path: &str, targets: &Targets<'_>, limits: &Limits, fleet: &Fleet) -> Result<(), PlanRefusal> {
-    let (chosen, matched) = (targets.chosen.len(), targets.matched.len());
+/// What acts at the same time against the experiment's limits and the quorums of its hosts.
+pub(crate) fn check_moment(
+    moment: &Moment<'_>,
+    targets: &BTreeMap<&str, Targets<'_>>,
+    limits: &Limits,
+    fleet: &Fleet,
+) -> Result<(), PlanRefusal> {
+    let here = || moment.faults.iter().filter_map(|(path, _)| targets.get(path));
+    let chosen = each_once(here().flat_map(|targets| &targets.chosen));
+    let matched = each_once(here().flat_map(|targets| &targets.matched));
+    check_numbers(moment.path, &chosen, &matched, limits)?;
+    quorums(moment.path, &chosen, fleet)
+}
+
+fn each_once<'a, 'b: 'a>(hosts: impl Iterator<Item = &'a &'b Host>) -> Vec<&'b Host> {
+    let by_name: BTreeMap<&HostName, &Host> = hosts.map(|host| (&host.name, *host)).collect();
+    by_name.into_values().collect()
+}
+
+fn check_numbers(path: &str, chosen: &[&Host], matched: &[&Host], limits: &Limits) -> Result<(), PlanRefusal> {
+    let healthy = matched.iter().filter(|host| host.is_healthy()).count();
+    let (chosen, matched) = (chosen.len(), matched.len());
     if let Some(most) = limits.hosts
         && chosen > most as usize
     {
@@ -41,7 +62,6 @@ pub(crate) fn check_step(path: &str, targets: &Targets<'_>, limits: &Limits, fle
         let message = format!("{path} injects {chosen} of {} that match, {share:.0}%", hosts_in_words(matched));
         return Err(limit("limits.share".into(), message, format!("..{most}%")));
     }
-    let healthy = targets.matched.iter().filter(|host| host.is_healthy()).count();
     let left = healthy.saturating_sub(chosen);
     if let Some(least) = limits.keep_healthy
         && left < least as usize
@@ -49,13 +69,13 @@ pub(crate) fn check_step(path: &str, targets: &Targets<'_>, limits: &Limits, fle
         let message = format!("{path} leaves {left} of {} that match healthy", hosts_in_words(matched));
         return Err(limit("limits.keep_healthy".into(), message, format!("{least}..")));
     }
-    quorums(path, targets, fleet)
+    Ok(())
 }
 
 /// A quorum of n members survives the loss of fewer than half: (n - 1) / 2.
-fn quorums(path: &str, targets: &Targets<'_>, fleet: &Fleet) -> Result<(), PlanRefusal> {
+fn quorums(path: &str, chosen: &[&Host], fleet: &Fleet) -> Result<(), PlanRefusal> {
     let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
-    for host in &targets.chosen {
+    for host in chosen {
         if let Some(quorum) = host.labels.get(QUORUM_LABEL) {
             *taken.entry(quorum).or_default() += 1;
         }
@@ -79,14 +99,7 @@ fn quorums(path: &str, targets: &Targets<'_>, fleet: &Fleet) -> Result<(), PlanR
 /// The whole plan against its own time limit.
 pub(crate) fn check_length(plan: &Plan) -> Result<(), PlanRefusal> {
     let Some(most) = plan.limits.duration_ms else { return Ok(()) };
-    let steps: u64 = plan
-        .steps
-        .iter()
-        .map(|step| match &step.body {
-            StepBody::Fault(fault) => fault.duration_ms,
-            StepBody::Wait { ms } => *ms,
-        })
-        .sum();
+    let steps = plan.steps_ms();
     let before = plan.hypothesis.as_ref().map_or(0, |h| h.before_ms);
     if before + steps <= most {
         return Ok(());
@@ -110,7 +123,9 @@ pub(crate) fn check_policy(plan: &Plan, rules: &Policy, fleet: &Fleet) -> Result
     }
     for (path, step) in plan.fault_steps() {
         check_kind(path, step, &rules, environment)?;
-        check_count(path, step, &rules, environment, fleet)?;
+    }
+    for moment in plan.moments() {
+        check_count(&moment, &rules, environment, fleet)?;
     }
     check_service(plan, &rules, fleet)
 }
@@ -137,10 +152,11 @@ fn check_kind(path: &str, step: &FaultStep, rules: &EnvironmentPolicy, environme
     }
 }
 
-fn check_count(path: &str, step: &FaultStep, rules: &EnvironmentPolicy, environment: &str, fleet: &Fleet) -> Result<(), PlanRefusal> {
+fn check_count(moment: &Moment<'_>, rules: &EnvironmentPolicy, environment: &str, fleet: &Fleet) -> Result<(), PlanRefusal> {
+    let (path, hosts) = (moment.path, moment.hosts());
     let here = || fleet.known().filter(|host| host.environment() == environment);
     let faulted = here().filter(|host| host.active_injections > 0).count();
-    let wanted = step.injections.len();
+    let wanted = hosts.len();
     if let Some(most) = rules.max_faulted_hosts
         && faulted + wanted > most as usize
     {
@@ -153,27 +169,23 @@ fn check_count(path: &str, step: &FaultStep, rules: &EnvironmentPolicy, environm
     let Some(Percent(most)) = rules.max_faulted_share_per_service else {
         return Ok(());
     };
-    let mut services: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    // Of each service: hosts that this injects, hosts that are or would be injected, and all.
+    let mut services: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
     for host in here() {
         let Some(service) = host.labels.get(SERVICE_LABEL) else { continue };
-        let (hit, all) = services.entry(service).or_default();
+        let (ours, hit, all) = services.entry(service).or_default();
+        let meant = hosts.contains(&host.name);
         *all += 1;
-        *hit += usize::from(host.active_injections > 0 || step.injections.iter().any(|i| i.host == host.name));
+        *ours += usize::from(meant);
+        *hit += usize::from(host.active_injections > 0 || meant);
     }
-    for (service, (hit, all)) in services {
-        if step_touches(step, service, fleet) && hit as f64 * 100.0 > most * all as f64 {
+    for (service, (ours, hit, all)) in services {
+        if ours > 0 && hit as f64 * 100.0 > most * all as f64 {
             let message = format!("{path}: {hit} of {} of service {service} would be injected", hosts_in_words(all));
             return Err(policy(message, format!("..{most}%")));
         }
     }
     Ok(())
-}
-
-fn step_touches(step: &FaultStep, service: &str, fleet: &Fleet) -> bool {
-    fleet
-        .known()
-        .filter(|host| host.labels.get(SERVICE_LABEL).is_some_and(|s| s == service))
-        .any(|host| step.injections.iter().any(|i| i.host == host.name))
 }
 
 fn check_service(plan: &Plan, rules: &EnvironmentPolicy, fleet: &Fleet) -> Result<(), PlanRefusal> {

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto_model::catalogue::Catalogue;
 use proto_model::host::{Host, Membership, PRODUCTION};
 use proto_model::id::HostName;
-use proto_model::plan::{Hypothesis, Origin, Plan, PlannedHost, PlannedStep, StepBody};
+use proto_model::plan::{FaultStep, Hypothesis, Origin, Plan, PlannedHost, PlannedStep, StepBody};
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober};
 use proto_model::quantity::Millis;
 
-use crate::experiment::{Experiment, WishedHypothesis, WishedProbe, WishedProber, WishedStep, WishedTarget};
+use crate::beside;
+use crate::experiment::{Experiment, WishedFault, WishedHypothesis, WishedProbe, WishedProber, WishedStep, WishedTarget};
 use crate::limits;
 use crate::policy::Policy;
 use crate::refusal::PlanRefusal;
 use crate::step;
-use crate::targets::{self, facts_allowed, no_targets};
+use crate::targets::{self, Targets, facts_allowed, no_targets};
 
 /// What is known of the hosts at this moment.
 #[derive(Debug, Clone, Default)]
@@ -56,23 +57,19 @@ pub fn plan(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) 
 
 fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -> Result<Plan, PlanRefusal> {
     let environment = targets::environment(experiment, fleet)?;
-    let mut notes = Vec::new();
-    let mut hosts: BTreeMap<&HostName, PlannedHost> = BTreeMap::new();
-    let mut steps = Vec::with_capacity(experiment.steps.len());
-    for wish in &experiment.steps {
-        let (path, body) = match wish {
-            WishedStep::Wait { path, ms } => (path, StepBody::Wait { ms: *ms }),
-            WishedStep::Fault(wish) => {
-                let chosen = targets::targets(wish, &environment, fleet, seed)?;
-                limits::check_step(&wish.path, &chosen, &experiment.limits, fleet)?;
-                notes.extend(chosen.notes.iter().cloned());
-                let step = step::resolve(wish, &chosen, &environment, fleet, seed, &mut notes)?;
-                hosts.extend(chosen.chosen.iter().map(|host| (&host.name, fleet.planned(host))));
-                (&wish.path, StepBody::Fault(step))
-            }
-        };
-        steps.push(PlannedStep { path: path.clone(), body });
-    }
+    let mut choices = Choices {
+        experiment,
+        fleet,
+        environment: environment.clone(),
+        seed,
+        notes: Vec::new(),
+        hosts: BTreeMap::new(),
+        targets: BTreeMap::new(),
+    };
+    let steps = choices.steps(&experiment.steps)?;
+    let Choices {
+        mut notes, hosts, targets, ..
+    } = choices;
     let hypothesis = hypothesis(experiment.hypothesis.as_ref(), &environment, fleet)?;
     let guards = guards(experiment, hypothesis.as_ref(), &environment, fleet, &mut notes)?;
     let plan = Plan {
@@ -88,10 +85,57 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
         seed,
         notes: each_once(notes),
         source: experiment.source.clone(),
+        variables: experiment.variables.clone(),
     };
+    for moment in plan.moments() {
+        limits::check_moment(&moment, &targets, &plan.limits, fleet)?;
+        beside::check(&moment)?;
+    }
     limits::check_length(&plan)?;
     limits::check_policy(&plan, policy, fleet)?;
     Ok(plan)
+}
+
+/// The choices of one plan while they are made.
+struct Choices<'a> {
+    experiment: &'a Experiment,
+    fleet: &'a Fleet,
+    environment: String,
+    seed: u64,
+    notes: Vec<String>,
+    hosts: BTreeMap<&'a HostName, PlannedHost>,
+    /// By the fault's path.
+    targets: BTreeMap<&'a str, Targets<'a>>,
+}
+
+impl<'a> Choices<'a> {
+    fn steps(&mut self, wishes: &'a [WishedStep]) -> Result<Vec<PlannedStep>, PlanRefusal> {
+        wishes.iter().map(|wish| self.step(wish)).collect()
+    }
+
+    fn step(&mut self, wish: &'a WishedStep) -> Result<PlannedStep, PlanRefusal> {
+        let (path, body) = match wish {
+            WishedStep::Wait { path, ms } => (path, StepBody::Wait { ms: *ms }),
+            WishedStep::Fault(wish) => (&wish.path, StepBody::Fault(self.fault(wish)?)),
+            WishedStep::Parallel { path, steps } => (path, StepBody::Parallel(self.steps(steps)?)),
+            WishedStep::Sequence { path, steps } => (path, StepBody::Sequence(self.steps(steps)?)),
+        };
+        Ok(PlannedStep { path: path.clone(), body })
+    }
+
+    fn fault(&mut self, wish: &'a WishedFault) -> Result<FaultStep, PlanRefusal> {
+        let chosen = targets::targets(wish, &self.environment, self.fleet, self.seed)?;
+        self.notes.extend(chosen.notes.iter().cloned());
+        let mut step = step::resolve(wish, &chosen, &self.environment, self.fleet, self.seed, &mut self.notes)?;
+        let limits = &self.experiment.limits;
+        if limits.share_percent.is_some() || limits.keep_healthy.is_some() {
+            step.among = chosen.matched.iter().map(|host| host.name.clone()).collect();
+        }
+        let planned = chosen.chosen.iter().map(|host| (&host.name, self.fleet.planned(host)));
+        self.hosts.extend(planned);
+        self.targets.insert(&wish.path, chosen);
+        Ok(step)
+    }
 }
 
 fn hypothesis(wish: Option<&WishedHypothesis>, environment: &str, fleet: &Fleet) -> Result<Option<Hypothesis>, PlanRefusal> {

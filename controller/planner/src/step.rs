@@ -49,6 +49,8 @@ pub(crate) fn resolve(
         reversal,
         injections: injections.collect(),
         matched: u32::try_from(targets.matched.len()).unwrap_or(u32::MAX),
+        among: Vec::new(),
+        on_failure: wish.on_failure,
     })
 }
 

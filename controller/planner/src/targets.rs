@@ -56,10 +56,7 @@ pub(crate) fn environment(experiment: &Experiment, fleet: &Fleet) -> Result<Stri
 }
 
 fn fault_steps(experiment: &Experiment) -> impl Iterator<Item = &WishedFault> {
-    experiment.steps.iter().filter_map(|step| match step {
-        WishedStep::Fault(fault) => Some(fault),
-        WishedStep::Wait { .. } => None,
-    })
+    experiment.steps.iter().flat_map(WishedStep::faults)
 }
 
 /// The hosts of one step.

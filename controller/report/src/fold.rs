@@ -53,7 +53,7 @@ pub fn fold(events: &[Event]) -> Option<RunDocument> {
             })
             .map(|e| e.at),
         finished_at: judged.map(|e| e.at),
-        steps: history.plan.steps.iter().map(|step| step_of(&history, step)).collect(),
+        steps: history.plan.all_steps().into_iter().map(|step| step_of(&history, step)).collect(),
         injections: history.injections.iter().map(injection_of).collect(),
         hosts: hosts_of(&history),
         probes: probes_of(&history),
@@ -82,27 +82,49 @@ pub fn fold(events: &[Event]) -> Option<RunDocument> {
 }
 
 fn step_of(history: &History, step: &PlannedStep) -> StepDocument {
-    let title = match &step.body {
+    StepDocument {
+        path: step.path.clone(),
+        title: title(step),
+        state: state_of(history, step).to_owned(),
+    }
+}
+
+fn title(step: &PlannedStep) -> String {
+    match &step.body {
         StepBody::Wait { ms } => format!("wait {}", Millis(*ms)),
+        StepBody::Parallel(branches) => format!("{} branches at the same time", branches.len()),
+        StepBody::Sequence(steps) => format!("{} in order", steps.len()),
         StepBody::Fault(fault) => {
             let hosts: Vec<&str> = fault.injections.iter().map(|i| i.host.as_str()).collect();
             format!("{} on {} for {}", fault.fault, hosts.join(", "), Millis(fault.duration_ms))
         }
-    };
+    }
+}
+
+fn state_of(history: &History, step: &PlannedStep) -> &'static str {
     let over = matches!(history.phase, RunPhase::Verifying | RunPhase::Finished);
-    let state = match history.steps.get(&step.path) {
+    match history.steps.get(&step.path) {
         None if over || history.stop.is_some() => "skipped",
         None => "pending",
         Some(Some(StepOutcome::Done)) => "done",
         Some(Some(StepOutcome::Failed)) => "failed",
         Some(Some(StepOutcome::Cancelled)) => "cancelled",
         Some(Some(StepOutcome::Skipped)) => "skipped",
+        Some(None) if !step.children().is_empty() => worst_child(history, step),
         Some(None) => going(history, &step.path),
-    };
-    StepDocument {
-        path: step.path.clone(),
-        title,
-        state: state.to_owned(),
+    }
+}
+
+/// From good to bad, as a step that goes on takes it over from the steps below it.
+const STATES: [&str; 8] = ["done", "skipped", "pending", "holding", "starting", "ending", "cancelled", "failed"];
+
+fn worst_child(history: &History, step: &PlannedStep) -> &'static str {
+    let states = step.children().iter().map(|child| state_of(history, child));
+    let rank = |state: &&str| STATES.iter().position(|known| known == state);
+    match states.max_by_key(rank) {
+        // Between two of its steps.
+        None | Some("done" | "pending" | "skipped") => "holding",
+        Some(state) => state,
     }
 }
 

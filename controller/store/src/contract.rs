@@ -104,6 +104,7 @@ fn a_plan(name: &str) -> Plan {
         seed: u64::MAX,
         notes: Vec::new(),
         source: String::new(),
+        variables: Default::default(),
     }
 }
 

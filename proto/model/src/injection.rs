@@ -213,6 +213,9 @@ pub struct Wish {
     pub params: serde_json::Value,
     pub duration_ms: u64,
     pub seed: u64,
+    /// Earlier wishes of the same question that may act at the same time, by their place in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<usize>,
 }
 
 /// A host's answer to one wish, in the order they were asked; nothing was changed.

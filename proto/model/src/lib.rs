@@ -14,5 +14,6 @@ pub mod probe;
 pub mod problem;
 pub mod quantity;
 pub mod selector;
+pub mod steps;
 pub mod time;
 pub mod verdict;

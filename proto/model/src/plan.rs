@@ -60,18 +60,46 @@ pub struct FaultStep {
     pub injections: Vec<PlannedInjection>,
     /// How many hosts matched before `pick`.
     pub matched: u32,
+    /// Those hosts, where a limit counts them again when the step starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub among: Vec<HostName>,
+    #[serde(default, skip_serializing_if = "OnFailure::is_stop")]
+    pub on_failure: OnFailure,
+}
+
+/// What a step does when a host refuses its order, cannot apply it, or ends it before its time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// The run is stopped and everything undone.
+    #[default]
+    Stop,
+    /// The other hosts go on; the run cannot pass any more.
+    Continue,
+}
+
+impl OnFailure {
+    fn is_stop(&self) -> bool {
+        *self == Self::Stop
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepBody {
     Fault(FaultStep),
-    Wait { ms: u64 },
+    Wait {
+        ms: u64,
+    },
+    /// All at the same time; over when the last of them is.
+    Parallel(Vec<PlannedStep>),
+    /// One after the other: a group, or the rounds of what is repeated.
+    Sequence(Vec<PlannedStep>),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlannedStep {
-    /// `steps[0]`
+    /// `steps[0]`, `steps[2].parallel[1]`, `steps[3].round[0].steps[1]`: unique in its plan.
     pub path: String,
     pub body: StepBody,
 }
@@ -102,19 +130,15 @@ pub struct Plan {
     pub notes: Vec<String>,
     /// The file's text, or the command as it was understood.
     pub source: String,
+    /// The file's variables as they were set.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, serde_json::Value>,
 }
 
 impl Plan {
     /// Over the canonical JSON: fields in order, map keys sorted.
     pub fn digest(&self) -> PlanDigest {
         PlanDigest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())
-    }
-
-    pub fn fault_steps(&self) -> impl Iterator<Item = (&str, &FaultStep)> {
-        self.steps.iter().filter_map(|step| match &step.body {
-            StepBody::Fault(fault) => Some((step.path.as_str(), fault)),
-            StepBody::Wait { .. } => None,
-        })
     }
 
     pub fn probes(&self) -> impl Iterator<Item = &ProbeSpec> {

@@ -116,6 +116,7 @@ fn preflight_answers_as_a_start_would_and_changes_nothing() {
         params: json!({}),
         duration_ms: 5_000,
         seed: 0,
+        beside: vec![],
     });
     bench
         .warden
@@ -124,6 +125,33 @@ fn preflight_answers_as_a_start_would_and_changes_nothing() {
     assert!(answers[0].accepted && answers[0].undo == ["turning the knob back"]);
     assert_eq!(answers[1].refusals[0].code, "no_match");
     assert_eq!((bench.host.knob_now().as_str(), bench.reports.len()), ("calm", 0));
+}
+
+#[test]
+fn preflight_holds_wishes_that_act_together_against_each_other() {
+    let mut bench = Bench::new();
+    let hold = |beside: &[usize]| Wish {
+        fault: proto_model::catalogue::FaultKind::parse("test.hold").unwrap(),
+        params: json!({}),
+        duration_ms: 5_000,
+        seed: 0,
+        beside: beside.to_vec(),
+    };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // One after the other is fine; the third acts beside the first; a place that is not there means nothing.
+    let wishes = vec![hold(&[]), hold(&[]), hold(&[0]), hold(&[9])];
+    bench
+        .warden
+        .command(Command::Preflight(wishes, Box::new(move |a| sender.send(a).unwrap())));
+    let answers = receiver.recv().unwrap();
+    let accepted: Vec<bool> = answers.iter().map(|answer| answer.accepted).collect();
+    assert_eq!(accepted, [true, true, false, true]);
+    let refusal = &answers[2].refusals[0];
+    assert!(
+        refusal.code == "conflict" && refusal.message.contains("the knob of test.hold"),
+        "{refusal}"
+    );
+    assert_eq!(bench.host.knob_now(), "calm");
 }
 
 #[test]

@@ -1,80 +1,24 @@
-//! Simulated hosts and time around one conductor: what it orders happens here, and what happens here it is told. Laws that hold in every run are checked on the way.
+//! Simulated time around one conductor: what it orders happens here, and what happens here it is told.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use controller_conductor::{Action, Conductor, Decision, Input, Settings};
 use controller_dispatcher::{DispatchError, PreflightReply};
-use controller_report::{History, fold};
-use proto_model::document::RunDocument;
 use proto_model::event::{Event, EventBody, NewEvent, RunPhase, SCHEMA_VERSION, StopCause};
 use proto_model::id::{HostName, InjectionId, RunId};
-use proto_model::injection::{
-    AgentFact, AgentReport, Applied, CleanProof, EffectState, EndedBy, Ending, Injection, Observation, Observed, PreflightAnswer,
-    UndoAnswer, Undone,
-};
+use proto_model::injection::{AgentFact, AgentReport, Applied, CleanProof, EndedBy, Injection, PreflightAnswer};
 use proto_model::plan::Plan;
 use proto_model::probe::{Prober, Sample, SampleResult};
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
+use crate::hosts::{Held, Host, Manners, ends, last_report, next_facts, report};
+use crate::laws::Ended;
 use crate::plans::host;
 
 pub const START: i64 = 1_700_000_000_000;
 pub const LEASE: u64 = 6_000;
 const BEAT: i64 = 100;
-
-/// How a host behaves.
-#[derive(Debug, Clone)]
-pub struct Manners {
-    pub refuses_preflight: bool,
-    pub answers_preflight: bool,
-    pub refuses_order: Option<&'static str>,
-    pub ends: EndedBy,
-    /// From when to when it has no session, in milliseconds of the run.
-    pub away: Option<(u64, u64)>,
-    /// An agent that was killed: the kernel ends its injections with the lease, and the new agent says so.
-    pub restarted: bool,
-    pub dirty: bool,
-    /// Stops are not carried out.
-    pub deaf: bool,
-    pub effect: EffectState,
-}
-
-impl Default for Manners {
-    fn default() -> Self {
-        Self {
-            refuses_preflight: false,
-            answers_preflight: true,
-            refuses_order: None,
-            ends: EndedBy::DurationElapsed,
-            away: None,
-            restarted: false,
-            dirty: false,
-            deaf: false,
-            effect: EffectState::Confirmed,
-        }
-    }
-}
-
-#[derive(Debug)]
-struct Held {
-    injection: Injection,
-    since: i64,
-    deadline: i64,
-    lease_until: i64,
-    windows: u64,
-    facts: u64,
-    over: bool,
-}
-
-#[derive(Debug, Default)]
-struct Host {
-    manners: Manners,
-    held: Vec<Held>,
-    /// Reports that could not be sent yet.
-    kept: Vec<AgentReport>,
-    was_away: bool,
-}
 
 pub struct Sim {
     pub now: i64,
@@ -85,8 +29,10 @@ pub struct Sim {
     pub settled: BTreeSet<InjectionId>,
     /// Settlements do not reach their hosts until the controller is restarted.
     pub loses_settlements: bool,
+    /// The step whose turn finds no room over all runs.
+    pub no_room_for: Option<&'static str>,
     conductor: Conductor,
-    hosts: BTreeMap<HostName, Host>,
+    pub(crate) hosts: BTreeMap<HostName, Host>,
     inbox: VecDeque<Input>,
     probing: bool,
 }
@@ -133,6 +79,7 @@ impl Sim {
             seen: |_, _| SampleResult::Good,
             settled: BTreeSet::new(),
             loses_settlements: false,
+            no_room_for: None,
             conductor,
             hosts: names.into_iter().map(|name| (name, Host::default())).collect(),
             inbox: VecDeque::from([Input::Begin]),
@@ -262,6 +209,18 @@ impl Sim {
                     .held
                     .retain(|h| !injections.contains(&h.injection.id));
                 self.settled.extend(injections);
+            }
+            Action::Room { step } => {
+                let answer = if self.no_room_for == Some(step.as_str()) {
+                    Err("limits.hosts allows fewer".to_owned())
+                } else {
+                    Ok(())
+                };
+                // An answer that comes twice must order nothing twice.
+                self.inbox.extend([0, 1].map(|_| Input::Room {
+                    step: step.clone(),
+                    answer: answer.clone(),
+                }));
             }
             Action::StartProbes => self.probing = true,
             Action::StopProbes => self.probing = false,
@@ -463,186 +422,10 @@ impl Sim {
     }
 }
 
-fn next_facts(held: &mut Held, manners: &Manners, now: i64, away: bool) -> Vec<AgentFact> {
-    let mut facts = vec![];
-    let windows = u64::try_from((now - held.since) / 5_000).unwrap();
-    if windows > held.windows {
-        held.windows = windows;
-        let observation = Observation {
-            asked: Some(60.0),
-            measured: Some(60.0),
-            unit: "percent".into(),
-            state: manners.effect,
-            note: None,
-        };
-        facts.push(AgentFact::Observed(Observed {
-            window: windows,
-            window_ms: 5_000,
-            observation,
-        }));
-    }
-    let early = manners.ends == EndedBy::EndedEarly && now - held.since > 3_000;
-    if early {
-        facts.extend(ends(held, EndedBy::EndedEarly));
-    } else if now >= held.lease_until {
-        let by = if away && manners.restarted {
-            EndedBy::KernelExpiry
-        } else {
-            EndedBy::LeaseLost
-        };
-        facts.extend(ends(held, by));
-    } else if now >= held.deadline {
-        facts.extend(ends(held, EndedBy::DurationElapsed));
-    }
-    facts
-}
-
-fn ends(held: &mut Held, ended_by: EndedBy) -> Vec<AgentFact> {
-    held.over = true;
-    let undone = Undone {
-        ended_by,
-        undone_by: "agent".into(),
-        undo_ms: 5,
-        answer: UndoAnswer::UndoneNow,
-        drift: vec![],
-    };
-    vec![AgentFact::Ending(Ending { ended_by, reason: None }), AgentFact::Undone(undone)]
-}
-
-fn report(held: &mut Held, fact: AgentFact) -> AgentReport {
-    held.facts += 1;
-    AgentReport {
-        injection: held.injection.id.clone(),
-        run: String::new(),
-        agent_seq: held.facts,
-        boot_id: "b".into(),
-        boot_ms: 1,
-        fact,
-    }
-}
-
-/// The end again, under the number that it had.
-fn last_report(held: &Held) -> AgentReport {
-    let undone = Undone {
-        ended_by: EndedBy::LeaseLost,
-        undone_by: "agent".into(),
-        undo_ms: 5,
-        answer: UndoAnswer::AlreadyUndone,
-        drift: vec![],
-    };
-    let fact = AgentFact::Undone(undone);
-    AgentReport {
-        injection: held.injection.id.clone(),
-        run: String::new(),
-        agent_seq: held.facts,
-        boot_id: "b".into(),
-        boot_ms: 1,
-        fact,
-    }
-}
-
-fn phases(events: &[Event]) -> Vec<RunPhase> {
+pub fn phases(events: &[Event]) -> Vec<RunPhase> {
     let to = |e: &Event| match e.body {
         EventBody::RunPhase { to, .. } => Some(to),
         _ => None,
     };
     events.iter().filter_map(to).collect()
-}
-
-/// A finished run, with the laws checked.
-pub struct Ended {
-    pub run: RunDocument,
-    pub sim: Sim,
-}
-
-impl Ended {
-    fn of(sim: Sim) -> Self {
-        let ended = Self {
-            run: fold(&sim.events).unwrap(),
-            sim,
-        };
-        ended.check_phases();
-        ended.check_orders();
-        ended.check_end();
-        ended
-    }
-
-    pub fn codes(&self) -> Vec<&str> {
-        self.run.reasons.iter().map(|r| r.code.as_str()).collect()
-    }
-
-    pub fn ordered(&self) -> usize {
-        self.sim.acts.iter().filter(|(_, a)| matches!(a, Action::Order { .. })).count()
-    }
-
-    /// Nothing leaves stopping except to verifying, nothing leaves finished, and each phase follows its own.
-    fn check_phases(&self) {
-        use RunPhase::{Accepted, After, Before, During, Finished, Preflight, Stopping, Verifying};
-        for event in &self.sim.events {
-            let EventBody::RunPhase { from, to } = event.body else { continue };
-            let legal = matches!(
-                (from, to),
-                (Accepted, Preflight)
-                    | (Preflight, Before | During)
-                    | (Before, During)
-                    | (During, After | Verifying)
-                    | (After, Verifying)
-                    | (Accepted | Preflight | Before | During | After, Stopping)
-                    | (Stopping, Verifying)
-                    | (Verifying, Finished)
-            );
-            assert!(legal, "{from:?} -> {to:?}");
-        }
-    }
-
-    /// Each order is recorded, is the only one for its injection, and comes neither before every host agreed nor after a stop.
-    fn check_orders(&self) {
-        let mut ordered = BTreeSet::new();
-        let (mut stopped, mut agreed) = (false, 0);
-        let hosts = History::of(&self.sim.events).unwrap().plan.hosts.len();
-        for event in &self.sim.events {
-            match &event.body {
-                EventBody::HostPreflight { accepted: true, .. } => agreed += 1,
-                EventBody::StopRequested { .. } => stopped = true,
-                EventBody::InjectionOrdered { id, .. } => {
-                    assert!(!stopped && agreed == hosts && ordered.insert(id.clone()));
-                }
-                _ => {}
-            }
-        }
-        for (_, action) in &self.sim.acts {
-            if let Action::Order { injection } = action {
-                assert!(ordered.contains(&injection.id), "acted on and not recorded");
-            }
-        }
-    }
-
-    /// Judged once and last; whatever is over is settled; cleanup is proven only when nothing acts.
-    fn check_end(&self) {
-        let judged = self
-            .sim
-            .events
-            .iter()
-            .filter(|e| matches!(e.body, EventBody::RunJudged { .. }))
-            .count();
-        assert_eq!(judged, 1);
-        assert!(matches!(
-            self.sim.events.last().unwrap().body,
-            EventBody::RunPhase {
-                to: RunPhase::Finished,
-                ..
-            }
-        ));
-        let acts = self.sim.hosts.values().flat_map(|h| &h.held).any(|h| !h.over);
-        assert!(
-            !acts || self.run.exit_code == Some(8),
-            "something acts and the run says {:?}",
-            self.run.exit_code
-        );
-        for event in &self.sim.events {
-            if let (EventBody::InjectionUndone { id, .. }, Some(_)) = (&event.body, &event.source) {
-                assert!(self.sim.settled.contains(id), "an end on record was not settled");
-            }
-        }
-    }
 }

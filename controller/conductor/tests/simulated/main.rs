@@ -1,7 +1,10 @@
 //! Whole runs against simulated hosts in simulated time: a run of minutes, lost hosts and restarts included, in milliseconds.
 
+mod branches;
 mod chance;
 mod fleet;
+mod hosts;
+mod laws;
 mod plans;
 mod runs;
 mod trouble;

@@ -3,7 +3,7 @@
 use proto_model::catalogue::FaultKind;
 use proto_model::id::HostName;
 use proto_model::injection::Reversal;
-use proto_model::plan::{FaultStep, Hypothesis, Limits, Origin, Plan, PlannedHost, PlannedInjection, PlannedStep, StepBody};
+use proto_model::plan::{FaultStep, Hypothesis, Limits, OnFailure, Origin, Plan, PlannedHost, PlannedInjection, PlannedStep, StepBody};
 use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, TcpCheck, Tolerance};
 
 pub const PROBE: &str = "answers";
@@ -37,6 +37,8 @@ pub fn fault(at: usize, hosts: &[&str], duration_ms: u64) -> PlannedStep {
         reversal: Reversal::Full,
         injections: hosts.iter().map(|name| PlannedInjection { host: host(name), seed: 1 }).collect(),
         matched: u32::try_from(hosts.len()).unwrap(),
+        among: vec![],
+        on_failure: OnFailure::Stop,
     };
     PlannedStep {
         path: format!("steps[{at}]"),
@@ -49,6 +51,46 @@ pub fn wait(at: usize, ms: u64) -> PlannedStep {
         path: format!("steps[{at}]"),
         body: StepBody::Wait { ms },
     }
+}
+
+/// The steps of a branch, whose paths are made when it gets its place.
+pub fn in_order(steps: Vec<PlannedStep>) -> PlannedStep {
+    PlannedStep {
+        path: String::new(),
+        body: StepBody::Sequence(steps),
+    }
+}
+
+/// Branches at the same time; their own paths are put below this one's.
+pub fn parallel(at: usize, branches: Vec<PlannedStep>) -> PlannedStep {
+    let path = format!("steps[{at}]");
+    let branches = branches.into_iter().enumerate();
+    let branches = branches
+        .map(|(i, branch)| placed(branch, format!("{path}.parallel[{i}]")))
+        .collect();
+    PlannedStep {
+        path,
+        body: StepBody::Parallel(branches),
+    }
+}
+
+fn placed(step: PlannedStep, path: String) -> PlannedStep {
+    let body = match step.body {
+        StepBody::Sequence(steps) => {
+            let steps = steps.into_iter().enumerate();
+            StepBody::Sequence(steps.map(|(i, step)| placed(step, format!("{path}.steps[{i}]"))).collect())
+        }
+        body => body,
+    };
+    PlannedStep { path, body }
+}
+
+/// The same step, which does not stop the run when a host fails.
+pub fn going_on(mut step: PlannedStep) -> PlannedStep {
+    if let StepBody::Fault(fault) = &mut step.body {
+        fault.on_failure = OnFailure::Continue;
+    }
+    step
 }
 
 /// Over these hosts and steps, with one probe and one guard from the controller.
@@ -78,6 +120,7 @@ pub fn experiment(hosts: &[&str], steps: Vec<PlannedStep>) -> Plan {
         seed: 7,
         notes: vec![],
         source: String::new(),
+        variables: Default::default(),
     }
 }
 

@@ -63,6 +63,7 @@ async fn orders_arrive_and_answers_come_back() {
         params: injection.params.clone(),
         duration_ms: 1,
         seed: 1,
+        beside: vec![],
     };
     let reply = controller.dispatcher.preflight(&web, vec![wish.clone(), wish]).await.unwrap();
     assert!(

@@ -1,9 +1,11 @@
 //! The experiment file: YAML (so JSON too) to an `Experiment`, with line and column of everything that is wrong. It plans nothing.
 
+mod branches;
 mod probes;
 mod reader;
 mod steps;
 mod tree;
+mod variables;
 
 use std::collections::BTreeMap;
 
@@ -23,35 +25,37 @@ const BEFORE: Millis = Millis(10_000);
 const AFTER: Millis = Millis(60_000);
 const NAME_LENGTH: usize = 100;
 
+const KEYS: [&str; 10] = [
+    "apiVersion",
+    "kind",
+    "name",
+    "service",
+    "environment",
+    "variables",
+    "hypothesis",
+    "guards",
+    "limits",
+    "steps",
+];
+
+const HYPOTHESIS_KEYS: [&str; 4] = ["says", "before", "after", "probes"];
+const LIMIT_KEYS: [&str; 4] = ["hosts", "share", "duration", "keep_healthy"];
+
 /// Reads an experiment. Problems carry line and column, and as many are found at once as can be told apart;
-/// `file_name` is not opened, it only stands in the words.
+/// `file_name` is not opened, it only stands in the words. `set` are the values of its variables.
 pub fn parse_experiment(text: &str, file_name: &str, set: &BTreeMap<String, String>) -> Result<Experiment, Problems> {
-    let tree = tree::parse(text, file_name).map_err(Problems::one)?;
+    let mut tree = tree::parse(text, file_name).map_err(Problems::one)?;
     let mut reader = Reader::default();
-    for key in set.keys() {
-        reader.push(Problem::new(
-            format!("set.{key}"),
-            format!("{file_name} declares no variable {key}"),
-        ));
-    }
-    let experiment = read(&mut reader, &tree, text);
+    let variables = variables::settle(&mut reader, &mut tree, file_name, set);
+    // A tree with holes would be wrong in ways that nobody wrote.
+    reader.check()?;
+    let experiment = read(&mut reader, &tree, text, variables);
     reader.finish()?;
     experiment.ok_or_else(|| Problems::one(Problem::new("", format!("{file_name} is not an experiment"))))
 }
 
-fn read(reader: &mut Reader, tree: &Located, text: &str) -> Option<Experiment> {
-    let allowed = [
-        "apiVersion",
-        "kind",
-        "name",
-        "service",
-        "environment",
-        "hypothesis",
-        "guards",
-        "limits",
-        "steps",
-    ];
-    let fields = reader.fields("", tree, &allowed)?;
+fn read(reader: &mut Reader, tree: &Located, text: &str, variables: BTreeMap<String, serde_json::Value>) -> Option<Experiment> {
+    let fields = reader.fields("", tree, &KEYS)?;
     constant(reader, &fields, "apiVersion", API_VERSION);
     constant(reader, &fields, "kind", KIND);
     let name = name(reader, &fields);
@@ -76,6 +80,7 @@ fn read(reader: &mut Reader, tree: &Located, text: &str) -> Option<Experiment> {
         steps: steps?,
         seed: None,
         source: text.to_owned(),
+        variables,
         places: tree::places(tree),
     })
 }
@@ -100,7 +105,7 @@ fn name(reader: &mut Reader, fields: &Fields<'_>) -> Option<String> {
 }
 
 fn hypothesis(reader: &mut Reader, path: &str, at: &Located) -> Option<WishedHypothesis> {
-    let fields = reader.fields(path, at, &["says", "before", "after", "probes"])?;
+    let fields = reader.fields(path, at, &HYPOTHESIS_KEYS)?;
     let says = fields.get("says").and_then(|(path, at)| reader.text(&path, at));
     let probes = reader.required(&fields, "probes");
     let probes = probes.map(|(path, at)| (probes::list(reader, &path, at, ProbeRole::Hypothesis), path, at));
@@ -148,7 +153,7 @@ fn unique_names<'a>(reader: &mut Reader, probes: impl Iterator<Item = &'a Wished
 }
 
 fn limits(reader: &mut Reader, path: &str, at: &Located) -> Option<Limits> {
-    let fields = reader.fields(path, at, &["hosts", "share", "duration", "keep_healthy"])?;
+    let fields = reader.fields(path, at, &LIMIT_KEYS)?;
     Some(Limits {
         hosts: fields.get("hosts").and_then(|(path, at)| reader.count(&path, at, 1)),
         share_percent: fields.get("share").and_then(|(path, at)| reader.percent(&path, at)).map(|p| p.0),

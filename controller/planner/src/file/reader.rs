@@ -50,6 +50,11 @@ impl Reader {
         self.problems.into_result()
     }
 
+    /// Goes on only when nothing was wrong so far.
+    pub fn check(&mut self) -> Result<(), Problems> {
+        if self.is_fine() { Ok(()) } else { std::mem::take(self).finish() }
+    }
+
     pub fn is_fine(&self) -> bool {
         self.problems.is_empty()
     }

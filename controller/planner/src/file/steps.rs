@@ -1,69 +1,132 @@
-//! The steps of a file: faults and waits, one after the other. Which kinds of fault there are is not known here.
+//! The steps of a file: one fault, one wait, or steps made of steps. Which kinds of fault there are is not known here.
 
+use proto_model::plan::OnFailure;
 use proto_model::problem::Problem;
 use proto_model::quantity::Pick;
 use proto_model::selector::{self, Selector, Term};
 use serde_json::{Map, Value};
 
+use super::branches::{self, MOST_STEPS};
 use super::reader::{Fields, Reader};
 use super::tree::{Located, Node, place};
 use crate::experiment::{LONGEST, WishedFault, WishedParams, WishedPick, WishedStep, WishedTarget};
 
-/// Steps of one experiment.
-const MOST_STEPS: usize = 200;
+pub(super) const STEP_KEYS: [&str; 9] = [
+    "fault",
+    "params",
+    "on",
+    "duration",
+    "on_failure",
+    "wait",
+    "parallel",
+    "steps",
+    "repeat",
+];
+/// What makes a step, of which it has exactly one.
+const BODIES: [&str; 4] = ["fault", "wait", "parallel", "steps"];
+pub(super) const TARGET_KEYS: [&str; 6] = ["labels", "hosts", "all", "pick", "spread", "seed"];
 
+/// The experiment's own steps, of which one at least injects.
 pub(super) fn list(reader: &mut Reader, path: &str, at: &Located) -> Vec<WishedStep> {
     let fine_before = reader.is_fine();
-    let items = reader.items(path, at, "steps");
-    if items.len() > MOST_STEPS {
-        reader.complain(path, at, format!("has {} steps", items.len()), format!("..{MOST_STEPS}"));
+    let steps = branches::inner(reader, path, at, branches::DEEPEST);
+    let count: usize = steps.iter().map(WishedStep::leaves).sum();
+    if count > MOST_STEPS {
+        reader.complain(
+            path,
+            at,
+            format!("has {count} steps, every round counted"),
+            format!("..{MOST_STEPS}"),
+        );
         return Vec::new();
     }
-    let read = items
-        .iter()
-        .enumerate()
-        .filter_map(|(i, item)| step(reader, &format!("{path}[{i}]"), item));
-    let steps: Vec<WishedStep> = read.collect();
-    let no_fault = !steps.iter().any(|step| matches!(step, WishedStep::Fault(_)));
+    let no_fault = steps.iter().all(|step| step.faults().is_empty());
     if no_fault && fine_before == reader.is_fine() {
         reader.complain(path, at, "injects nothing", "at least one step with a fault");
     }
     steps
 }
 
-fn step(reader: &mut Reader, path: &str, at: &Located) -> Option<WishedStep> {
-    let fields = reader.fields(path, at, &["fault", "params", "on", "duration", "wait"])?;
-    if fields.get("wait").is_some() {
-        return wait(reader, path, &fields);
+/// One step, with `deeper` levels of steps that may be below it.
+pub(super) fn step(reader: &mut Reader, path: &str, at: &Located, deeper: usize) -> Option<WishedStep> {
+    let fields = reader.fields(path, at, &STEP_KEYS)?;
+    let body = match fields.among(&BODIES).as_slice() {
+        [] => {
+            reader.complain(
+                path,
+                at,
+                "says neither what to inject nor to wait",
+                "one of fault, wait, parallel, steps",
+            );
+            return None;
+        }
+        [body] => *body,
+        several => {
+            let message = format!("says {} at once", several.join(" and "));
+            reader.complain(path, at, message, "one of fault, wait, parallel, steps");
+            return None;
+        }
+    };
+    if body != "fault" {
+        alone(reader, &fields, body)?;
     }
-    if fields.get("fault").is_none() {
-        reader.complain(path, at, "says neither what to inject nor to wait", "fault or wait");
-        return None;
+    let step = match body {
+        "fault" => fault(reader, path, &fields).map(WishedStep::Fault),
+        "wait" => wait(reader, path, &fields),
+        "parallel" => branches::parallel(reader, path, &fields, deeper),
+        _ => branches::group(reader, path, &fields, deeper),
+    };
+    branches::repeated(reader, path, &fields, step)
+}
+
+/// Without a fault there is nothing that its keys could be about.
+fn alone(reader: &mut Reader, fields: &Fields<'_>, body: &str) -> Option<()> {
+    let mut fine = Some(());
+    for key in fields.among(&["params", "on", "duration", "on_failure"]) {
+        let (path, at) = fields.get(key)?;
+        reader.complain(&path, at, format!("does not go with {body}"), format!("{body} without {key}"));
+        fine = None;
     }
+    fine
+}
+
+fn fault(reader: &mut Reader, path: &str, fields: &Fields<'_>) -> Option<WishedFault> {
     let fault = fields.get("fault").and_then(|(path, at)| reader.text(&path, at));
     let params = match fields.get("params") {
         Some((path, at)) => params(reader, &path, at),
         None => Some(Map::new()),
     };
-    let on = reader.required(&fields, "on").and_then(|(path, at)| target(reader, &path, at));
+    let on = reader.required(fields, "on").and_then(|(path, at)| target(reader, &path, at));
+    let on_failure = match fields.get("on_failure") {
+        Some((path, at)) => on_failure(reader, &path, at),
+        None => Some(OnFailure::Stop),
+    };
     let duration = match fields.get("duration") {
         Some((path, at)) => Some(reader.duration(&path, at)?),
         None => None,
     };
-    Some(WishedStep::Fault(WishedFault {
+    Some(WishedFault {
         path: path.to_owned(),
         fault: fault?,
         params: WishedParams::Typed(params?),
         on: on?,
         duration,
-    }))
+        on_failure: on_failure?,
+    })
+}
+
+fn on_failure(reader: &mut Reader, path: &str, at: &Located) -> Option<OnFailure> {
+    match &at.value {
+        Node::Text(text) if text == "stop" => Some(OnFailure::Stop),
+        Node::Text(text) if text == "continue" => Some(OnFailure::Continue),
+        other => {
+            reader.complain(path, at, format!("is {}", other.name()), "stop, continue");
+            None
+        }
+    }
 }
 
 fn wait(reader: &mut Reader, path: &str, fields: &Fields<'_>) -> Option<WishedStep> {
-    for key in fields.among(&["fault", "params", "on", "duration"]) {
-        let (path, at) = fields.get(key)?;
-        reader.complain(&path, at, "does not go with wait", "wait alone");
-    }
     let (wait_path, at) = fields.get("wait")?;
     let length = reader.duration(&wait_path, at)?;
     if length > LONGEST {
@@ -112,7 +175,7 @@ fn once(reader: &mut Reader, path: &str, at: &Located) {
 }
 
 fn target(reader: &mut Reader, path: &str, at: &Located) -> Option<WishedTarget> {
-    let fields = reader.fields(path, at, &["labels", "hosts", "all", "pick", "spread", "seed"])?;
+    let fields = reader.fields(path, at, &TARGET_KEYS)?;
     let ways = fields.among(&["labels", "hosts", "all"]);
     let selectors = match ways.as_slice() {
         ["labels"] => labels(reader, &fields),

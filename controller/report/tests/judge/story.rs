@@ -6,7 +6,7 @@ use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{
     Applied, CleanProof, EffectState, EndedBy, Ending, Injection, Observation, Observed, Reversal, Spent, UndoAnswer, Undone,
 };
-use proto_model::plan::{FaultStep, Hypothesis, Limits, Origin, Plan, PlannedHost, PlannedInjection, PlannedStep, StepBody};
+use proto_model::plan::{FaultStep, Hypothesis, Limits, OnFailure, Origin, Plan, PlannedHost, PlannedInjection, PlannedStep, StepBody};
 use proto_model::probe::{Phase, ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, TcpCheck, Tolerance};
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
@@ -55,6 +55,8 @@ pub fn plan(hosts: &[&str], tolerate: Option<Tolerance>) -> Plan {
         reversal: Reversal::Full,
         injections: hosts.iter().map(|name| PlannedInjection { host: host(name), seed: 1 }).collect(),
         matched: u32::try_from(hosts.len()).unwrap(),
+        among: vec![],
+        on_failure: OnFailure::Stop,
     };
     Plan {
         name: "trial".into(),
@@ -77,6 +79,7 @@ pub fn plan(hosts: &[&str], tolerate: Option<Tolerance>) -> Plan {
         seed: 7,
         notes: vec![],
         source: String::new(),
+        variables: Default::default(),
     }
 }
 

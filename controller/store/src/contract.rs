@@ -1,5 +1,8 @@
 //! What every store must keep, as one suite of checks: for tests of stores only. It panics at the first broken promise.
 
+mod cadence;
+mod summaries;
+
 use std::collections::BTreeMap;
 
 use proto_model::catalogue::Catalogue;
@@ -37,7 +40,7 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
         the_latch_only_moves_forward,
         the_fleet_log_answers_its_end,
     ];
-    for check in checks {
+    for check in checks.iter().chain(cadence::CHECKS).chain(summaries::CHECKS) {
         check(&make);
     }
 }

@@ -1,5 +1,6 @@
 //! The controller's memory: an append-only log of events and what is projected from it; it judges nothing.
 
+mod cadence;
 pub mod contract;
 mod fact;
 mod handle;
@@ -7,9 +8,12 @@ mod memory;
 mod secret;
 mod sqlite;
 mod store;
+mod summaries;
 
+pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TickRecord};
 pub use handle::StoreHandle;
 pub use memory::MemoryStore;
 pub use secret::hash_secret;
 pub use sqlite::SqliteStore;
 pub use store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord};
+pub use summaries::{DecidedTest, RunPage, Summaries};

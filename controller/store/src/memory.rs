@@ -1,11 +1,15 @@
 //! A store that forgets everything when it is dropped: for tests, held to the same contract as the real ones.
 
+mod cadence;
+mod summaries;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_model::event::{Event, EventBody, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::halt::HaltState;
 use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
+use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 
 use crate::fact::{FactKey, LAST, halt_moves, judged_twice, key_taken, naming, no_run, numbered, run_prefix, the_only_run};
@@ -23,6 +27,9 @@ pub struct MemoryStore {
     tokens: Vec<TokenRecord>,
     fleet: Vec<FleetEvent>,
     halt: Option<HaltState>,
+    cadence: cadence::Shelf,
+    /// With the last event that each covers.
+    summaries: BTreeMap<RunId, (u64, RunSummary)>,
 }
 
 #[derive(Clone)]

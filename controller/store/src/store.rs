@@ -11,6 +11,9 @@ use proto_model::plan::PlanView;
 use proto_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::cadence::Cadence;
+use crate::summaries::Summaries;
+
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error("{deed}: {source}")]
@@ -85,7 +88,7 @@ pub struct Actor {
 }
 
 /// Every method is one transaction: on disk when it returns, or nothing.
-pub trait Store: Send {
+pub trait Store: Send + Cadence + Summaries {
     /// Appends with dense numbers; the first append of a run makes it. A fact already stored for the same
     /// (injection, boot, agent_seq) is left out of the answer and not stored twice.
     fn append(&mut self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, StoreError>;

@@ -322,6 +322,27 @@ pub enum FleetEventBody {
     TokenRevoked { id: String },
     #[serde(rename = "halt.changed")]
     HaltChanged { epoch: u64, engaged: bool, reason: String },
+    /// Added, paused, resumed or removed.
+    #[serde(rename = "schedule.changed")]
+    ScheduleChanged { schedule: String, id: String, change: String },
+    #[serde(rename = "schedule.tick")]
+    ScheduleTick {
+        schedule: String,
+        planned_at: Timestamp,
+        state: crate::schedule::TickState,
+        reason: Option<crate::schedule::SkipReason>,
+        run: Option<RunId>,
+    },
+    /// Added or removed.
+    #[serde(rename = "freeze.changed")]
+    FreezeChanged {
+        id: String,
+        change: String,
+        from: Timestamp,
+        until: Timestamp,
+        reason: String,
+        environment: Option<String>,
+    },
     #[serde(rename = "controller.started")]
     ControllerStarted { version: String },
     #[serde(rename = "call.made")]

@@ -79,6 +79,10 @@ id!(/// One fault on one host in one run.
     InjectionId, "injection id");
 id!(/// A join token's public part.
     TokenId, "token id");
+id!(/// One schedule, whatever its name is or was.
+    ScheduleId, "schedule id");
+id!(/// One freeze.
+    FreezeId, "freeze id");
 id!(/// Made when an agent process starts; tells two processes of one identity apart.
     InstanceId, "agent instance");
 

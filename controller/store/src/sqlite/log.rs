@@ -139,7 +139,7 @@ pub(super) fn run_by_key(t: &Transaction<'_>, key: &str) -> Result<Option<RunId>
     found.map(run_id).transpose()
 }
 
-fn run_id(text: String) -> Result<RunId, Trouble> {
+pub(super) fn run_id(text: String) -> Result<RunId, Trouble> {
     let damaged = |e: proto_model::id::InvalidId| StoreError::Damaged(e.to_string());
     RunId::parse(&text).map_err(|e| Trouble::Answer(damaged(e)))
 }

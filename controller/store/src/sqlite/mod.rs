@@ -1,9 +1,11 @@
 //! The store on SQLite: one file, one writer, every commit on disk before it is answered. It never repairs a damaged file.
 
+mod cadence;
 mod codec;
 mod log;
 mod open;
 mod registry;
+mod summaries;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

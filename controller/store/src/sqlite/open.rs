@@ -11,7 +11,7 @@ use super::SqliteStore;
 use crate::store::StoreError;
 
 /// Schema by version: a store at version n has had the first n applied.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// How long to wait for somebody who reads the file with other tools.
 const BUSY: Duration = Duration::from_secs(5);
@@ -198,6 +198,25 @@ mod tests {
         store.connection.pragma_update(None, "user_version", KNOWN + 1).unwrap();
         drop(store);
         assert!(matches!(open(&path), Err(StoreError::Newer { known: KNOWN, .. })));
+    }
+
+    #[test]
+    fn a_store_of_the_first_schema_is_brought_up_to_date_with_its_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        let run = proto_model::id::RunId::generate();
+        old.execute(
+            "INSERT INTO runs (id, name, created_at, finished) VALUES (?1, 'one', 7, 1)",
+            [run.as_str()],
+        )
+        .unwrap();
+        drop(old);
+        let mut store = open(&path).unwrap();
+        assert_eq!(crate::Summaries::without_summary(&mut store, 10).unwrap(), [run]);
+        assert_eq!(crate::Cadence::schedules(&mut store).unwrap(), []);
     }
 
     #[test]

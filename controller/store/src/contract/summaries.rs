@@ -1,0 +1,136 @@
+//! What every store must keep of summaries: they are shown only while they cover all of a run.
+
+use proto_model::document::PlanRef;
+use proto_model::event::RunPhase;
+use proto_model::id::RunId;
+use proto_model::plan::Origin;
+use proto_model::schedule::Decided;
+use proto_model::summary::RunSummary;
+use proto_model::time::Timestamp;
+use proto_model::verdict::{Cleanup, Verdict};
+
+use super::{Make, accepted, judged, note};
+use crate::store::{Store, StoreError};
+use crate::summaries::DecidedTest;
+
+pub(super) const CHECKS: &[fn(Make<'_>)] = &[
+    a_summary_is_good_until_the_next_event,
+    an_older_summary_never_replaces_a_newer,
+    finished_runs_without_one_are_found,
+    the_newest_decision_of_each_test_is_found,
+];
+
+fn a_summary(run: &RunId, verdict: Option<Verdict>, finished_at: i64) -> RunSummary {
+    RunSummary {
+        id: run.clone(),
+        name: "checkout".into(),
+        origin: Origin::Schedule,
+        service: Some("shop".into()),
+        environment: "staging".into(),
+        state: RunPhase::Finished,
+        verdict,
+        exit_code: None,
+        ended_by: None,
+        cleanup: Cleanup::Proven,
+        reason: None,
+        plan: PlanRef {
+            digest: "sha256:0".into(),
+            seed: u64::MAX,
+        },
+        by: "schedule:weekly".into(),
+        created_at: Timestamp(1),
+        started_at: None,
+        finished_at: Some(Timestamp(finished_at)),
+        hosts_total: 1_000,
+        hosts_unclean: 0,
+        injections_total: 1_000,
+        detection_ms: None,
+        recovery_ms: None,
+    }
+}
+
+fn a_run(store: &mut dyn Store) -> RunId {
+    let run = RunId::generate();
+    store.append(&run, vec![accepted("one", None), judged()]).unwrap();
+    run
+}
+
+fn a_summary_is_good_until_the_next_event(make: Make<'_>) {
+    let mut store = make();
+    assert_eq!(store.run_pages(10, false).unwrap(), []);
+    let (run, other) = (a_run(store.as_mut()), RunId::generate());
+    store.append(&other, vec![accepted("two", None)]).unwrap();
+    let pages = store.run_pages(10, false).unwrap();
+    let rows: Vec<_> = pages.iter().map(|page| page.row.clone()).collect();
+    assert_eq!(rows, store.runs(10, false).unwrap());
+    assert_eq!((pages[0].last_seq, pages[1].last_seq, &pages[1].summary), (1, 2, &None));
+    let summary = a_summary(&run, Some(Verdict::Passed), 50);
+    store.keep_summary(&run, 2, &summary).unwrap();
+    assert_eq!(store.run_pages(10, false).unwrap()[1].summary, Some(summary.clone()));
+    assert_eq!(store.run_pages(10, true).unwrap().len(), 1);
+    store.append(&run, vec![note("a proof that came later")]).unwrap();
+    let page = store.run_pages(10, false).unwrap().remove(1);
+    assert_eq!((page.last_seq, page.summary), (3, None));
+    store.keep_summary(&run, 3, &summary).unwrap();
+    assert_eq!(store.run_pages(10, false).unwrap()[1].summary, Some(summary));
+}
+
+fn an_older_summary_never_replaces_a_newer(make: Make<'_>) {
+    let mut store = make();
+    let run = a_run(store.as_mut());
+    let (old, new) = (a_summary(&run, None, 1), a_summary(&run, Some(Verdict::Failed), 2));
+    store.keep_summary(&run, 2, &new).unwrap();
+    store.keep_summary(&run, 1, &old).unwrap();
+    assert_eq!(store.run_pages(1, false).unwrap()[0].summary, Some(new));
+    let nobody = RunId::generate();
+    assert!(matches!(
+        store.keep_summary(&nobody, 1, &old),
+        Err(StoreError::NotFound { what: "run", .. })
+    ));
+}
+
+fn finished_runs_without_one_are_found(make: Make<'_>) {
+    let mut store = make();
+    let (first, second) = (a_run(store.as_mut()), a_run(store.as_mut()));
+    store.append(&RunId::generate(), vec![accepted("going", None)]).unwrap();
+    assert_eq!(store.without_summary(10).unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.without_summary(1).unwrap(), [first.clone()]);
+    store.keep_summary(&first, 2, &a_summary(&first, None, 1)).unwrap();
+    assert_eq!(store.without_summary(10).unwrap(), [second]);
+}
+
+fn the_newest_decision_of_each_test_is_found(make: Make<'_>) {
+    let mut store = make();
+    assert_eq!(store.last_decided().unwrap(), []);
+    let mut keep = |service: Option<&str>, verdict: Verdict, at: i64| {
+        let run = a_run(store.as_mut());
+        let summary = RunSummary {
+            service: service.map(str::to_owned),
+            ..a_summary(&run, Some(verdict), at)
+        };
+        store.keep_summary(&run, 2, &summary).unwrap();
+        run
+    };
+    keep(Some("shop"), Verdict::Passed, 10);
+    let newest = keep(Some("shop"), Verdict::Failed, 30);
+    keep(Some("shop"), Verdict::Passed, 20);
+    // What was not decided is no evidence, however new.
+    keep(Some("shop"), Verdict::Inconclusive, 90);
+    keep(Some("shop"), Verdict::Error, 91);
+    keep(Some("shop"), Verdict::Aborted, 92);
+    let alone = keep(None, Verdict::Passed, 40);
+    let test = |service: Option<&str>, run, verdict, at| DecidedTest {
+        service: service.map(str::to_owned),
+        experiment: "checkout".into(),
+        decided: Decided {
+            run,
+            verdict,
+            at: Timestamp(at),
+        },
+    };
+    let expected = [
+        test(None, alone, Verdict::Passed, 40),
+        test(Some("shop"), newest, Verdict::Failed, 30),
+    ];
+    assert_eq!(store.last_decided().unwrap(), expected);
+}

@@ -1,0 +1,65 @@
+//! Summaries of the store that forgets; held to the same contract as the real ones.
+
+use std::collections::BTreeMap;
+
+use proto_model::id::RunId;
+use proto_model::summary::RunSummary;
+
+use super::MemoryStore;
+use crate::fact::no_run;
+use crate::store::StoreError;
+use crate::summaries::{DecidedTest, RunPage, Summaries, decided};
+
+impl Summaries for MemoryStore {
+    fn run_pages(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError> {
+        let wanted = self.runs.iter().rev().filter(|run| !(unfinished_only && run.row.finished));
+        let page = |run: &super::Run| {
+            let last_seq = run.events.len() as u64;
+            let kept = self.summaries.get(&run.row.id).filter(|(seq, _)| *seq == last_seq);
+            RunPage {
+                row: run.row.clone(),
+                last_seq,
+                summary: kept.map(|(_, summary)| summary.clone()),
+            }
+        };
+        Ok(wanted.take(limit as usize).map(page).collect())
+    }
+
+    fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError> {
+        if self.run_at(run).is_none() {
+            return Err(no_run(run.as_str()));
+        }
+        if self.summaries.get(run).is_none_or(|(known, _)| *known <= seq) {
+            self.summaries.insert(run.clone(), (seq, summary.clone()));
+        }
+        Ok(())
+    }
+
+    fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        let without = self
+            .runs
+            .iter()
+            .filter(|run| run.row.finished && !self.summaries.contains_key(&run.row.id));
+        Ok(without.take(limit as usize).map(|run| run.row.id.clone()).collect())
+    }
+
+    fn last_decided(&mut self) -> Result<Vec<DecidedTest>, StoreError> {
+        let mut newest: BTreeMap<(Option<String>, String), DecidedTest> = BTreeMap::new();
+        for (_, summary) in self.summaries.values() {
+            let Some(decided) = decided(summary) else { continue };
+            let test = (summary.service.clone(), summary.name.clone());
+            if newest.get(&test).is_none_or(|known| known.decided.at < decided.at) {
+                let (service, experiment) = test.clone();
+                newest.insert(
+                    test,
+                    DecidedTest {
+                        service,
+                        experiment,
+                        decided,
+                    },
+                );
+            }
+        }
+        Ok(newest.into_values().collect())
+    }
+}

@@ -1,0 +1,96 @@
+//! Summaries of runs on SQLite: one row a finished run, good only while it covers the run's last event.
+
+use proto_model::id::RunId;
+use proto_model::schedule::Decided;
+use proto_model::summary::RunSummary;
+use proto_model::time::Timestamp;
+use rusqlite::params;
+
+use super::log::run_id;
+use super::{SqliteStore, codec};
+use crate::fact::no_run;
+use crate::store::{RunRow, StoreError};
+use crate::summaries::{DecidedTest, RunPage, Summaries, decided};
+
+const PAGES: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \
+    FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished <= ?1 ORDER BY r.made DESC LIMIT ?2";
+const KEEP: &str = "INSERT INTO summaries (run, seq, service, name, decided_at, summary) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+    ON CONFLICT (run) DO UPDATE SET seq = excluded.seq, service = excluded.service, name = excluded.name, \
+    decided_at = excluded.decided_at, summary = excluded.summary WHERE summaries.seq <= excluded.seq";
+const WITHOUT: &str = "SELECT id FROM runs r WHERE finished = 1 AND NOT EXISTS (SELECT 1 FROM summaries s WHERE s.run = r.id) \
+    ORDER BY made LIMIT ?1";
+/// With max() alone, SQLite takes the other columns from the row that has it.
+const DECIDED: &str =
+    "SELECT summary, max(decided_at) FROM summaries WHERE decided_at IS NOT NULL GROUP BY service, name ORDER BY service, name";
+
+impl Summaries for SqliteStore {
+    fn run_pages(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError> {
+        self.look("list runs", |t| {
+            let mut statement = t.prepare_cached(PAGES)?;
+            let mut rows = statement.query(params![i32::from(!unfinished_only), limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let last: i64 = row.get(4)?;
+                let covered: Option<i64> = row.get(5)?;
+                let text: Option<String> = row.get(6)?;
+                let text = text.filter(|_| covered == Some(last));
+                found.push(RunPage {
+                    row: RunRow {
+                        id: run_id(row.get(0)?)?,
+                        name: row.get(1)?,
+                        created_at: Timestamp(row.get(2)?),
+                        finished: row.get(3)?,
+                    },
+                    last_seq: last.cast_unsigned(),
+                    // One that this version cannot read is made again.
+                    summary: text.and_then(|text| codec::read("a summary", &text).ok()),
+                });
+            }
+            Ok(found)
+        })
+    }
+
+    fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError> {
+        self.deed("keep a summary", |t| {
+            if !t.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([run.as_str()])? {
+                return Err(no_run(run.as_str()).into());
+            }
+            t.prepare_cached(KEEP)?.execute(params![
+                run.as_str(),
+                seq.cast_signed(),
+                summary.service,
+                summary.name,
+                decided(summary).map(|decided| decided.at.0),
+                codec::write("a summary", summary)?
+            ])?;
+            Ok(())
+        })
+    }
+
+    fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        self.look("find runs without a summary", |t| {
+            let mut statement = t.prepare_cached(WITHOUT)?;
+            let mut rows = statement.query([limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(run_id(row.get(0)?)?);
+            }
+            Ok(found)
+        })
+    }
+
+    fn last_decided(&mut self) -> Result<Vec<DecidedTest>, StoreError> {
+        self.look("find the last decided runs", |t| {
+            let summaries: Vec<RunSummary> = codec::all(t, "a summary", DECIDED, [])?;
+            let tests = summaries.into_iter().filter_map(|summary| {
+                let decided: Decided = decided(&summary)?;
+                Some(DecidedTest {
+                    service: summary.service,
+                    experiment: summary.name,
+                    decided,
+                })
+            });
+            Ok(tests.collect())
+        })
+    }
+}

@@ -1,0 +1,67 @@
+//! Summaries of runs, kept so that a list costs the same however long its runs' histories are. Events stay the truth: any may be made again.
+
+use proto_model::id::RunId;
+use proto_model::summary::RunSummary;
+use serde::{Deserialize, Serialize};
+
+use crate::handle::StoreHandle;
+use crate::store::{RunRow, StoreError};
+use proto_model::schedule::Decided;
+
+/// A run in a list, with its summary where one is kept that covers all of its events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunPage {
+    pub row: RunRow,
+    pub last_seq: u64,
+    pub summary: Option<RunSummary>,
+}
+
+/// The newest decided run of one experiment of one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DecidedTest {
+    pub service: Option<String>,
+    pub experiment: String,
+    pub decided: Decided,
+}
+
+/// The part of a store that lists need; part of the same contract.
+pub trait Summaries {
+    /// Newest first.
+    fn run_pages(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError>;
+    /// Inserts or replaces; `seq` is the last event that the summary covers. An older one never replaces a newer.
+    fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError>;
+    /// Finished runs that have no summary at all, oldest first.
+    fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError>;
+    /// Of every test, its newest run that passed or failed, of those that have a summary.
+    fn last_decided(&mut self) -> Result<Vec<DecidedTest>, StoreError>;
+}
+
+/// The decision that a summary tells of, if it does.
+pub(crate) fn decided(summary: &RunSummary) -> Option<Decided> {
+    use proto_model::verdict::Verdict;
+    let verdict = summary.verdict.filter(|v| matches!(v, Verdict::Passed | Verdict::Failed))?;
+    Some(Decided {
+        run: summary.id.clone(),
+        verdict,
+        at: summary.finished_at?,
+    })
+}
+
+impl StoreHandle {
+    pub async fn run_pages(&self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError> {
+        self.call(move |store| store.run_pages(limit, unfinished_only)).await
+    }
+
+    pub async fn keep_summary(&self, run: &RunId, seq: u64, summary: RunSummary) -> Result<(), StoreError> {
+        let run = run.clone();
+        self.call(move |store| store.keep_summary(&run, seq, &summary)).await
+    }
+
+    pub async fn without_summary(&self, limit: u32) -> Result<Vec<RunId>, StoreError> {
+        self.call(move |store| store.without_summary(limit)).await
+    }
+
+    pub async fn last_decided(&self) -> Result<Vec<DecidedTest>, StoreError> {
+        self.call(|store| store.last_decided()).await
+    }
+}

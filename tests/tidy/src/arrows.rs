@@ -67,6 +67,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("controller-report", &["proto-model"]),
     ("controller-store", &["proto-model"]),
+    ("controller-scheduler", &["controller-store", "proto-model"]),
     (
         "controller-dispatcher",
         &["controller-store", "proto-model", "proto-transport", "proto-wire"],
@@ -78,6 +79,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
             "controller-dispatcher",
             "controller-planner",
             "controller-report",
+            "controller-scheduler",
             "controller-store",
             "proto-model",
             "proto-transport",
@@ -92,6 +94,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
             "controller-dispatcher",
             "controller-planner",
             "controller-report",
+            "controller-scheduler",
             "controller-store",
             "proto-model",
             "proto-probes",

@@ -146,7 +146,7 @@ fn a_tick_ends_once(make: Make<'_>) {
     };
     is_refused(store.settle_tick(&started), "never due");
     store
-        .record_ticks(&weekly.id, Timestamp(100), Timestamp(150), &[due.clone()])
+        .record_ticks(&weekly.id, Timestamp(100), Timestamp(150), std::slice::from_ref(&due))
         .unwrap();
     is_refused(store.settle_tick(&due), "no end");
     assert_eq!(store.last_started(&weekly.id).unwrap(), None);
@@ -155,10 +155,10 @@ fn a_tick_ends_once(make: Make<'_>) {
     }
     is_refused(store.settle_tick(&skipped), "started already");
     assert_eq!(store.due_ticks().unwrap(), []);
-    assert_eq!(store.ticks(&weekly.id, 10).unwrap(), [started.clone()]);
+    assert_eq!(store.ticks(&weekly.id, 10).unwrap(), std::slice::from_ref(&started));
     let later = a_tick(&weekly, 250, TickState::Skipped);
     store
-        .record_ticks(&weekly.id, Timestamp(150), Timestamp(250), &[later.clone()])
+        .record_ticks(&weekly.id, Timestamp(150), Timestamp(250), std::slice::from_ref(&later))
         .unwrap();
     assert_eq!(store.last_started(&weekly.id).unwrap(), Some(started));
     assert_eq!(store.ticks(&weekly.id, 1).unwrap(), [later]);
@@ -170,10 +170,10 @@ fn ticks_outlive_their_schedule(make: Make<'_>) {
     let weekly = added(store.as_mut(), "weekly");
     let due = a_tick(&weekly, 150, TickState::Due);
     store
-        .record_ticks(&weekly.id, Timestamp(100), Timestamp(150), &[due.clone()])
+        .record_ticks(&weekly.id, Timestamp(100), Timestamp(150), std::slice::from_ref(&due))
         .unwrap();
     store.remove_schedule(&weekly.id, &actor(), Timestamp(160)).unwrap();
-    assert_eq!(store.due_ticks().unwrap(), [due.clone()]);
+    assert_eq!(store.due_ticks().unwrap(), std::slice::from_ref(&due));
     assert!(!store.record_ticks(&weekly.id, Timestamp(150), Timestamp(170), &[]).unwrap());
     let skipped = TickRecord {
         state: TickState::Skipped,
@@ -213,10 +213,17 @@ fn freezes_change_all_at_once(make: Make<'_>) {
         .change_freezes(&[late.clone(), early.clone()], &[], &actor(), Timestamp(1))
         .unwrap();
     assert_eq!(store.freezes().unwrap(), [early.clone(), late.clone()]);
-    let nobody = store.change_freezes(&[third.clone()], &[early.id.clone(), FreezeId::generate()], &actor(), Timestamp(2));
+    let nobody = store.change_freezes(
+        std::slice::from_ref(&third),
+        &[early.id.clone(), FreezeId::generate()],
+        &actor(),
+        Timestamp(2),
+    );
     assert!(matches!(nobody, Err(StoreError::NotFound { what: "freeze", .. })));
     assert_eq!(store.freezes().unwrap(), [early.clone(), late.clone()]);
-    store.change_freezes(&[third.clone()], &[early.id], &actor(), Timestamp(3)).unwrap();
+    store
+        .change_freezes(std::slice::from_ref(&third), &[early.id], &actor(), Timestamp(3))
+        .unwrap();
     assert_eq!(store.freezes().unwrap(), [late, third]);
     assert_eq!(
         logged(store.as_mut()),

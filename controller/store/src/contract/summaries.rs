@@ -94,7 +94,7 @@ fn finished_runs_without_one_are_found(make: Make<'_>) {
     let (first, second) = (a_run(store.as_mut()), a_run(store.as_mut()));
     store.append(&RunId::generate(), vec![accepted("going", None)]).unwrap();
     assert_eq!(store.without_summary(10).unwrap(), [first.clone(), second.clone()]);
-    assert_eq!(store.without_summary(1).unwrap(), [first.clone()]);
+    assert_eq!(store.without_summary(1).unwrap(), std::slice::from_ref(&first));
     store.keep_summary(&first, 2, &a_summary(&first, None, 1)).unwrap();
     assert_eq!(store.without_summary(10).unwrap(), [second]);
 }

@@ -1,7 +1,7 @@
 //! From a wish to a plan that hosts have answered, and from such a plan to a run.
 
 use controller_dispatcher::PreflightReply;
-use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan};
+use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan, policy_allows};
 use proto_model::document::{ErrorBody, HostError};
 use proto_model::event::EventBody;
 use proto_model::id::{HostName, PlanDigest};
@@ -93,7 +93,7 @@ impl Api {
         }
     }
 
-    async fn planned(&self, experiment: Experiment) -> ApiResult<PlanView> {
+    pub(crate) async fn planned(&self, experiment: Experiment) -> ApiResult<PlanView> {
         // Short enough to be typed again; the experiment's own seed goes before it.
         let seed = u64::from(rand::random::<u16>());
         let plan = plan(&experiment, &self.fleet().await?, &self.0.policy, seed).map_err(|refusal| ApiError(refusal.error))?;
@@ -116,13 +116,15 @@ impl Api {
                 format!("plan {digest} expired at {}; plan again", stored.expires_at),
             ));
         }
-        let changed = difference(&stored.plan, &self.fleet().await?);
+        let fleet = self.fleet().await?;
+        let changed = difference(&stored.plan, &fleet);
         if !changed.is_empty() {
             return Err(ApiError::new(
                 "refused",
                 format!("hosts have changed since the plan was made: {}; plan again", changed.join("; ")),
             ));
         }
+        policy_allows(&stored.plan, &self.0.policy, &fleet).map_err(|refusal| ApiError(refusal.error))?;
         Ok(PlanView {
             created_at: stored.created_at,
             expires_at: stored.expires_at,
@@ -130,7 +132,7 @@ impl Api {
         })
     }
 
-    async fn fleet(&self) -> ApiResult<Fleet> {
+    pub(crate) async fn fleet(&self) -> ApiResult<Fleet> {
         let hosts = self.0.voice.hosts();
         let catalogues = hosts
             .iter()
@@ -144,7 +146,7 @@ impl Api {
             hosts,
             catalogues,
             boot_ids,
-            active_runs: self.0.runs.active_by_service(),
+            active: self.0.runs.active(),
         })
     }
 
@@ -174,13 +176,17 @@ impl Api {
     }
 
     /// Production, and what policy says likewise, needs its name typed.
-    fn confirmed(&self, plan: &Plan, confirm: &str) -> ApiResult<()> {
-        if !self.0.policy.require_confirm(&plan.environment) || confirm == plan.environment {
+    pub(crate) fn confirmed(&self, plan: &Plan, confirm: &str) -> ApiResult<()> {
+        self.confirmed_in(&plan.environment, confirm)
+    }
+
+    pub(crate) fn confirmed_in(&self, environment: &str, confirm: &str) -> ApiResult<()> {
+        if !self.0.policy.require_confirm(environment) || confirm == environment {
             return Ok(());
         }
         Err(ApiError::new(
             "approval_needed",
-            format!("environment {0} needs --confirm {0}", plan.environment),
+            format!("environment {environment} needs --confirm {environment}"),
         ))
     }
 }
@@ -240,7 +246,7 @@ fn no_answer(code: &str, message: String) -> PreflightAnswer {
 }
 
 /// Every refusal at once; nothing was touched.
-fn refuse_unaccepted(view: &PlanView) -> ApiResult<()> {
+pub(crate) fn refuse_unaccepted(view: &PlanView) -> ApiResult<()> {
     if view.accepted {
         return Ok(());
     }

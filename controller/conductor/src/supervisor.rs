@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use controller_dispatcher::{HaltLatch, Voice};
-use controller_planner::Policy;
+use controller_planner::{ActiveRun, Policy};
 use controller_report::History;
 use controller_store::{Actor, StoreError, StoreHandle};
 use proto_model::document::ErrorBody;
@@ -246,12 +246,15 @@ impl Supervisor {
         u32::try_from(self.runs().len()).unwrap_or(u32::MAX)
     }
 
-    pub fn active_by_service(&self) -> BTreeMap<String, u32> {
-        let mut services = BTreeMap::new();
-        for service in self.runs().values().filter_map(|going| going.service.clone()) {
-            *services.entry(service).or_default() += 1;
-        }
-        services
+    /// Unfinished runs as they count against a policy.
+    pub fn active(&self) -> Vec<ActiveRun> {
+        let counted = |going: &Going| ActiveRun {
+            environment: going.environment.clone(),
+            service: going.service.clone(),
+            hosts: going.injections.iter().map(|injection| injection.host.clone()).collect(),
+            widest: going.widest,
+        };
+        self.runs().values().map(counted).collect()
     }
 
     pub(crate) fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, Going>> {

@@ -1,6 +1,7 @@
 //! From a wish to a plan: every choice made, every rule checked. Pure: no clock, no I/O, no randomness but the seed.
 
 mod addresses;
+mod allowance;
 mod beside;
 mod choice;
 mod command;
@@ -15,6 +16,7 @@ mod schema;
 mod step;
 mod targets;
 
+pub use allowance::{ActiveRun, no_guard, policy_allows, unattended};
 pub use command::{AttackWish, attack, params_from_json};
 pub use difference::difference;
 pub use experiment::{

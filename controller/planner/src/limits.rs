@@ -1,30 +1,23 @@
-//! How much may be hit at once: the experiment's own limits, the owner's policy, and what a quorum can lose.
+//! How much may be hit at once: the experiment's own limits and what a quorum can lose; the owner's policy is not here.
 
 use std::collections::BTreeMap;
 
-use proto_model::host::{Host, PRODUCTION};
+use proto_model::host::Host;
 use proto_model::id::HostName;
-use proto_model::plan::{FaultStep, Limits, Plan};
+use proto_model::plan::{Limits, Plan};
 use proto_model::problem::Problem;
-use proto_model::quantity::{Millis, Percent};
+use proto_model::quantity::Millis;
 use proto_model::steps::Moment;
 
 use crate::plan::Fleet;
-use crate::policy::{EnvironmentPolicy, Policy};
 use crate::refusal::PlanRefusal;
 use crate::targets::{Targets, hosts_in_words};
 
 /// The label by which a host says which quorum it is a member of, and how many members there are: `etcd/3`.
 const QUORUM_LABEL: &str = "quorum";
-/// The label that places a host in a service.
-const SERVICE_LABEL: &str = "service";
 
 fn limit(path: String, message: String, allowed: String) -> PlanRefusal {
     PlanRefusal::problem("limit", Problem::new(path, message).allowed(allowed))
-}
-
-fn policy(message: String, allowed: String) -> PlanRefusal {
-    PlanRefusal::problem("policy", Problem::new("", message).allowed(allowed))
 }
 
 /// What acts at the same time against the experiment's limits and the quorums of its hosts.
@@ -106,94 +99,4 @@ pub(crate) fn check_length(plan: &Plan) -> Result<(), PlanRefusal> {
     }
     let message = format!("the run takes {} from its start to the last undo", Millis(before + steps));
     Err(limit("limits.duration".into(), message, format!("..{}", Millis(most))))
-}
-
-/// The whole plan against what the controller's owner allows in its environment.
-pub(crate) fn check_policy(plan: &Plan, rules: &Policy, fleet: &Fleet) -> Result<(), PlanRefusal> {
-    let environment = &plan.environment;
-    let Some(rules) = rules.of(environment) else {
-        let message = format!("the controller's policy does not open {environment} (a host without label env counts as {PRODUCTION})");
-        return Err(policy(message, format!("[policy.{environment}] in controller.toml")));
-    };
-    if environment == PRODUCTION && plan.guards.is_empty() {
-        return Err(policy(
-            format!("a run in {PRODUCTION} needs a guard"),
-            "guards, or a probe of an attack".into(),
-        ));
-    }
-    for (path, step) in plan.fault_steps() {
-        check_kind(path, step, &rules, environment)?;
-    }
-    for moment in plan.moments() {
-        check_count(&moment, &rules, environment, fleet)?;
-    }
-    check_service(plan, &rules, fleet)
-}
-
-fn check_kind(path: &str, step: &FaultStep, rules: &EnvironmentPolicy, environment: &str) -> Result<(), PlanRefusal> {
-    if !rules.allows(&step.fault) {
-        let allowed: Vec<&str> = rules.faults.iter().map(|glob| glob.as_str()).collect();
-        let message = format!("{path}: {} is not allowed in {environment}", step.fault);
-        return Err(policy(
-            message,
-            if allowed.is_empty() {
-                "no fault".into()
-            } else {
-                allowed.join(", ")
-            },
-        ));
-    }
-    match rules.max_duration {
-        Some(most) if step.duration_ms > most.0 => {
-            let message = format!("{path}: {} is longer than {environment} allows", Millis(step.duration_ms));
-            Err(policy(message, format!("..{most}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check_count(moment: &Moment<'_>, rules: &EnvironmentPolicy, environment: &str, fleet: &Fleet) -> Result<(), PlanRefusal> {
-    let (path, hosts) = (moment.path, moment.hosts());
-    let here = || fleet.known().filter(|host| host.environment() == environment);
-    let faulted = here().filter(|host| host.active_injections > 0).count();
-    let wanted = hosts.len();
-    if let Some(most) = rules.max_faulted_hosts
-        && faulted + wanted > most as usize
-    {
-        let message = format!(
-            "{path} injects {}, and {faulted} of {environment} are injected already",
-            hosts_in_words(wanted)
-        );
-        return Err(policy(message, format!("..{most}")));
-    }
-    let Some(Percent(most)) = rules.max_faulted_share_per_service else {
-        return Ok(());
-    };
-    // Of each service: hosts that this injects, hosts that are or would be injected, and all.
-    let mut services: BTreeMap<&str, (usize, usize, usize)> = BTreeMap::new();
-    for host in here() {
-        let Some(service) = host.labels.get(SERVICE_LABEL) else { continue };
-        let (ours, hit, all) = services.entry(service).or_default();
-        let meant = hosts.contains(&host.name);
-        *all += 1;
-        *ours += usize::from(meant);
-        *hit += usize::from(host.active_injections > 0 || meant);
-    }
-    for (service, (ours, hit, all)) in services {
-        if ours > 0 && hit as f64 * 100.0 > most * all as f64 {
-            let message = format!("{path}: {hit} of {} of service {service} would be injected", hosts_in_words(all));
-            return Err(policy(message, format!("..{most}%")));
-        }
-    }
-    Ok(())
-}
-
-fn check_service(plan: &Plan, rules: &EnvironmentPolicy, fleet: &Fleet) -> Result<(), PlanRefusal> {
-    let Some(service) = &plan.service else { return Ok(()) };
-    let active = fleet.active_runs.get(service).copied().unwrap_or(0);
-    if active < rules.runs_per_service {
-        return Ok(());
-    }
-    let message = format!("{active} of service {service}'s runs are active already");
-    Err(policy(message, format!("..{}", rules.runs_per_service)))
 }

@@ -9,6 +9,7 @@ use proto_model::plan::{FaultStep, Hypothesis, Origin, Plan, PlannedHost, Planne
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober};
 use proto_model::quantity::Millis;
 
+use crate::allowance::{ActiveRun, policy_allows};
 use crate::beside;
 use crate::experiment::{Experiment, WishedFault, WishedHypothesis, WishedProbe, WishedProber, WishedStep, WishedTarget};
 use crate::limits;
@@ -24,11 +25,18 @@ pub struct Fleet {
     pub catalogues: BTreeMap<HostName, Catalogue>,
     /// Where one is missing, the host's last facts are believed.
     pub boot_ids: BTreeMap<HostName, String>,
-    /// Runs not yet finished, by service.
-    pub active_runs: BTreeMap<String, u32>,
+    /// Runs not yet finished.
+    pub active: Vec<ActiveRun>,
 }
 
 impl Fleet {
+    /// The same hosts with nothing going on: for what is to be held against rules alone.
+    pub fn at_rest(mut self) -> Self {
+        self.active.clear();
+        self.hosts.iter_mut().for_each(|host| host.active_injections = 0);
+        self
+    }
+
     /// Hosts that are not removed.
     pub(crate) fn known(&self) -> impl Iterator<Item = &Host> {
         self.hosts.iter().filter(|host| host.membership != Membership::Removed)
@@ -92,7 +100,7 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
         beside::check(&moment)?;
     }
     limits::check_length(&plan)?;
-    limits::check_policy(&plan, policy, fleet)?;
+    policy_allows(&plan, policy, fleet)?;
     Ok(plan)
 }
 

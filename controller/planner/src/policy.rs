@@ -29,6 +29,8 @@ pub struct EnvironmentPolicy {
     pub runs_per_service: u32,
     /// Whether the environment's name must be typed; production's always must.
     pub require_confirm: bool,
+    /// Whether scheduled runs may do what cannot be undone.
+    pub irreversible_unattended: bool,
 }
 
 impl Default for EnvironmentPolicy {
@@ -40,6 +42,7 @@ impl Default for EnvironmentPolicy {
             faults: vec![Glob("*".into())],
             runs_per_service: 1,
             require_confirm: false,
+            irreversible_unattended: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use proto_model::id::HostName;
 use proto_model::problem::{Problem, Problems};
 
 /// The planner says no. `error.code` is one of `invalid_file`, `no_targets`, `unknown_fault`, `invalid_params`,
-/// `environment`, `limit`, `unhealthy`, `policy`, `peers`, `conflict`.
+/// `environment`, `limit`, `unhealthy`, `policy`, `unattended`, `peers`, `conflict`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanRefusal {
     pub error: ErrorBody,

@@ -364,36 +364,6 @@ fn limits_hold_what_may_be_hit() {
 }
 
 #[test]
-fn the_owners_policy_is_held() {
-    let mut experiment = burn("role=web", Some("2"));
-    experiment.service = Some("checkout".into());
-    for (rules, word) in [
-        ("max_faulted_hosts = 2", "are injected already"),
-        ("max_duration = '10s'", "longer than staging allows"),
-        ("faults = ['network.*']", "cpu.burn is not allowed in staging (allowed: network.*)"),
-        ("runs_per_service = 1", "service checkout's runs are active"),
-    ] {
-        let policy = Policy::from_toml(&format!("[policy.staging]\nruns_per_service = 5\n{rules}").replacen(
-            "runs_per_service = 5\nruns",
-            "runs",
-            1,
-        ))
-        .unwrap();
-        let mut fleet = fleet();
-        fleet.active_runs.insert("checkout".into(), 1);
-        fleet
-            .hosts
-            .iter_mut()
-            .find(|h| h.name == name("cache-1"))
-            .unwrap()
-            .active_injections = 1;
-        let refusal = plan(&experiment, &fleet, &policy, 7).unwrap_err();
-        assert_eq!(refusal.error.code, "policy", "{refusal}");
-        assert!(refusal.to_string().contains(word), "{rules}: {refusal}");
-    }
-}
-
-#[test]
 fn probers_are_hosts_of_the_environment_connected_or_not() {
     let text = "hypothesis:\n  probes: [{name: a, tcp: '10.0.0.1:80', from: role=cache}]\nsteps: [{fault: cpu.burn, params: {percent: 4}, on: {hosts: [web-1]}, duration: 5s}]";
     let mut fleet = fleet();

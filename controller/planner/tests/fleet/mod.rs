@@ -1,7 +1,5 @@
 //! A small fleet of staging hosts with a catalogue of three kinds, for tests of the planner.
 
-use std::collections::BTreeMap;
-
 use controller_planner::{AttackWish, Experiment, Fleet, attack};
 use proto_model::catalogue::{Catalogue, DurationRule, FaultKind, KindDescription};
 use proto_model::host::{Availability, Connection, Host, HostFacts, Membership};
@@ -31,7 +29,7 @@ pub fn fleet() -> Fleet {
         catalogues: hosts.iter().map(|h| (h.name.clone(), catalogue())).collect(),
         boot_ids: hosts.iter().map(|h| (h.name.clone(), format!("boot-{}", h.name))).collect(),
         hosts,
-        active_runs: BTreeMap::new(),
+        active: Vec::new(),
     }
 }
 

@@ -1,0 +1,220 @@
+//! The owner's policy: every rule refuses with its name, the number and what is allowed, counted over all active runs.
+
+// Not every suite needs every host.
+#[allow(dead_code)]
+mod fleet;
+
+use controller_planner::{
+    ActiveRun, AttackWish, Experiment, Fleet, PlanRefusal, Policy, attack, parse_experiment, plan, policy_allows, unattended,
+};
+use fleet::{burn, fleet, name, wish};
+use proto_model::plan::Plan;
+use std::collections::{BTreeMap, BTreeSet};
+
+fn ruled(experiment: &Experiment, fleet: &Fleet, policy: &str) -> Result<Plan, PlanRefusal> {
+    plan(experiment, fleet, &Policy::from_toml(policy).unwrap(), 7)
+}
+
+#[track_caller]
+fn refuses(result: Result<Plan, PlanRefusal>, code: &str, words: &[&str]) {
+    let refusal = result.expect_err("was planned");
+    let text = refusal.to_string();
+    assert_eq!(refusal.error.code, code, "{text}");
+    for word in words {
+        assert!(text.contains(word), "{word:?} is not in {text:?}");
+    }
+}
+
+/// The same hosts without an env label.
+fn unlabelled() -> Fleet {
+    let mut fleet = fleet();
+    fleet.hosts.iter_mut().for_each(|host| drop(host.labels.remove("env")));
+    fleet
+}
+
+fn run(hosts: &[&str], widest: usize, service: Option<&str>) -> ActiveRun {
+    ActiveRun {
+        environment: "staging".into(),
+        service: service.map(str::to_owned),
+        hosts: hosts.iter().map(|text| name(text)).collect(),
+        widest,
+    }
+}
+
+fn guarded(fault: &str) -> Experiment {
+    let text = format!(
+        "apiVersion: fracas/v1\nkind: Experiment\nname: x\nguards: [{{name: g, tcp: '10.0.0.5:80'}}]\nsteps: [{{fault: {fault}, on: {{hosts: [web-1]}}}}]"
+    );
+    parse_experiment(&text, "x.yaml", &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn each_rule_refuses_with_its_name_its_number_and_what_is_allowed() {
+    let two = burn("role=web", Some("2"));
+    for (rules, words) in [
+        (
+            "max_faulted_hosts = 1",
+            ["policy.staging.max_faulted_hosts", "injects 2 hosts, and 0", "(allowed: ..1)"],
+        ),
+        (
+            "max_duration = '10s'",
+            ["policy.staging.max_duration", "20s is longer", "(allowed: ..10s)"],
+        ),
+        (
+            "faults = ['network.*']",
+            ["policy.staging.faults", "cpu.burn", "(allowed: network.*)"],
+        ),
+        ("faults = []", ["policy.staging.faults", "cpu.burn", "(allowed: no fault)"]),
+    ] {
+        refuses(ruled(&two, &fleet(), &format!("[policy.staging]\n{rules}")), "policy", &words);
+    }
+    let rules = "[policy.staging]\nmax_faulted_hosts = 2\nmax_duration = '20s'\nfaults = ['cpu.*']";
+    assert!(ruled(&two, &fleet(), rules).is_ok(), "what is allowed is allowed to its last");
+}
+
+#[test]
+fn active_runs_count_with_the_most_that_they_may_inject() {
+    let rules = "[policy.staging]\nmax_faulted_hosts = 3";
+    let one = burn("web-1", None);
+    let mut fleet = fleet();
+    // Nothing of it acts at this moment; its next step may.
+    fleet.active = vec![run(&["web-2", "web-3", "web-4"], 2, None)];
+    assert!(ruled(&one, &fleet, rules).is_ok());
+    fleet.active.push(run(&["cache-1"], 1, None));
+    refuses(
+        ruled(&one, &fleet, rules),
+        "policy",
+        &["max_faulted_hosts", "and 3 of staging", "..3"],
+    );
+    fleet.active[1].environment = "qa".into();
+    assert!(ruled(&one, &fleet, rules).is_ok(), "another environment has its own count");
+    // A host that is injected and that no run answers for counts too.
+    let stray = fleet.hosts.iter_mut().find(|host| host.name == name("cache-1")).unwrap();
+    stray.active_injections = 1;
+    fleet.active.truncate(1);
+    refuses(ruled(&one, &fleet, rules), "policy", &["max_faulted_hosts", "and 3 of staging"]);
+}
+
+#[test]
+fn a_service_loses_no_more_than_its_share() {
+    let mut fleet = fleet();
+    for host in fleet.hosts.iter_mut().filter(|host| host.labels["role"] == "web") {
+        host.labels.insert("service".into(), "shop".into());
+    }
+    let rules = "[policy.staging]\nmax_faulted_share_per_service = 50\nruns_per_service = 9";
+    assert!(ruled(&burn("role=web", Some("2")), &fleet, rules).is_ok());
+    refuses(
+        ruled(&burn("role=web", Some("3")), &fleet, rules),
+        "policy",
+        &[
+            "policy.staging.max_faulted_share_per_service",
+            "3 of 4 hosts of service shop",
+            "..50%",
+        ],
+    );
+    fleet.active = vec![run(&["web-3", "web-4", "cache-1"], 1, None)];
+    assert!(ruled(&burn("web-1", None), &fleet, rules).is_ok());
+    fleet.active[0].widest = 3;
+    refuses(
+        ruled(&burn("web-1", None), &fleet, rules),
+        "policy",
+        &["3 of 4 hosts of service shop"],
+    );
+    assert!(
+        ruled(&burn("cache-1", None), &fleet, rules).is_ok(),
+        "what touches no host of the service is not asked for it"
+    );
+}
+
+#[test]
+fn a_service_has_one_run_at_a_time() {
+    let mut experiment = burn("web-1", None);
+    experiment.service = Some("shop".into());
+    let mut fleet = fleet();
+    fleet.active = vec![run(&["web-4"], 1, Some("basket"))];
+    assert!(ruled(&experiment, &fleet, "").is_ok());
+    fleet.active.push(run(&["web-3"], 1, Some("shop")));
+    refuses(
+        ruled(&experiment, &fleet, ""),
+        "policy",
+        &["policy.staging.runs_per_service", "1 of service shop's runs", "..1"],
+    );
+    assert!(ruled(&experiment, &fleet, "[policy.staging]\nruns_per_service = 2").is_ok());
+}
+
+#[test]
+fn a_host_without_an_environment_is_production_and_production_has_to_be_opened() {
+    let fleet = unlabelled();
+    refuses(
+        ruled(&burn("web-1", None), &fleet, ""),
+        "policy",
+        &[
+            "policy.production",
+            "does not open production",
+            "[policy.production] in controller.toml",
+        ],
+    );
+    refuses(
+        ruled(&burn("web-1", None), &fleet, "[policy.production]"),
+        "policy",
+        &["guards", "needs a guard, and this has 0", "1 or more"],
+    );
+    let probed = attack(AttackWish {
+        fault: "cpu.burn".into(),
+        params: vec![("percent".into(), "60".into())],
+        on: vec!["web-1".into()],
+        duration: Some(proto_model::quantity::Millis(20_000)),
+        probes: vec!["tcp=10.0.0.5:80,within=300ms".into()],
+        ..AttackWish::default()
+    })
+    .unwrap();
+    let plan = ruled(&probed, &fleet, "[policy.production]").unwrap_or_else(|refusal| panic!("{refusal}"));
+    assert_eq!((plan.environment.as_str(), plan.guards.len()), ("production", 1));
+    assert!(Policy::default().require_confirm(&plan.environment));
+}
+
+#[test]
+fn facts_never_reach_production() {
+    let narrowed = burn("role=web,fact.cpus=0", None);
+    assert!(ruled(&narrowed, &fleet(), "").is_ok());
+    refuses(
+        ruled(&narrowed, &unlabelled(), "[policy.production]"),
+        "environment",
+        &["steps[0].on", "fact.cpus", "labels and names, in production"],
+    );
+    let peers = wish("network.partition", &["to=role=cache,fact.cpus=0"], &["web-1"], None);
+    assert!(ruled(&peers, &fleet(), "").is_ok());
+    refuses(ruled(&peers, &unlabelled(), "[policy.production]"), "environment", &["fact.cpus"]);
+}
+
+#[test]
+fn a_plan_made_earlier_is_held_against_the_policy_of_now() {
+    let made = ruled(&burn("role=web", Some("2")), &fleet(), "").unwrap();
+    let now = Policy::from_toml("[policy.staging]\nmax_faulted_hosts = 1").unwrap();
+    let refusal = policy_allows(&made, &now, &fleet()).unwrap_err();
+    assert!(refusal.to_string().contains("max_faulted_hosts"), "{refusal}");
+    assert!(policy_allows(&made, &Policy::default(), &fleet()).is_ok());
+    let busy = Fleet {
+        active: vec![run(&["web-4"], 4, None)],
+        ..fleet()
+    };
+    let three = Policy::from_toml("[policy.staging]\nmax_faulted_hosts = 3").unwrap();
+    assert!(policy_allows(&made, &three, &busy).is_err() && policy_allows(&made, &three, &busy.at_rest()).is_ok());
+}
+
+#[test]
+fn unattended_runs_need_a_guard_and_a_way_back() {
+    let none = Policy::default();
+    let bare = ruled(&burn("web-1", None), &fleet(), "").unwrap();
+    let refusal = unattended(&bare, &none).unwrap_err();
+    assert_eq!(refusal.error.code, "unattended");
+    assert!(refusal.to_string().contains("needs a guard, and this has 0"), "{refusal}");
+    let kill = ruled(&guarded("process.kill"), &fleet(), "").unwrap();
+    let refusal = unattended(&kill, &none).unwrap_err();
+    assert!(refusal.to_string().contains("policy.staging.irreversible_unattended"), "{refusal}");
+    let allowed = Policy::from_toml("[policy.staging]\nirreversible_unattended = true").unwrap();
+    assert!(unattended(&kill, &allowed).is_ok());
+    let reversible = ruled(&guarded("cpu.burn, params: {percent: 5}, duration: 5s"), &fleet(), "").unwrap();
+    assert!(unattended(&reversible, &none).is_ok());
+    assert_eq!(reversible.hosts.iter().map(|host| &host.name).collect::<BTreeSet<_>>().len(), 1);
+}

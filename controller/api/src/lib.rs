@@ -6,10 +6,13 @@ mod emergency;
 mod error;
 mod experiments;
 mod faults;
+mod freezes;
 mod hosts;
 mod runs;
+mod schedules;
 mod service;
 mod tokens;
+mod unattended;
 
 pub use access::{ACCESS, AccessLayer, Role, layer};
 pub use caller::{ADMIN_GROUP, Caller};

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use controller_conductor::Supervisor;
 use controller_dispatcher::Voice;
 use controller_planner::Policy;
+use controller_scheduler::Scheduler;
 use controller_store::StoreHandle;
 use proto_model::time::Timestamp;
 use proto_wire::v1::emergency_server::EmergencyServer;
 use proto_wire::v1::experiments_server::ExperimentsServer;
 use proto_wire::v1::faults_server::FaultsServer;
+use proto_wire::v1::freezes_server::FreezesServer;
 use proto_wire::v1::hosts_server::HostsServer;
 use proto_wire::v1::runs_server::RunsServer;
+use proto_wire::v1::schedules_server::SchedulesServer;
 use proto_wire::v1::tokens_server::TokensServer;
 use serde::Serialize;
 use tonic::service::Routes;
@@ -32,6 +35,9 @@ pub struct ApiParts {
     /// Where reports are written.
     pub reports: PathBuf,
     pub now: fn() -> Timestamp,
+    /// The clock of everything that is due or overdue; a drill may move it, and it moves nothing else.
+    pub cadence_now: fn() -> Timestamp,
+    pub scheduler: Scheduler,
 }
 
 /// One implementation behind all services.
@@ -50,11 +56,18 @@ impl Api {
             .add_service(HostsServer::new(self.clone()))
             .add_service(FaultsServer::new(self.clone()))
             .add_service(TokensServer::new(self.clone()))
+            .add_service(SchedulesServer::new(self.clone()))
+            .add_service(FreezesServer::new(self.clone()))
             .add_service(EmergencyServer::new(self.clone()))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
         (self.0.now)()
+    }
+
+    /// Now, by the clock of a cadence.
+    pub(crate) fn cadence_now(&self) -> Timestamp {
+        (self.0.cadence_now)()
     }
 
     /// One line of who did what to what.

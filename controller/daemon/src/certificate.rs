@@ -6,7 +6,7 @@ use std::time::Duration;
 use proto_model::time::Timestamp;
 use proto_transport::{Authority, ServerTls, TransportError};
 
-use crate::serve::now;
+use crate::clock::now;
 
 const LIVES_MS: u64 = 30 * 24 * 3_600_000;
 const RENEWED_EVERY: Duration = Duration::from_secs(24 * 3_600);

@@ -1,6 +1,7 @@
 //! `fracas-controller`: reads the command line and its configuration, then hands over; it does nothing itself.
 
 mod certificate;
+mod clock;
 mod config;
 mod operator;
 mod options;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             Err(error) => exit::failed(NAME, error.as_ref(), FAILED),
         };
     }
+    clock::move_cadence(options.clock_offset);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::failed(NAME, &error, FAILED),

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Context;
 use proto_transport::{Authority, certificate_pem};
 
-use crate::serve::now;
+use crate::clock::now;
 
 /// 30 days: until there are tokens that expire sooner.
 const LIVES_MS: u64 = 30 * 24 * 3_600_000;

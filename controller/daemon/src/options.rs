@@ -39,6 +39,10 @@ pub struct Options {
     /// Where the operator's certificate, key and authority are written.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// For drills: judge what is due or overdue as if it were so much later (36d, 12h, -30m). While it is set no schedule starts
+    /// anything; the times of runs, certificates, leases and tokens stay the wall clock's.
+    #[arg(long, hide = true, default_value = "0m", value_name = "OFFSET", allow_hyphen_values = true, value_parser = crate::clock::parse_offset)]
+    pub clock_offset: i64,
     /// Check the configuration and end.
     #[arg(long)]
     pub check_config: bool,

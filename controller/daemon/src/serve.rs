@@ -5,16 +5,16 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::Context;
 use controller_api::{ADMIN_GROUP, Api, ApiParts};
 use controller_conductor::{Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
+use controller_scheduler::Scheduler;
 use controller_store::{Actor, SqliteStore, StoreHandle};
 use nix::unistd::{Group, chown};
 use proto_model::event::FleetEventBody;
-use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use proto_program::notify::Notifier;
 use proto_program::shutdown::Shutdown;
@@ -26,6 +26,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::certificate;
+use crate::clock::{self, now};
 use crate::config::Config;
 use crate::options::Options;
 
@@ -37,12 +38,6 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 const CALL_WITHIN: Duration = Duration::from_secs(80);
 /// Keepalive of the listeners.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-
-/// The wall clock.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
 
 /// Until SIGTERM or SIGINT. Runs that are going are stopped by the next start, and by their leases before that.
 pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
@@ -61,6 +56,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let socket = bind_socket(&options.run_dir)?;
     let own = vec![agents.local_addr()?, operators.local_addr()?];
     let (dispatcher, supervisor) = wire(options, &config, authority.clone(), store.clone(), own).await?;
+    let scheduler = Scheduler::new(store.clone(), now);
     let api = Api::new(ApiParts {
         voice: Arc::new(dispatcher.clone()),
         runs: supervisor.clone(),
@@ -69,6 +65,8 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         fingerprint: authority.fingerprint(),
         reports: options.state_dir.join("reports"),
         now,
+        cadence_now: clock::cadence_now,
+        scheduler: scheduler.clone(),
     });
     let actor = Actor {
         by: "controller".to_owned(),
@@ -88,6 +86,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         tokio::spawn(to_operators(operators, tls, api.routes(), left.clone())),
         tokio::spawn(over_socket(socket, api.routes(), left)),
     ];
+    keep_schedules(scheduler, &api);
     if let Err(error) = Notifier::from_env().and_then(|n| n.ready("serving")) {
         tracing::warn!(error = %error, "the service manager cannot be told");
     }
@@ -99,6 +98,18 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     }
     drop(fs::remove_file(options.run_dir.join(SOCKET)));
     Ok(())
+}
+
+/// A moved clock judges what is due; it starts nothing.
+fn keep_schedules(scheduler: Scheduler, api: &Api) {
+    if clock::moved_ms() == 0 {
+        tokio::spawn(scheduler.run(Arc::new(api.clone())));
+        return;
+    }
+    tracing::warn!(
+        moved_ms = clock::moved_ms(),
+        "--clock-offset: a drill; what is due is judged by a moved clock, and no schedule starts anything"
+    );
 }
 
 const SOCKET: &str = "controller.sock";

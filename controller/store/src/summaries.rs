@@ -30,6 +30,8 @@ pub trait Summaries {
     fn run_pages(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError>;
     /// Inserts or replaces; `seq` is the last event that the summary covers. An older one never replaces a newer.
     fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError>;
+    /// The newest kept, whether or not it covers what came later: the verdict in it is final.
+    fn summary_of(&mut self, run: &RunId) -> Result<Option<RunSummary>, StoreError>;
     /// Finished runs that have no summary at all, oldest first.
     fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError>;
     /// Of every test, its newest run that passed or failed, of those that have a summary.
@@ -55,6 +57,11 @@ impl StoreHandle {
     pub async fn keep_summary(&self, run: &RunId, seq: u64, summary: RunSummary) -> Result<(), StoreError> {
         let run = run.clone();
         self.call(move |store| store.keep_summary(&run, seq, &summary)).await
+    }
+
+    pub async fn summary_of(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+        let run = run.clone();
+        self.call(move |store| store.summary_of(&run)).await
     }
 
     pub async fn without_summary(&self, limit: u32) -> Result<Vec<RunId>, StoreError> {

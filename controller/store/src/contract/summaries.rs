@@ -71,6 +71,8 @@ fn a_summary_is_good_until_the_next_event(make: Make<'_>) {
     store.append(&run, vec![note("a proof that came later")]).unwrap();
     let page = store.run_pages(10, false).unwrap().remove(1);
     assert_eq!((page.last_seq, page.summary), (3, None));
+    assert_eq!(store.summary_of(&run).unwrap(), Some(summary.clone()));
+    assert_eq!(store.summary_of(&other).unwrap(), None);
     store.keep_summary(&run, 3, &summary).unwrap();
     assert_eq!(store.run_pages(10, false).unwrap()[1].summary, Some(summary));
 }

@@ -35,6 +35,10 @@ impl Summaries for MemoryStore {
         Ok(())
     }
 
+    fn summary_of(&mut self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+        Ok(self.summaries.get(run).map(|(_, summary)| summary.clone()))
+    }
+
     fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError> {
         let without = self
             .runs

@@ -67,6 +67,11 @@ impl Summaries for SqliteStore {
         })
     }
 
+    fn summary_of(&mut self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+        let sql = "SELECT summary FROM summaries WHERE run = ?1";
+        self.look("read a summary", |t| codec::one(t, "a summary", sql, [run.as_str()]))
+    }
+
     fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError> {
         self.look("find runs without a summary", |t| {
             let mut statement = t.prepare_cached(WITHOUT)?;

@@ -1,5 +1,7 @@
 //! The rules of judgement, one row each, and what must never be said of any history.
 
+mod broken;
+mod cut;
 mod properties;
 mod rules;
 mod story;

@@ -1,6 +1,6 @@
 //! Any order of any events: never a panic, and never `passed` without everything that a pass needs.
 
-use controller_report::{History, fold, judge, markdown, timeline};
+use controller_report::{History, fold, judge, markdown};
 use proptest::prelude::*;
 use proto_model::event::{EventBody, RunPhase, StopCause};
 use proto_model::injection::{CleanProof, EffectState, EndedBy, InjectionState};
@@ -155,7 +155,6 @@ proptest! {
             prop_assert_eq!(fold(prefix).is_some(), end > 0);
             prop_assert_eq!(judge(prefix).is_some(), end > 0);
             prop_assert_eq!(markdown(prefix).is_empty(), end == 0);
-            prefix.iter().for_each(|event| drop(timeline(event)));
         }
         // Without its beginning no history is a run.
         prop_assert!(fold(&story.events[1..]).is_none());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use proto_model::document::RunDocument;
 use proto_model::event::RunPhase;
+use proto_telling::Timeline;
 use proto_wire::v1::{Document, RunRef, StopReply, StopRequest, WatchRequest};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -15,7 +16,6 @@ use crate::documents;
 use crate::failure::{Failure, is_transport};
 use crate::interrupt::{Interrupt, Interrupts, OnInterrupt};
 use crate::output::Format;
-use crate::timeline::Timeline;
 
 /// How long a lost controller is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -16,7 +16,6 @@ mod plan_view;
 mod run_view;
 mod start;
 mod summary;
-mod timeline;
 mod values;
 mod verbs;
 

@@ -3,11 +3,11 @@
 use proto_model::document::{InjectionDocument, ProbePhaseDocument, RunDocument};
 use proto_model::probe::Phase;
 use proto_model::time::Timestamp;
+use proto_telling::{figure, pairs, stretch};
 
-use crate::age::{ago, figure, stretch};
+use crate::age::ago;
 use crate::documents::Shown;
 use crate::output::table;
-use crate::plan_view::pairs;
 use crate::summary::residue;
 
 impl Shown for RunDocument {

@@ -6,9 +6,7 @@ use proto_model::exit;
 use proto_model::injection::{Cleanliness, EffectState, InjectionState};
 use proto_model::plan::Origin;
 use proto_model::verdict::{Cleanup, Verdict};
-
-use crate::age::stretch;
-use crate::timeline::effect_text;
+use proto_telling::{effect_text, stretch};
 
 /// The judge's word for a run that asked nothing of the system.
 const NO_HYPOTHESIS: &str = "no_hypothesis";

@@ -7,7 +7,6 @@ mod judge;
 mod markdown;
 mod rules;
 mod samples;
-mod timeline;
 
 pub use fold::fold;
 pub use history::{History, InjectionHistory};
@@ -15,4 +14,3 @@ pub use json::json;
 pub use judge::{JUDGE_VERSION, Judgement, judge};
 pub use markdown::markdown;
 pub use samples::{PhaseTally, Standing, standing, tally};
-pub use timeline::timeline;

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use proto_model::document::{InjectionDocument, RunDocument};
+use proto_model::document::RunDocument;
 use proto_model::event::{Event, EventBody};
+use proto_telling::Timeline;
 
 use crate::fold::fold;
-use crate::timeline::timeline;
 
 /// Empty when the events do not tell of a run.
 pub fn markdown(events: &[Event]) -> String {
@@ -15,7 +15,7 @@ pub fn markdown(events: &[Event]) -> String {
     // Writing into a String cannot fail.
     let _ = write_head(&mut text, &run, events);
     let _ = write_tables(&mut text, &run);
-    let _ = write_timeline(&mut text, &run, events);
+    let _ = write_timeline(&mut text, events);
     text
 }
 
@@ -116,20 +116,15 @@ fn write_tables(text: &mut String, run: &RunDocument) -> std::fmt::Result {
     Ok(())
 }
 
-fn write_timeline(text: &mut String, run: &RunDocument, events: &[Event]) -> std::fmt::Result {
+fn write_timeline(text: &mut String, events: &[Event]) -> std::fmt::Result {
     writeln!(text, "\n## Timeline\n\n| at | event | |\n|---|---|---|")?;
+    let mut timeline = Timeline::default();
     for event in events {
-        if let Some(words) = timeline(event) {
-            let words = run.injections.iter().fold(words, named);
+        for words in timeline.told(event) {
             writeln!(text, "| {} | {} | {} |", event.at, event.seq, cell(&words))?;
         }
     }
     Ok(())
-}
-
-/// An injection by what it is, where the line has only its id.
-fn named(words: String, i: &InjectionDocument) -> String {
-    words.replace(i.id.as_str(), &format!("{} on {}", i.fault, i.host))
 }
 
 /// What hosts and people wrote must not become markup.

@@ -13,8 +13,8 @@ use proto_model::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::age::{figure, stretch};
-use crate::plan_view::what;
+use crate::figures::{figure, stretch};
+use crate::typed::what;
 
 /// What was said already.
 #[derive(Debug, Default)]
@@ -47,7 +47,8 @@ impl Timeline {
         self.told(event).into_iter().map(|text| format!("{clock:>7}  {text}")).collect()
     }
 
-    fn told(&mut self, event: &Event) -> Vec<String> {
+    /// What one event says; nothing when it only repeats.
+    pub fn told(&mut self, event: &Event) -> Vec<String> {
         match &event.body {
             EventBody::RunAccepted { plan, injections, .. } => self.accepted(event, plan, injections),
             EventBody::HostPreflight {
@@ -211,7 +212,7 @@ fn preflight(host: &HostName, accepted: bool, refusals: &[Refusal], warnings: &[
 }
 
 /// `asked 60 percent, measured 59.4: confirmed`
-pub fn measured(observation: &proto_model::injection::Observation) -> String {
+fn measured(observation: &proto_model::injection::Observation) -> String {
     effect_text(
         observation.asked,
         observation.measured,

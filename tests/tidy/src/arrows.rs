@@ -14,6 +14,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     ("proto-model", &[]),
     ("proto-wire", &[]),
     ("proto-program", &[]),
+    ("proto-telling", &["proto-model"]),
     ("proto-transport", &["proto-model", "proto-wire"]),
     ("proto-probes", &["proto-model"]),
     // The hand on the host: towards the journal, never towards the controller.
@@ -65,7 +66,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
             "proto-probes",
         ],
     ),
-    ("controller-report", &["proto-model"]),
+    ("controller-report", &["proto-model", "proto-telling"]),
     ("controller-store", &["proto-model"]),
     ("controller-scheduler", &["controller-store", "proto-model"]),
     (
@@ -104,7 +105,10 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // The operator's program knows the language and no part of the head.
-    ("controller-cli", &["proto-model", "proto-program", "proto-transport", "proto-wire"]),
+    (
+        "controller-cli",
+        &["proto-model", "proto-program", "proto-telling", "proto-transport", "proto-wire"],
+    ),
     ("tests-tidy", &[]),
     ("tests-harness", &[]),
     ("tests-it", &["tests-harness"]),

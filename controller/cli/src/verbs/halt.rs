@@ -3,10 +3,10 @@
 use clap::Args;
 use proto_model::document::API_VERSION;
 use proto_model::exit;
+use proto_telling::stretch;
 use proto_wire::v1::{HaltReply, HaltRequest};
 use serde_json::{Value, json};
 
-use crate::age::stretch;
 use crate::client::{Client, DEED};
 use crate::command::{Globals, HELP};
 use crate::console::Console;

@@ -4,6 +4,7 @@ use clap::Args;
 use proto_model::catalogue::{DurationRule, nearest};
 use proto_model::exit;
 use proto_model::injection::Reversal;
+use proto_telling::pairs;
 use serde_json::Value;
 
 use super::{Fault, catalogue};
@@ -13,7 +14,6 @@ use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
 use crate::output::table;
-use crate::plan_view::pairs;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use proto_model::exit;
+use proto_telling::Timeline;
 use proto_wire::v1::RunRef;
 
 use crate::client::{ASK, Client};
@@ -10,7 +11,6 @@ use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
 use crate::output::{Format, yaml};
-use crate::timeline::Timeline;
 use crate::values::RunName;
 
 const EXAMPLES: &str = "\

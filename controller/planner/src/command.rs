@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use controller_reader::only_facts;
 use proto_model::plan::{Limits, OnFailure, Origin};
 use proto_model::probe::{
     DEFAULT_BREAKS, DEFAULT_EVERY_MS, DEFAULT_TIMEOUT_MS, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, TcpCheck, Tolerance,
@@ -13,7 +14,7 @@ use serde_json::Value;
 
 use crate::experiment::{
     Experiment, LONGEST, SHORTEST, WishedFault, WishedHypothesis, WishedParams, WishedPick, WishedProbe, WishedProber, WishedStep,
-    WishedTarget, selector_problem,
+    WishedTarget,
 };
 use crate::file::{is_address, is_url};
 use crate::step::span;
@@ -130,7 +131,7 @@ fn target(wish: &AttackWish, problems: &mut Problems) -> WishedTarget {
     let mut selectors = Vec::with_capacity(wish.on.len());
     for text in &wish.on {
         match Selector::parse(text) {
-            Ok(selector) => match selector_problem("on", &selector) {
+            Ok(selector) => match only_facts("on", &selector) {
                 Some(problem) => problems.push(problem),
                 None => selectors.push(selector),
             },

@@ -211,11 +211,3 @@ impl WishedTarget {
         texts.join(" or ")
     }
 }
-
-/// Why a selector may not stand: facts are what a host says of itself, so they narrow but never choose alone.
-pub(crate) fn selector_problem(path: &str, selector: &Selector) -> Option<Problem> {
-    selector.only_facts().then(|| {
-        Problem::new(path, format!("selector {selector} uses only facts, which a host states itself"))
-            .allowed("a label or a name, narrowed by facts")
-    })
-}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use controller_reader::only_facts;
 use proto_model::catalogue::nearest;
 use proto_model::host::{Availability, Connection, Host, Membership, PRODUCTION};
 use proto_model::injection::Cleanliness;
@@ -10,7 +11,7 @@ use proto_model::quantity::Pick;
 use proto_model::selector::{Selector, Term};
 
 use crate::choice::choose;
-use crate::experiment::{Experiment, WishedFault, WishedPick, WishedStep, WishedTarget, selector_problem};
+use crate::experiment::{Experiment, WishedFault, WishedPick, WishedStep, WishedTarget};
 use crate::plan::Fleet;
 use crate::refusal::PlanRefusal;
 
@@ -79,7 +80,7 @@ fn selectors_allowed(step: &WishedFault, environment: &str) -> Result<(), PlanRe
 
 /// Facts never select alone, and never at all in production: a host states them itself.
 pub(crate) fn facts_allowed(path: &str, selector: &Selector, environment: &str) -> Result<(), PlanRefusal> {
-    if let Some(problem) = selector_problem(path, selector) {
+    if let Some(problem) = only_facts(path, selector) {
         return Err(PlanRefusal::problem("environment", problem));
     }
     if environment == PRODUCTION && selector.uses_facts() {

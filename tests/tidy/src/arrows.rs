@@ -54,7 +54,8 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     // The head: planner and report stand on the model alone; doors stand on the conductor, never the other way.
-    ("controller-planner", &["proto-model"]),
+    ("controller-reader", &["proto-model"]),
+    ("controller-planner", &["controller-reader", "proto-model"]),
     (
         "controller-conductor",
         &[

@@ -1,9 +1,8 @@
 //! Steps made of steps: branches at the same time, groups in order, and rounds of either. What one fault is, is not read here.
 
-use super::reader::{Fields, Reader};
 use super::steps;
-use super::tree::{Located, Node};
 use crate::experiment::WishedStep;
+use controller_reader::{Fields, Located, Node, Reader};
 
 /// Faults and waits of one experiment, every round counted.
 pub(super) const MOST_STEPS: usize = 200;

@@ -2,13 +2,12 @@
 
 mod branches;
 mod probes;
-mod reader;
 mod steps;
-mod tree;
 mod variables;
 
 use std::collections::BTreeMap;
 
+use controller_reader::{self as tree, Fields, Located, Reader};
 use proto_model::plan::{Limits, Origin};
 use proto_model::probe::{MIN_SAMPLES, ProbeRole};
 use proto_model::problem::{Problem, Problems};
@@ -16,8 +15,6 @@ use proto_model::quantity::Millis;
 
 use crate::experiment::{Experiment, WishedHypothesis, WishedProbe};
 pub(crate) use probes::{is_address, is_url};
-use reader::{Fields, Reader};
-use tree::Located;
 
 const API_VERSION: &str = proto_model::document::API_VERSION;
 const KIND: &str = "Experiment";

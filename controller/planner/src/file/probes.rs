@@ -1,12 +1,11 @@
 //! Probes and guards of a file: what is asked, by whom, how often. Nothing is asked here.
 
+use controller_reader::{Fields, Located, Node, Reader};
 use proto_model::probe::{
     DEFAULT_BREAKS, DEFAULT_EVERY_MS, DEFAULT_TIMEOUT_MS, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, TcpCheck, Tolerance,
 };
 use proto_model::quantity::{Millis, Percent};
 
-use super::reader::{Fields, Reader};
-use super::tree::{Located, Node};
 use crate::experiment::{WishedProbe, WishedProber};
 
 /// Probes of one kind in a file.

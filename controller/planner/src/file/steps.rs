@@ -1,5 +1,6 @@
 //! The steps of a file: one fault, one wait, or steps made of steps. Which kinds of fault there are is not known here.
 
+use controller_reader::{Fields, Located, Node, Reader, child, place};
 use proto_model::plan::OnFailure;
 use proto_model::problem::Problem;
 use proto_model::quantity::Pick;
@@ -7,8 +8,6 @@ use proto_model::selector::{self, Selector, Term};
 use serde_json::{Map, Value};
 
 use super::branches::{self, MOST_STEPS};
-use super::reader::{Fields, Reader};
-use super::tree::{Located, Node, place};
 use crate::experiment::{LONGEST, WishedFault, WishedParams, WishedPick, WishedStep, WishedTarget};
 
 pub(super) const STEP_KEYS: [&str; 9] = [
@@ -157,7 +156,7 @@ fn once(reader: &mut Reader, path: &str, at: &Located) {
     match &at.value {
         Node::Map(entries) => {
             for (i, (key, value)) in entries.iter().enumerate() {
-                let here = super::tree::child(path, &key.value);
+                let here = child(path, &key.value);
                 if entries[..i].iter().any(|(other, _)| other.value == key.value) {
                     let (line, column) = place(key);
                     reader.push(Problem::new(&here, format!("key {:?} is written twice", key.value)).at(line, column));

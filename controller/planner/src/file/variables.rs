@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use controller_reader::{Located, Node, Reader, child, place};
 use proto_model::catalogue::nearest;
 use proto_model::problem::Problem;
 use proto_model::quantity::{Bytes, Millis, Percent};
 use serde_json::{Number, Value};
-
-use super::reader::Reader;
-use super::tree::{Located, Node, child, place};
 
 const SECTION: &str = "variables";
 const MOST_VARIABLES: usize = 100;

@@ -15,10 +15,10 @@ const MAX_BYTES: usize = 256 * 1024;
 const MAX_NODES: usize = 20_000;
 const MAX_DEPTH: usize = 32;
 
-pub(crate) type Located = Spanned<Node>;
+pub type Located = Spanned<Node>;
 
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Node {
+pub enum Node {
     Null,
     Bool(bool),
     Number(Number),
@@ -28,7 +28,7 @@ pub(crate) enum Node {
     Map(Vec<(Spanned<String>, Located)>),
 }
 
-pub(crate) fn parse(text: &str, file_name: &str) -> Result<Located, Problem> {
+pub fn parse(text: &str, file_name: &str) -> Result<Located, Problem> {
     if text.len() > MAX_BYTES {
         return Err(Problem::new("", format!("{file_name} has {} bytes", text.len())).allowed(format!("..{MAX_BYTES}")));
     }
@@ -83,7 +83,7 @@ fn words(message: &str) -> String {
 }
 
 /// Line and column of the value at each path.
-pub(crate) fn places(tree: &Located) -> BTreeMap<String, (u64, u64)> {
+pub fn places(tree: &Located) -> BTreeMap<String, (u64, u64)> {
     let mut places = BTreeMap::new();
     walk("", tree, &mut places);
     places
@@ -106,12 +106,12 @@ fn walk(path: &str, at: &Located, places: &mut BTreeMap<String, (u64, u64)>) {
     }
 }
 
-pub(crate) fn child(path: &str, key: &str) -> String {
+pub fn child(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// Where a person would look: where it is used, not where an alias took it from.
-pub(crate) fn place<T>(at: &Spanned<T>) -> (u64, u64) {
+pub fn place<T>(at: &Spanned<T>) -> (u64, u64) {
     (at.referenced.line(), at.referenced.column())
 }
 

@@ -7,20 +7,19 @@ use proto_model::problem::{Problem, Problems};
 use proto_model::quantity::{Millis, Percent};
 use proto_model::selector::{self, Selector};
 
-use super::tree::{Located, Node, child, place};
-use crate::experiment::selector_problem;
+use crate::tree::{Located, Node, child, place};
 
 /// Largest count a file may name.
 const MOST: u64 = 1_000_000;
 
 #[derive(Default)]
-pub(super) struct Reader {
+pub struct Reader {
     problems: Problems,
     places: BTreeMap<String, (u64, u64)>,
 }
 
 /// The fields of one mapping, each allowed and each once.
-pub(super) struct Fields<'t> {
+pub struct Fields<'t> {
     path: String,
     pub at: &'t Located,
     entries: Vec<(&'t str, &'t Located)>,
@@ -222,7 +221,7 @@ impl Reader {
     pub fn selector(&mut self, path: &str, at: &Located) -> Option<Selector> {
         let text = self.text(path, at)?;
         match Selector::parse(&text) {
-            Ok(selector) => match selector_problem(path, &selector) {
+            Ok(selector) => match only_facts(path, &selector) {
                 None => Some(selector),
                 Some(problem) => {
                     let (line, column) = place(at);
@@ -236,4 +235,12 @@ impl Reader {
             }
         }
     }
+}
+
+/// Why a selector may not stand: facts are what a host says of itself, so they narrow but never choose alone.
+pub fn only_facts(path: &str, selector: &Selector) -> Option<Problem> {
+    selector.only_facts().then(|| {
+        Problem::new(path, format!("selector {selector} uses only facts, which a host states itself"))
+            .allowed("a label or a name, narrowed by facts")
+    })
 }

@@ -4,13 +4,17 @@ mod fold;
 mod history;
 mod json;
 mod judge;
+mod junit;
 mod markdown;
 mod rules;
 mod samples;
+mod versions;
 
 pub use fold::fold;
 pub use history::{History, InjectionHistory};
 pub use json::json;
 pub use judge::{JUDGE_VERSION, Judgement, judge};
+pub use junit::junit;
 pub use markdown::markdown;
 pub use samples::{PhaseTally, Standing, standing, tally};
+pub use versions::{HostVersions, versions};

@@ -1,6 +1,8 @@
-//! How a run is told to people, the same at the command line and in a report: pure, from events to words; it judges nothing.
+//! How a run is told to people and pipelines, the same at the command line and in a report: pure, to text; it judges nothing.
 
 mod figures;
+pub mod junit;
+pub mod refusal;
 mod timeline;
 mod typed;
 

@@ -1,0 +1,155 @@
+//! The report as JUnit XML: the run is the suite; the verdict, each step, each probe's phase and each undo is a case.
+//! Only a pass has no failure and no error in it.
+
+use proto_model::document::{InjectionDocument, ProbePhaseDocument, RunDocument, RunHostDocument, StepDocument};
+use proto_model::event::{Event, EventBody};
+use proto_model::injection::{Cleanliness, InjectionState};
+use proto_model::probe::Phase;
+use proto_model::verdict::Verdict;
+use proto_telling::junit::{Case, Outcome, Suite, Trouble};
+
+use crate::fold::fold;
+use crate::versions::versions;
+
+/// Empty when the events do not tell of a run.
+pub fn junit(events: &[Event]) -> String {
+    fold(events).map(|run| suite(&run, events).xml()).unwrap_or_default()
+}
+
+fn suite(run: &RunDocument, events: &[Event]) -> Suite {
+    let mut cases = vec![verdict(run)];
+    cases.extend(run.steps.iter().map(step));
+    cases.extend(run.probes.iter().map(probe));
+    cases.extend(events.iter().filter_map(guard));
+    cases.extend(run.injections.iter().map(undo));
+    cases.extend(run.hosts.iter().map(|host| proof(run, host)));
+    Suite {
+        name: run.name.clone(),
+        started_at: Some(run.created_at),
+        took_ms: run.finished_at.map(|at| at.since(run.created_at)),
+        properties: properties(run, events),
+        cases,
+    }
+}
+
+fn properties(run: &RunDocument, events: &[Event]) -> Vec<(&'static str, String)> {
+    let mut properties = vec![
+        ("run", run.id.to_string()),
+        ("verdict", run.verdict.map_or("none", Verdict::as_str).to_owned()),
+        ("cleanup", run.cleanup.as_str().to_owned()),
+        ("environment", run.environment.clone()),
+        ("plan", run.plan.digest.clone()),
+        ("seed", run.plan.seed.to_string()),
+    ];
+    properties.extend(run.service.clone().map(|service| ("service", service)));
+    properties.extend(run.detection_ms.map(|ms| ("detection_ms", ms.to_string())));
+    properties.extend(run.recovery_ms.map(|ms| ("recovery_ms", ms.to_string())));
+    for host in versions(events) {
+        properties.push(("host", format!("{}: agent {}, kernel {}", host.host, host.agent, host.kernel)));
+    }
+    properties
+}
+
+fn case(class: &'static str, name: impl Into<String>, took_ms: Option<u64>, outcome: Outcome) -> Case {
+    Case {
+        class,
+        name: name.into(),
+        took_ms,
+        outcome,
+    }
+}
+
+/// Whatever the other cases say, a run that did not pass is red here.
+fn verdict(run: &RunDocument) -> Case {
+    let told: Vec<String> = run
+        .reasons
+        .iter()
+        .map(|reason| format!("{}: {}", reason.code, reason.message))
+        .collect();
+    let code = run.reasons.first().map_or("no_verdict", |reason| reason.code.as_str());
+    let trouble = || Trouble::new(code, told.join("\n"));
+    let outcome = match run.verdict {
+        Some(Verdict::Passed) => Outcome::Passed,
+        Some(Verdict::Failed) => Outcome::Failed(trouble()),
+        Some(Verdict::Inconclusive | Verdict::Aborted | Verdict::Error) => Outcome::Error(trouble()),
+        None => Outcome::Error(Trouble::new("not_finished", "the run has no verdict yet")),
+    };
+    let word = run.verdict.map_or("none yet", Verdict::as_str);
+    let took = run.finished_at.map(|at| at.since(run.created_at));
+    case("run", format!("verdict {word}"), took, outcome)
+}
+
+fn step(step: &StepDocument) -> Case {
+    let outcome = match step.state.as_str() {
+        "done" => Outcome::Passed,
+        "failed" => Outcome::Failed(Trouble::new("step_failed", "the step was not carried out as planned")),
+        "skipped" | "cancelled" => Outcome::Skipped(format!("the step was {}", step.state)),
+        other => Outcome::Error(Trouble::new("step_unfinished", format!("the step is {other}"))),
+    };
+    case("step", format!("{} {}", step.path, step.title), None, outcome)
+}
+
+fn probe(probe: &ProbePhaseDocument) -> Case {
+    let seen = format!("{} of {} samples bad, {} missing", probe.bad, probe.samples, probe.missing);
+    let phase = word(probe.phase);
+    let outcome = match (probe.held, probe.phase) {
+        (Some(true), _) => Outcome::Passed,
+        // Nothing was injected yet, so nothing was shown.
+        (Some(false), Phase::Before) => Outcome::Error(Trouble::new("baseline_not_steady", seen)),
+        (Some(false), Phase::During) => Outcome::Failed(Trouble::new("hypothesis_broke", seen)),
+        (Some(false), Phase::After) => Outcome::Failed(Trouble::new("not_recovered", seen)),
+        (None, _) => Outcome::Error(Trouble::new("too_few_samples", seen)),
+    };
+    case("probe", format!("{} {phase}", probe.name), None, outcome)
+}
+
+fn word(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Before => "before",
+        Phase::During => "during",
+        Phase::After => "after",
+    }
+}
+
+fn guard(event: &Event) -> Option<Case> {
+    let EventBody::GuardBroken {
+        guard,
+        consecutive,
+        last_error,
+        ..
+    } = &event.body
+    else {
+        return None;
+    };
+    let why = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let trouble = Trouble::new("guard_broke", format!("{consecutive} bad or missing in a row{why}"));
+    Some(case("probe", format!("guard {guard}"), None, Outcome::Failed(trouble)))
+}
+
+fn undo(injection: &InjectionDocument) -> Case {
+    let outcome = match injection.state {
+        InjectionState::Undone => Outcome::Passed,
+        InjectionState::Spent => Outcome::Skipped("it cannot be undone, as its kind says".to_owned()),
+        InjectionState::Planned | InjectionState::Withdrawn => Outcome::Skipped("it was never ordered".to_owned()),
+        InjectionState::Refused => Outcome::Skipped("it was refused, and nothing was touched".to_owned()),
+        InjectionState::UndoFailed => {
+            let why = injection.error.clone().unwrap_or_else(|| "the host gave no reason".to_owned());
+            Outcome::Failed(Trouble::new("undo_failed", why))
+        }
+        other => Outcome::Error(Trouble::new("not_undone", format!("the injection is {}", other.as_str()))),
+    };
+    let name = format!("{} {} on {}", injection.step, injection.fault, injection.host);
+    case("undo", name, injection.undo_ms, outcome)
+}
+
+fn proof(run: &RunDocument, host: &RunHostDocument) -> Case {
+    let touched = run.injections.iter().any(|i| i.host == host.name && i.ordered_at.is_some());
+    let outcome = match host.cleanliness {
+        Cleanliness::Clean if !touched => Outcome::Skipped("nothing was ordered there".to_owned()),
+        Cleanliness::Clean => Outcome::Passed,
+        Cleanliness::Dirty => Outcome::Failed(Trouble::new("host_dirty", host.residue.join("\n"))),
+        Cleanliness::Faulted => Outcome::Error(Trouble::new("host_faulted", "an injection still acts there")),
+        Cleanliness::Unproven => Outcome::Error(Trouble::new("cleanup_unproven", "the host could not be asked for its proof")),
+    };
+    case("undo", format!("{} is clean", host.name), None, outcome)
+}

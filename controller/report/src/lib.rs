@@ -2,6 +2,7 @@
 
 mod fold;
 mod history;
+pub mod html;
 mod json;
 mod judge;
 mod junit;
@@ -12,6 +13,7 @@ mod versions;
 
 pub use fold::fold;
 pub use history::{History, InjectionHistory};
+pub use html::html;
 pub use json::json;
 pub use judge::{JUDGE_VERSION, Judgement, judge};
 pub use junit::junit;

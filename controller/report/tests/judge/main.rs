@@ -2,6 +2,7 @@
 
 mod broken;
 mod cut;
+mod formats;
 mod properties;
 mod rules;
 mod story;

@@ -291,7 +291,10 @@ impl Story {
                 },
             });
         }
-        self
+        self.push(EventBody::StepEnded {
+            path: "steps[0]".into(),
+            outcome: StepOutcome::Done,
+        })
     }
 
     pub fn refused(&mut self, code: &str) -> &mut Self {

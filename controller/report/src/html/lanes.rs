@@ -1,0 +1,115 @@
+//! The lanes of the probes: each sample at its time and height, beside the bound that it is held to.
+
+use proto_model::event::{Event, EventBody};
+use proto_model::plan::Plan;
+use proto_model::probe::{ProbeCheck, ProbeSpec, Sample, SampleResult};
+use proto_telling::{figure, stretch};
+
+use super::picture::{Dot, Drawing, Shape, place};
+
+const HEIGHT: f64 = 46.0;
+const GAP: f64 = 10.0;
+/// Good samples of one probe that are drawn one by one; of more, every so-manieth, and the lane says so.
+const MOST_GOOD: usize = 400;
+
+pub(super) fn probes(drawing: &mut Drawing, events: &[Event]) {
+    let Some(EventBody::RunAccepted { plan, .. }) = events.first().map(|e| &e.body) else {
+        return;
+    };
+    for probe in specs(plan) {
+        let samples: Vec<&Sample> = events
+            .iter()
+            .filter_map(|e| match &e.body {
+                EventBody::ProbeSampled { role, sample, .. } if *role == probe.role && sample.probe == probe.name => Some(sample),
+                _ => None,
+            })
+            .collect();
+        lane(drawing, probe, &samples);
+    }
+}
+
+fn specs(plan: &Plan) -> impl Iterator<Item = &ProbeSpec> {
+    plan.hypothesis.iter().flat_map(|h| &h.probes).chain(&plan.guards)
+}
+
+fn lane(drawing: &mut Drawing, probe: &ProbeSpec, samples: &[&Sample]) {
+    drawing.name(&probe.name);
+    let (top, bottom) = (drawing.y + 4.0, drawing.y + HEIGHT);
+    let bound = bound_ms(probe);
+    let measured = |sample: &Sample| {
+        if bound.is_some() {
+            Some(sample.took_ms as f64)
+        } else {
+            sample.value
+        }
+    };
+    let highest = samples
+        .iter()
+        .filter_map(|s| measured(s))
+        .fold(bound.unwrap_or(0) as f64 * 1.25, f64::max)
+        .max(1.0);
+    let height = |value: f64| bottom - (value / highest).clamp(0.0, 1.0) * (bottom - top);
+    drawing.across("grid", bottom, "nothing");
+    if let Some(ms) = bound {
+        let y = height(ms as f64);
+        drawing.across("bound", y, &format!("bound: within {}", stretch(ms)));
+        drawing.label("dull", 4.0, drawing.y + 28.0, &format!("within {}", stretch(ms)));
+    }
+    let good = samples.iter().filter(|s| s.result == SampleResult::Good).count();
+    let every = good.div_ceil(MOST_GOOD).max(1);
+    if every > 1 {
+        drawing.label("dull", 4.0, drawing.y + 41.0, &format!("1 of {every} good drawn"));
+    }
+    let mut seen_good = 0;
+    for sample in samples {
+        let (class, shape, y) = match sample.result {
+            SampleResult::Good => {
+                seen_good += 1;
+                if (seen_good - 1) % every != 0 {
+                    continue;
+                }
+                ("sample-good", Shape::Round, measured(sample).map_or(bottom, &height))
+            }
+            SampleResult::Bad => ("sample-bad", Shape::Cross, measured(sample).map_or(top, &height)),
+            SampleResult::Missing => ("sample-missing", Shape::Square, bottom),
+        };
+        drawing.picture.dots.push(Dot {
+            class,
+            shape,
+            x: place(drawing.axis.x(sample.started_at)),
+            y: place(y),
+            title: title(sample),
+        });
+    }
+    drawing.y += HEIGHT + GAP;
+}
+
+fn title(sample: &Sample) -> String {
+    let result = match sample.result {
+        SampleResult::Good => "good",
+        SampleResult::Bad => "bad",
+        SampleResult::Missing => "missing",
+    };
+    let value = sample
+        .value
+        .map(|v| format!(", {} {}", figure(v), sample.unit.as_deref().unwrap_or_default()));
+    let why = sample.error.as_ref().map(|error| format!(": {error}"));
+    format!(
+        "{result} after {}, from {}{}{}",
+        stretch(sample.took_ms),
+        sample.prober,
+        value.unwrap_or_default(),
+        why.unwrap_or_default()
+    )
+}
+
+/// The slowest answer that is good, of what is judged by its time.
+fn bound_ms(probe: &ProbeSpec) -> Option<u64> {
+    if let ProbeCheck::Http(check) = &probe.check {
+        return Some(check.within_ms.unwrap_or(probe.timeout_ms));
+    }
+    if let ProbeCheck::Tcp(check) = &probe.check {
+        return Some(check.within_ms.unwrap_or(probe.timeout_ms));
+    }
+    None
+}

@@ -1,7 +1,7 @@
 //! Runs as operators see them: lists, one whole, its events, live, its report; and stopping one.
 
 use controller_conductor::StopTarget;
-use controller_report::{fold, json, markdown};
+use controller_report::{fold, html, json, junit, markdown};
 use controller_store::StoreError;
 use proto_model::document::RunDocument;
 use proto_model::event::{Event, EventBody, RunPhase};
@@ -67,7 +67,12 @@ impl Runs for Api {
         let (text, media_type, ending) = match wish.format.as_str() {
             "" | "markdown" => (markdown(&events), "text/markdown", "md"),
             "json" => (json(&events), "application/json", "json"),
-            other => return Err(ApiError::new("usage", format!("no report format {other:?}; allowed: markdown, json")).into()),
+            "html" => (html(&events, None), "text/html", "html"),
+            "junit" => (junit(&events), "application/xml", "xml"),
+            other => {
+                let message = format!("no report format {other:?}; allowed: markdown, json, html, junit");
+                return Err(ApiError::new("usage", message).into());
+            }
         };
         let path = self.write_report(&run, ending, text.clone()).await?;
         Ok(Response::new(ReportReply {

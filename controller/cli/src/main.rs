@@ -13,6 +13,7 @@ mod interrupt;
 mod output;
 mod pairs;
 mod plan_view;
+mod reports;
 mod run_view;
 mod start;
 mod summary;

@@ -1,8 +1,7 @@
 //! What `attack` and `run` share: plan, say what was chosen, confirm, start, follow, sum up; nothing starts before it was said.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
 use clap::Args;
 use proto_model::document::{RunDocument, StatusDocument};
@@ -24,6 +23,7 @@ use crate::follow::{Ending, Follow};
 use crate::interrupt::{Interrupt, Interrupts, OnInterrupt};
 use crate::output::Format;
 use crate::output::paint::{Tone, tone_of};
+use crate::reports::Reports;
 use crate::{documents, plan_view, summary, values};
 
 const MAYBE_ACCEPTED: &str = "it may have been accepted all the same: look with `fracas runs list --active`";
@@ -46,30 +46,8 @@ pub struct How {
     /// The environment's name, typed again: production asks for it
     #[arg(long, value_name = "ENV")]
     pub confirm: Option<String>,
-    /// Write the report to this file; its name's end says the form: .md or .json
-    #[arg(long, value_name = "FILE", value_parser = ReportFile::from_str)]
-    pub report: Option<ReportFile>,
-}
-
-/// Where a report goes, in the form that its name's end says.
-#[derive(Debug, Clone)]
-pub struct ReportFile {
-    path: PathBuf,
-    form: &'static str,
-}
-
-impl FromStr for ReportFile {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = PathBuf::from(text);
-        let form = match path.extension().and_then(|end| end.to_str()) {
-            Some("md") => "markdown",
-            Some("json") => "json",
-            _ => return Err("expected a name that ends in .md or .json".to_owned()),
-        };
-        Ok(Self { path, form })
-    }
+    #[command(flatten)]
+    pub reports: Reports,
 }
 
 /// Something to be started.
@@ -164,7 +142,10 @@ impl Start<'_> {
         };
         match follow.to_the_end(console, &mut interrupts, early).await? {
             Ending::Finished => self.sum_up(console, &run).await,
-            early => Ok(left(console, &run, early, self.how.timeout)),
+            early => {
+                self.how.reports.written(self.client, console, &run).await;
+                Ok(left(console, &run, early, self.how.timeout))
+            }
         }
     }
 
@@ -216,22 +197,10 @@ impl Start<'_> {
 
     async fn sum_up(&self, console: &mut Console, run: &str) -> Result<u8, Failure> {
         let (value, document) = shown(self.client, run).await?;
-        let written = self.write_report(console, run).await;
+        let written = self.how.reports.written(self.client, console, run).await;
         print_end(console, self.client, &value, &document).await?;
         let code = summary::exit_code(&document);
         Ok(if code == exit::OK && !written { exit::ERROR } else { code })
-    }
-
-    /// Whether the file that was asked for is there.
-    async fn write_report(&self, console: &Console, run: &str) -> bool {
-        let Some(file) = &self.how.report else { return true };
-        let written = report(self.client, run, file.form)
-            .await
-            .and_then(|reply| write(&file.path, &reply.text));
-        if let Err(failure) = &written {
-            console.note(&format!("error: {}", failure.error.message));
-        }
-        written.is_ok()
     }
 }
 

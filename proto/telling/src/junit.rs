@@ -64,7 +64,7 @@ impl Suite {
         }
         let case = Case {
             class: "run",
-            name: "the run starts".to_owned(),
+            name: "run".to_owned(),
             took_ms: None,
             outcome: Outcome::Error(Trouble::new(&error.code, message)),
         };
@@ -195,7 +195,7 @@ mod tests {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
 <testsuites tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\">\n  \
 <testsuite name=\"a &quot;name&quot; &lt;x&gt;\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\" time=\"0.000\">\n    \
-<testcase classname=\"fracas.run\" name=\"the run starts\" time=\"0.000\">\n      \
+<testcase classname=\"fracas.run\" name=\"run\" time=\"0.000\">\n      \
 <error type=\"halted\" message=\"halted by &lt;root&gt; &amp; &quot;drill&quot;\u{fffd}[0m 3:7: steps[0]: is bad\">\
 halted by &lt;root&gt; &amp; &quot;drill&quot;\u{fffd}[0m\n3:7: steps[0]: is bad</error>\n    \
 </testcase>\n  </testsuite>\n</testsuites>\n"

@@ -58,6 +58,11 @@ pub struct Attack {
 
 impl Attack {
     pub async fn run(self, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
+        let outcome = self.started(globals, console).await;
+        self.how.reports.seen(console, &format!("attack {}", self.fault), outcome)
+    }
+
+    async fn started(&self, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
         let request = PlanRequest {
             wish: Some(Wish::Attack(self.wish()?)),
             ..PlanRequest::default()

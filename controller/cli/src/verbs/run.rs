@@ -17,7 +17,7 @@ use crate::start::{How, Start};
 const EXAMPLES: &str = "\
 Examples:
   fracas run checkout.yaml
-  fracas run checkout.yaml --set delay=300ms --timeout 15m --stop-on-interrupt --report result.json
+  fracas run checkout.yaml --set delay=300ms --timeout 15m --stop-on-interrupt --junit result.xml --report result.html
   fracas run --plan sha256:5d0e... --detach";
 
 /// The longest file that is sent.
@@ -42,10 +42,15 @@ pub struct Run {
 
 impl Run {
     pub async fn run(self, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
-        let source = match (self.file, self.plan) {
-            (Some(file), _) => Source::File(file),
-            (None, digest) => Source::Digest(digest.unwrap_or_default()),
+        let source = match (&self.file, &self.plan) {
+            (Some(file), _) => Source::File(file.clone()),
+            (None, digest) => Source::Digest(digest.clone().unwrap_or_default()),
         };
+        let outcome = self.started(&source, globals, console).await;
+        self.how.reports.seen(console, source.name(), outcome)
+    }
+
+    async fn started(&self, source: &Source, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
         let request = source.request(&self.set)?;
         let client = Client::connect(globals).await?;
         let start = Start {
@@ -75,6 +80,12 @@ impl Source {
             file_name,
             set: pairs::settings(set)?,
         })
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::File(name) | Self::Digest(name) => name,
+        }
     }
 
     pub fn file(&self) -> Option<&str> {

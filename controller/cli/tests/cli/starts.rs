@@ -1,5 +1,6 @@
 //! Attacks, runs and plans: what is asked of the controller, what is said, and what the exit code means.
 
+use proto_model::document::ErrorBody;
 use proto_wire::v1::plan_request::Wish;
 use serde_json::{Value, json};
 
@@ -129,7 +130,7 @@ fn a_run_can_be_read_by_programs() {
 fn a_report_is_written_where_it_was_asked_for() {
     let started = of_run(experiment("passed"));
     let file = file(&started);
-    for (name, form) in [("r.md", "markdown"), ("r.json", "json")] {
+    for (name, form) in [("r.md", "markdown"), ("r.json", "json"), ("r.html", "html"), ("r.xml", "junit")] {
         let report = started.path().join(name);
         assert_eq!(started.fracas(&["run", &file, "--report", report.to_str().unwrap()]).code, 0);
         assert_eq!(std::fs::read_to_string(report).unwrap(), format!("a report as {form}\n"));
@@ -144,6 +145,46 @@ fn a_report_is_written_where_it_was_asked_for() {
         2,
         "said before anything starts"
     );
+}
+
+#[test]
+fn a_pipeline_finds_the_result_of_a_run_that_failed_and_of_one_that_never_was() {
+    let failed = of_run(experiment("failed"));
+    let (experiment, junit) = (file(&failed), failed.path().join("out.xml"));
+    let both = ["--junit", junit.to_str().unwrap(), "--report", "/nowhere/r.html"];
+    let said = failed.fracas(&[&["run", experiment.as_str()][..], &both].concat());
+    assert_eq!(said.code, 6, "{said:?}");
+    assert_eq!(std::fs::read_to_string(&junit).unwrap(), "a report as junit\n");
+
+    let halted = start(Script {
+        plan_error: Some(ErrorBody::new("halted", "halted by <root>")),
+        ..Script::default()
+    });
+    let said = halted.fracas(&["run", &experiment, "--junit", junit.to_str().unwrap()]);
+    let xml = std::fs::read_to_string(&junit).unwrap();
+    assert_eq!(said.code, 7, "{said:?}");
+    assert!(
+        xml.contains("errors=\"1\"") && xml.contains("type=\"halted\" message=\"halted by &lt;root&gt;\""),
+        "{xml}"
+    );
+
+    let alone = tempfile::tempdir().unwrap();
+    for (name, part) in [
+        ("u.xml", "type=\"unreachable\""),
+        ("u.json", "\"code\": \"unreachable\""),
+        ("u.html", "not started"),
+        ("u.md", "**unreachable**"),
+    ] {
+        let path = alone.path().join(name);
+        std::fs::write(&path, "an older report that passed").unwrap();
+        let said = crate::tool::fracas(alone.path(), &["run", &experiment, "--report", path.to_str().unwrap()]);
+        assert_eq!(said.code, 10, "{said:?}");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(part) && !text.contains("passed"), "{name}: {text}");
+    }
+    let said = crate::tool::fracas(alone.path(), &["run", "/nowhere.yaml", "--junit", junit.to_str().unwrap()]);
+    assert_eq!(said.code, 3, "{said:?}");
+    assert!(std::fs::read_to_string(&junit).unwrap().contains("type=\"invalid_file\""));
 }
 
 #[test]

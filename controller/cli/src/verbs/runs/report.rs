@@ -17,12 +17,15 @@ use crate::values::RunName;
 const EXAMPLES: &str = "\
 Examples:
   fracas runs report @last > report.md
-  fracas runs report 7h2k9w --form json --to result.json";
+  fracas runs report @last --format html --to report.html
+  fracas runs report 7h2k9w --format json --to result.json";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Form {
     Markdown,
     Json,
+    Html,
+    Junit,
 }
 
 /// Print a run's report
@@ -32,7 +35,7 @@ pub struct Report {
     /// A run's id, the first 6 or more of its characters, or @last
     run: RunName,
     /// The report's form
-    #[arg(long, alias = "format", value_enum, default_value_t = Form::Markdown)]
+    #[arg(long = "format", alias = "form", value_enum, default_value_t = Form::Markdown)]
     form: Form,
     /// Write it to this file
     #[arg(long, value_name = "FILE")]
@@ -44,6 +47,8 @@ impl Report {
         let form = match self.form {
             Form::Markdown => "markdown",
             Form::Json => "json",
+            Form::Html => "html",
+            Form::Junit => "junit",
         };
         let client = Client::connect(globals).await?;
         let reply = report(&client, &self.run.0, form).await?;

@@ -157,6 +157,14 @@ impl Reader {
         }
     }
 
+    /// A duration that may be none at all: `0s`.
+    pub fn duration_or_zero(&mut self, path: &str, at: &Located) -> Option<Millis> {
+        match &at.value {
+            Node::Text(text) if Millis::parse(text).is_ok_and(|d| d.0 == 0) => Some(Millis(0)),
+            _ => self.duration(path, at),
+        }
+    }
+
     pub fn duration(&mut self, path: &str, at: &Located) -> Option<Millis> {
         let what = "a number and a unit, such as 200ms, 2s, 5m or 1h";
         let Node::Text(text) = &at.value else {

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod document;
 pub mod event;
+pub mod evidence;
 pub mod exit;
 pub mod halt;
 pub mod host;
@@ -15,6 +16,7 @@ pub mod problem;
 pub mod quantity;
 pub mod schedule;
 pub mod selector;
+pub mod service;
 pub mod steps;
 pub mod summary;
 pub mod time;

@@ -68,6 +68,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("controller-report", &["proto-model", "proto-telling"]),
+    ("controller-evidence", &["controller-reader", "controller-report", "proto-model"]),
     ("controller-store", &["proto-model"]),
     ("controller-scheduler", &["controller-store", "proto-model"]),
     (
@@ -79,6 +80,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "controller-conductor",
             "controller-dispatcher",
+            "controller-evidence",
             "controller-planner",
             "controller-report",
             "controller-scheduler",

@@ -7,7 +7,6 @@ use proto_model::problem::Refusal;
 use proto_model::verdict::{RunEndedBy, Verdict};
 
 use crate::rules::{Row, dirty, drop_ref};
-use crate::story::Story;
 
 pub const ROWS: &[Row] = &[
     (

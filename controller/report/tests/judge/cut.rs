@@ -6,7 +6,6 @@ use proto_model::probe::Phase;
 use proto_model::verdict::{RunEndedBy, Verdict};
 
 use crate::rules::{Row, drop_ref};
-use crate::story::Story;
 
 pub const ROWS: &[Row] = &[
     (

@@ -1,0 +1,98 @@
+//! Whether each required test runs often enough: at least two passes, and no gap over 35 days from one to the next and to now.
+
+use proto_model::document::RunDocument;
+use proto_model::evidence::{Standing, Witness};
+use proto_model::service::Service;
+use proto_model::time::Timestamp;
+
+use crate::past::{Past, of_service};
+
+/// The longest gap between two passes of a required test, and the age at which evidence of a level above 2 is too old.
+pub const CADENCE_DAYS: u64 = 35;
+/// From this age on the next run is asked for.
+pub const WARN_DAYS: u64 = 28;
+pub(crate) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Passes without which there is no cadence.
+const LEAST: usize = 2;
+
+/// One required test's rhythm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestCadence {
+    pub test: String,
+    pub standing: Standing,
+    pub says: String,
+    /// The passes of the chain that reaches to now, newest first; with a chain that is broken, the last pass.
+    pub passes: Vec<Witness>,
+    /// When the chain breaks without another pass.
+    pub due_at: Option<Timestamp>,
+    pub warning: Option<String>,
+}
+
+/// Each required test of the service, by name.
+pub fn cadence(service: &Service, runs: &[RunDocument], now: Timestamp) -> Vec<TestCadence> {
+    let past = of_service(&service.name, runs, now);
+    service.required_tests().into_iter().map(|test| of_test(test, &past, now)).collect()
+}
+
+fn of_test(test: &str, past: &[Past<'_>], now: Timestamp) -> TestCadence {
+    let of_it: Vec<&Past<'_>> = past.iter().filter(|p| p.run.name == test).collect();
+    let passes: Vec<&Past<'_>> = of_it.iter().copied().filter(|p| p.passed() && p.injected()).collect();
+    let chain = chain(&passes, now);
+    let witnesses = |from: &[&Past<'_>]| from.iter().map(|p| p.witness(now)).collect::<Vec<_>>();
+    let (standing, says, shown) = match (passes.first(), chain.len()) {
+        (None, _) => (Standing::Missing, never(test, &of_it), Vec::new()),
+        (Some(last), 0) => {
+            let says = format!(
+                "{test} passed last {}, over {CADENCE_DAYS} days ago",
+                days(now.since(last.ended_at))
+            );
+            (Standing::Missing, says, witnesses(&passes[..1]))
+        }
+        (Some(_), 1) => {
+            let why = if passes.len() == 1 { "once" } else { "once since a gap" };
+            let says = format!("{test} has passed {why}: {LEAST} passes at most {CADENCE_DAYS} days apart are needed");
+            (Standing::Missing, says, witnesses(chain))
+        }
+        (Some(last), n) => {
+            let says = format!("{test} has passed {n} times without a gap, last {}", days(now.since(last.ended_at)));
+            (Standing::Holds, says, witnesses(chain))
+        }
+    };
+    let due_at = chain.first().map(|last| last.ended_at.plus_ms(CADENCE_DAYS * DAY_MS));
+    let old = chain.first().is_some_and(|last| now.since(last.ended_at) > WARN_DAYS * DAY_MS);
+    let warning = due_at.filter(|_| old).map(|due| format!("{test} must pass again by {due}"));
+    TestCadence {
+        test: test.to_owned(),
+        standing,
+        says,
+        passes: shown,
+        due_at,
+        warning,
+    }
+}
+
+/// The newest passes, as far back as each is at most the longest gap before the next, the first before now.
+fn chain<'p, 'a>(passes: &'p [&'a Past<'a>], now: Timestamp) -> &'p [&'a Past<'a>] {
+    let mut next = now;
+    let reaches = passes.iter().take_while(|past| {
+        let near = next.since(past.ended_at) <= CADENCE_DAYS * DAY_MS;
+        next = past.ended_at;
+        near
+    });
+    &passes[..reaches.count()]
+}
+
+fn never(test: &str, of_it: &[&Past<'_>]) -> String {
+    match of_it.first() {
+        None => format!("{test} has never run"),
+        Some(last) => format!("{test} has never passed; its last run ended as {}", last.verdict.as_str()),
+    }
+}
+
+pub(crate) fn days(ms: u64) -> String {
+    match ms / DAY_MS {
+        0 => "less than a day ago".to_owned(),
+        1 => "1 day ago".to_owned(),
+        n => format!("{n} days ago"),
+    }
+}

@@ -1,0 +1,16 @@
+//! What runs are worth: services, the levels they have reached, coverage, and the site that shows it. Pure: history and a moment in, text out.
+
+mod cadence;
+mod coverage;
+mod file;
+mod graph;
+mod levels;
+mod past;
+mod requirements;
+mod site;
+
+pub use cadence::{CADENCE_DAYS, TestCadence, WARN_DAYS, cadence};
+pub use coverage::{Covered, coverage};
+pub use file::parse_service;
+pub use levels::{Evidence, weigh};
+pub use site::{MARKER, Shown, Site, file_name};

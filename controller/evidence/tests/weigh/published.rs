@@ -1,0 +1,121 @@
+//! The site as a reader gets it: the same log gives the same bytes, every link leads somewhere, nothing is markup that was data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use controller_evidence::{MARKER, Shown, Site, file_name, parse_service};
+use proto_model::document::RunDocument;
+use serde_json::{Value, json};
+
+use crate::scene::{FILE, changed, days_ago, run, service};
+
+fn shown() -> Vec<Shown> {
+    vec![Shown {
+        service: service(),
+        applied_at: days_ago(50),
+    }]
+}
+
+fn runs() -> Vec<RunDocument> {
+    vec![
+        run(1, "demo", "passed", days_ago(30)),
+        run(2, "demo", "passed", days_ago(2)),
+        run(3, "production", "failed", days_ago(5)),
+        run(4, "demo", "inconclusive", days_ago(1)),
+        changed(5, "demo", "inconclusive", days_ago(1), json!({"service": null, "origin": "attack"})),
+    ]
+}
+
+/// Every file with the paths of the runs' pages.
+fn all(services: &[Shown], runs: &[RunDocument]) -> (BTreeMap<String, String>, BTreeSet<String>) {
+    let site = Site::of(services, runs);
+    let pages = site.run_pages().into_iter().map(|(_, path, _)| path).collect();
+    (site.files(), pages)
+}
+
+#[test]
+fn the_same_log_gives_the_same_bytes_in_any_order() {
+    let mut turned = runs();
+    turned.reverse();
+    assert_eq!(all(&shown(), &runs()), all(&shown(), &turned));
+    let (services, runs) = (shown(), runs());
+    let digest = Site::of(&services, &runs).digest();
+    assert_ne!(digest, Site::of(&services, &runs[1..]).digest());
+}
+
+#[test]
+fn every_link_leads_to_a_page_and_every_run_has_one() {
+    let (files, pages) = all(&shown(), &runs());
+    assert_eq!(pages.len(), 4, "the attack has none");
+    let mut linked = BTreeSet::new();
+    for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".html")) {
+        for href in text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            let target = if path.starts_with("services/") {
+                href.replacen("../", "", 1)
+            } else {
+                href.to_owned()
+            };
+            assert!(files.contains_key(&target) || pages.contains(&target), "{path} links to {href}");
+            linked.insert(target);
+        }
+    }
+    assert!(pages.is_subset(&linked), "every run is linked to");
+    assert!(files.contains_key(MARKER));
+}
+
+#[test]
+fn the_pages_say_what_the_log_says() {
+    let (files, _) = all(&shown(), &runs());
+    let page = &files["services/web.html"];
+    for part in [
+        "level 0",
+        "The lines of level 3 hold, but the level is not reached: level 1 is not evaluated.",
+        "History in demo",
+        "History in production",
+        "process.pause",
+        "(2 of 3 passed)",
+        "lost-cache has passed 2 times without a gap",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    assert!(files["index.html"].contains("Not shown: 1 judged runs"));
+    let history: Value = serde_json::from_str(&files["history.json"]).unwrap();
+    assert_eq!(history["services"][0]["runs"].as_array().map(Vec::len), Some(4));
+    assert_eq!(history["services"][0]["levels"]["level"], 0);
+    let metrics = &files["metrics.prom"];
+    for line in [
+        "fracas_service_level{service=\"web\"} 0",
+        "fracas_requirement_holds{service=\"web\",level=\"3\",requirement=\"on_a_cadence\"} 1",
+        "fracas_published_runs{service=\"web\",environment=\"demo\",verdict=\"inconclusive\"} 1",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
+    }
+    assert!(!metrics.contains("agreed"), "what is not evaluated has no figure");
+    assert_eq!(files["feed.xml"].matches("<entry>").count(), 4);
+}
+
+#[test]
+fn nothing_that_was_data_becomes_markup_or_a_path() {
+    let name = "<script>alert(1)</script>\u{1}";
+    let file = FILE.replace("start it", "\"<script>\"").replace("name: web\n", "name: a/../b.c\n");
+    let services = vec![Shown {
+        service: parse_service(&file, "s").unwrap(),
+        applied_at: days_ago(3),
+    }];
+    let hostile = json!({"name": name, "service": "a/../b.c", "by": name, "reasons": [{"code": "x", "message": name}]});
+    let runs = vec![changed(1, "demo", "failed", days_ago(1), hostile)];
+    let (files, _) = all(&services, &runs);
+    assert!(files.contains_key("services/a~2f~~2e~~2e~~2f~b~2e~c.html"), "{:?}", files.keys());
+    for (path, text) in files.iter().filter(|(path, _)| !path.ends_with(".json")) {
+        assert!(!text.contains("<script"), "{path}: {text}");
+    }
+    for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".html")) {
+        assert!(text.contains("default-src 'none'"), "{path}");
+    }
+    assert_ne!(file_name("a.b"), file_name("a~2e~b"));
+}
+
+#[test]
+fn an_empty_log_is_a_site_too() {
+    let (files, pages) = all(&[], &[]);
+    assert!(files["index.html"].contains("No service was applied yet") && pages.is_empty());
+}

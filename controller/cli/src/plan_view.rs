@@ -2,7 +2,7 @@
 
 use proto_model::id::HostName;
 use proto_model::injection::Reversal;
-use proto_model::plan::{FaultStep, HostAnswer, OnFailure, Plan, PlanView, StepBody};
+use proto_model::plan::{HostAnswer, OnFailure, Plan, PlanView, StepBody};
 use proto_model::quantity::Millis;
 use proto_telling::{stretch, what};
 
@@ -38,7 +38,7 @@ pub fn lines(view: &PlanView, wide: bool) -> Vec<String> {
 
 /// The file's variables as they were set.
 fn variables(plan: &Plan) -> Option<String> {
-    let set = plan.variables.iter().map(|(name, value)| format!("{name}={}", plain(value)));
+    let set = plan.variables.iter().map(|(name, value)| format!("{name}={}", proto_telling::plain(value)));
     let set: Vec<String> = set.collect();
     (!set.is_empty()).then(|| format!("set       {}", set.join(" ")))
 }

@@ -8,4 +8,4 @@ mod typed;
 
 pub use figures::{figure, stretch};
 pub use timeline::{Timeline, effect_text};
-pub use typed::{pairs, what};
+pub use typed::{pairs, plain, what};

@@ -26,7 +26,8 @@ fn of_key(key: &str, value: &Value) -> Vec<String> {
     }
 }
 
-fn plain(value: &Value) -> String {
+/// One value as it is typed.
+pub fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number

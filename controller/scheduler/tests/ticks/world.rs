@@ -145,6 +145,7 @@ fn view() -> PlanView {
         seed: 7,
         notes: Vec::new(),
         source: String::new(),
+        variables: Default::default(),
     };
     PlanView {
         digest: plan.digest(),

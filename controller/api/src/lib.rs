@@ -4,6 +4,7 @@ mod access;
 mod caller;
 mod emergency;
 mod error;
+mod evidence;
 mod experiments;
 mod faults;
 mod freezes;

@@ -10,6 +10,7 @@ use controller_scheduler::Scheduler;
 use controller_store::StoreHandle;
 use proto_model::time::Timestamp;
 use proto_wire::v1::emergency_server::EmergencyServer;
+use proto_wire::v1::evidence_server::EvidenceServer;
 use proto_wire::v1::experiments_server::ExperimentsServer;
 use proto_wire::v1::faults_server::FaultsServer;
 use proto_wire::v1::freezes_server::FreezesServer;
@@ -58,6 +59,7 @@ impl Api {
             .add_service(TokensServer::new(self.clone()))
             .add_service(SchedulesServer::new(self.clone()))
             .add_service(FreezesServer::new(self.clone()))
+            .add_service(EvidenceServer::new(self.clone()))
             .add_service(EmergencyServer::new(self.clone()))
     }
 

@@ -38,7 +38,10 @@ pub fn lines(view: &PlanView, wide: bool) -> Vec<String> {
 
 /// The file's variables as they were set.
 fn variables(plan: &Plan) -> Option<String> {
-    let set = plan.variables.iter().map(|(name, value)| format!("{name}={}", proto_telling::plain(value)));
+    let set = plan
+        .variables
+        .iter()
+        .map(|(name, value)| format!("{name}={}", proto_telling::plain(value)));
     let set: Vec<String> = set.collect();
     (!set.is_empty()).then(|| format!("set       {}", set.join(" ")))
 }

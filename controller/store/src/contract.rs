@@ -39,6 +39,8 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
         a_revoked_or_expired_token_buys_nothing,
         the_latch_only_moves_forward,
         the_fleet_log_answers_its_end,
+        crate::contract_evidence::services_are_replaced_whole_and_logged,
+        crate::contract_evidence::publications_are_only_added,
     ];
     for check in checks.iter().chain(cadence::CHECKS).chain(summaries::CHECKS) {
         check(&make);

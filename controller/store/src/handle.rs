@@ -6,9 +6,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
 use proto_model::id::{PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
+use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
@@ -118,6 +120,29 @@ impl StoreHandle {
 
     pub async fn fleet_events(&self, limit: u32) -> Result<Vec<FleetEvent>, StoreError> {
         self.call(move |store| store.fleet_events(limit)).await
+    }
+
+    pub async fn services(&self) -> Result<Vec<ServiceRecord>, StoreError> {
+        self.call(|store| store.services()).await
+    }
+
+    pub async fn put_service(&self, service: &ServiceRecord, actor: &Actor) -> Result<(), StoreError> {
+        let (service, actor) = (service.clone(), actor.clone());
+        self.call(move |store| store.put_service(&service, &actor)).await
+    }
+
+    pub async fn remove_service(&self, name: &str, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
+        let (name, actor) = (name.to_owned(), actor.clone());
+        self.call(move |store| store.remove_service(&name, &actor, at)).await
+    }
+
+    pub async fn publications(&self) -> Result<Vec<Publication>, StoreError> {
+        self.call(|store| store.publications()).await
+    }
+
+    pub async fn add_publication(&self, publication: &Publication, actor: &Actor) -> Result<(), StoreError> {
+        let (publication, actor) = (publication.clone(), actor.clone());
+        self.call(move |store| store.add_publication(&publication, &actor)).await
     }
 
     pub async fn halt(&self) -> Result<HaltState, StoreError> {

@@ -2,6 +2,7 @@
 
 mod cadence;
 pub mod contract;
+mod contract_evidence;
 mod fact;
 mod handle;
 mod memory;

@@ -6,15 +6,17 @@ mod summaries;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_model::event::{Event, EventBody, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
 use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
+use proto_model::service::ServiceRecord;
 use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 
 use crate::fact::{FactKey, LAST, halt_moves, judged_twice, key_taken, naming, no_run, numbered, run_prefix, the_only_run};
 use crate::secret::spend;
-use crate::store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord};
+use crate::store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord, no_service};
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -30,6 +32,8 @@ pub struct MemoryStore {
     cadence: cadence::Shelf,
     /// With the last event that each covers.
     summaries: BTreeMap<RunId, (u64, RunSummary)>,
+    services: BTreeMap<String, ServiceRecord>,
+    publications: Vec<Publication>,
 }
 
 #[derive(Clone)]
@@ -199,6 +203,40 @@ impl Store for MemoryStore {
     fn fleet_events(&mut self, limit: u32) -> Result<Vec<FleetEvent>, StoreError> {
         let from = self.fleet.len().saturating_sub(limit as usize);
         Ok(self.fleet[from..].to_vec())
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceRecord>, StoreError> {
+        Ok(self.services.values().cloned().collect())
+    }
+
+    fn put_service(&mut self, service: &ServiceRecord, actor: &Actor) -> Result<(), StoreError> {
+        self.services.insert(service.name.clone(), service.clone());
+        let event = FleetEventBody::ServiceApplied {
+            service: service.name.clone(),
+            digest: service.digest.clone(),
+        };
+        self.log(event, actor, service.applied_at);
+        Ok(())
+    }
+
+    fn remove_service(&mut self, name: &str, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
+        self.services.remove(name).ok_or_else(|| no_service(name))?;
+        self.log(FleetEventBody::ServiceRemoved { service: name.to_owned() }, actor, at);
+        Ok(())
+    }
+
+    fn publications(&mut self) -> Result<Vec<Publication>, StoreError> {
+        Ok(self.publications.clone())
+    }
+
+    fn add_publication(&mut self, publication: &Publication, actor: &Actor) -> Result<(), StoreError> {
+        self.publications.push(publication.clone());
+        let event = FleetEventBody::Published {
+            place: publication.place.clone(),
+            digest: publication.digest.clone(),
+        };
+        self.log(event, actor, publication.at);
+        Ok(())
     }
 
     fn halt(&mut self) -> Result<HaltState, StoreError> {

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
 use proto_model::host::{HostFacts, Membership};
 use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::injection::Cleanliness;
 use proto_model::plan::PlanView;
+use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -118,9 +120,26 @@ pub trait Store: Send + Cadence + Summaries {
     /// Newest last, at most `limit` from the end.
     fn fleet_events(&mut self, limit: u32) -> Result<Vec<FleetEvent>, StoreError>;
 
+    /// In the order of their names.
+    fn services(&mut self) -> Result<Vec<ServiceRecord>, StoreError>;
+    /// Inserts or replaces.
+    fn put_service(&mut self, service: &ServiceRecord, actor: &Actor) -> Result<(), StoreError>;
+    /// Its runs and publications stay.
+    fn remove_service(&mut self, name: &str, actor: &Actor, at: Timestamp) -> Result<(), StoreError>;
+    /// In the order they were made.
+    fn publications(&mut self) -> Result<Vec<Publication>, StoreError>;
+    fn add_publication(&mut self, publication: &Publication, actor: &Actor) -> Result<(), StoreError>;
+
     fn halt(&mut self) -> Result<HaltState, StoreError>;
     fn set_halt(&mut self, halt: &HaltState, actor: &Actor) -> Result<(), StoreError>;
 
     /// Grows by one each time the store is opened, so that orders from a restored backup are older than what agents have seen.
     fn epoch(&mut self) -> Result<u64, StoreError>;
+}
+
+pub(crate) fn no_service(name: &str) -> StoreError {
+    StoreError::NotFound {
+        what: "service",
+        name: name.to_owned(),
+    }
 }

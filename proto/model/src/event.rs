@@ -345,6 +345,12 @@ pub enum FleetEventBody {
     },
     #[serde(rename = "controller.started")]
     ControllerStarted { version: String },
+    #[serde(rename = "service.applied")]
+    ServiceApplied { service: String, digest: String },
+    #[serde(rename = "service.removed")]
+    ServiceRemoved { service: String },
+    #[serde(rename = "results.published")]
+    Published { place: String, digest: String },
     #[serde(rename = "call.made")]
     CallMade { method: String, target: String },
 }

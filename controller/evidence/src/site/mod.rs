@@ -35,18 +35,21 @@ pub struct Shown {
 pub struct Site<'a> {
     services: &'a [Shown],
     runs: &'a [RunDocument],
+    cut: Option<u32>,
     /// The last thing in the log: everything on the pages is as of then.
     as_of: Timestamp,
 }
 
 impl<'a> Site<'a> {
-    pub fn of(services: &'a [Shown], runs: &'a [RunDocument]) -> Self {
+    /// `cut` is how many of the newest runs are all that was read, when there are more.
+    pub fn of(services: &'a [Shown], runs: &'a [RunDocument], cut: Option<u32>) -> Self {
         let applied = services.iter().map(|shown| shown.applied_at);
         let named = |run: &&RunDocument| services.iter().any(|shown| run.service.as_deref() == Some(&shown.service.name));
         let finished = runs.iter().filter(named).filter_map(|run| run.finished_at);
         Self {
             services,
             runs,
+            cut,
             as_of: applied.chain(finished).max().unwrap_or(Timestamp(0)),
         }
     }

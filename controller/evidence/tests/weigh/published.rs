@@ -27,7 +27,7 @@ fn runs() -> Vec<RunDocument> {
 
 /// Every file with the paths of the runs' pages.
 fn all(services: &[Shown], runs: &[RunDocument]) -> (BTreeMap<String, String>, BTreeSet<String>) {
-    let site = Site::of(services, runs);
+    let site = Site::of(services, runs, None);
     let pages = site.run_pages().into_iter().map(|(_, path, _)| path).collect();
     (site.files(), pages)
 }
@@ -38,8 +38,8 @@ fn the_same_log_gives_the_same_bytes_in_any_order() {
     turned.reverse();
     assert_eq!(all(&shown(), &runs()), all(&shown(), &turned));
     let (services, runs) = (shown(), runs());
-    let digest = Site::of(&services, &runs).digest();
-    assert_ne!(digest, Site::of(&services, &runs[1..]).digest());
+    let digest = Site::of(&services, &runs, None).digest();
+    assert_ne!(digest, Site::of(&services, &runs[1..], None).digest());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod cadence;
 mod codec;
+mod evidence;
 mod log;
 mod open;
 mod registry;
@@ -11,9 +12,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
 use proto_model::id::{PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
+use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -117,6 +120,26 @@ impl Store for SqliteStore {
 
     fn fleet_events(&mut self, limit: u32) -> Result<Vec<FleetEvent>, StoreError> {
         self.look("read the fleet log", |t| log::fleet_events(t, limit))
+    }
+
+    fn services(&mut self) -> Result<Vec<ServiceRecord>, StoreError> {
+        self.look("list services", evidence::services)
+    }
+
+    fn put_service(&mut self, service: &ServiceRecord, actor: &Actor) -> Result<(), StoreError> {
+        self.deed("save a service", |t| evidence::put_service(t, service, actor))
+    }
+
+    fn remove_service(&mut self, name: &str, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
+        self.deed("remove a service", |t| evidence::remove_service(t, name, actor, at))
+    }
+
+    fn publications(&mut self) -> Result<Vec<Publication>, StoreError> {
+        self.look("list publications", evidence::publications)
+    }
+
+    fn add_publication(&mut self, publication: &Publication, actor: &Actor) -> Result<(), StoreError> {
+        self.deed("record a publication", |t| evidence::add_publication(t, publication, actor))
     }
 
     fn halt(&mut self) -> Result<HaltState, StoreError> {

@@ -11,7 +11,11 @@ use super::SqliteStore;
 use crate::store::StoreError;
 
 /// Schema by version: a store at version n has had the first n applied.
-const MIGRATIONS: &[&str] = &[include_str!("schema-1.sql"), include_str!("schema-2.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema-1.sql"),
+    include_str!("schema-2.sql"),
+    include_str!("services.sql"),
+];
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// How long to wait for somebody who reads the file with other tools.
 const BUSY: Duration = Duration::from_secs(5);

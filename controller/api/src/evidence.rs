@@ -1,0 +1,249 @@
+//! What runs are worth, as operators ask it: services, levels, the site, and the record that it was delivered. Nothing is typed that can be computed.
+
+use controller_evidence::{Evidence as Weighed, Shown, Site, parse_service, weigh};
+use controller_report::{fold, html};
+use proto_model::catalogue::nearest;
+use proto_model::document::{ErrorBody, RunDocument};
+use proto_model::evidence::{Levels, Publication};
+use proto_model::id::sha256_text;
+use proto_model::service::{ServiceDocument, ServiceRecord};
+use proto_wire::v1::evidence_server::Evidence;
+use proto_wire::v1::{
+    Document, Documents, LevelsRequest, PublishRequest, ServiceApplyRequest, ServiceRef, ServiceReply, ServicesListRequest, SiteFile,
+    SiteRequest,
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, async_trait};
+
+use crate::error::{ApiError, ApiResult};
+use crate::service::{Api, caller, document};
+
+/// Runs that are looked at, the newest; what is older is said to be left out.
+const MOST_RUNS: u32 = 10_000;
+/// Files of a site on their way to a slow reader.
+const SITE_BUFFER: usize = 8;
+const PLACE_LENGTH: usize = 1_000;
+
+/// The finished runs, and whether there are older ones.
+struct Log {
+    runs: Vec<RunDocument>,
+    cut: Option<u32>,
+}
+
+#[async_trait]
+impl Evidence for Api {
+    async fn apply_service(&self, request: Request<ServiceApplyRequest>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let wish = request.into_inner();
+        let service = parse_service(&wish.file_text, &wish.file_name).map_err(|problems| {
+            let mut body = ErrorBody::new("invalid_file", problems.to_string());
+            body.problems = problems.0;
+            ApiError(body)
+        })?;
+        let record = ServiceRecord {
+            name: service.name.clone(),
+            digest: sha256_text(wish.file_text.as_bytes()),
+            text: wish.file_text,
+            applied_at: self.now(),
+            applied_by: caller.name.clone(),
+        };
+        // The same file again changes nothing, so that a pipeline may apply it each time.
+        let known = self.0.store.services().await.map_err(ApiError::from)?;
+        let kept = match known
+            .into_iter()
+            .find(|known| known.name == record.name && known.digest == record.digest)
+        {
+            Some(known) => known,
+            None => {
+                self.0.store.put_service(&record, &caller.actor()).await.map_err(ApiError::from)?;
+                record
+            }
+        };
+        let json = document("Service", &shown(&kept)?)?;
+        Ok(Response::new(Document { json }))
+    }
+
+    async fn list_services(&self, _: Request<ServicesListRequest>) -> Result<Response<Documents>, Status> {
+        let records = self.0.store.services().await.map_err(ApiError::from)?;
+        let items = records.iter().map(|record| document("Service", &shown(record)?));
+        Ok(Response::new(Documents {
+            items: items.collect::<ApiResult<_>>()?,
+        }))
+    }
+
+    async fn show_service(&self, request: Request<ServiceRef>) -> Result<Response<ServiceReply>, Status> {
+        let record = self.service_record(&request.into_inner().service).await?;
+        Ok(Response::new(ServiceReply {
+            json: document("Service", &shown(&record)?)?,
+            file_text: record.text,
+        }))
+    }
+
+    async fn remove_service(&self, request: Request<ServiceRef>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let record = self.service_record(&request.into_inner().service).await?;
+        let removed = self.0.store.remove_service(&record.name, &caller.actor(), self.now()).await;
+        removed.map_err(ApiError::from)?;
+        let json = document("Service", &shown(&record)?)?;
+        Ok(Response::new(Document { json }))
+    }
+
+    async fn levels(&self, request: Request<LevelsRequest>) -> Result<Response<Documents>, Status> {
+        let name = request.into_inner().service;
+        let records = if name.is_empty() {
+            self.0.store.services().await.map_err(ApiError::from)?
+        } else {
+            vec![self.service_record(&name).await?]
+        };
+        let publications = self.0.store.publications().await.map_err(ApiError::from)?;
+        let log = self.log().await?;
+        let levels = records.iter().map(|record| self.weighed(record, &log, &publications));
+        let items = levels.map(|levels| document("Levels", &levels)).collect::<ApiResult<_>>()?;
+        Ok(Response::new(Documents { items }))
+    }
+
+    type SiteStream = ReceiverStream<Result<SiteFile, Status>>;
+
+    async fn site(&self, _: Request<SiteRequest>) -> Result<Response<Self::SiteStream>, Status> {
+        let (services, log) = (self.services_shown().await?, self.log().await?);
+        let (sender, receiver) = mpsc::channel(SITE_BUFFER);
+        let api = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = api.send_site(&services, &log, &sender).await {
+                // A reader that is gone needs no answer.
+                let _ = sender.send(Err(error.into())).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    async fn publish(&self, request: Request<PublishRequest>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let wish = request.into_inner();
+        if wish.place.trim().is_empty() || wish.place.len() > PLACE_LENGTH {
+            return Err(ApiError::new("usage", format!("a publication needs its place in 1 to {PLACE_LENGTH} characters")).into());
+        }
+        let (services, log) = (self.services_shown().await?, self.log().await?);
+        let site = Site::of(&services, &log.runs, log.cut);
+        let digest = site.digest();
+        if digest != wish.digest {
+            let message = "the log has gone on since the site was made, so that it is not what would be recorded; publish again";
+            return Err(ApiError::new("refused", message).into());
+        }
+        let publication = Publication {
+            at: self.now(),
+            by: caller.name.clone(),
+            place: wish.place,
+            digest,
+            points: site.points(),
+        };
+        let added = self.0.store.add_publication(&publication, &caller.actor()).await;
+        added.map_err(ApiError::from)?;
+        let json = document("Publication", &publication)?;
+        Ok(Response::new(Document { json }))
+    }
+}
+
+fn shown(record: &ServiceRecord) -> ApiResult<ServiceDocument> {
+    let service = parse_service(&record.text, &record.name).map_err(|problems| unreadable(record, &problems))?;
+    Ok(ServiceDocument {
+        service,
+        digest: record.digest.clone(),
+        applied_at: record.applied_at,
+        applied_by: record.applied_by.clone(),
+    })
+}
+
+/// It was taken once, so an older version had other rules.
+fn unreadable(record: &ServiceRecord, problems: &proto_model::problem::Problems) -> ApiError {
+    let message = format!(
+        "service {} was applied under other rules: {problems}; apply its file again",
+        record.name
+    );
+    ApiError::new("refused", message)
+}
+
+impl Api {
+    /// A service by its name, or an error that suggests the nearest one.
+    async fn service_record(&self, name: &str) -> ApiResult<ServiceRecord> {
+        let records = self.0.store.services().await?;
+        if let Some(record) = records.iter().find(|record| record.name == name) {
+            return Ok(record.clone());
+        }
+        let near = nearest(name, records.iter().map(|record| record.name.as_str()));
+        let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        Err(ApiError::new("not_found", format!("no service named {name:?}{hint}")))
+    }
+
+    async fn services_shown(&self) -> ApiResult<Vec<Shown>> {
+        let records = self.0.store.services().await?;
+        let read = records.iter().map(|record| {
+            let service = shown(record)?.service;
+            Ok(Shown {
+                service,
+                applied_at: record.applied_at,
+            })
+        });
+        read.collect()
+    }
+
+    async fn log(&self) -> ApiResult<Log> {
+        let rows = self.0.store.runs(MOST_RUNS, false).await?;
+        let cut = (rows.len() >= MOST_RUNS as usize).then_some(MOST_RUNS);
+        let mut runs = Vec::new();
+        for row in rows.iter().filter(|row| row.finished) {
+            let events = self.0.store.run_events(&row.id, 1).await?;
+            runs.extend(fold(&events));
+        }
+        Ok(Log { runs, cut })
+    }
+
+    fn weighed(&self, record: &ServiceRecord, log: &Log, publications: &[Publication]) -> Levels {
+        let now = self.now();
+        let service = match parse_service(&record.text, &record.name) {
+            Ok(service) => service,
+            Err(problems) => {
+                return Levels {
+                    service: record.name.clone(),
+                    level: 0,
+                    at: now,
+                    levels: Vec::new(),
+                    problem: Some(unreadable(record, &problems).0.message),
+                };
+            }
+        };
+        let weighed = weigh(&Weighed {
+            service: &service,
+            runs: &log.runs,
+            publications,
+            now,
+        });
+        Levels {
+            problem: log.cut.map(|most| format!("only the newest {most} runs were read")),
+            ..weighed
+        }
+    }
+
+    async fn send_site(&self, services: &[Shown], log: &Log, sender: &mpsc::Sender<Result<SiteFile, Status>>) -> ApiResult<()> {
+        let site = Site::of(services, &log.runs, log.cut);
+        let gone = |_| ApiError::new("refused", "nobody reads the site any more");
+        let file = |path: String, text: String| SiteFile {
+            path,
+            text,
+            digest: String::new(),
+        };
+        for (path, text) in site.files() {
+            sender.send(Ok(file(path, text))).await.map_err(gone)?;
+        }
+        for (run, path, up) in site.run_pages() {
+            let events = self.0.store.run_events(run, 1).await?;
+            sender.send(Ok(file(path, html(&events, Some(up))))).await.map_err(gone)?;
+        }
+        let last = SiteFile {
+            digest: site.digest(),
+            ..SiteFile::default()
+        };
+        sender.send(Ok(last)).await.map_err(gone)
+    }
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use proto_wire::v1::emergency_client::EmergencyClient;
+use proto_wire::v1::evidence_client::EvidenceClient;
 use proto_wire::v1::experiments_client::ExperimentsClient;
 use proto_wire::v1::faults_client::FaultsClient;
 use proto_wire::v1::hosts_client::HostsClient;
@@ -81,7 +82,7 @@ impl Client {
     }
 
     services!(experiments: ExperimentsClient, runs: RunsClient, hosts: HostsClient, faults: FaultsClient,
-        tokens: TokensClient, emergency: EmergencyClient);
+        tokens: TokensClient, emergency: EmergencyClient, evidence: EvidenceClient);
 
     /// Waits for a call's answer, at most `limit`; `deed` completes "cannot ...".
     pub async fn call<T>(

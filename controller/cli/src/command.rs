@@ -67,6 +67,11 @@ pub enum Verb {
     Tokens(verbs::tokens::Tokens),
     #[command(alias = "context")]
     Contexts(verbs::contexts::Contexts),
+    #[command(alias = "service")]
+    Services(verbs::services::Services),
+    #[command(alias = "level")]
+    Levels(verbs::levels::Levels),
+    Publish(verbs::publish::Publish),
     Status(verbs::status::Status),
     Completion(verbs::completion::Completion),
 }

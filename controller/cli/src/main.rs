@@ -8,6 +8,7 @@ mod console;
 mod context;
 mod documents;
 mod failure;
+mod folder;
 mod follow;
 mod interrupt;
 mod output;

@@ -6,10 +6,13 @@ pub mod contexts;
 pub mod faults;
 pub mod halt;
 pub mod hosts;
+pub mod levels;
 pub mod plan;
+pub mod publish;
 pub mod release;
 pub mod run;
 pub mod runs;
+pub mod services;
 pub mod status;
 pub mod stop;
 pub mod tokens;
@@ -34,6 +37,9 @@ pub fn run(cli: Cli, console: &mut Console) -> Result<u8, Failure> {
         Verb::Hosts(noun) => wait(noun.run(&globals, console)),
         Verb::Faults(noun) => wait(noun.run(&globals, console)),
         Verb::Tokens(noun) => wait(noun.run(&globals, console)),
+        Verb::Services(noun) => wait(noun.run(&globals, console)),
+        Verb::Levels(noun) => wait(noun.run(&globals, console)),
+        Verb::Publish(verb) => wait(verb.run(&globals, console)),
         Verb::Status(verb) => wait(verb.run(&globals, console)),
         Verb::Contexts(noun) => noun.run(&globals, console),
         Verb::Completion(verb) => verb.run(console),

@@ -96,7 +96,7 @@ impl Source {
     }
 }
 
-fn read(file: &str) -> Result<String, Failure> {
+pub fn read(file: &str) -> Result<String, Failure> {
     let invalid = |why: String| Failure::new(exit::INVALID_FILE, "invalid_file", format!("cannot read {file}: {why}"));
     let mut bytes = Vec::new();
     let read = if file == "-" {

@@ -65,10 +65,10 @@ fn mistakes_are_json_where_json_was_asked_for() {
 #[test]
 fn help_shows_an_example_of_each_verb() {
     let folder = tempfile::tempdir().unwrap();
-    let verbs = "attack plan run stop halt release runs hosts faults tokens contexts status completion";
+    let verbs = "attack plan run stop halt release runs hosts faults tokens contexts services levels publish status completion";
     let nouns = "runs list,runs show,runs watch,runs report,runs events,hosts list,hosts show,hosts label,hosts cordon,hosts uncordon,\
         hosts verify,hosts accept,faults list,faults explain,tokens create,tokens list,tokens revoke,contexts list,contexts use,contexts add,\
-        contexts remove";
+        contexts remove,services apply,services list,services show,services remove,levels show,levels why";
     for verb in verbs.split(' ').chain(nouns.split(',').map(str::trim)) {
         let arguments: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
         let said = fracas(folder.path(), &arguments);
@@ -82,7 +82,14 @@ fn help_shows_an_example_of_each_verb() {
 #[test]
 fn singular_and_plural_mean_the_same() {
     let folder = tempfile::tempdir().unwrap();
-    for (singular, plural) in [("host", "hosts"), ("fault", "faults"), ("token", "tokens"), ("context", "contexts")] {
+    for (singular, plural) in [
+        ("host", "hosts"),
+        ("fault", "faults"),
+        ("token", "tokens"),
+        ("context", "contexts"),
+        ("service", "services"),
+        ("level", "levels"),
+    ] {
         let help = |noun: &str| fracas(folder.path(), &[noun, "--help"]).out;
         assert_eq!(help(singular), help(plural));
     }

@@ -1,0 +1,68 @@
+//! `fracas levels`: how resilient a service has been shown to be; computed by the controller, never typed. Without a verb it shows all.
+
+mod show;
+mod view;
+mod why;
+
+use clap::{Args, Subcommand};
+use proto_model::evidence::Levels as Computed;
+use proto_wire::v1::LevelsRequest;
+use serde_json::Value;
+
+use crate::client::{ASK, Client};
+use crate::command::{Globals, HELP};
+use crate::console::Console;
+use crate::documents;
+use crate::failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  fracas levels
+  fracas levels show checkout
+  fracas levels why checkout 3";
+
+/// Show the levels of services, and why they are not higher
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, help_template = HELP, disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
+pub struct Levels {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    show: show::Show,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    #[command(alias = "list")]
+    Show(show::Show),
+    Why(why::Why),
+}
+
+impl Levels {
+    pub async fn run(self, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
+        match self.verb.unwrap_or(Verb::Show(self.show)) {
+            Verb::Show(verb) => verb.run(globals, console).await,
+            Verb::Why(verb) => verb.run(globals, console).await,
+        }
+    }
+}
+
+/// The documents of one service, or of all.
+async fn ask(globals: &Globals, service: &str) -> Result<Vec<String>, Failure> {
+    let client = Client::connect(globals).await?;
+    let request = LevelsRequest {
+        service: service.to_owned(),
+    };
+    let reply = client.call("compute the levels", ASK, client.evidence().levels(request)).await?;
+    Ok(reply.items)
+}
+
+async fn of_one(globals: &Globals, service: &str) -> Result<(Value, Computed), Failure> {
+    let items = ask(globals, service).await?;
+    let item = items
+        .first()
+        .ok_or_else(|| Failure::local("the controller answered without the levels that were asked for"))?;
+    let value = documents::value("Levels", item)?;
+    let levels = documents::read("Levels", &value)?;
+    Ok((value, levels))
+}

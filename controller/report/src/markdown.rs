@@ -29,6 +29,9 @@ fn write_head(text: &mut String, run: &RunDocument, events: &[Event]) -> std::fm
     }
     writeln!(text, "| | |\n|---|---|")?;
     writeln!(text, "| run | `{}` |", run.id)?;
+    if let Some(service) = &run.service {
+        writeln!(text, "| service | {} |", cell(service))?;
+    }
     writeln!(text, "| environment | {} |", cell(&run.environment))?;
     writeln!(text, "| by | {} |", cell(&run.by))?;
     writeln!(text, "| cleanup | {} |", run.cleanup.as_str())?;

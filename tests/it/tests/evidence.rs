@@ -154,7 +154,11 @@ fn a_service_is_applied_shown_and_removed() -> Result<()> {
     let again = controller.fracas(&["services", "show", "web", "-o", "json"])?;
     assert_eq!(again.out, shown.out, "the same file again changes nothing");
     assert_eq!(controller.fracas(&["services", "show", "web", "--file"])?.out, SERVICE);
-    expect(&controller.fracas(&["levels", "show", "webs"])?, exit::ERROR, &["did you mean web?"]);
+    expect(
+        &controller.fracas(&["levels", "show", "webs"])?,
+        exit::ERROR,
+        &["did you mean web?"],
+    );
     expect(&controller.fracas(&["levels", "why", "web", "6"])?, exit::USAGE, &["1..=5"]);
     expect(&controller.fracas(&["services", "remove", "web"])?, exit::OK, &["removed"]);
     expect(&controller.fracas(&["service", "show", "web"])?, exit::ERROR, &["no service named"]);

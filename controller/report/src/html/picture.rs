@@ -27,6 +27,8 @@ pub(super) enum Shape {
 #[derive(Debug, Clone)]
 pub(super) struct Tick {
     pub x: String,
+    /// Of the text: the last one would leave the picture.
+    pub anchor: &'static str,
     pub text: String,
 }
 
@@ -173,7 +175,8 @@ impl Drawing {
             let ms = length * i / TICKS;
             let x = place(self.axis.x(self.axis.from.plus_ms(ms)));
             let text = format!("+{}", stretch(ms));
-            self.picture.ticks.push(Tick { x, text });
+            let anchor = if i == TICKS { "end" } else { "start" };
+            self.picture.ticks.push(Tick { x, anchor, text });
         }
     }
 

@@ -81,7 +81,7 @@ fn a_circle_is_shown_as_a_way() {
     let tail = with(&[("x", "a"), ("a", "b"), ("b", "a")]);
     let said = parse_service(&tail, "service.yaml").unwrap_err().to_string();
     assert!(said.contains("critical[1].children") && said.contains("a -> b -> a"), "{said}");
-    assert!(parse_service(&with(&[("a", "b"), ("c", "b"), ("b", "d"), ("d", "")]).replace("[]", "[]"), "s").is_ok());
+    assert!(parse_service(&with(&[("a", "b"), ("c", "b"), ("b", "d"), ("d", "")]), "s").is_ok());
     let twice = with(&[("a", ""), ("a", "")]);
     assert!(
         parse_service(&twice, "s")

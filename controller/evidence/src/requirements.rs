@@ -26,6 +26,7 @@ pub(crate) fn requirement(code: &str, title: &str, standing: Standing) -> Requir
 pub(crate) fn not_evaluated(code: &str, title: &str, why: &str) -> Requirement {
     let mut line = requirement(code, title, Standing::NotEvaluated);
     line.says.push(why.to_owned());
+    line.next = Some("nothing: this version does not look at it".to_owned());
     line
 }
 
@@ -59,7 +60,7 @@ pub(crate) fn service_file(evidence: &Evidence<'_>) -> Requirement {
     }
     if line.standing == Standing::Holds {
         let (critical, playbooks) = (service.critical.len(), service.playbooks.len());
-        line.says.push(format!("{critical} critical dependencies, {playbooks} playbooks"));
+        line.says.push(format!("critical dependencies: {critical}, playbooks: {playbooks}"));
     }
     line
 }

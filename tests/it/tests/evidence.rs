@@ -207,6 +207,11 @@ fn levels_follow_the_log() -> Result<()> {
     let why = controller.fracas(&["levels", "why", "web", "3"])?;
     let next = "next: publish the results: fracas publish DIR";
     expect(&why, exit::OK, &["level 1  not evaluated", "level 3  missing", next]);
+    assert_eq!(
+        why.out.matches("next: ").count(),
+        5,
+        "each line that does not hold says what to do: {why:?}"
+    );
     let shown = controller.fracas(&["levels", "show", "web"])?;
     assert!(shown.out.contains(ids[1].as_str()), "evidence is named by its run: {shown:?}");
     let list = controller.fracas(&["levels"])?;

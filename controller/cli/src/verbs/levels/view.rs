@@ -8,6 +8,8 @@ use crate::documents::Shown;
 
 /// Levels that have a column.
 const COLUMNS: usize = 5;
+/// Characters of the column of standings.
+const COLUMN: usize = 14;
 /// Runs that stand below one requirement; more are in the JSON.
 const WITNESSES: usize = 5;
 
@@ -56,7 +58,10 @@ pub fn page(levels: &Levels, now: Timestamp, word: impl Fn(&str) -> String) -> V
         lines.push(String::new());
         lines.push(format!("level {}: {}", line.level, heading(line, levels)));
         for requirement in &line.requirements {
-            lines.push(format!("  {:<14}{}", word(requirement.standing.as_str()), requirement.title));
+            let standing = requirement.standing.as_str();
+            // Padded by the word's own length: colours have none.
+            let pad = " ".repeat(COLUMN.saturating_sub(standing.len()));
+            lines.push(format!("  {}{pad}{}", word(standing), requirement.title));
             lines.extend(requirement.says.iter().map(|says| format!("                {says}")));
             lines.extend(requirement.holds_until.map(|at| format!("                holds until {at}")));
             lines.extend(

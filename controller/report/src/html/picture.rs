@@ -207,6 +207,9 @@ impl Drawing {
                 self.injection(injection);
                 self.y += ROW;
             }
+            if of_host.is_empty() {
+                self.y += ROW;
+            }
             let proof = events.iter().rev().find_map(|e| match &e.body {
                 EventBody::HostVerified { host: name, proof } if name == &host.name => Some((e.at, proof.result)),
                 _ => None,
@@ -214,7 +217,7 @@ impl Drawing {
             if let Some((at, result)) = proof {
                 self.proof(at, result);
             }
-            self.y += if of_host.is_empty() { ROW + GAP } else { GAP };
+            self.y += GAP;
         }
     }
 

@@ -204,6 +204,37 @@ fn the_picture_shows_what_happened() {
     assert_eq!(page.matches("\u{2713} clean").count(), 2, "each host has its proof");
 }
 
+#[test]
+fn a_host_without_injections_has_a_row_of_its_own() {
+    let mut story = Story::experiment();
+    story.before("ggg").acting().undone(EndedBy::DurationElapsed).clean();
+    story.push(EventBody::HostVerified {
+        host: crate::story::host("client"),
+        proof: CleanProof::of(vec![], vec![], vec![], vec![], "b"),
+    });
+    finished(&mut story);
+    let page = html(&story.events, None);
+    let height = |line: &str| {
+        line.split(" y=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next()?.parse::<f64>().ok())
+    };
+    let heights = |end: &str| {
+        page.lines()
+            .filter(|line| line.ends_with(end))
+            .filter_map(height)
+            .collect::<Vec<f64>>()
+    };
+    let (names, proofs) = (
+        [heights(">client</text>"), heights(">web</text>")].concat(),
+        heights("clean</text>"),
+    );
+    assert_eq!((names.len(), proofs.len()), (2, 2));
+    for (name, proof) in names.iter().zip(&proofs) {
+        assert!((name - proof).abs() < 3.0, "a proof stands beside its host: {names:?} {proofs:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use agent_probes::Commands;
 use agent_session::SessionOptions;
 use agent_view::{HostView, LinuxView};
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, WardenHandle};
@@ -32,13 +33,14 @@ pub fn run(places: &Places, watchdog: Duration) -> anyhow::Result<ExitCode> {
     let policy = Policy::load(&places.config)?;
     places.make()?;
     let _only_one = only_one(places)?;
+    let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
     let (reports, told) = mpsc::channel(REPORTS);
     let (warden, thread) = start_warden(places, own_program(), policy, watchdog, reports)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build()?;
-    let clean = runtime.block_on(serve(places, &warden, told));
+    let clean = runtime.block_on(serve(places, &warden, told, commands));
     runtime.shutdown_background();
     drop(warden);
     drop(std::fs::remove_file(places.socket()));
@@ -91,7 +93,7 @@ pub fn start_warden(
 }
 
 /// Serves until it is time to end; true when everything could be undone.
-async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<AgentReport>) -> bool {
+async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<AgentReport>, commands: Commands) -> bool {
     let signals = Shutdown::listen();
     let listener = match local::listen(&places.socket()) {
         Ok(listener) => Some(listener),
@@ -101,7 +103,7 @@ async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<Agen
         }
     };
     let local = listener.map(|listener| tokio::spawn(local::serve(listener, warden.clone())));
-    let session = tokio::spawn(agent_session::run(session_options(places), warden.clone(), told));
+    let session = tokio::spawn(agent_session::run(session_options(places, commands), warden.clone(), told));
     tell_manager(|manager| manager.ready("waiting for orders"));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent is ready");
     let why = until_told(signals).await;
@@ -116,7 +118,7 @@ async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<Agen
 }
 
 /// What the session tells of this host.
-fn session_options(places: &Places) -> SessionOptions {
+fn session_options(places: &Places, commands: Commands) -> SessionOptions {
     let view = LinuxView::with_group_root(&places.group_root);
     SessionOptions {
         state_dir: places.state_dir.clone(),
@@ -126,6 +128,7 @@ fn session_options(places: &Places) -> SessionOptions {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..view.facts()
         }),
+        commands,
     }
 }
 

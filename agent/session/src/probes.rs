@@ -1,10 +1,12 @@
 //! Probes that this host runs for the controller while the session lasts; what they see is batched, and dropped before it would hold up anything.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use agent_probes::Commands;
 use proto_model::id::{HostName, RunId};
-use proto_model::probe::{ProbeSpec, Sample};
-use proto_probes::{AddressRule, run_probe};
+use proto_model::probe::{ProbeCheck, ProbeSpec, Sample};
+use proto_probes::{AddressRule, on_beat, run_probe};
 use proto_wire::v1::Samples;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -19,16 +21,18 @@ const BATCH: usize = 256;
 pub(crate) struct Probes {
     prober: String,
     going: HashMap<(RunId, String), AbortHandle>,
+    commands: Commands,
     seen: mpsc::Sender<(RunId, Sample)>,
     waiting: mpsc::Receiver<(RunId, Sample)>,
 }
 
 impl Probes {
-    pub fn of(host: &HostName) -> Self {
+    pub fn of(host: &HostName, commands: Commands) -> Self {
         let (seen, waiting) = mpsc::channel(QUEUE);
         Self {
             prober: host.to_string(),
             going: HashMap::new(),
+            commands,
             seen,
             waiting,
         }
@@ -44,7 +48,7 @@ impl Probes {
             return Err(format!("this host runs {MOST} probes already"));
         }
         let (sender, mut samples) = mpsc::channel(1);
-        let probe = run_probe(spec, self.prober.clone(), AddressRule::anything(), sender);
+        let probe = ask(spec, self.prober.clone(), self.commands.clone(), sender);
         let seen = self.seen.clone();
         let pass_on = async move {
             while let Some(sample) = samples.recv().await {
@@ -85,6 +89,20 @@ impl Probes {
         });
         messages.collect()
     }
+}
+
+/// Over the network, or by a program of this host.
+async fn ask(spec: ProbeSpec, prober: String, commands: Commands, samples: mpsc::Sender<Sample>) {
+    let ProbeCheck::Command(asked) = spec.check.clone() else {
+        return run_probe(spec, prober, AddressRule::anything(), samples).await;
+    };
+    let every_ms = spec.every_ms;
+    let all = Arc::new((spec, asked, commands, prober));
+    on_beat(every_ms, samples, |now| {
+        let all = all.clone();
+        async move { agent_probes::check(&all.0, &all.1, &all.2, &all.3, now).await }
+    })
+    .await;
 }
 
 impl Drop for Probes {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use agent_probes::Commands;
 use agent_warden::{Command, WardenHandle};
 use proto_model::catalogue::Catalogue;
 use proto_model::host::HostFacts;
@@ -39,6 +40,8 @@ pub struct SessionOptions {
     pub catalogue: fn() -> Catalogue,
     /// Read anew for each session.
     pub facts: Box<dyn Fn() -> HostFacts + Send + Sync>,
+    /// What command probes may run here.
+    pub commands: Commands,
 }
 
 /// Serves until the warden has ended and everything it told has been passed on. `told` is where the warden reports.

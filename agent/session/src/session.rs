@@ -116,11 +116,12 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
     drop(out.try_send(Out::Hello(hello)));
     let inbound = call(channel, numbered).await?;
     let asked = Some(ask(lasting.warden, Command::Unsettled)?);
+    let commands = lasting.options.commands.clone();
     let session = Session {
         lasting,
         out,
         keeper: Gatekeeper::new(nonce),
-        probes: Probes::of(host),
+        probes: Probes::of(host, commands),
         pulse: Pulse::new(status),
         boot_id,
         backlog: VecDeque::new(),

@@ -88,10 +88,22 @@ impl Default for Reserve {
     }
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Probes {
+    /// The directory of programs that command probes may run; empty: none.
     pub commands: PathBuf,
+    /// Whose rights they have; empty: the agent's own.
+    pub user: String,
+}
+
+impl Default for Probes {
+    fn default() -> Self {
+        Self {
+            commands: PathBuf::new(),
+            user: "nobody".to_owned(),
+        }
+    }
 }
 
 /// A text in which `*` stands for anything.

@@ -95,6 +95,42 @@ fn a_whole_file_is_understood() {
 }
 
 #[test]
+fn guards_take_every_way_of_asking() {
+    for (written, from) in [
+        ("http: http://10.0.0.9/", "controller"),
+        ("tcp: 10.0.0.9:5432", "role=web"),
+        (
+            "prometheus: { url: http://prom:9090/x, query: 'rate(errors[1m])', below: 0.01, at_least: 0, within: 500ms }",
+            "controller",
+        ),
+        ("prometheus: { url: https://prom, query: up, equals: 1 }", "role=web"),
+        (
+            "command: { program: check-queue, args: [--max, '5'], exit: 3, contains: ok, at_most: 5, within: 1s }",
+            "role=web",
+        ),
+    ] {
+        let text = with("tcp: 10.0.0.9:5432", &format!("from: {from}\n    {written}"));
+        let guard = parse(&text)
+            .unwrap_or_else(|problems| panic!("{written}: {problems}"))
+            .guards
+            .remove(0);
+        match guard.spec.check {
+            ProbeCheck::Prometheus(check) if from == "controller" => {
+                assert_eq!(
+                    (check.bounds.below, check.bounds.at_least, check.within_ms),
+                    (Some(0.01), Some(0.0), Some(500))
+                );
+            }
+            ProbeCheck::Command(check) => {
+                assert_eq!((check.program.as_str(), check.exit, check.args.len()), ("check-queue", 3, 2));
+                assert_eq!((check.contains.as_deref(), check.bounds.at_most), (Some("ok"), Some(5.0)));
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
 fn json_is_yaml() {
     let file = json!({
         "apiVersion": "fracas/v1", "kind": "Experiment", "name": "j",
@@ -142,7 +178,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ),
     ("after: 60s", "after: 1s", "9:10: hypothesis.after"),
     ("says: Checkout", "say: Checkout", "did you mean says?"),
-    ("http: {", "prometheus: {", "12:7: hypothesis.probes[0].prometheus: unknown key"),
+    ("http: {", "grpc: {", "12:7: hypothesis.probes[0].grpc: unknown key"),
     (
         "url: http://10.0.0.5:8080/health",
         "url: 10.0.0.5:8080/health",
@@ -163,12 +199,52 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "tcp: 10.0.0.9:5432",
         "timeout: 1s",
-        "17:5: guards[0]: asks nothing (allowed: one of http, tcp)",
+        "17:5: guards[0]: asks nothing (allowed: one of http, tcp, prometheus, command)",
     ),
     (
         "name: database",
         "name: checkout-answers",
         "17:11: guards[0].name: the name \"checkout-answers\" is taken by hypothesis.probes[0]",
+    ),
+    (
+        "tcp: 10.0.0.9:5432",
+        "prometheus: { url: http://p:9090, query: up }",
+        "18:17: guards[0].prometheus: says of no value that it is good (allowed: one or more of above,",
+    ),
+    (
+        "tcp: 10.0.0.9:5432",
+        "prometheus: { url: http://p:9090, query: up, below: 5% }",
+        "guards[0].prometheus.below: is \"5%\" (allowed: a number",
+    ),
+    (
+        "tcp: 10.0.0.9:5432",
+        "prometheus: { url: p, query: ' ', above: 1 }",
+        "guards[0].prometheus.query: has 1 bytes",
+    ),
+    (
+        "tcp: 10.0.0.9:5432",
+        "command: { program: check-queue }",
+        "17:5: guards[0]: runs a command, which the controller never does (allowed: from: a selector of hosts)",
+    ),
+    (
+        "tcp: 10.0.0.9:5432",
+        "from: controller\n    command: { program: check-queue }",
+        "runs a command, which the controller never does",
+    ),
+    (
+        "tcp: 10.0.0.9:5432",
+        "from: role=web\n    command: { program: ../check }",
+        "guards[0].command.program: \"../check\" is no program's name",
+    ),
+    (
+        "tcp: 10.0.0.9:5432",
+        "from: role=web\n    command: { program: c, args: [5] }",
+        "guards[0].command.args[0]: is 5 (allowed: a text",
+    ),
+    (
+        "tcp: 10.0.0.9:5432",
+        "from: role=web\n    command: { program: c, exit: 256 }",
+        "0..255",
     ),
     ("breaks: 2", "breaks: 0", "20:13: guards[0].breaks"),
     ("breaks: 2", "tolerate: 2", "unknown key \"tolerate\""),

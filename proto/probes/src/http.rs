@@ -18,45 +18,41 @@ use crate::check::{Answer, connect};
 const MAX_BODY: usize = 1 << 20;
 
 pub(crate) async fn ask(check: &HttpCheck, rule: &AddressRule) -> Answer {
-    let Ok(uri) = check.url.parse::<Uri>() else {
-        return Answer::Missing(format!("{:?} is not a URL", check.url));
-    };
-    let tls = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Answer::Missing(format!("{:?} begins with neither http:// nor https://", check.url)),
-    };
-    let Some(host) = uri.host().map(|h| h.trim_matches(['[', ']']).to_owned()) else {
-        return Answer::Missing(format!("{:?} names no host", check.url));
-    };
-    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let stream = match connect(&host, port, rule).await {
-        Ok(stream) => stream,
-        Err(answer) => return answer,
-    };
-    if !tls {
-        return exchange(stream, &uri, check).await;
-    }
-    let Ok(name) = ServerName::try_from(host.clone()) else {
-        return Answer::Missing(format!("{host:?} is not a name that a certificate can carry"));
-    };
-    match TlsConnector::from(tls_config()).connect(name, stream).await {
-        Ok(stream) => exchange(stream, &uri, check).await,
-        Err(error) => Answer::Bad(format!("TLS with {host}: {error}")),
-    }
-}
-
-async fn exchange<S>(stream: S, uri: &Uri, check: &HttpCheck) -> Answer
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    match get(stream, uri).await {
+    match fetch(&check.url, rule).await {
         Ok((status, _)) if status != check.status => Answer::Bad(format!("status {status}; expected {}", check.status)),
         Ok((_, body)) => match &check.contains {
             Some(text) if !contains(&body, text.as_bytes()) => Answer::Bad(format!("the body does not contain {text:?}")),
             _ => Answer::Good,
         },
-        Err(why) => Answer::Bad(why),
+        Err(answer) => answer,
+    }
+}
+
+/// One GET: the status and the whole body.
+pub(crate) async fn fetch(url: &str, rule: &AddressRule) -> Result<(u16, Bytes), Answer> {
+    let missing = |why: String| Err(Answer::Missing(why));
+    let Ok(uri) = url.parse::<Uri>() else {
+        return missing(format!("{url:?} is not a URL"));
+    };
+    let tls = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return missing(format!("{url:?} begins with neither http:// nor https://")),
+    };
+    let Some(host) = uri.host().map(|h| h.trim_matches(['[', ']']).to_owned()) else {
+        return missing(format!("{url:?} names no host"));
+    };
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let stream = connect(&host, port, rule).await?;
+    if !tls {
+        return get(stream, &uri).await.map_err(Answer::Bad);
+    }
+    let Ok(name) = ServerName::try_from(host.clone()) else {
+        return missing(format!("{host:?} is not a name that a certificate can carry"));
+    };
+    match TlsConnector::from(tls_config()).connect(name, stream).await {
+        Ok(stream) => get(stream, &uri).await.map_err(Answer::Bad),
+        Err(error) => Err(Answer::Bad(format!("TLS with {host}: {error}"))),
     }
 }
 

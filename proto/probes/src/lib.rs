@@ -1,11 +1,12 @@
-//! Ways of looking at the system under test that need no host: HTTP and TCP. Used by controller and agents alike; it judges no run.
+//! Ways of looking at the system under test that need no host: HTTP, TCP and Prometheus. Used by controller and agents alike; it judges no run.
 
 mod address;
 mod check;
 mod http;
+mod prometheus;
 mod runner;
 mod tcp;
 
 pub use address::AddressRule;
-pub use check::check;
-pub use runner::run_probe;
+pub use check::{Answer, Told, check, timed};
+pub use runner::{on_beat, run_probe};

@@ -1,5 +1,6 @@
 //! One probe on its beat: ticks never overlap, and a beat that was missed is skipped, not caught up.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proto_model::probe::{ProbeSpec, Sample};
@@ -12,11 +13,25 @@ use crate::check::check;
 
 /// Samples until the receiver is gone. Aborting the task ends it at once.
 pub async fn run_probe(spec: ProbeSpec, prober: String, rule: AddressRule, samples: mpsc::Sender<Sample>) {
-    let mut beat = tokio::time::interval(Duration::from_millis(spec.every_ms.max(1)));
+    let every_ms = spec.every_ms;
+    let asked = Arc::new((spec, prober, rule));
+    on_beat(every_ms, samples, |now| {
+        let asked = asked.clone();
+        async move { check(&asked.0, &asked.2, &asked.1, now).await }
+    })
+    .await;
+}
+
+/// Asks once every `every_ms` until the receiver is gone; `ask` is given the wall clock.
+pub async fn on_beat<Asked>(every_ms: u64, samples: mpsc::Sender<Sample>, ask: impl Fn(Timestamp) -> Asked)
+where
+    Asked: Future<Output = Sample>,
+{
+    let mut beat = tokio::time::interval(Duration::from_millis(every_ms.max(1)));
     beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         beat.tick().await;
-        let sample = check(&spec, &rule, &prober, now()).await;
+        let sample = ask(now()).await;
         if samples.send(sample).await.is_err() {
             return;
         }

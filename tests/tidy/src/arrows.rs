@@ -26,9 +26,11 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         "agent-warden",
         &["agent-faults", "agent-journal", "agent-levers", "agent-view", "proto-model"],
     ),
+    ("agent-probes", &["proto-model", "proto-probes"]),
     (
         "agent-session",
         &[
+            "agent-probes",
             "agent-view",
             "agent-warden",
             "proto-model",
@@ -43,6 +45,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
             "agent-faults",
             "agent-journal",
             "agent-levers",
+            "agent-probes",
             "agent-session",
             "agent-view",
             "agent-warden",

@@ -78,6 +78,7 @@ impl Agent {
                 kernel: "6.1".into(),
                 ..HostFacts::default()
             }),
+            commands: agent_probes::Commands::none(),
         };
         let task = tokio::spawn(run(options, WardenHandle::new(commands), told));
         Self { script, task }

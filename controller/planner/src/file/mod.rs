@@ -1,6 +1,7 @@
 //! The experiment file: YAML (so JSON too) to an `Experiment`, with line and column of everything that is wrong. It plans nothing.
 
 mod branches;
+mod measures;
 mod probes;
 mod steps;
 mod variables;

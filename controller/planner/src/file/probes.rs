@@ -6,6 +6,7 @@ use proto_model::probe::{
 };
 use proto_model::quantity::{Millis, Percent};
 
+use super::measures;
 use crate::experiment::{WishedProbe, WishedProber};
 
 /// Probes of one kind in a file.
@@ -13,6 +14,11 @@ const MOST_PROBES: usize = 50;
 /// How often a probe may ask.
 const EVERY: std::ops::RangeInclusive<Millis> = Millis(100)..=Millis(3_600_000);
 const MOST_BREAKS: u32 = 1_000;
+/// The ways of asking, of which a probe has exactly one.
+pub(super) const CHECKS: [&str; 4] = ["http", "tcp", "prometheus", "command"];
+pub(super) const HTTP_KEYS: [&str; 4] = ["url", "status", "within", "contains"];
+pub(super) const TCP_KEYS: [&str; 2] = ["address", "within"];
+pub(super) const PROBE_KEYS: [&str; 4] = ["name", "from", "every", "timeout"];
 
 pub(super) fn list(reader: &mut Reader, path: &str, at: &Located, role: ProbeRole) -> Vec<WishedProbe> {
     let items = reader.items(path, at, "probes");
@@ -32,7 +38,8 @@ fn probe(reader: &mut Reader, path: &str, at: &Located, role: ProbeRole) -> Opti
         ProbeRole::Hypothesis => "tolerate",
         ProbeRole::Guard => "breaks",
     };
-    let fields = reader.fields(path, at, &["name", "http", "tcp", "from", "every", "timeout", own])?;
+    let allowed: Vec<&str> = PROBE_KEYS.into_iter().chain(CHECKS).chain([own]).collect();
+    let fields = reader.fields(path, at, &allowed)?;
     let name = reader
         .required(&fields, "name")
         .and_then(|(path, at)| reader.label_value(&path, at));
@@ -53,6 +60,16 @@ fn probe(reader: &mut Reader, path: &str, at: &Located, role: ProbeRole) -> Opti
     let (every, timeout) = pace?;
     let check = check?;
     fits(reader, path, at, &check, timeout)?;
+    let from = from?;
+    if matches!(check, ProbeCheck::Command(_)) && from == WishedProber::Controller {
+        reader.complain(
+            path,
+            at,
+            "runs a command, which the controller never does",
+            "from: a selector of hosts",
+        );
+        return None;
+    }
     let spec = ProbeSpec {
         name: name?,
         role,
@@ -66,20 +83,22 @@ fn probe(reader: &mut Reader, path: &str, at: &Located, role: ProbeRole) -> Opti
     Some(WishedProbe {
         path: path.to_owned(),
         spec,
-        from: from?,
+        from,
     })
 }
 
 fn check(reader: &mut Reader, path: &str, at: &Located, fields: &Fields<'_>) -> Option<ProbeCheck> {
-    match fields.among(&["http", "tcp"]).as_slice() {
+    match fields.among(&CHECKS).as_slice() {
         ["http"] => http(reader, fields).map(ProbeCheck::Http),
         ["tcp"] => tcp(reader, fields).map(ProbeCheck::Tcp),
+        ["prometheus"] => measures::prometheus(reader, fields).map(ProbeCheck::Prometheus),
+        ["command"] => measures::command(reader, fields).map(ProbeCheck::Command),
         [] => {
-            reader.complain(path, at, "asks nothing", "one of http, tcp");
+            reader.complain(path, at, "asks nothing", format!("one of {}", CHECKS.join(", ")));
             None
         }
         _ => {
-            reader.complain(path, at, "asks two things", "one of http, tcp");
+            reader.complain(path, at, "asks two things", format!("one of {}", CHECKS.join(", ")));
             None
         }
     }
@@ -95,7 +114,7 @@ fn http(reader: &mut Reader, fields: &Fields<'_>) -> Option<HttpCheck> {
             contains: None,
         });
     }
-    let fields = reader.fields(&path, at, &["url", "status", "within", "contains"])?;
+    let fields = reader.fields(&path, at, &HTTP_KEYS)?;
     let url = reader.required(&fields, "url").and_then(|(path, at)| {
         let url = reader.text(&path, at)?;
         url_ok(reader, &path, at, &url).then_some(url)
@@ -117,7 +136,7 @@ fn http(reader: &mut Reader, fields: &Fields<'_>) -> Option<HttpCheck> {
     })
 }
 
-fn url_ok(reader: &mut Reader, path: &str, at: &Located, url: &str) -> bool {
+pub(super) fn url_ok(reader: &mut Reader, path: &str, at: &Located, url: &str) -> bool {
     let ok = is_url(url);
     if !ok {
         reader.complain(path, at, format!("{url:?} is not a URL"), "such as http://10.0.0.5:8080/health");
@@ -158,7 +177,7 @@ fn tcp(reader: &mut Reader, fields: &Fields<'_>) -> Option<TcpCheck> {
     let (address, within) = if let Node::Text(_) = &at.value {
         (address(reader, &path, at), Some(None))
     } else {
-        let fields = reader.fields(&path, at, &["address", "within"])?;
+        let fields = reader.fields(&path, at, &TCP_KEYS)?;
         let found = reader.required(&fields, "address");
         let address = found.and_then(|(path, at)| address(reader, &path, at));
         (address, optional_duration(reader, &fields, "within"))
@@ -211,8 +230,7 @@ fn pace(reader: &mut Reader, fields: &Fields<'_>) -> Option<(Millis, Millis)> {
 
 /// A bound beyond the timeout could never be met or broken by itself.
 fn fits(reader: &mut Reader, path: &str, at: &Located, check: &ProbeCheck, timeout: Millis) -> Option<()> {
-    let (ProbeCheck::Http(HttpCheck { within_ms, .. }) | ProbeCheck::Tcp(TcpCheck { within_ms, .. })) = check;
-    let within = Millis(within_ms.unwrap_or(0));
+    let within = Millis(check.within_ms().unwrap_or(0));
     if within > timeout {
         reader.complain(
             path,
@@ -243,7 +261,7 @@ fn tolerance(reader: &mut Reader, path: &str, at: &Located) -> Option<Tolerance>
 }
 
 /// `Some(None)`: not given, which is right; `None`: a problem.
-fn optional_duration(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Millis>> {
+pub(super) fn optional_duration(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option<Option<Millis>> {
     match fields.get(key) {
         Some((path, at)) => reader.duration(&path, at).map(Some),
         None => Some(None),

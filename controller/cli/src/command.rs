@@ -73,6 +73,7 @@ pub enum Verb {
     Levels(verbs::levels::Levels),
     Publish(verbs::publish::Publish),
     Status(verbs::status::Status),
+    Schema(verbs::schema::Schema),
     Completion(verbs::completion::Completion),
 }
 

@@ -138,3 +138,147 @@ fn fits_policy(wanted: &Wanted<'_>, all: &BTreeSet<&HostName>, policy: &Policy, 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proto_model::plan::Limits;
+    use serde_json::json;
+
+    use super::*;
+
+    fn name(text: &str) -> HostName {
+        HostName::parse(text).unwrap()
+    }
+
+    fn hosts(names: &[&str]) -> Hosts {
+        names.iter().map(|text| name(text)).collect()
+    }
+
+    /// Four hosts of service shop, in staging.
+    fn fleet() -> Vec<Host> {
+        let host = |n: usize| {
+            serde_json::from_value(json!({
+                "name": format!("web-{n}"), "labels": { "env": "staging", "service": "shop" }, "facts": proto_model::host::HostFacts::default(),
+                "connection": "connected", "cleanliness": "clean", "availability": "open", "membership": "enrolled", "note": null,
+                "catalogue_digest": "c", "active_injections": 0, "enrolled_at": "2026-01-01T00:00:00.000Z", "last_seen": null,
+                "certificate_not_after": null, "source_address": null
+            }))
+            .unwrap()
+        };
+        (1..=4).map(host).collect()
+    }
+
+    /// Two branches that match all four hosts, and inject web-1 and web-2.
+    fn plan(limits: Limits) -> Plan {
+        let branch = |n: usize| {
+            json!({ "path": format!("steps[0].parallel[{n}]"), "body": { "fault": {
+                "fault": "cpu.burn", "params": {}, "duration_ms": 5000, "reversal": { "kind": "full" }, "matched": 4,
+                "injections": [{ "host": format!("web-{}", n + 1), "seed": 1 }], "among": ["web-1", "web-2", "web-3", "web-4"] } } })
+        };
+        serde_json::from_value(json!({
+            "name": "x", "origin": "experiment", "service": null, "environment": "staging", "hypothesis": null, "guards": [], "limits": limits,
+            "steps": [{ "path": "steps[0]", "body": { "parallel": [branch(0), branch(1)] } }], "hosts": [], "seed": 1, "notes": [], "source": ""
+        }))
+        .unwrap()
+    }
+
+    struct Trial {
+        acting: Acting,
+        plan: Plan,
+        policy: Policy,
+        fleet: Vec<Host>,
+        runs: [RunId; 2],
+    }
+
+    impl Trial {
+        fn new(limits: Limits, policy: &str) -> Self {
+            Self {
+                acting: Acting::default(),
+                plan: plan(limits),
+                policy: Policy::from_toml(policy).unwrap(),
+                fleet: fleet(),
+                runs: [RunId::generate(), RunId::generate()],
+            }
+        }
+
+        fn take(&self, run: usize, names: &[&str]) -> Result<(), String> {
+            let wanted = Wanted {
+                run: &self.runs[run],
+                plan: &self.plan,
+                step: "steps[0].parallel[1]",
+                hosts: hosts(names),
+            };
+            self.acting.take(&wanted, &self.policy, &self.fleet)
+        }
+    }
+
+    #[test]
+    fn policy_counts_over_all_runs_and_again_when_one_has_ended() {
+        let trial = Trial::new(Limits::default(), "[policy.staging]\nmax_faulted_hosts = 2");
+        trial.take(0, &["web-1"]).unwrap();
+        trial.take(1, &["web-2"]).unwrap();
+        let why = trial.take(1, &["web-2", "web-3"]).unwrap_err();
+        assert!(why.contains("3 hosts of staging") && why.contains("allows 2"), "{why}");
+        trial.acting.keep(&trial.runs[0], Hosts::new());
+        trial.take(1, &["web-2", "web-3"]).unwrap();
+        trial.acting.leave(&trial.runs[1]);
+        trial.take(0, &["web-1", "web-4"]).unwrap();
+    }
+
+    #[test]
+    fn a_share_of_a_service_is_counted_over_all_runs() {
+        let trial = Trial::new(Limits::default(), "[policy.staging]\nmax_faulted_share_per_service = 50");
+        trial.take(0, &["web-1", "web-2"]).unwrap();
+        assert!(trial.take(1, &["web-3"]).unwrap_err().contains("3 of 4 hosts of service shop"));
+        let closed = Trial::new(Limits::default(), "");
+        let elsewhere = Plan {
+            environment: proto_model::host::PRODUCTION.to_owned(),
+            ..closed.plan.clone()
+        };
+        assert!(
+            Trial { plan: elsewhere, ..closed }
+                .take(0, &[])
+                .unwrap_err()
+                .contains("does not open")
+        );
+    }
+
+    #[test]
+    fn the_files_own_limits_are_counted_when_a_step_starts() {
+        let few = Limits {
+            hosts: Some(1),
+            ..Limits::default()
+        };
+        assert!(
+            Trial::new(few, "")
+                .take(0, &["web-1", "web-2"])
+                .unwrap_err()
+                .contains("limits.hosts allows 1")
+        );
+        let share = Limits {
+            share_percent: Some(25.0),
+            ..Limits::default()
+        };
+        let trial = Trial::new(share, "");
+        trial.take(0, &["web-1"]).unwrap();
+        assert!(trial.take(0, &["web-1", "web-2"]).unwrap_err().contains("2 of 4 hosts"));
+        let keep = Limits {
+            keep_healthy: Some(2),
+            ..Limits::default()
+        };
+        let mut trial = Trial::new(keep, "");
+        trial.take(0, &["web-1", "web-2"]).unwrap();
+        assert!(
+            trial.take(1, &["web-3"]).unwrap_err().contains("1 of 4 hosts"),
+            "another run's hosts are not healthy"
+        );
+        trial.acting.leave(&trial.runs[1]);
+        trial.fleet[3].connection = Connection::Lost;
+        assert!(
+            trial
+                .take(0, &["web-1", "web-2"])
+                .unwrap_err()
+                .contains("limits.keep_healthy wants 2")
+        );
+    }
+}

@@ -13,6 +13,7 @@ pub mod release;
 pub mod run;
 pub mod runs;
 pub mod services;
+pub mod schema;
 pub mod status;
 pub mod stop;
 pub mod tokens;
@@ -42,6 +43,7 @@ pub fn run(cli: Cli, console: &mut Console) -> Result<u8, Failure> {
         Verb::Publish(verb) => wait(verb.run(&globals, console)),
         Verb::Status(verb) => wait(verb.run(&globals, console)),
         Verb::Contexts(noun) => noun.run(&globals, console),
+        Verb::Schema(verb) => verb.run(console),
         Verb::Completion(verb) => verb.run(console),
     }
 }

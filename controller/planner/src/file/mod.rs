@@ -3,6 +3,8 @@
 mod branches;
 mod measures;
 mod probes;
+#[cfg(test)]
+mod published;
 mod steps;
 mod variables;
 

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
-use proto_model::probe::{HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, TcpCheck, Tolerance};
+use proto_model::probe::{CommandCheck, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, TcpCheck, Tolerance};
 use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, check, run_probe};
 
@@ -85,6 +85,20 @@ async fn silence_and_refusal_are_bad_but_what_cannot_be_asked_is_missing() {
         SampleResult::Missing
     );
     assert_eq!(result(&http("ftp://127.0.0.1/".into(), None, None)).await.0, SampleResult::Missing);
+}
+
+#[tokio::test]
+async fn commands_are_never_run_from_here() {
+    let command = CommandCheck {
+        program: "true".into(),
+        args: vec![],
+        exit: 0,
+        contains: None,
+        bounds: Default::default(),
+        within_ms: None,
+    };
+    let (missing, why) = result(&spec(ProbeCheck::Command(command))).await;
+    assert!(missing == SampleResult::Missing && why.contains("run by hosts"), "{why}");
 }
 
 #[tokio::test]

@@ -45,6 +45,15 @@ fn every_key_that_is_read_is_published_and_no_other() {
 }
 
 #[test]
+fn the_manuals_example_is_one() {
+    let manual = include_str!("../../../../docs/experiments.md");
+    let example = manual.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let set = [("percent".to_owned(), "60".to_owned())].into();
+    let experiment = super::parse_experiment(example, "experiments.md", &set).unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!((experiment.steps.len(), experiment.variables["percent"].as_str()), (4, Some("60%")));
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     fn check(at: &Value, root: &Value) {
         if let Some(reference) = at.get("$ref").and_then(Value::as_str) {

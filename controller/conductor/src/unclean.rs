@@ -52,6 +52,18 @@ impl Unclean {
         self.lock().get(host).cloned().unwrap_or_default()
     }
 
+    /// These runs have their proof; what was added meanwhile is still owed.
+    fn settle(&self, host: &HostName, runs: &BTreeSet<RunId>) {
+        let mut owed = self.lock();
+        let left = owed.get_mut(host).map(|all| {
+            all.retain(|run| !runs.contains(run));
+            all.len()
+        });
+        if left == Some(0) {
+            owed.remove(host);
+        }
+    }
+
     fn owes(&self, host: &HostName) -> bool {
         self.lock().contains_key(host)
     }
@@ -155,7 +167,7 @@ impl Supervisor {
             self.amend(host, run, &proof).await.map_err(store_error)?;
         }
         if proof.result == Cleanliness::Clean {
-            self.0.unclean.lock().remove(host);
+            self.0.unclean.settle(host, &runs);
         } else {
             self.0.unclean.lock().entry(host.clone()).or_default();
         }
@@ -200,5 +212,24 @@ impl Supervisor {
         let stored = parts.store.append(run, vec![verified, amended]).await?;
         stored.into_iter().for_each(|event| drop(self.0.news.send(event)));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_came_while_a_host_was_asked_is_still_owed() {
+        let unclean = Unclean::default();
+        let host = HostName::parse("web").unwrap();
+        let (first, second) = (RunId::generate(), RunId::generate());
+        unclean.lock().entry(host.clone()).or_default().insert(first);
+        let asked = unclean.runs_of(&host);
+        unclean.lock().entry(host.clone()).or_default().insert(second.clone());
+        unclean.settle(&host, &asked);
+        assert_eq!(unclean.runs_of(&host), BTreeSet::from([second.clone()]));
+        unclean.settle(&host, &BTreeSet::from([second]));
+        assert!(!unclean.owes(&host));
     }
 }

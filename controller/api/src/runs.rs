@@ -2,10 +2,11 @@
 
 use controller_conductor::StopTarget;
 use controller_report::{fold, html, json, junit, markdown};
-use controller_store::StoreError;
+use controller_store::{RunPage, StoreError};
 use proto_model::document::RunDocument;
 use proto_model::event::{Event, EventBody, RunPhase};
 use proto_model::id::{InjectionId, RunId};
+use proto_model::summary::RunSummary;
 use proto_wire::v1::runs_server::Runs;
 use proto_wire::v1::{Document, Documents, ReportReply, ReportRequest, RunRef, RunsListRequest, StopReply, StopRequest, WatchRequest};
 use tokio::sync::{broadcast, mpsc};
@@ -26,10 +27,10 @@ impl Runs for Api {
     async fn list(&self, request: Request<RunsListRequest>) -> Result<Response<Documents>, Status> {
         let wish = request.into_inner();
         let limit = if wish.limit == 0 { DEFAULT_LIST } else { wish.limit.min(MAX_LIST) };
-        let rows = self.0.store.runs(limit, wish.active_only).await.map_err(ApiError::from)?;
-        let mut items = Vec::with_capacity(rows.len());
-        for row in rows {
-            items.push(document("Run", &self.folded(&row.id).await?)?);
+        let pages = self.0.store.run_pages(limit, wish.active_only).await.map_err(ApiError::from)?;
+        let mut items = Vec::with_capacity(pages.len());
+        for page in pages {
+            items.push(document("Run", &self.summary(page).await?)?);
         }
         Ok(Response::new(Documents { items }))
     }
@@ -105,6 +106,23 @@ impl Runs for Api {
 impl Api {
     async fn run(&self, text: &str) -> ApiResult<RunId> {
         Ok(self.0.store.find_run(text).await?)
+    }
+
+    /// The one that is kept; a run that goes on is looked through at most once a while, however many ask.
+    async fn summary(&self, page: RunPage) -> ApiResult<RunSummary> {
+        if let Some(summary) = page.summary {
+            return Ok(summary);
+        }
+        let run = &page.row.id;
+        if let Some(summary) = self.0.glances.get(run, page.last_seq) {
+            return Ok(summary);
+        }
+        let made = self.0.runs.summary(run).await?;
+        let summary = made.ok_or_else(|| ApiError::new("store", format!("run {run} has no beginning in the store")))?;
+        if !page.row.finished {
+            self.0.glances.put(page.last_seq, &summary);
+        }
+        Ok(summary)
     }
 
     async fn folded(&self, run: &RunId) -> ApiResult<RunDocument> {

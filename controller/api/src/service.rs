@@ -24,6 +24,7 @@ use tonic::{Request, Status};
 
 use crate::caller::Caller;
 use crate::error::{ApiError, ApiResult};
+use crate::glances::Glances;
 
 /// What the front door is built from.
 pub struct ApiParts {
@@ -39,6 +40,7 @@ pub struct ApiParts {
     /// The clock of everything that is due or overdue; a drill may move it, and it moves nothing else.
     pub cadence_now: fn() -> Timestamp,
     pub scheduler: Scheduler,
+    pub glances: Glances,
 }
 
 /// One implementation behind all services.

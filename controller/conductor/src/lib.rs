@@ -13,6 +13,7 @@ mod routing;
 mod sampling;
 mod settings;
 mod steps;
+mod summaries;
 mod supervisor;
 mod track;
 mod unclean;

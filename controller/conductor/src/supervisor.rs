@@ -309,6 +309,7 @@ impl Supervisor {
                 }
             }
             this.0.acting.leave(&run);
+            crate::summaries::keep(&this.0.parts.store, &run).await;
             this.runs().remove(&run);
             this.known().retain(|id| injections.iter().all(|i| &i.id != id));
         });

@@ -211,6 +211,7 @@ impl Supervisor {
         });
         let stored = parts.store.append(run, vec![verified, amended]).await?;
         stored.into_iter().for_each(|event| drop(self.0.news.send(event)));
+        crate::summaries::keep(&parts.store, run).await;
         Ok(())
     }
 }

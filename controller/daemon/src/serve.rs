@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use controller_api::{ADMIN_GROUP, Api, ApiParts};
+use controller_api::{ADMIN_GROUP, Api, ApiParts, Glances};
 use controller_conductor::{Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
 use controller_scheduler::Scheduler;
@@ -36,6 +36,8 @@ const SAID: usize = 4_096;
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 /// How long an operator's call may take until it is answered; a watch is answered at once and goes on.
 const CALL_WITHIN: Duration = Duration::from_secs(80);
+/// How long agents have to come back before a schedule is looked at: what is due then needs its hosts.
+const RECONNECT: Duration = Duration::from_secs(10);
 /// Keepalive of the listeners.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -67,6 +69,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         now,
         cadence_now: clock::cadence_now,
         scheduler: scheduler.clone(),
+        glances: Glances::default(),
     });
     let actor = Actor {
         by: "controller".to_owned(),
@@ -86,6 +89,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         tokio::spawn(to_operators(operators, tls, api.routes(), left.clone())),
         tokio::spawn(over_socket(socket, api.routes(), left)),
     ];
+    tokio::spawn(make_summaries(supervisor));
     keep_schedules(scheduler, &api);
     if let Err(error) = Notifier::from_env().and_then(|n| n.ready("serving")) {
         tracing::warn!(error = %error, "the service manager cannot be told");
@@ -100,10 +104,22 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+async fn make_summaries(supervisor: Supervisor) {
+    match supervisor.rebuild_summaries().await {
+        Ok(0) => {}
+        Ok(made) => tracing::info!(made, "summaries of former runs are made"),
+        Err(error) => tracing::warn!(%error, "summaries of former runs were not made; lists make them"),
+    }
+}
+
 /// A moved clock judges what is due; it starts nothing.
 fn keep_schedules(scheduler: Scheduler, api: &Api) {
     if clock::moved_ms() == 0 {
-        tokio::spawn(scheduler.run(Arc::new(api.clone())));
+        let api = Arc::new(api.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(RECONNECT).await;
+            scheduler.run(api).await;
+        });
         return;
     }
     tracing::warn!(

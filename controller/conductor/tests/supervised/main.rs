@@ -6,3 +6,4 @@ mod fleet;
 mod plans;
 mod starts;
 mod stops;
+mod summaries;

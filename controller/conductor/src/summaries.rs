@@ -1,0 +1,71 @@
+//! Keeps the summary of a run when it is finished and when it is amended, and makes those that are missing. Nothing waits for it.
+
+use std::collections::BTreeSet;
+
+use controller_report::fold;
+use controller_store::{StoreError, StoreHandle};
+use proto_model::event::Event;
+use proto_model::id::RunId;
+use proto_model::summary::RunSummary;
+
+use crate::supervisor::Supervisor;
+
+/// Runs without a summary that are looked up at a time.
+const BATCH: u32 = 100;
+
+/// Makes the summary of a finished run from its events and keeps it. False when the run is not finished or has no beginning.
+async fn make(store: &StoreHandle, run: &RunId) -> Result<bool, StoreError> {
+    let events = store.run_events(run, 1).await?;
+    let (Some(document), Some(last)) = (fold(&events), events.last()) else {
+        return Ok(false);
+    };
+    if document.verdict.is_none() {
+        return Ok(false);
+    }
+    store.keep_summary(run, last.seq, RunSummary::from(&document)).await?;
+    Ok(true)
+}
+
+/// As `make`; a list makes it again when this fails.
+pub(crate) async fn keep(store: &StoreHandle, run: &RunId) {
+    if let Err(error) = make(store, run).await {
+        tracing::warn!(%run, %error, "the run's summary was not kept; the next list makes it");
+    }
+}
+
+impl Supervisor {
+    /// Makes the summaries that are missing: of a store from before there were any, or after a crash. Returns how many.
+    pub async fn rebuild_summaries(&self) -> Result<usize, StoreError> {
+        let store = &self.0.parts.store;
+        let (mut made, mut hopeless) = (0, BTreeSet::new());
+        loop {
+            let asked = BATCH + u32::try_from(hopeless.len()).unwrap_or(u32::MAX - BATCH);
+            let without = store.without_summary(asked).await?;
+            let new: Vec<RunId> = without.into_iter().filter(|run| !hopeless.contains(run)).collect();
+            if new.is_empty() {
+                return Ok(made);
+            }
+            for run in new {
+                if make(store, &run).await? {
+                    made += 1;
+                } else {
+                    hopeless.insert(run);
+                }
+            }
+        }
+    }
+
+    /// The summary that a list shows of a run whose kept one is missing or old; kept when the run is finished.
+    pub async fn summary(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
+        let store = &self.0.parts.store;
+        let events: Vec<Event> = store.run_events(run, 1).await?;
+        let (Some(document), Some(last)) = (fold(&events), events.last()) else {
+            return Ok(None);
+        };
+        let summary = RunSummary::from(&document);
+        if document.verdict.is_some() {
+            store.keep_summary(run, last.seq, summary.clone()).await?;
+        }
+        Ok(Some(summary))
+    }
+}

@@ -41,6 +41,11 @@ impl Emergency for Api {
         let hosts = self.0.voice.hosts();
         let count =
             |wanted: fn(&proto_model::host::Host) -> bool| u32::try_from(hosts.iter().filter(|h| wanted(h)).count()).unwrap_or(u32::MAX);
+        // A status is answered even when the store is not.
+        let injections = self.acting(&hosts).await.unwrap_or_else(|error| {
+            tracing::warn!(error = error.0.message, "what acts could not be listed; hosts' own counts stand");
+            Vec::new()
+        });
         let status = StatusDocument {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             halt: self.0.runs.halt_state(),
@@ -49,6 +54,9 @@ impl Emergency for Api {
             hosts_dirty: count(|h| h.cleanliness == Cleanliness::Dirty),
             runs_active: self.0.runs.active_runs(),
             injections_active: hosts.iter().map(|h| h.active_injections).sum(),
+            now: self.now(),
+            cadence_now: self.cadence_now(),
+            injections,
             caller: caller.name,
         };
         Ok(Response::new(Document {

@@ -1,6 +1,7 @@
 //! The operators' front door: who may call what, and the translation of calls into wishes; it decides nothing about a run.
 
 mod access;
+mod acting;
 mod caller;
 mod emergency;
 mod error;

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::error::{ApiError, ApiResult};
+use crate::glances::Glance;
 use crate::service::{Api, caller, document};
 
 /// Runs in a list when the caller names no number.
@@ -30,7 +31,7 @@ impl Runs for Api {
         let pages = self.0.store.run_pages(limit, wish.active_only).await.map_err(ApiError::from)?;
         let mut items = Vec::with_capacity(pages.len());
         for page in pages {
-            items.push(document("Run", &self.summary(page).await?)?);
+            items.push(document("RunSummary", &self.summary(page).await?)?);
         }
         Ok(Response::new(Documents { items }))
     }
@@ -113,16 +114,21 @@ impl Api {
         if let Some(summary) = page.summary {
             return Ok(summary);
         }
+        Ok(self.glance(&page).await?.summary)
+    }
+
+    pub(crate) async fn glance(&self, page: &RunPage) -> ApiResult<Glance> {
         let run = &page.row.id;
-        if let Some(summary) = self.0.glances.get(run, page.last_seq) {
-            return Ok(summary);
+        if let Some(glance) = self.0.glances.get(run, page.last_seq) {
+            return Ok(glance);
         }
-        let made = self.0.runs.summary(run).await?;
-        let summary = made.ok_or_else(|| ApiError::new("store", format!("run {run} has no beginning in the store")))?;
+        let document = self.0.runs.looked_through(run).await?;
+        let document = document.ok_or_else(|| ApiError::new("store", format!("run {run} has no beginning in the store")))?;
+        let glance = Glance::of(&document, page.last_seq);
         if !page.row.finished {
-            self.0.glances.put(page.last_seq, &summary);
+            self.0.glances.put(glance.clone());
         }
-        Ok(summary)
+        Ok(glance)
     }
 
     async fn folded(&self, run: &RunId) -> ApiResult<RunDocument> {

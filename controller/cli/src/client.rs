@@ -11,8 +11,10 @@ use proto_wire::v1::emergency_client::EmergencyClient;
 use proto_wire::v1::evidence_client::EvidenceClient;
 use proto_wire::v1::experiments_client::ExperimentsClient;
 use proto_wire::v1::faults_client::FaultsClient;
+use proto_wire::v1::freezes_client::FreezesClient;
 use proto_wire::v1::hosts_client::HostsClient;
 use proto_wire::v1::runs_client::RunsClient;
+use proto_wire::v1::schedules_client::SchedulesClient;
 use proto_wire::v1::tokens_client::TokensClient;
 use tokio::net::UnixStream;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -82,7 +84,8 @@ impl Client {
     }
 
     services!(experiments: ExperimentsClient, runs: RunsClient, hosts: HostsClient, faults: FaultsClient,
-        tokens: TokensClient, emergency: EmergencyClient, evidence: EvidenceClient);
+        tokens: TokensClient, schedules: SchedulesClient, freezes: FreezesClient, emergency: EmergencyClient,
+        evidence: EvidenceClient);
 
     /// Waits for a call's answer, at most `limit`; `deed` completes "cannot ...".
     pub async fn call<T>(

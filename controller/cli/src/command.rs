@@ -74,6 +74,11 @@ pub enum Verb {
     Publish(verbs::publish::Publish),
     Status(verbs::status::Status),
     Schema(verbs::schema::Schema),
+    #[command(alias = "schedule")]
+    Schedules(verbs::schedules::Schedules),
+    #[command(alias = "freeze")]
+    Freezes(verbs::freezes::Freezes),
+    Top(verbs::top::Top),
     Completion(verbs::completion::Completion),
 }
 

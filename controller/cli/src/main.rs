@@ -18,6 +18,7 @@ mod reports;
 mod run_view;
 mod start;
 mod summary;
+mod top;
 mod values;
 mod verbs;
 

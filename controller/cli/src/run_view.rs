@@ -2,6 +2,7 @@
 
 use proto_model::document::{InjectionDocument, ProbePhaseDocument, RunDocument};
 use proto_model::probe::Phase;
+use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 use proto_telling::{figure, pairs, stretch};
 
@@ -10,7 +11,7 @@ use crate::documents::Shown;
 use crate::output::table;
 use crate::summary::residue;
 
-impl Shown for RunDocument {
+impl Shown for RunSummary {
     const KIND: &'static str = "Run";
     const PLURAL: &'static str = "runs";
 
@@ -40,7 +41,7 @@ impl Shown for RunDocument {
         ]
         .map(str::to_owned)
         .to_vec();
-        row.push(self.hosts.len().to_string());
+        row.push(self.hosts_total.to_string());
         if wide {
             let digest: String = self.plan.digest.chars().take(19).collect();
             row.extend([format!("{:?}", self.origin).to_lowercase(), self.by.clone(), digest]);

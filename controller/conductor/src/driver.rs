@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::acting::{Acting, Wanted};
+use crate::leases::Leases;
 use crate::machine::{Action, Conductor, Decision, Input};
 use crate::track::CONTROLLER;
 
@@ -41,6 +42,7 @@ pub(crate) struct Means {
     pub acting: Arc<Acting>,
     pub policy: Arc<Policy>,
     pub now: fn() -> Timestamp,
+    pub leases: Leases,
     /// Every event as it is stored.
     pub news: broadcast::Sender<Event>,
     /// Proofs and judgements, for what is kept about hosts.
@@ -195,7 +197,10 @@ impl Driver {
                     tracing::warn!(%host, %injection, %error, "stop not delivered; it is asked for again");
                 }
             }),
-            Action::Renew { host, injections } => voice.renew(&host, &injections, self.conductor.settings().lease_ms),
+            Action::Renew { host, injections } => {
+                voice.renew(&host, &injections, self.conductor.settings().lease_ms);
+                self.means.leases.renewed(&injections, (self.means.now)());
+            }
             Action::Verify { host, injections } => self.ask(async move {
                 let proof = voice.verify(&host, injections).await;
                 let _ = own.send(Input::Verified { host, proof }).await;

@@ -4,6 +4,7 @@ mod acting;
 mod answers;
 mod driver;
 mod guards;
+mod leases;
 mod machine;
 mod phases;
 mod proofs;
@@ -19,6 +20,7 @@ mod track;
 mod unclean;
 
 pub use answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
+pub use leases::Leased;
 pub use machine::{Action, Conductor, Decision, Input};
 pub use settings::Settings;
 pub use supervisor::{Supervisor, SupervisorParts};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use controller_report::fold;
 use controller_store::{StoreError, StoreHandle};
-use proto_model::event::Event;
+use proto_model::document::RunDocument;
 use proto_model::id::RunId;
 use proto_model::summary::RunSummary;
 
@@ -15,15 +15,19 @@ const BATCH: u32 = 100;
 
 /// Makes the summary of a finished run from its events and keeps it. False when the run is not finished or has no beginning.
 async fn make(store: &StoreHandle, run: &RunId) -> Result<bool, StoreError> {
+    Ok(looked_through(store, run).await?.is_some_and(|run| run.verdict.is_some()))
+}
+
+/// The run as its events tell it; of a finished one the summary is kept.
+async fn looked_through(store: &StoreHandle, run: &RunId) -> Result<Option<RunDocument>, StoreError> {
     let events = store.run_events(run, 1).await?;
     let (Some(document), Some(last)) = (fold(&events), events.last()) else {
-        return Ok(false);
+        return Ok(None);
     };
-    if document.verdict.is_none() {
-        return Ok(false);
+    if document.verdict.is_some() {
+        store.keep_summary(run, last.seq, RunSummary::from(&document)).await?;
     }
-    store.keep_summary(run, last.seq, RunSummary::from(&document)).await?;
-    Ok(true)
+    Ok(Some(document))
 }
 
 /// As `make`; a list makes it again when this fails.
@@ -55,17 +59,8 @@ impl Supervisor {
         }
     }
 
-    /// The summary that a list shows of a run whose kept one is missing or old; kept when the run is finished.
-    pub async fn summary(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
-        let store = &self.0.parts.store;
-        let events: Vec<Event> = store.run_events(run, 1).await?;
-        let (Some(document), Some(last)) = (fold(&events), events.last()) else {
-            return Ok(None);
-        };
-        let summary = RunSummary::from(&document);
-        if document.verdict.is_some() {
-            store.keep_summary(run, last.seq, summary.clone()).await?;
-        }
-        Ok(Some(summary))
+    /// A run whose kept summary is missing or old.
+    pub async fn looked_through(&self, run: &RunId) -> Result<Option<RunDocument>, StoreError> {
+        looked_through(&self.0.parts.store, run).await
     }
 }

@@ -22,6 +22,7 @@ use tokio::sync::{broadcast, mpsc};
 use crate::acting::Acting;
 use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::driver::{Driver, INBOX, Means};
+use crate::leases::Leases;
 use crate::machine::{Conductor, Decision, Input};
 use crate::room::{injections_of, room_for};
 use crate::settings::Settings;
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     pub unclean: Unclean,
     acting: Arc<Acting>,
     policy: Arc<Policy>,
+    pub leases: Leases,
     /// One start at a time, so that two cannot both find room.
     turn: tokio::sync::Mutex<()>,
     /// Held while a finished run is amended.
@@ -94,6 +96,7 @@ impl Supervisor {
             news,
             proofs,
             unclean: Unclean::default(),
+            leases: Leases::default(),
             turn: tokio::sync::Mutex::default(),
             amending: tokio::sync::Mutex::default(),
             epoch: Mutex::default(),
@@ -296,6 +299,7 @@ impl Supervisor {
             acting: self.0.acting.clone(),
             policy: self.0.policy.clone(),
             now: parts.now,
+            leases: self.0.leases.clone(),
             news: self.0.news.clone(),
             proofs: self.0.proofs.clone(),
         };
@@ -311,6 +315,7 @@ impl Supervisor {
             this.0.acting.leave(&run);
             crate::summaries::keep(&this.0.parts.store, &run).await;
             this.runs().remove(&run);
+            this.0.leases.forget(&injections);
             this.known().retain(|id| injections.iter().all(|i| &i.id != id));
         });
         own

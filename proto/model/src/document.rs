@@ -181,6 +181,21 @@ pub struct TokenDocument {
     pub created_by: String,
 }
 
+/// One ordered injection that is not at its end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActiveInjection {
+    pub id: InjectionId,
+    pub run: RunId,
+    pub host: HostName,
+    pub fault: FaultKind,
+    pub state: InjectionState,
+    pub host_lost: bool,
+    /// Until it is undone by its own duration; negative when that is over. Null before it is applied.
+    pub left_ms: Option<i64>,
+    /// Since its lease was last renewed, or since the host was last seen, if that is longer ago.
+    pub lease_age_ms: Option<u64>,
+}
+
 /// The whole system in a few figures; the JSON document `Status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusDocument {
@@ -191,6 +206,15 @@ pub struct StatusDocument {
     pub hosts_dirty: u32,
     pub runs_active: u32,
     pub injections_active: u32,
+    /// The controller's wall clock.
+    #[serde(default)]
+    pub now: Timestamp,
+    /// The clock by which tests are due; not `now` only while a drill has moved it.
+    #[serde(default)]
+    pub cadence_now: Timestamp,
+    /// At most 1,000, those that end last.
+    #[serde(default)]
+    pub injections: Vec<ActiveInjection>,
     /// Who the caller is to the controller.
     pub caller: String,
 }

@@ -45,9 +45,10 @@ impl Paint {
 /// The tone of a verdict, a cleanup, an effect, a cleanliness or a connection.
 pub fn tone_of(word: &str) -> Tone {
     match word {
-        "passed" | "proven" | "confirmed" | "clean" | "connected" | "none" | "holds" => Tone::Good,
-        "failed" | "error" | "dirty" | "mismatch" | "undo_failed" | "refused" | "lost" | "missing" => Tone::Bad,
-        "aborted" | "inconclusive" | "unproven" | "unexercised" | "unknown" | "cordoned" | "halted" | "faulted" => Tone::Doubt,
+        "fresh" | "started" | "passed" | "proven" | "confirmed" | "clean" | "connected" | "none" | "holds" => Tone::Good,
+        "overdue" | "missed" | "failed" | "error" | "dirty" | "mismatch" | "undo_failed" | "refused" | "lost" | "missing" => Tone::Bad,
+        "due" | "never" | "skipped" | "paused" | "aborted" | "inconclusive" | "unproven" | "unexercised" | "unknown" | "cordoned"
+        | "halted" | "faulted" => Tone::Doubt,
         _ => Tone::Faint,
     }
 }

@@ -4,6 +4,7 @@ pub mod attack;
 pub mod completion;
 pub mod contexts;
 pub mod faults;
+pub mod freezes;
 pub mod halt;
 pub mod hosts;
 pub mod levels;
@@ -12,11 +13,13 @@ pub mod publish;
 pub mod release;
 pub mod run;
 pub mod runs;
-pub mod services;
+pub mod schedules;
 pub mod schema;
+pub mod services;
 pub mod status;
 pub mod stop;
 pub mod tokens;
+pub mod top;
 
 use std::future::Future;
 
@@ -41,6 +44,9 @@ pub fn run(cli: Cli, console: &mut Console) -> Result<u8, Failure> {
         Verb::Services(noun) => wait(noun.run(&globals, console)),
         Verb::Levels(noun) => wait(noun.run(&globals, console)),
         Verb::Publish(verb) => wait(verb.run(&globals, console)),
+        Verb::Schedules(noun) => wait(noun.run(&globals, console)),
+        Verb::Freezes(noun) => wait(noun.run(&globals, console)),
+        Verb::Top(verb) => wait(verb.run(&globals, console)),
         Verb::Status(verb) => wait(verb.run(&globals, console)),
         Verb::Contexts(noun) => noun.run(&globals, console),
         Verb::Schema(verb) => verb.run(console),

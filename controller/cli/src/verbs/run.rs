@@ -96,6 +96,7 @@ impl Source {
     }
 }
 
+/// A file as text, or standard input.
 pub fn read(file: &str) -> Result<String, Failure> {
     let invalid = |why: String| Failure::new(exit::INVALID_FILE, "invalid_file", format!("cannot read {file}: {why}"));
     let mut bytes = Vec::new();

@@ -1,8 +1,8 @@
 //! `fracas runs list`: the newest runs first.
 
 use clap::Args;
-use proto_model::document::RunDocument;
 use proto_model::exit;
+use proto_model::summary::RunSummary;
 use proto_wire::v1::RunsListRequest;
 
 use crate::client::{ASK, Client};
@@ -36,7 +36,7 @@ impl List {
             active_only: self.active,
         };
         let documents = client.call("list the runs", ASK, client.runs().list(request)).await?;
-        console.list::<RunDocument>(&documents.items)?;
+        console.list::<RunSummary>(&documents.items)?;
         Ok(exit::OK)
     }
 }

@@ -1,0 +1,54 @@
+//! When the lease of each active injection was last renewed from here, for people who watch; nothing is decided by it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use proto_model::id::{InjectionId, RunId};
+use proto_model::injection::Injection;
+use proto_model::time::Timestamp;
+
+use crate::supervisor::Supervisor;
+
+#[derive(Clone, Default)]
+pub(crate) struct Leases(Arc<Mutex<BTreeMap<InjectionId, Timestamp>>>);
+
+impl Leases {
+    pub fn renewed(&self, injections: &[InjectionId], at: Timestamp) {
+        let mut leases = self.lock();
+        leases.extend(injections.iter().map(|id| (id.clone(), at)));
+    }
+
+    pub fn forget(&self, injections: &[Injection]) {
+        let mut leases = self.lock();
+        leases.retain(|id, _| injections.iter().all(|injection| &injection.id != id));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<InjectionId, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An injection of an unfinished run, as it was ordered.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leased {
+    pub run: RunId,
+    pub injection: Injection,
+    /// `None` before the first renewal: the order itself gave the lease.
+    pub renewed_at: Option<Timestamp>,
+}
+
+impl Supervisor {
+    /// Every injection of every unfinished run.
+    pub fn leased(&self) -> Vec<Leased> {
+        let leases = self.0.leases.lock();
+        let of_run = |run: &RunId, injection: &Injection| Leased {
+            run: run.clone(),
+            injection: injection.clone(),
+            renewed_at: leases.get(&injection.id).copied(),
+        };
+        let runs = self.runs();
+        runs.iter()
+            .flat_map(|(run, going)| going.injections.iter().map(|injection| of_run(run, injection)))
+            .collect()
+    }
+}

@@ -7,8 +7,10 @@ use proto_model::document::{ERROR_METADATA, ErrorBody, ErrorDocument};
 use proto_wire::v1::emergency_server::{Emergency, EmergencyServer};
 use proto_wire::v1::experiments_server::{Experiments, ExperimentsServer};
 use proto_wire::v1::faults_server::{Faults, FaultsServer};
+use proto_wire::v1::freezes_server::FreezesServer;
 use proto_wire::v1::hosts_server::{Hosts, HostsServer};
 use proto_wire::v1::runs_server::{Runs, RunsServer};
+use proto_wire::v1::schedules_server::SchedulesServer;
 use proto_wire::v1::tokens_server::{Tokens, TokensServer};
 use proto_wire::v1::*;
 use serde_json::{Value, json};
@@ -58,6 +60,9 @@ pub enum Seen {
     Cordon(CordonRequest),
     Token(TokenCreateRequest),
     Halt(HaltRequest),
+    ScheduleAdd(ScheduleAddRequest),
+    FreezeAdd(FreezeAddRequest),
+    FreezesImport(FreezesImportRequest),
     Release(ReleaseRequest),
 }
 
@@ -130,6 +135,8 @@ impl Fake {
             .add_service(HostsServer::new(self.clone()))
             .add_service(FaultsServer::new(self.clone()))
             .add_service(TokensServer::new(self.clone()))
+            .add_service(SchedulesServer::new(self.clone()))
+            .add_service(FreezesServer::new(self.clone()))
             .add_service(EmergencyServer::new(self));
         server.serve_with_incoming(UnixListenerStream::new(listener)).await.unwrap();
     }
@@ -149,7 +156,7 @@ impl Fake {
     }
 
     /// Remembers the question, and fails when the script says so.
-    fn hear(&self, seen: Option<Seen>) -> Result<MutexGuard<'_, Script>, Status> {
+    pub fn hear(&self, seen: Option<Seen>) -> Result<MutexGuard<'_, Script>, Status> {
         let mut script = self.script();
         script.seen.extend(seen);
         match &script.error {
@@ -159,18 +166,18 @@ impl Fake {
     }
 }
 
-fn refusal(error: &ErrorBody) -> Status {
+pub fn refusal(error: &ErrorBody) -> Status {
     let document = serde_json::to_vec(&ErrorDocument { error: error.clone() }).unwrap();
     let mut metadata = MetadataMap::new();
     metadata.insert_bin(ERROR_METADATA, MetadataValue::from_bytes(&document));
     Status::with_metadata(Code::FailedPrecondition, &error.message, metadata)
 }
 
-fn document(value: &Value) -> Result<Response<Document>, Status> {
+pub fn document(value: &Value) -> Result<Response<Document>, Status> {
     Ok(Response::new(Document { json: value.to_string() }))
 }
 
-fn documents(values: &[Value]) -> Result<Response<Documents>, Status> {
+pub fn documents(values: &[Value]) -> Result<Response<Documents>, Status> {
     Ok(Response::new(Documents {
         items: values.iter().map(Value::to_string).collect(),
     }))
@@ -222,7 +229,12 @@ impl Runs for Fake {
     type WatchStream = ReceiverStream<Result<Document, Status>>;
 
     async fn list(&self, _: Request<RunsListRequest>) -> Result<Response<Documents>, Status> {
-        documents(&[self.hear(None)?.shown()])
+        let mut run = self.hear(None)?.shown();
+        for figure in ["hosts_total", "injections_total"] {
+            run[figure] = json!(1);
+        }
+        (run["hosts_unclean"], run["reason"]) = (json!(0), Value::Null);
+        documents(&[run])
     }
 
     async fn show(&self, _: Request<RunRef>) -> Result<Response<Document>, Status> {
@@ -381,7 +393,7 @@ impl Default for Script {
                 "expires_at": ago(-3600), "revoked": false, "created_by": "root@local"}),
             ],
             status: json!({"version": "0.1.0", "hosts_connected": 3, "hosts_lost": 0, "hosts_dirty": 1, "runs_active": 1, "injections_active": 2,
-                "caller": "root@local", "halt": {"epoch": 3, "engaged": true, "by": "root@local", "reason": "drill", "at": ago(330)}}),
+                "caller": "root@local", "now": ago(0), "halt": {"epoch": 3, "engaged": true, "by": "root@local", "reason": "drill", "at": ago(330)}}),
             halt: HaltReply {
                 epoch: 3,
                 engaged: true,

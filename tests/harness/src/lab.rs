@@ -133,6 +133,11 @@ impl Lab {
     }
 
     pub fn start_controller(&self) -> Result<()> {
+        self.start_controller_with(&[])
+    }
+
+    /// With further arguments on its command line.
+    pub fn start_controller_with(&self, arguments: &[&str]) -> Result<()> {
         let control = self.host(CONTROL);
         let mut cmd = Cmd::new(programs::find("fracas-controller")?.to_string_lossy());
         if let Some(settings) = &self.plan.settings {
@@ -141,7 +146,7 @@ impl Lab {
         }
         let folders = ["--state-dir", "/var/lib/fracas/controller", "--run-dir", "/run/fracas"];
         let doors = ["--agents-address", "[::]:7400", "--operators-address", "[::]:7443"];
-        control.start(CONTROLLER, &cmd.args(folders).args(doors))?;
+        control.start(CONTROLLER, &cmd.args(folders).args(doors).args(arguments))?;
         self.controller_up()
     }
 

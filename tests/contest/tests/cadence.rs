@@ -44,7 +44,7 @@ fn lab(name: &str, environment: &str, settings: &str) -> Result<Lab> {
     let victim = format!("/run/tmp/{VICTIM}");
     web.exec(Cmd::sh(format!("mkdir -p /run/tmp; cp /bin/sleep {victim}")))?.ok()?;
     web.start("victim", &Cmd::new(&victim).args(["100000"]))?;
-    lab.host(CONTROL).exec(Cmd::sh("mkdir -p /run/tmp".to_owned()))?.ok()?;
+    lab.host(CONTROL).exec(Cmd::sh("mkdir -p /run/tmp"))?.ok()?;
     Ok(lab)
 }
 
@@ -59,15 +59,28 @@ fn crash(lab: &Lab) -> Result<()> {
     wait::until("the controller is gone", A_RUN, gone).map(drop)
 }
 
+/// A line as it is typed, without quotes in it.
+fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
 #[track_caller]
-fn refused(lab: &Lab, line: &[&str], code: u8, words: &[&str]) -> Result<()> {
+fn refused(lab: &Lab, line: &[&str], code: u8, told: &[&str]) -> Result<()> {
     let said = lab.fracas(line)?;
     let text = format!("{said:?}");
     ensure!(said.code() == Some(i32::from(code)), "{line:?} should end with {code}: {text}");
-    for word in words {
+    for word in told {
         ensure!(text.contains(word), "{word:?} is not in the refusal of {line:?}: {text}");
     }
     Ok(())
+}
+
+/// Asks for a tick now; the finished run that it started.
+fn run_now(lab: &Lab) -> Result<Value> {
+    let tick = lab.json(&words("schedules run-now weekly"))?;
+    let run = tick["run"].as_str().context("a run was started")?.to_owned();
+    let shown = || Ok(Some(lab.json(&["runs", "show", &run])?).filter(|run| run["state"] == "finished"));
+    Ok(wait::for_some("the run is finished", A_RUN, shown)?.0)
 }
 
 fn ticks(lab: &Lab) -> Result<Vec<Value>> {
@@ -80,6 +93,21 @@ fn due(lab: &Lab) -> Result<String> {
     Ok(shown["due"]["state"].as_str().unwrap_or_default().to_owned())
 }
 
+/// Every started tick has a run of its own, and there is no other run.
+fn one_each(lab: &Lab) -> Result<()> {
+    let all = ticks(lab)?;
+    let started: Vec<&Value> = all.iter().filter(|tick| tick["state"] == "started").collect();
+    ensure!(!started.is_empty(), "{all:?}");
+    let runs = lab.json(&["runs"])?["items"].as_array().cloned().unwrap_or_default();
+    ensure!(runs.len() == started.len(), "{} ticks started {} runs", started.len(), runs.len());
+    for run in &runs {
+        ensure!(run["origin"] == "schedule" && run["by"] == "schedule:weekly", "{run}");
+        let known = started.iter().any(|tick| tick["run"] == run["id"]);
+        ensure!(known, "{run} belongs to no tick of {all:?}");
+    }
+    Ok(())
+}
+
 #[test]
 fn one_tick_is_one_run_though_the_controller_is_killed_and_evidence_ages() -> Result<()> {
     if impossible() {
@@ -87,74 +115,48 @@ fn one_tick_is_one_run_though_the_controller_is_killed_and_evidence_ages() -> Re
     }
     let lab = lab("cadence", "staging", "")?;
     write(&lab, &guarded("staging"))?;
-    lab.fracas(&[
+    let add = [
         "schedules",
         "add",
         FILE,
-        "--cron",
-        "* * * * *",
         "--name",
         "weekly",
         "--missed",
         "run-once",
-    ])?
-    .ok()?;
+        "--cron",
+        "* * * * *",
+    ];
+    lab.fracas(&add)?.ok()?;
     ensure!(due(&lab)? == "never");
     // As soon as a time has become a tick, whatever has become of the tick.
     wait::until("a tick", A_TICK, || Ok(!ticks(&lab)?.is_empty()))?;
     crash(&lab)?;
     lab.start_controller()?;
-    lab.fracas(&["schedules", "pause", "weekly"])?.ok()?;
+    lab.fracas(&words("schedules pause weekly"))?.ok()?;
     lab.all_connected()?;
     let settled = || Ok(ticks(&lab)?.iter().all(|tick| tick["state"] != "due"));
     wait::until("every tick has its end", A_TICK, settled)?;
-    let all = ticks(&lab)?;
-    let started: Vec<&Value> = all.iter().filter(|tick| tick["state"] == "started").collect();
-    ensure!(!started.is_empty(), "{all:?}");
-    let over = || Ok(lab.json(&["runs", "--active"])?["items"].as_array().is_some_and(Vec::is_empty));
+    let over = || Ok(lab.json(&words("runs --active"))?["items"].as_array().is_some_and(Vec::is_empty));
     wait::until("every run is over", A_RUN, over)?;
-    let runs = lab.json(&["runs"])?["items"].as_array().cloned().unwrap_or_default();
-    ensure!(runs.len() == started.len(), "{} ticks started {} runs", started.len(), runs.len());
-    for run in &runs {
-        ensure!(run["origin"] == "schedule" && run["by"] == "schedule:weekly", "{run}");
-        ensure!(
-            started.iter().any(|tick| tick["run"] == run["id"]),
-            "{run} belongs to no tick of {all:?}"
-        );
-    }
+    one_each(&lab)?;
 
-    // A tick that a person asks for, in spite of the pause; it is decided, and that is what counts.
-    let tick = lab.json(&["schedules", "run-now", "weekly"])?;
-    let run = tick["run"].as_str().context("a run was started")?.to_owned();
-    let finished = || Ok(lab.json(&["runs", "show", &run])?["state"] == "finished");
-    wait::until("the run is finished", A_RUN, finished)?;
-    let shown = lab.json(&["runs", "show", &run])?;
-    ensure!(shown["verdict"] == "passed" && shown["cleanup"] == "proven", "{shown}");
+    // In spite of the pause; it is decided, and that is what counts.
+    let run = run_now(&lab)?;
+    ensure!(run["verdict"] == "passed" && run["cleanup"] == "proven", "{run}");
     wait::until("the evidence counts", A_RUN, || Ok(due(&lab)? == "fresh"))?;
-
-    let freeze = [
-        "freezes",
-        "add",
-        "--from",
-        "2020-01-01",
-        "--until",
-        "2099-01-01",
-        "--reason",
-        "year end",
-    ];
+    let freeze = words("freezes add --from 2020-01-01 --until 2099-01-01 --reason migration");
     lab.fracas(&freeze)?.ok()?;
     refused(
         &lab,
-        &["schedules", "run-now", "weekly"],
+        &words("schedules run-now weekly"),
         exit::ERROR,
-        &["skipped (freeze)", "year end"],
+        &["skipped (freeze)", "migration"],
     )?;
-
     for (offset, expected) in [("29d", "due"), ("36d", "overdue"), ("0m", "fresh")] {
         crash(&lab)?;
         lab.start_controller_with(&["--clock-offset", offset])?;
         ensure!(due(&lab)? == expected, "moved by {offset} it is {}", due(&lab)?);
-        let fails = lab.fracas(&["schedules", "due", "--fail-overdue"])?.code();
+        let fails = lab.fracas(&words("schedules due --fail-overdue"))?.code();
         ensure!(fails == Some(i32::from(expected == "overdue")), "{offset}: {fails:?}");
     }
     Ok(())
@@ -167,92 +169,64 @@ fn production_is_opened_guarded_confirmed_and_bounded() -> Result<()> {
     }
     let rules = "[policy.production]\nmax_duration = \"8s\"\nmax_faulted_hosts = 1\nfaults = [\"cpu.*\", \"process.*\"]\n";
     let lab = lab("production", "production", rules)?;
-    let attack = |more: &[&str]| {
-        let mut line = vec!["attack", "cpu.burn", "percent=20", "--on", "web"];
-        line.extend_from_slice(more);
-        line.into_iter().map(str::to_owned).collect::<Vec<_>>()
-    };
-    let attacked = |more: &[&str], code: u8, words: &[&str]| {
-        let line = attack(more);
-        refused(&lab, &line.iter().map(String::as_str).collect::<Vec<_>>(), code, words)
-    };
-    let probe = format!("tcp={ECHO},within=500ms");
-    attacked(
-        &["--for", "6s", "--confirm", "production"],
-        exit::ERROR,
-        &["needs a guard, and this has 0"],
-    )?;
-    attacked(&["--for", "6s", "--probe", &probe], exit::FORBIDDEN, &["--confirm production"])?;
-    attacked(
-        &["--for", "60s", "--probe", &probe, "--confirm", "production"],
-        exit::ERROR,
-        &["policy.production.max_duration", "1m", "..8s"],
-    )?;
-    let cut = [
-        "attack",
-        "network.partition",
-        "to=192.0.2.1",
-        "--on",
-        "web",
-        "--for",
-        "5s",
-        "--confirm",
-        "production",
-        "--probe",
-        &probe,
-    ];
-    refused(
-        &lab,
-        &cut,
-        exit::ERROR,
-        &["policy.production.faults", "network.partition", "cpu.*, process.*"],
-    )?;
-    let both = [
-        "attack",
-        "cpu.burn",
-        "percent=20",
-        "--on",
-        "all",
-        "--for",
-        "5s",
-        "--confirm",
-        "production",
-        "--probe",
-        &probe,
-    ];
-    refused(
-        &lab,
-        &both,
-        exit::ERROR,
-        &["policy.production.max_faulted_hosts", "injects 2 hosts, and 0", "..1"],
-    )?;
-    let facts = [
-        "attack",
-        "cpu.burn",
-        "percent=20",
-        "--on",
-        "role=web,fact.architecture=x86_64",
-        "--for",
-        "5s",
-        "--confirm",
-        "production",
-    ];
-    refused(&lab, &facts, exit::ERROR, &["fact.architecture", "labels and names, in production"])?;
+    attacks_are_bounded(&lab)?;
+    schedules_are_bounded(&lab)?;
+    let run = run_now(&lab)?;
+    ensure!(run["verdict"] == "passed" && run["environment"] == "production", "{run}");
+    Ok(())
+}
 
-    write(&lab, &experiment("production", ""))?;
-    let add = ["schedules", "add", FILE, "--cron", "0 3 * * 2", "--name", "weekly"];
-    refused(&lab, &add, exit::ERROR, &["needs a guard, and this has 0"])?;
-    write(&lab, &guarded("production"))?;
-    refused(&lab, &add, exit::FORBIDDEN, &["--confirm production"])?;
+fn attacks_are_bounded(lab: &Lab) -> Result<()> {
+    let probe = format!("--probe tcp={ECHO},within=500ms");
+    let burn = "attack cpu.burn percent=20 --on";
+    let confirm = "--confirm production";
+    for (line, code, told) in [
+        (
+            format!("{burn} web --for 6s {confirm}"),
+            exit::ERROR,
+            ["needs a guard", "and this has 0"],
+        ),
+        (
+            format!("{burn} web --for 6s {probe}"),
+            exit::FORBIDDEN,
+            ["approval_needed", confirm],
+        ),
+        (
+            format!("{burn} web --for 60s {probe} {confirm}"),
+            exit::ERROR,
+            ["policy.production.max_duration: steps[0]: 1m is longer", "..8s"],
+        ),
+        (
+            format!("attack network.partition to=192.0.2.1 --on web --for 5s {probe} {confirm}"),
+            exit::ERROR,
+            ["policy.production.faults: steps[0]: network.partition", "cpu.*, process.*"],
+        ),
+        (
+            format!("{burn} all --for 5s {probe} {confirm}"),
+            exit::ERROR,
+            ["policy.production.max_faulted_hosts: steps[0] injects 2 hosts, and 0", "..1"],
+        ),
+        (
+            format!("{burn} role=web,fact.architecture=x86_64 --for 5s {probe} {confirm}"),
+            exit::ERROR,
+            ["fact.architecture", "labels and names, in production"],
+        ),
+    ] {
+        let json = [words(&line), vec!["-o", "json"]].concat();
+        refused(lab, &json, code, &told)?;
+    }
+    Ok(())
+}
+
+/// Leaves one schedule behind.
+fn schedules_are_bounded(lab: &Lab) -> Result<()> {
+    let add = ["schedules", "add", FILE, "--name", "weekly", "--cron", "0 3 * * 2"];
+    write(lab, &experiment("production", ""))?;
+    refused(lab, &add, exit::ERROR, &["needs a guard, and this has 0"])?;
+    write(lab, &guarded("production"))?;
+    refused(lab, &add, exit::FORBIDDEN, &["--confirm production"])?;
     let confirmed = [add.as_slice(), &["--confirm", "production"]].concat();
     let closed = [confirmed.as_slice(), &["--window", "Mon-Fri 09:00-16:00"]].concat();
-    refused(&lab, &closed, exit::USAGE, &["never planned for a time in which it may start"])?;
-    lab.fracas(&confirmed)?.ok()?;
-    let tick = lab.json(&["schedules", "run-now", "weekly"])?;
-    let run = tick["run"].as_str().context("a run was started")?.to_owned();
-    let finished = || Ok(lab.json(&["runs", "show", &run])?["state"] == "finished");
-    wait::until("the run is finished", A_RUN, finished)?;
-    let shown = lab.json(&["runs", "show", &run])?;
-    ensure!(shown["verdict"] == "passed" && shown["environment"] == "production", "{shown}");
-    Ok(())
+    refused(lab, &closed, exit::USAGE, &["never planned for a time in which it may start"])?;
+    lab.fracas(&confirmed)?.ok().map(drop)
 }

@@ -1,0 +1,207 @@
+//! Which packets a fault of this family means: the parameters that all its kinds share, checked and put in words; it acts on nothing.
+
+use agent_levers::{Direction, PacketFate, Protocol, TrafficSpec};
+use agent_view::HostView;
+use proto_model::peer::{Network, Peer};
+use proto_model::problem::{Problem, Problems, Refusal};
+use proto_model::quantity::PortRange;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::peers;
+use crate::claim::{Claim, Narrowing, TrafficClaim};
+use crate::fault::Scene;
+
+/// Peers that one injection may name.
+const MAX_PEERS: usize = 1_000;
+/// Names of peers that a line may hold.
+const NAMED: usize = 8;
+
+/// Flattened into each kind's parameters, beside its direction, whose default differs. Strangers among the keys are
+/// refused by the schema of the whole, since serde cannot tell them from those of the part.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct Matching {
+    /// The other side: 1 to 1000 of selectors of hosts (`role=cache`), networks (`10.0.0.0/8`, `2001:db8::1`), DNS names, `host:NAME` or `any`
+    /// (at most 5 minutes). Required.
+    #[schemars(length(min = 1, max = 1000))]
+    pub to: Vec<Peer>,
+    /// Only these TCP and UDP ports of the other side, 1 to 65535, single or as ranges such as `8000-8100`. Default all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortRange>,
+    /// Only these TCP and UDP ports of this host, 1 to 65535, single or as ranges such as `8000-8100`. Default all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_ports: Vec<PortRange>,
+    /// Only this protocol: `tcp`, `udp` or `icmp` (of both IP versions). Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Only packets that leave or arrive by this interface, such as `eth0`. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Peers that are left alone although `to` covers them, written the same way. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<Peer>,
+}
+
+/// The peers as networks, at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Resolved {
+    pub peers: Vec<Network>,
+    pub except: Vec<Network>,
+}
+
+impl Matching {
+    /// For examples: everything of these peers.
+    pub fn of(to: &[&str]) -> Self {
+        Self {
+            to: to.iter().filter_map(|text| Peer::parse(text).ok()).collect(),
+            ..Self::default()
+        }
+    }
+
+    pub fn validate(&self) -> Problems {
+        let mut problems = Problems::default();
+        for (path, peers, least) in [("params.to", &self.to, 1), ("params.except", &self.except, 0)] {
+            if !(least..=MAX_PEERS).contains(&peers.len()) {
+                let message = format!("names {} peers", peers.len());
+                problems.push(Problem::new(path, message).allowed(format!("{least}..{MAX_PEERS} peers")));
+            }
+        }
+        if self.except.contains(&Peer::Any) {
+            problems.push(Problem::new("params.except", "excepts every peer, so nothing is left"));
+        }
+        for (path, ports) in [("params.ports", &self.ports), ("params.local_ports", &self.local_ports)] {
+            if self.protocol == Some(Protocol::Icmp) && !ports.is_empty() {
+                problems.push(Problem::new(path, "icmp has no ports").allowed("protocol tcp or udp"));
+            }
+        }
+        if self.interface.as_ref().is_some_and(|name| !is_interface_name(name)) {
+            let problem = Problem::new("params.interface", "is not the name of an interface");
+            problems.push(problem.allowed("1 to 15 characters without spaces and slashes"));
+        }
+        problems
+    }
+
+    pub fn claims(&self, direction: Direction) -> Vec<Claim> {
+        let narrowing = Narrowing {
+            protocol: self.protocol,
+            ports: self.ports.clone(),
+            local_ports: self.local_ports.clone(),
+            interface: self.interface.clone(),
+        };
+        TrafficClaim::of(&self.to, direction, &narrowing)
+    }
+
+    /// Looks at the host, and answers with the peers' addresses and what a person would like to know, or refuses.
+    pub fn preflight(&self, scene: &Scene<'_>) -> Result<(Resolved, Vec<String>), Refusal> {
+        let resolved = self.resolve(scene.view)?;
+        self.check_interface(scene)?;
+        peers::check_any(&resolved.peers, scene.duration_ms)?;
+        let mut warnings = self.check_ports(scene)?;
+        warnings.extend(peers::check_elsewhere(&resolved.peers, scene)?);
+        warnings.extend(peers::check_protected(&resolved.peers, &resolved.except, scene)?);
+        Ok((resolved, warnings))
+    }
+
+    pub fn resolve(&self, view: &dyn HostView) -> Result<Resolved, Refusal> {
+        Ok(Resolved {
+            peers: peers::resolve("params.to", &self.to, view)?,
+            except: peers::resolve("params.except", &self.except, view)?,
+        })
+    }
+
+    /// What the levers are told.
+    pub fn spec(&self, resolved: &Resolved, direction: Direction, fate: PacketFate, gate_ms: u64) -> TrafficSpec {
+        TrafficSpec {
+            peers: resolved.peers.clone(),
+            except: resolved.except.clone(),
+            ports: self.ports.clone(),
+            local_ports: self.local_ports.clone(),
+            protocol: self.protocol,
+            interface: self.interface.clone(),
+            direction,
+            fate,
+            gate_ms,
+        }
+    }
+
+    /// Whether no TCP segment is meant.
+    pub fn is_without_tcp(&self) -> bool {
+        matches!(self.protocol, Some(Protocol::Udp | Protocol::Icmp))
+    }
+
+    pub fn in_words(&self, direction: Direction, resolved: &Resolved) -> String {
+        let way = match direction {
+            Direction::Out => "to",
+            Direction::In => "from",
+            Direction::Both => "to and from",
+        };
+        let list = |ranges: &[PortRange]| ranges.iter().map(PortRange::to_string).collect::<Vec<_>>().join(", ");
+        let mut words = vec![format!("packets {way} {}", named(&resolved.peers))];
+        if !self.except.is_empty() {
+            let except: Vec<String> = self.except.iter().take(NAMED).map(Peer::to_string).collect();
+            words.push(format!("except {}", except.join(", ")));
+        }
+        match self.protocol {
+            Some(Protocol::Tcp) => words.push("tcp only".to_owned()),
+            Some(Protocol::Udp) => words.push("udp only".to_owned()),
+            Some(Protocol::Icmp) => words.push("icmp only".to_owned()),
+            None => {}
+        }
+        if !self.ports.is_empty() {
+            words.push(format!("remote ports {}", list(&self.ports)));
+        }
+        if !self.local_ports.is_empty() {
+            words.push(format!("local ports {}", list(&self.local_ports)));
+        }
+        words.extend(self.interface.iter().map(|name| format!("by {name}")));
+        words.join("; ")
+    }
+
+    fn check_interface(&self, scene: &Scene<'_>) -> Result<(), Refusal> {
+        let Some(name) = &self.interface else { return Ok(()) };
+        if let Some(why) = scene.protection.interface(name) {
+            return Err(Refusal::new("protected", "params.interface", format!("{name} is protected: {why}")));
+        }
+        let known = scene
+            .view
+            .interfaces()
+            .map_err(|error| Refusal::new("unreadable", "params.interface", format!("{error}: {}", error.source)))?;
+        if known.contains(name) {
+            return Ok(());
+        }
+        let refusal = Refusal::new("no_match", "params.interface", format!("this host has no interface {name}"));
+        Err(refusal.allowed(known.join(", ")))
+    }
+
+    /// A protected port that is named alone is refused; within a range it is spared, and said so.
+    fn check_ports(&self, scene: &Scene<'_>) -> Result<Vec<String>, Refusal> {
+        let mut warnings = Vec::new();
+        for (path, ranges) in [("params.ports", &self.ports), ("params.local_ports", &self.local_ports)] {
+            for range in ranges {
+                let mut protected = (range.first..=range.last).filter_map(|port| Some((port, scene.protection.port(port)?)));
+                let Some((port, why)) = protected.next() else { continue };
+                if range.first == range.last {
+                    return Err(Refusal::new("protected", path, format!("port {port} is protected: {why}")));
+                }
+                let more = match protected.count() {
+                    0 => String::new(),
+                    others => format!(", and {others} more of {range}"),
+                };
+                warnings.push(format!("port {port} is spared: {why}{more}"));
+            }
+        }
+        Ok(warnings)
+    }
+}
+
+fn is_interface_name(name: &str) -> bool {
+    (1..=15).contains(&name.len()) && !name.contains(|c: char| c.is_whitespace() || c == '/')
+}
+
+fn named(networks: &[Network]) -> String {
+    let first: Vec<String> = networks.iter().take(NAMED).map(Network::to_string).collect();
+    match networks.len().saturating_sub(NAMED) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}

@@ -21,4 +21,4 @@ pub use levers::{LeverError, Levers, PullContext, UndoLog, WorkerHandle};
 pub use linux::LinuxHands;
 pub use prove::prove;
 pub use rewind::{END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
-pub use traffic::{Direction, PacketFate, Protocol, Spared, TrafficSpec};
+pub use traffic::{Direction, Fate, Lose, PacketFate, Protocol, Queues, Spared, TrafficSpec};

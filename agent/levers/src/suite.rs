@@ -140,7 +140,7 @@ fn traffic() -> TrafficSpec {
         protocol: None,
         interface: None,
         direction: Direction::Both,
-        fate: PacketFate::Drop,
+        fate: PacketFate::Drop.into(),
         gate_ms: 15_000,
     }
 }

@@ -1,5 +1,6 @@
 //! Which packets a network fault means and what becomes of them, as data; encoding it for the kernel is done elsewhere.
 
+use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 use proto_model::quantity::PortRange;
 use schemars::JsonSchema;
@@ -46,6 +47,83 @@ pub enum PacketFate {
     Reset,
 }
 
+/// What becomes of the packets of an injection, in the words of the levers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    Cut(PacketFate),
+    Lose(Lose),
+    /// They are handed to queues that a worker of ours reads; where nobody reads, they pass.
+    Queue(Queues),
+}
+
+impl From<PacketFate> for Fate {
+    fn from(fate: PacketFate) -> Self {
+        Self::Cut(fate)
+    }
+}
+
+/// A share of the packets vanishes, each by its own luck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lose {
+    pub per_million: u32,
+    /// The number of a queue that nobody reads: what is sent into it is gone, and unlike with a drop its sender is not told.
+    pub sink: u16,
+}
+
+/// The NFQUEUEs of one injection; each is read by nobody else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queues {
+    pub out: Option<u16>,
+    #[serde(rename = "in")]
+    pub inward: Option<u16>,
+}
+
+/// Numbers of queues that workers read, two for each injection; people use low ones.
+const WORKED: std::ops::Range<u16> = 0x8000..0xe000;
+/// Numbers of queues that nobody reads.
+const SINKS: std::ops::Range<u16> = 0xe000..0xff00;
+
+impl Queues {
+    /// A pair for this injection where both are free; `taken` are numbers that somebody reads.
+    pub fn choose(injection: &InjectionId, direction: Direction, taken: &[u16]) -> Option<Self> {
+        let pairs = u32::from(WORKED.end - WORKED.start) / 2;
+        let first = luck_of(injection) % pairs;
+        let mut candidates = (0..pairs).map(|step| WORKED.start + 2 * number((first + step) % pairs));
+        let out = candidates.find(|n| !taken.contains(n) && !taken.contains(&(n + 1)))?;
+        Some(Self {
+            out: direction.covers_out().then_some(out),
+            inward: direction.covers_in().then_some(out + 1),
+        })
+    }
+
+    pub fn numbers(self) -> impl Iterator<Item = u16> {
+        self.out.into_iter().chain(self.inward)
+    }
+}
+
+impl Lose {
+    /// With a sink of the injection's own; `taken` are numbers that somebody reads.
+    pub fn choose(injection: &InjectionId, per_million: u32, taken: &[u16]) -> Option<Self> {
+        let sinks = u32::from(SINKS.end - SINKS.start);
+        let first = luck_of(injection) % sinks;
+        let sink = (0..sinks)
+            .map(|step| SINKS.start + number((first + step) % sinks))
+            .find(|n| !taken.contains(n))?;
+        Some(Self { per_million, sink })
+    }
+}
+
+fn number(of: u32) -> u16 {
+    u16::try_from(of).unwrap_or(0)
+}
+
+/// The same for the same injection, and spread evenly over others (FNV-1a).
+fn luck_of(injection: &InjectionId) -> u32 {
+    let bytes = injection.as_str().bytes();
+    bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
 /// The packets of one injection and their fate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficSpec {
@@ -58,7 +136,7 @@ pub struct TrafficSpec {
     pub protocol: Option<Protocol>,
     pub interface: Option<String>,
     pub direction: Direction,
-    pub fate: PacketFate,
+    pub fate: Fate,
     /// Milliseconds after which the kernel ends it by itself unless renewed.
     pub gate_ms: u64,
 }
@@ -70,4 +148,24 @@ pub struct Spared {
     pub controllers: Vec<std::net::SocketAddr>,
     pub networks: Vec<Network>,
     pub ports: Vec<PortRange>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_the_injections_own_and_step_over_what_is_taken() {
+        let id = InjectionId::generate();
+        let first = Queues::choose(&id, Direction::Both, &[]).unwrap();
+        assert_eq!(Some(first), Queues::choose(&id, Direction::Both, &[]), "the same again");
+        let (out, inward) = (first.out.unwrap(), first.inward.unwrap());
+        assert!(WORKED.contains(&out) && inward == out + 1);
+        let second = Queues::choose(&id, Direction::Out, &[inward]).unwrap();
+        assert!(second.out != Some(out) && second.inward.is_none());
+        let all: Vec<u16> = WORKED.collect();
+        assert_eq!(Queues::choose(&id, Direction::Out, &all), None);
+        let sink = Lose::choose(&id, 1, &[]).unwrap().sink;
+        assert!(SINKS.contains(&sink) && Lose::choose(&id, 1, &[sink]).unwrap().sink != sink);
+    }
 }

@@ -104,6 +104,9 @@ impl GroupId {
 /// What the kernel counted of one injection's traffic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficCounters {
+    /// Packets on which a fault that takes only a share may act, taken or not; 0 for the others.
+    #[serde(default)]
+    pub met_packets: u64,
     /// Packets and bytes that met the fault's rule.
     pub hit_packets: u64,
     pub hit_bytes: u64,
@@ -117,6 +120,14 @@ pub struct TrafficCounters {
 pub struct PassedTraffic {
     pub packets: u64,
     pub bytes: u64,
+}
+
+/// An NFQUEUE that somebody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketQueue {
+    pub number: u16,
+    /// Packets in it that nobody has decided on yet.
+    pub waiting: u64,
 }
 
 /// Everything that can be seen of a host. Looking never changes it.
@@ -153,6 +164,14 @@ pub trait HostView: Send + Sync {
     fn our_traffic(&self) -> Result<Vec<InjectionId>, ViewError>;
     /// Whether our lasting table exists.
     fn our_table(&self) -> Result<bool, ViewError>;
+    /// NFQUEUEs that somebody reads, anybody.
+    fn packet_queues(&self) -> Result<Vec<PacketQueue>, ViewError> {
+        Ok(Vec::new())
+    }
+    /// What a worker of ours tells of itself, for all to read; `None` when it is gone or tells nothing.
+    fn worker_note(&self, _pid: u32) -> Result<Option<String>, ViewError> {
+        Ok(None)
+    }
     /// Names of the interfaces.
     fn interfaces(&self) -> Result<Vec<String>, ViewError>;
     /// Addresses a name resolves to on this host.

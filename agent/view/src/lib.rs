@@ -9,8 +9,11 @@ mod linux;
 mod listeners;
 mod mounts;
 pub mod net;
+mod notes;
 mod process;
+mod queues;
 mod text;
 
-pub use host_view::{CpuTicks, GroupId, HostView, Listener, PassedTraffic, Process, ProcessState, TrafficCounters, ViewError};
+pub use host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, PassedTraffic, Process, ProcessState, TrafficCounters, ViewError};
 pub use linux::{LinuxView, boot_ms};
+pub use notes::PAGE as NOTE_PAGE;

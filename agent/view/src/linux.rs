@@ -8,9 +8,9 @@ use proto_model::id::InjectionId;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::hierarchy::Hierarchies;
-use crate::host_view::{CpuTicks, GroupId, HostView, Listener, Process, TrafficCounters, ViewError};
+use crate::host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
 use crate::process::Users;
-use crate::{addresses, cpu, facts, listeners, mounts, net, process, text};
+use crate::{addresses, cpu, facts, listeners, mounts, net, notes, process, queues, text};
 
 /// Milliseconds since boot, time asleep included.
 pub fn boot_ms() -> u64 {
@@ -125,6 +125,14 @@ impl HostView for LinuxView {
 
     fn our_table(&self) -> Result<bool, ViewError> {
         net::our_table()
+    }
+
+    fn packet_queues(&self) -> Result<Vec<PacketQueue>, ViewError> {
+        queues::queues()
+    }
+
+    fn worker_note(&self, pid: u32) -> Result<Option<String>, ViewError> {
+        notes::note(pid)
     }
 
     fn interfaces(&self) -> Result<Vec<String>, ViewError> {

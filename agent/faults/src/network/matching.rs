@@ -1,6 +1,6 @@
 //! Which packets a fault of this family means: the parameters that all its kinds share, checked and put in words; it acts on nothing.
 
-use agent_levers::{Direction, PacketFate, Protocol, TrafficSpec};
+use agent_levers::{Direction, Fate, Protocol, TrafficSpec};
 use agent_view::HostView;
 use proto_model::peer::{Network, Peer};
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -110,7 +110,7 @@ impl Matching {
     }
 
     /// What the levers are told.
-    pub fn spec(&self, resolved: &Resolved, direction: Direction, fate: PacketFate, gate_ms: u64) -> TrafficSpec {
+    pub fn spec(&self, resolved: &Resolved, direction: Direction, fate: Fate, gate_ms: u64) -> TrafficSpec {
         TrafficSpec {
             peers: resolved.peers.clone(),
             except: resolved.except.clone(),

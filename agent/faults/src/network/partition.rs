@@ -118,7 +118,7 @@ impl Fault for Partition {
             .resolve(scene.view)
             .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
         let gate_ms = levers.context().gate_ms;
-        levers.shape_traffic(&params.matching.spec(&resolved, params.direction, params.action, gate_ms))?;
+        levers.shape_traffic(&params.matching.spec(&resolved, params.direction, params.action.into(), gate_ms))?;
         Ok(PartitionEffect {
             injection: levers.context().injection.clone(),
             resolved,

@@ -1,6 +1,8 @@
 //! What a rule looks at and does, and its encoding as nf_tables expressions; it knows nothing of injections.
 
-use netlink_bindings::nftables::{CmpOps, MetaKeys, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes};
+use netlink_bindings::nftables::{
+    CmpOps, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes,
+};
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils::push_header;
 
@@ -21,6 +23,13 @@ const TCP_FLAG_RST: u8 = 0x04;
 const VERDICT_DROP: u32 = 0;
 const VERDICT_JUMP: i32 = -3;
 const VERDICT_RETURN: i32 = -5;
+
+/// The priority of a packet that a worker of ours sends again; its low bits carry the one it had.
+///
+/// A priority and no mark: a mark takes part in routing, and a packet would leave by another way than it would have.
+pub(crate) const SENT_AGAIN: u32 = 0x0fc5_fac0;
+/// The bits of a priority that are kept: the kernel's own classes, TC_PRIO_BESTEFFORT to TC_PRIO_MAX.
+pub(crate) const PRIORITY_KEPT: u32 = 0xf;
 
 /// An IP version, by netfilter's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +95,10 @@ pub(super) enum Match {
     TcpReset,
     /// A TCP segment that asks for a new connection.
     TcpOpening,
+    /// So many of a million packets, by luck.
+    Chance(u32),
+    /// Sent again by a worker of ours, which says so by the packet's priority.
+    SentAgain,
 }
 
 /// What becomes of a packet that meets every condition.
@@ -98,6 +111,12 @@ pub(super) enum End {
     Drop,
     Reject,
     Reset,
+    /// To this queue; past it when nobody reads there.
+    Queue(u16),
+    /// To this queue that nobody reads: gone, and nobody is told.
+    Sink(u16),
+    /// Returns with the priority that the packet had before it was sent again.
+    Unmark,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +147,7 @@ impl Rule {
     pub fn needs(&self) -> &'static str {
         match self.end {
             End::Reject | End::Reset => "meta, payload, cmp, lookup, counter and reject",
+            End::Queue(_) | End::Sink(_) => "meta, payload, cmp, lookup, counter, numgen, compat and target NFQUEUE revision 3",
             _ => "meta, payload, cmp, range, lookup, bitwise, counter and immediate",
         }
     }
@@ -171,6 +191,8 @@ impl Match {
             Self::GateOpen(set) => look_up(meta(list, MetaKeys::Nfproto), set),
             Self::TcpReset => tcp_flags(list, TCP_FLAG_RST, TCP_FLAG_RST),
             Self::TcpOpening => tcp_flags(list, TCP_FLAGS_OPENING, TCP_FLAG_SYN),
+            Self::Chance(per_million) => chance(list, *per_million),
+            Self::SentAgain => equal(masked(meta(list, MetaKeys::Priority), !PRIORITY_KEPT), &SENT_AGAIN.to_ne_bytes()),
         }
     }
 }
@@ -196,6 +218,13 @@ impl End {
                 .push_icmp_code(0)
                 .end_nested()
                 .end_nested(),
+            Self::Queue(number) => queue(list, *number, QUEUE_BYPASS),
+            Self::Sink(number) => queue(list, *number, 0),
+            Self::Unmark => {
+                let kept = masked(meta(list, MetaKeys::Priority), PRIORITY_KEPT);
+                let set = kept.nested_elem().nested_data_meta().push_key(MetaKeys::Priority as u32);
+                verdict(set.push_sreg(REGISTER).end_nested().end_nested(), VERDICT_RETURN as u32, None)
+            }
         }
     }
 }
@@ -203,6 +232,15 @@ impl End {
 /// NFTA_LOOKUP_SREG of include/uapi/linux/netfilter/nf_tables.h; the bindings number it wrongly (3), so it is written by hand.
 const LOOKUP_SOURCE: u16 = 2;
 const REGISTER: u32 = Registers::Reg1 as u32;
+/// Packets of which a chance is taken.
+const MILLION: u32 = 1_000_000;
+/// NFQ_FLAG_BYPASS of include/uapi/linux/netfilter/xt_NFQUEUE.h.
+const QUEUE_BYPASS: u16 = 1;
+const QUEUE_REVISION: u32 = 3;
+/// Attributes of a byteorder expression, which the bindings do not have: source, destination, operation, length, size.
+const HOST_TO_NETWORK: [(u16, u32); 5] = [(1, REGISTER), (2, REGISTER), (3, 1), (4, 4), (5, 4)];
+const EXPRESSION_DATA_NESTED: u16 = 2 | 1 << 15;
+const ATTRIBUTE_U32: u16 = 8;
 
 fn meta<P: Pusher>(list: PushExprListAttrs<P>, key: MetaKeys) -> PushExprListAttrs<P> {
     list.nested_elem()
@@ -261,6 +299,48 @@ fn look_up<P: Pusher>(list: PushExprListAttrs<P>, set: &str) -> PushExprListAttr
     push_header(lookup.as_vec_mut(), LOOKUP_SOURCE, 4);
     lookup.as_vec_mut().extend(REGISTER.to_be_bytes());
     lookup.end_nested().end_nested()
+}
+
+/// The kernel's number is in the machine's byte order, and comparing is by bytes.
+fn chance<P: Pusher>(list: PushExprListAttrs<P>, per_million: u32) -> PushExprListAttrs<P> {
+    let numgen = list.nested_elem().nested_data_numgen();
+    // The bindings write this register in the machine's byte order; the kernel reads it big-endian.
+    let numgen = numgen.push_dreg(REGISTER.to_be()).push_modulus(MILLION);
+    let list = numgen.push_type(NumgenTypes::Random as u32).end_nested().end_nested();
+    let mut swapped = list.nested_elem().push_name(c"byteorder");
+    let length = u16::try_from(HOST_TO_NETWORK.len()).unwrap_or(0) * ATTRIBUTE_U32;
+    push_header(swapped.as_vec_mut(), EXPRESSION_DATA_NESTED, length);
+    for (attribute, value) in HOST_TO_NETWORK {
+        push_header(swapped.as_vec_mut(), attribute, 4);
+        swapped.as_vec_mut().extend(value.to_be_bytes());
+    }
+    let below = swapped.end_nested().nested_elem().nested_data_cmp().push_sreg(REGISTER);
+    let below = below.push_op(CmpOps::Lt as u32).nested_data();
+    below.push_value(&per_million.to_be_bytes()).end_nested().end_nested().end_nested()
+}
+
+/// By the target of iptables, which kernels have that lack nf_tables' own queue expression.
+fn queue<P: Pusher>(list: PushExprListAttrs<P>, number: u16, flags: u16) -> PushExprListAttrs<P> {
+    // struct xt_NFQ_info_v3: the first queue, how many, flags; padded to eight bytes.
+    let info: Vec<u8> = [number, 1, flags, 0].into_iter().flat_map(u16::to_ne_bytes).collect();
+    let target = list.nested_elem().nested_data_target().push_name(c"NFQUEUE");
+    target.push_rev(QUEUE_REVISION).push_info(&info).end_nested().end_nested()
+}
+
+fn masked<P: Pusher>(list: PushExprListAttrs<P>, mask: u32) -> PushExprListAttrs<P> {
+    list.nested_elem()
+        .nested_data_bitwise()
+        .push_sreg(REGISTER)
+        .push_dreg(REGISTER)
+        .push_len(4)
+        .nested_mask()
+        .push_value(&mask.to_ne_bytes())
+        .end_nested()
+        .nested_xor()
+        .push_value(&[0; 4])
+        .end_nested()
+        .end_nested()
+        .end_nested()
 }
 
 fn tcp_flags<P: Pusher>(list: PushExprListAttrs<P>, mask: u8, are: u8) -> PushExprListAttrs<P> {

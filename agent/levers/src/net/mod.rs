@@ -10,7 +10,7 @@
 //! renewing it is an error, since somebody may already rely on its end. Who wants the fault again removes it and adds it anew.
 
 mod batch;
-mod expressions;
+pub(crate) mod expressions;
 mod interval;
 mod plan;
 

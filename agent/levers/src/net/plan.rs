@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use agent_view::net::listing::Listing;
-use agent_view::net::names::{Base, SetRole, injection_of};
+use agent_view::net::names::{self, Base, SetRole, injection_of};
 use proto_model::id::InjectionId;
 
 use super::batch::Batch;
 use super::expressions::{End, Family, Field, ICMP, ICMPV6, Match, Rule, TCP, UDP};
 use super::interval::Spans;
-use crate::traffic::{PacketFate, Protocol, Spared, TrafficSpec};
+use crate::traffic::{Fate, PacketFate, Protocol, Spared, TrafficSpec};
 
 /// Networks that one injection may name; more is a mistake.
 const MAX_NETWORKS: usize = 10_000;
@@ -57,10 +57,10 @@ pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec
     for base in bases {
         let chain = base.chain_of(injection);
         for rule in rules(base, injection, spec, spared) {
-            batch.add_rule(&chain, &rule, &comment(injection, &rule));
+            batch.add_rule(&chain, &rule, &comment(base, injection, &rule));
         }
         for rule in entrances(base, injection) {
-            batch.add_rule(base.name(), &rule, &comment(injection, &rule));
+            batch.add_rule(base.name(), &rule, &comment(base, injection, &rule));
         }
     }
 }
@@ -103,14 +103,18 @@ fn bases_of(spec: &TrafficSpec) -> Vec<Base> {
     Base::ALL.into_iter().filter(covered).collect()
 }
 
-fn comment(injection: &InjectionId, rule: &Rule) -> String {
+fn comment(base: Base, injection: &InjectionId, rule: &Rule) -> String {
     let what = match &rule.end {
-        End::GoOn => "came through",
+        End::GoOn if base.counts_what_passed() => "came through",
+        End::GoOn => names::MET,
         End::Return => "spared",
         End::Jump(_) => "peer",
         End::Drop => "drop",
         End::Reject => "reject",
         End::Reset => "reset",
+        End::Queue(_) => "queue",
+        End::Sink(_) => "lose",
+        End::Unmark => "sent again",
     };
     format!("fracas {injection} {what}")
 }
@@ -160,7 +164,8 @@ fn entrances(base: Base, injection: &InjectionId) -> impl Iterator<Item = Rule> 
 
 /// The injection's own chain at this hook: what is spared returns, then the fate; or, late in the hook, only the count.
 fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Vec<Rule> {
-    let mut rules = always_spared(base);
+    let mut rules = sent_again(base, spec.fate);
+    rules.extend(always_spared(base));
     rules.extend(spared.controllers.iter().map(|endpoint| spared_controller(base, endpoint)));
     for (role, _) in fixed_sets(spec, spared) {
         rules.extend(spared_by_set(base, injection, role));
@@ -170,6 +175,12 @@ fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, spared: &Spare
     rules.extend(own_answers(base, spec.fate));
     rules.extend(fates(base, injection, spec));
     rules
+}
+
+/// What a worker of ours has held already is let go, first of all.
+fn sent_again(base: Base, fate: Fate) -> Vec<Rule> {
+    let acts = matches!(fate, Fate::Queue(_)) && base.is_out() && !base.counts_what_passed();
+    acts.then(|| Rule::new(vec![Match::SentAgain], End::Unmark)).into_iter().collect()
 }
 
 fn always_spared(base: Base) -> Vec<Rule> {
@@ -223,7 +234,7 @@ fn spared_by_set(base: Base, injection: &InjectionId, role: SetRole) -> Vec<Rule
 }
 
 /// The refusals that the fault itself sends to a peer must get out, or a refused peer would wait for ever.
-fn own_answers(base: Base, fate: PacketFate) -> Vec<Rule> {
+fn own_answers(base: Base, fate: Fate) -> Vec<Rule> {
     let unreachable = |family, protocol, kind| {
         let matches = vec![
             Match::Family(family),
@@ -235,13 +246,13 @@ fn own_answers(base: Base, fate: PacketFate) -> Vec<Rule> {
     let resets = Rule::new(vec![Match::Protocol(TCP), Match::TcpReset], End::Return);
     match fate {
         _ if !base.is_out() => Vec::new(),
-        PacketFate::Drop => Vec::new(),
-        PacketFate::Reject => vec![
+        Fate::Cut(PacketFate::Drop) | Fate::Lose(_) | Fate::Queue(_) => Vec::new(),
+        Fate::Cut(PacketFate::Reject) => vec![
             resets,
             unreachable(Family::V4, ICMP, ICMP_UNREACHABLE),
             unreachable(Family::V6, ICMPV6, ICMPV6_UNREACHABLE),
         ],
-        PacketFate::Reset => vec![resets],
+        Fate::Cut(PacketFate::Reset) => vec![resets],
     }
 }
 
@@ -255,8 +266,8 @@ fn fates(base: Base, injection: &InjectionId, spec: &TrafficSpec) -> Vec<Rule> {
             rules.push(Rule::counted(meant, End::GoOn));
             continue;
         }
-        for (only, end) in ends(spec.fate, protocol) {
-            let matches = meant.iter().chain(&only).chain([&gate]).cloned().collect();
+        for (only, end) in ends(base, spec.fate, protocol) {
+            let matches = meant.iter().chain([&gate]).chain(&only).cloned().collect();
             rules.push(Rule::counted(matches, end));
         }
     }
@@ -292,14 +303,23 @@ fn protocols(spec: &TrafficSpec) -> Vec<Option<u8>> {
 ///
 /// A rejected new connection is answered with a reset: an ICMP error that comes back while connect() still holds the
 /// socket is forgotten by the kernel, and the refusal would come a second late, with the next attempt.
-fn ends(fate: PacketFate, protocol: Option<u8>) -> Vec<(Vec<Match>, End)> {
+fn ends(base: Base, fate: Fate, protocol: Option<u8>) -> Vec<(Vec<Match>, End)> {
     let tcp = Match::Protocol(TCP);
     let may_be_tcp = protocol.is_none_or(|number| number == TCP);
     match fate {
-        PacketFate::Reject if may_be_tcp => vec![(vec![tcp, Match::TcpOpening], End::Reset), (vec![], End::Reject)],
-        PacketFate::Reject => vec![(vec![], End::Reject)],
-        PacketFate::Reset if may_be_tcp => vec![(vec![tcp], End::Reset), (vec![], End::Drop)],
-        PacketFate::Drop | PacketFate::Reset => vec![(vec![], End::Drop)],
+        Fate::Cut(PacketFate::Reject) if may_be_tcp => vec![(vec![tcp, Match::TcpOpening], End::Reset), (vec![], End::Reject)],
+        Fate::Cut(PacketFate::Reject) => vec![(vec![], End::Reject)],
+        Fate::Cut(PacketFate::Reset) if may_be_tcp => vec![(vec![tcp], End::Reset), (vec![], End::Drop)],
+        Fate::Cut(PacketFate::Drop | PacketFate::Reset) => vec![(vec![], End::Drop)],
+        // A drop at the output hook is told to the sender, which no network does: TCP would wait instead of sending again.
+        Fate::Lose(lose) => {
+            let end = if base.is_out() { End::Sink(lose.sink) } else { End::Drop };
+            vec![(vec![], End::GoOn), (vec![Match::Chance(lose.per_million)], end)]
+        }
+        Fate::Queue(queues) => {
+            let number = if base.is_out() { queues.out } else { queues.inward };
+            number.map(|number| (vec![], End::Queue(number))).into_iter().collect()
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The rules on the real kernel: what flows, what does not, and that nothing is left; in namespaces of the test's own only.
 
+mod loss;
 mod world;
 
 use std::io::Read;
@@ -82,7 +83,7 @@ fn reject_refuses_new_connections_at_once() {
         for (peer, here) in [(PEER4, HERE4), (PEER6, HERE6)] {
             let (server, inbound) = (world.serve_far(peer, 0), serve(here, 0));
             let spec = TrafficSpec {
-                fate: PacketFate::Reject,
+                fate: PacketFate::Reject.into(),
                 ..cut(&[peer])
             };
             let injection = add(&spec);
@@ -117,7 +118,7 @@ fn reset_ends_open_connections_and_refuses_new_ones() {
             let mut from_there = world.in_far(|| connect_from(peer, inbound)).unwrap();
             echoes(&mut from_there).unwrap();
             let spec = TrafficSpec {
-                fate: PacketFate::Reset,
+                fate: PacketFate::Reset.into(),
                 ..cut(&[peer])
             };
             let injection = add(&spec);

@@ -201,7 +201,7 @@ pub fn cut(peers: &[&str]) -> TrafficSpec {
         protocol: None,
         interface: None,
         direction: Direction::Both,
-        fate: PacketFate::Drop,
+        fate: PacketFate::Drop.into(),
         gate_ms: 60_000,
     }
 }

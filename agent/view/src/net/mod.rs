@@ -40,6 +40,8 @@ fn counters(listing: &Listing, injection: &InjectionId, gate_open: bool) -> Traf
                 let PassedTraffic { packets, bytes } = &mut counters.passed;
                 *packets = packets.saturating_add(rule.packets);
                 *bytes = bytes.saturating_add(rule.bytes);
+            } else if rule.comment.as_deref().is_some_and(|comment| comment.ends_with(names::MET)) {
+                counters.met_packets = counters.met_packets.saturating_add(rule.packets);
             } else {
                 counters.hit_packets = counters.hit_packets.saturating_add(rule.packets);
                 counters.hit_bytes = counters.hit_bytes.saturating_add(rule.bytes);

@@ -97,6 +97,9 @@ pub fn injection_of(name: &str) -> Option<InjectionId> {
     InjectionId::parse(id).ok()
 }
 
+/// The last word of a comment on a rule that only counts what a fault may act on.
+pub const MET: &str = "met";
+
 const COMMENT: u8 = 0;
 
 /// A rule's user data as the nft tool writes and shows a comment.

@@ -125,7 +125,7 @@ kind!(Gated, "test.gated", Reversal::Full, yes(), |levers| {
         protocol: None,
         interface: None,
         direction: Direction::Both,
-        fate: PacketFate::Drop,
+        fate: PacketFate::Drop.into(),
         gate_ms: levers.context().gate_ms,
     };
     levers.shape_traffic(&spec)?;

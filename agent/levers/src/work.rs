@@ -1,6 +1,9 @@
-//! What a worker's body may do to its own threads: pin, measure, sleep to the point. It touches nothing but the calling thread.
+//! What a worker's body may do: to its own threads, and below this folder to the packets that are handed to it. It changes no rule.
+
+pub mod packets;
 
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 pub use agent_view::boot_ms;
@@ -37,6 +40,13 @@ pub fn sleep_until(wake: Instant) {
     while Instant::now() < wake {
         std::hint::spin_loop();
     }
+}
+
+pub(crate) fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the length of the call, and the pointer and size describe one c_int that outlives it.
+    let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The rules on the real kernel: what flows, what does not, and that nothing is left; in namespaces of the test's own only.
 
+mod engine;
 mod loss;
 mod world;
 

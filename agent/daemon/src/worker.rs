@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use agent_faults::WorkControl;
 use agent_levers::WorkerSpec;
@@ -19,6 +20,9 @@ const SPEC_MAX: u64 = 1 << 20;
 const GRACE_MS: u64 = 1_000;
 /// How often the clock is looked at while nothing comes from the agent.
 const LOOK_EVERY_MS: i64 = 500;
+
+/// What a worker may take to let go of what it holds after it was told to stop.
+const WINDS_UP: Duration = Duration::from_millis(800);
 
 /// Returns only when the work ends by itself; otherwise the process does.
 pub fn work() -> anyhow::Result<ExitCode> {
@@ -38,6 +42,7 @@ pub fn work() -> anyhow::Result<ExitCode> {
     watcher.spawn(move || {
         wait_for_end(spec.deadline_boot_ms + GRACE_MS, view.as_ref());
         stop.store(true, Ordering::Relaxed);
+        std::thread::sleep(WINDS_UP);
         std::process::exit(0);
     })?;
     fault

@@ -90,6 +90,12 @@ pub trait Fault: Send + Sync + 'static {
     fn alive(_effect: &Self::Effect, _view: &dyn HostView) -> Result<(), String> {
         Ok(())
     }
+    /// The body of the worker process as `apply` ordered it. Most orders are parameters; a kind whose order is something else reads it here.
+    fn work_as_ordered(order: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError> {
+        let params: Self::Params = parse_params(order).map_err(|problems| FaultError::Other(problems.to_string()))?;
+        Self::validate(&params).map_err(|problems| FaultError::Other(problems.to_string()))?;
+        Self::work(&params, control)
+    }
     /// The body of the worker process, for kinds that load the host.
     fn work(_params: &Self::Params, _control: &WorkControl) -> Result<(), FaultError> {
         Err(FaultError::Other(format!("{} has no worker", Self::KIND)))
@@ -221,7 +227,7 @@ impl<F: Fault> AnyFault for Kind<F> {
     }
 
     fn work(&self, params: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError> {
-        F::work(&Self::parse_stored(params)?, control)
+        F::work_as_ordered(params, control)
     }
 }
 

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub enum Undo {
     /// End everything in our group `fracas-<id>` and remove it from every hierarchy.
     EmptyGroup { group: String },
+    /// Let the worker of our group `fracas-<id>` end by itself and let go of what it holds; what is left after that is ended by `EmptyGroup`.
+    DrainGroup { group: String, within_ms: u64 },
     /// Let these go on, each only if it is still the same process and still stopped.
     ResumeProcesses { victims: Vec<Victim> },
     /// Write `before` back if the file still reads `ours`.
@@ -44,6 +46,7 @@ impl fmt::Display for Undo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EmptyGroup { group } => write!(f, "end the processes of group {group} and remove it"),
+            Self::DrainGroup { group, .. } => write!(f, "let the worker of group {group} end by itself"),
             Self::ResumeProcesses { victims } => {
                 let names: Vec<String> = victims.iter().map(|v| format!("{} (pid {})", v.name, v.pid)).collect();
                 write!(f, "resume {}", names.join(", "))

@@ -41,6 +41,8 @@ pub trait Hands: Send {
     fn make_group(&mut self, group: &GroupId) -> Result<(), HandsError>;
     /// Starts a worker inside the group, oom_score_adj 1000, tied to us by a pipe; returns its pid.
     fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, HandsError>;
+    /// Tells the group's workers to end by themselves and waits at most `wait_ms` for it. Returns how many processes are still there.
+    fn drain_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<usize, HandsError>;
     /// Ends every process of the group and waits until none is left (at most `wait_ms`).
     /// Returns false when there was no such group.
     fn end_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<bool, HandsError>;

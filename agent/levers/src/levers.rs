@@ -1,13 +1,21 @@
 //! What a fault may pull. Every method records its undo, synced, before it changes anything; none can skip that.
 
+use std::time::{Duration, Instant};
+
 use agent_journal::{Journal, Undo, Victim};
 use agent_view::{GroupId, HostView, ProcessState, ViewError};
 use proto_model::id::InjectionId;
 use serde::Serialize;
 
 use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::rewind::DRAIN_WITHIN_MS;
 use crate::rewind::same_process;
 use crate::traffic::{Spared, TrafficSpec};
+use crate::work::packets::PacketWork;
+
+/// How long a worker may take to read its queues, its look at the peers before the fault included.
+const READS_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why a pull did not happen, or went wrong after its undo was recorded.
 #[derive(Debug, thiserror::Error)]
@@ -87,8 +95,51 @@ impl<'a> Levers<'a> {
     /// Starts this kind's `work` in a worker process in the injection's own group.
     pub fn start_worker<P: Serialize>(&mut self, params: &P) -> Result<WorkerHandle, LeverError> {
         let group = GroupId::of(&self.context.injection);
-        let params = serde_json::to_value(params).map_err(|e| LeverError::Other(format!("encode the worker's parameters: {e}")))?;
         self.intend(Undo::EmptyGroup { group: group.0.clone() })?;
+        self.start(group, params)
+    }
+
+    /// The same for a worker that takes packets out of queues, and returns when it reads them all: packets may be sent there now.
+    pub fn start_packet_worker(&mut self, order: &PacketWork) -> Result<WorkerHandle, LeverError> {
+        let group = GroupId::of(&self.context.injection);
+        self.intend(Undo::EmptyGroup { group: group.0.clone() })?;
+        self.intend(Undo::DrainGroup {
+            group: group.0.clone(),
+            within_ms: DRAIN_WITHIN_MS,
+        })?;
+        let worker = self.start(group, order)?;
+        self.wait_for_reader(&worker, order)?;
+        Ok(worker)
+    }
+
+    /// Numbers of queues that somebody reads.
+    pub fn queues_taken(&self) -> Result<Vec<u16>, LeverError> {
+        Ok(self.view.packet_queues()?.into_iter().map(|queue| queue.number).collect())
+    }
+
+    fn wait_for_reader(&self, worker: &WorkerHandle, order: &PacketWork) -> Result<(), LeverError> {
+        let deadline = Instant::now() + READS_WITHIN;
+        loop {
+            let read = self.queues_taken()?;
+            if order.queues.numbers().all(|number| read.contains(&number)) {
+                return Ok(());
+            }
+            let process = self.view.process(worker.pid)?;
+            if process.is_none_or(|p| matches!(p.state, ProcessState::Zombie | ProcessState::Dead)) {
+                return Err(LeverError::Other(
+                    "the worker ended before it read its queues; the agent's log says why".to_owned(),
+                ));
+            }
+            if Instant::now() >= deadline {
+                let text = format!("the worker does not read its queues after {} s", READS_WITHIN.as_secs());
+                return Err(LeverError::Other(text));
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+    }
+
+    fn start<P: Serialize>(&mut self, group: GroupId, params: &P) -> Result<WorkerHandle, LeverError> {
+        let params = serde_json::to_value(params).map_err(|e| LeverError::Other(format!("encode the worker's parameters: {e}")))?;
         self.hands.make_group(&group)?;
         let spec = WorkerSpec {
             injection: self.context.injection.clone(),

@@ -20,5 +20,5 @@ pub use hands::{Hands, HandsError, WorkerSpec};
 pub use levers::{LeverError, Levers, PullContext, UndoLog, WorkerHandle};
 pub use linux::LinuxHands;
 pub use prove::prove;
-pub use rewind::{END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
+pub use rewind::{DRAIN_WITHIN_MS, END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
 pub use traffic::{Direction, Fate, Lose, PacketFate, Protocol, Queues, Spared, TrafficSpec};

@@ -65,6 +65,20 @@ impl Hands for LinuxHands {
         Ok(pid)
     }
 
+    fn drain_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<usize, HandsError> {
+        self.let_go(group);
+        let deadline = Instant::now() + Duration::from_millis(wait_ms);
+        loop {
+            self.reap();
+            let left = self.view.hierarchies().members(group);
+            let left = left.map_err(|e| HandsError::new(format!("look at group {}", group.0), std::io::Error::other(e)))?;
+            if left.is_empty() || Instant::now() >= deadline {
+                return Ok(left.len());
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+    }
+
     fn end_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<bool, HandsError> {
         self.let_go(group);
         let hierarchies = self.view.hierarchies().clone();

@@ -49,7 +49,7 @@ fn touched(history: &History) -> Vec<Thing<'_>> {
         match undo {
             Undo::ResumeProcesses { victims } => things.extend(victims.iter().map(|v| Thing::Process(v.pid, v.start_time))),
             Undo::RestoreKnob { path, .. } => things.push(Thing::Knob(path)),
-            Undo::EmptyGroup { .. } | Undo::RemoveTraffic { .. } => {}
+            Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } => {}
         }
     }
     things
@@ -117,7 +117,7 @@ impl Look<'_> {
                 Undo::ResumeProcesses { victims } if same_boot => victims.iter().for_each(|victim| self.victim(victim)),
                 Undo::ResumeProcesses { .. } => {}
                 Undo::RestoreKnob { path, ours, before } => self.knob(path, ours, before),
-                Undo::EmptyGroup { .. } | Undo::RemoveTraffic { .. } => {}
+                Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } => {}
             }
         }
         if history.is_open() {

@@ -7,9 +7,12 @@ use agent_view::{GroupId, HostView, Process, ProcessState};
 use proto_model::id::InjectionId;
 
 use crate::hands::{Hands, HandsError};
+use crate::work::packets::PacketNote;
 
 /// How long the processes of a group may take to be gone after they were killed.
 pub const END_GROUP_WITHIN_MS: u64 = 2_000;
+/// The longest that a worker may take to let go of what it holds.
+pub const DRAIN_WITHIN_MS: u64 = 1_000;
 /// How often a continued process is looked at, and how long apart, before it counts as still stopped.
 const RESUME_LOOKS: u32 = 20;
 const RESUME_PAUSE: Duration = Duration::from_millis(5);
@@ -55,6 +58,11 @@ enum UndoError {
 pub fn rewind(journal: &mut Journal, hands: &mut dyn Hands, view: &dyn HostView) -> Rewound {
     let may_blame = journal.first_rewind() && journal.history().applied.is_some();
     let same_boot = is_of_this_boot(journal.history(), view);
+    let had_traffic = journal
+        .history()
+        .intents
+        .iter()
+        .any(|(_, undo)| matches!(undo, Undo::RemoveTraffic { .. }));
     let mut rewound = Rewound::default();
     for (seq, undo) in due(journal) {
         let mut back = Back {
@@ -62,6 +70,7 @@ pub fn rewind(journal: &mut Journal, hands: &mut dyn Hands, view: &dyn HostView)
             view,
             may_blame,
             same_boot,
+            had_traffic,
         };
         match back.carry_out(&undo) {
             Ok(outcome) => {
@@ -106,12 +115,15 @@ struct Back<'a> {
     /// Everything had been pulled and nobody has tried to undo it: what reads otherwise was changed by others.
     may_blame: bool,
     same_boot: bool,
+    /// There were packet rules, whose table must go last: not before the last worker that reads a queue.
+    had_traffic: bool,
 }
 
 impl Back<'_> {
     fn carry_out(&mut self, undo: &Undo) -> Result<UndoOutcome, UndoError> {
         match undo {
-            Undo::EmptyGroup { group } => self.empty_group(&GroupId(group.clone())),
+            Undo::EmptyGroup { group } => self.empty_group(&ours(group)?),
+            Undo::DrainGroup { group, within_ms } => self.drain_group(&ours(group)?, *within_ms),
             Undo::ResumeProcesses { victims } => self.resume(victims),
             Undo::RestoreKnob { path, ours, before } => self.restore_knob(path, ours, before),
             Undo::RemoveTraffic { injection } => self.remove_traffic(injection),
@@ -119,12 +131,34 @@ impl Back<'_> {
     }
 
     fn empty_group(&mut self, group: &GroupId) -> Result<UndoOutcome, UndoError> {
-        if !group.0.starts_with(GroupId::PREFIX) || group.0.contains('/') {
-            return Err(UndoError::NoEffect(format!("group {:?} does not carry our name", group.0)));
-        }
         let found = self.hands.end_group(group, END_GROUP_WITHIN_MS)?;
         self.hands.remove_group(group)?;
+        if self.had_traffic {
+            self.tidy_table();
+        }
         Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
+    }
+
+    /// Ending by itself is a courtesy to what the worker holds; that it did not is no failure of this undo.
+    fn drain_group(&mut self, group: &GroupId, within_ms: u64) -> Result<UndoOutcome, UndoError> {
+        let members = self.view.group_members(group).unwrap_or_default();
+        let left = self.hands.drain_group(group, within_ms.min(DRAIN_WITHIN_MS))?;
+        if left > 0 {
+            let held = members
+                .iter()
+                .find_map(|pid| PacketNote::parse(&self.view.worker_note(*pid).ok()??));
+            let held = held.map_or(0, |note| note.held);
+            tracing::warn!(
+                group = group.0,
+                held,
+                "the worker did not end by itself: the packets that it holds are dropped"
+            );
+        }
+        Ok(if members.is_empty() {
+            UndoOutcome::AlreadyGone
+        } else {
+            UndoOutcome::Restored
+        })
     }
 
     /// Each is tried whatever becomes of the others.
@@ -206,7 +240,12 @@ impl Back<'_> {
 
     fn remove_traffic(&mut self, injection: &InjectionId) -> Result<UndoOutcome, UndoError> {
         let found = self.hands.remove_traffic(injection)?;
-        // The empty table harms nobody: that it stays is no failure of this undo.
+        self.tidy_table();
+        Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
+    }
+
+    /// The empty table harms nobody: that it stays is no failure of any undo.
+    fn tidy_table(&mut self) {
         match self.view.our_traffic() {
             Ok(left) if left.is_empty() => {
                 if let Err(error) = self.hands.remove_idle_table() {
@@ -216,8 +255,14 @@ impl Back<'_> {
             Ok(_) => {}
             Err(error) => tracing::warn!(error = with_causes(&error), "our packet table could not be read"),
         }
-        Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
     }
+}
+
+fn ours(group: &str) -> Result<GroupId, UndoError> {
+    if !group.starts_with(GroupId::PREFIX) || group.contains('/') {
+        return Err(UndoError::NoEffect(format!("group {group:?} does not carry our name")));
+    }
+    Ok(GroupId(group.to_owned()))
 }
 
 /// How a victim was found.

@@ -1,10 +1,19 @@
 //! Harm to the packets of chosen peers; it never touches ARP, neighbour discovery, DHCP, loopback or the controller's own connection.
 
+mod delay;
+mod engine;
+mod loss;
 mod matching;
 mod observe;
 mod partition;
 mod peers;
+mod share;
+mod timing;
 
 use crate::fault::{AnyFault, Kind};
 
-pub(crate) const KINDS: &[&dyn AnyFault] = &[&Kind::<partition::Partition>::new()];
+pub(crate) const KINDS: &[&dyn AnyFault] = &[
+    &Kind::<delay::Delay>::new(),
+    &Kind::<loss::Loss>::new(),
+    &Kind::<partition::Partition>::new(),
+];

@@ -82,6 +82,7 @@ mod tests {
 
     fn counters(hit: u64, passed: u64, gate_open: bool) -> Option<TrafficCounters> {
         Some(TrafficCounters {
+            met_packets: 0,
             hit_packets: hit,
             hit_bytes: hit * 60,
             passed: PassedTraffic {

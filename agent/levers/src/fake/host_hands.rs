@@ -66,6 +66,15 @@ impl Hands for FakeHost {
         })
     }
 
+    fn drain_group(&mut self, group: &GroupId, _wait_ms: u64) -> Result<usize, HandsError> {
+        self.undo(&format!("drain group {}", group.0), |state| {
+            for pid in state.groups.get(group).map(|g| g.members.clone()).unwrap_or_default() {
+                state.end(pid);
+            }
+            Ok(0)
+        })
+    }
+
     fn end_group(&mut self, group: &GroupId, _wait_ms: u64) -> Result<bool, HandsError> {
         self.undo(&format!("end group {}", group.0), |state| {
             let Some(found) = state.groups.get(group) else { return Ok(false) };

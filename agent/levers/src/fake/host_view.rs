@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 
-use agent_view::{CpuTicks, GroupId, HostView, Listener, Process, TrafficCounters, ViewError};
+use agent_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 
@@ -100,6 +100,15 @@ impl HostView for FakeHost {
 
     fn our_table(&self) -> Result<bool, ViewError> {
         Ok(self.state().table)
+    }
+
+    /// Each worker reads the queues that it was told to read.
+    fn packet_queues(&self) -> Result<Vec<PacketQueue>, ViewError> {
+        let state = self.state();
+        let orders = state.workers.values().filter_map(|spec| spec.params["queues"].as_object());
+        let numbers = orders.flat_map(|queues| queues.values()).filter_map(serde_json::Value::as_u64);
+        let numbers = numbers.filter_map(|number| u16::try_from(number).ok());
+        Ok(numbers.map(|number| PacketQueue { number, waiting: 0 }).collect())
     }
 
     fn interfaces(&self) -> Result<Vec<String>, ViewError> {

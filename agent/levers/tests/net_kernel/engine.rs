@@ -28,7 +28,12 @@ struct Engine {
 impl Engine {
     fn start(harm: Harm, spec: TrafficSpec) -> Self {
         let queues = Queues::choose(&InjectionId::generate(), spec.direction, &[]).expect("free queues");
-        let order = PacketWork { queues, harm, seed: 1 };
+        let order = PacketWork {
+            queues,
+            harm,
+            seed: 1,
+            probe: None,
+        };
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let thread = std::thread::spawn(move || work(&order, &|| told.load(Ordering::Relaxed)));
@@ -234,6 +239,7 @@ fn losses_come_in_the_bursts_that_were_asked_for() {
 /// Sends numbered packets slowly enough for nobody else to lose any; which arrive.
 fn numbered(from: &UdpSocket, to: &UdpSocket, count: u32) -> Vec<u32> {
     let (address, mut arrived, mut buffer) = (to.local_addr().unwrap(), Vec::new(), [0; 8]);
+    let view = LinuxView::new();
     to.set_nonblocking(true).unwrap();
     for number in 0..count {
         from.send_to(&number.to_be_bytes(), address).unwrap();
@@ -241,7 +247,7 @@ fn numbered(from: &UdpSocket, to: &UdpSocket, count: u32) -> Vec<u32> {
             arrived.push(u32::from_be_bytes(buffer[..4].try_into().unwrap()));
         }
         if number % 20 == 0 {
-            std::thread::yield_now();
+            until("every packet was decided on", || view.packet_queues().unwrap().iter().all(|queue| queue.waiting == 0));
         }
     }
     let begun = Instant::now();

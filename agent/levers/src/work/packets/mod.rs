@@ -5,6 +5,7 @@
 
 mod again;
 mod chance;
+mod echo;
 mod held;
 mod note;
 mod queue;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use echo::Probe;
 pub use note::{Echoes, PacketNote};
 pub use run::run;
 
@@ -28,6 +30,9 @@ pub struct PacketWork {
     pub queues: Queues,
     pub harm: Harm,
     pub seed: u64,
+    /// How the worker times the way to a peer, as any program of this host would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::again::{Again, Parcel};
 use super::chance::{Holds, Losses};
+use super::echo::Prober;
 use super::held::{Held, Room};
 use super::note::{PacketNote, Page};
 use super::queue::{ALL, AT_ONCE, Packet, QueueSocket, Terms, Verdict};
@@ -26,6 +27,8 @@ const LAST_ROUNDS: usize = 64;
 pub fn run(work: &PacketWork, should_stop: &dyn Fn() -> bool) -> io::Result<()> {
     let mut engine = Engine::open(work)?;
     let mut page = Page::open()?;
+    let prober = work.probe.map(|probe| Prober::start(probe, engine.longest)).transpose()?;
+    engine.prober = prober;
     engine.take_queues(work)?;
     page.write(&engine.note)?;
     while !should_stop() {
@@ -33,6 +36,7 @@ pub fn run(work: &PacketWork, should_stop: &dyn Fn() -> bool) -> io::Result<()> 
         engine.take_packets()?;
         engine.let_go(Some(Instant::now()))?;
         if page.is_due(Instant::now()) {
+            engine.note.echoes = engine.prober.as_ref().map(Prober::echoes);
             engine.note.held = (engine.out.len() + engine.inward.len()) as u64;
             page.write(&engine.note)?;
         }
@@ -96,6 +100,8 @@ struct Read {
     queue: u16,
     id: u32,
     length: usize,
+    /// Of our own probe: held like any other, and not counted.
+    is_ours: bool,
     parcel: Option<Parcel>,
 }
 
@@ -110,6 +116,8 @@ struct Engine {
     /// Queues and ids of what the kernel holds for us.
     inward: Held<(u16, u32)>,
     read: Vec<Read>,
+    prober: Option<Prober>,
+    longest: Duration,
     note: PacketNote,
 }
 
@@ -125,6 +133,11 @@ impl Engine {
             out: Held::new(room),
             inward: Held::new(room),
             read: Vec::with_capacity(AT_ONCE),
+            prober: None,
+            longest: match work.harm {
+                Harm::Delay(delay) => delay.longest(),
+                Harm::Loss(_) => Duration::ZERO,
+            },
             note: PacketNote::default(),
         })
     }
@@ -165,6 +178,7 @@ impl Engine {
 
     fn read_packets(&mut self) -> io::Result<usize> {
         let (out_queue, copies, read) = (self.out_queue, self.copies, &mut self.read);
+        let prober = self.prober.as_ref();
         read.clear();
         self.queues.receive(|packet| {
             let way = if out_queue == Some(packet.queue) { Way::Out } else { Way::In };
@@ -174,6 +188,7 @@ impl Engine {
                 queue: packet.queue,
                 id: packet.id,
                 length: packet.length,
+                is_ours: prober.is_some_and(|prober| prober.sent(packet.bytes)),
                 parcel: (copies && way == Way::Out && is_whole).then(|| parcel(&packet)),
             });
         })
@@ -185,7 +200,7 @@ impl Engine {
         let mut gone_up_to = None;
         let mut read = std::mem::take(&mut self.read);
         for packet in read.drain(..) {
-            self.note.met += 1;
+            self.note.met += u64::from(!packet.is_ours);
             match self.model.fate(packet.way) {
                 Fate::Lose => {
                     self.note.lost += 1;

@@ -138,6 +138,9 @@ impl Hands for Host {
     fn start_worker(&mut self, _group: &GroupId, _spec: &WorkerSpec) -> Result<u32, HandsError> {
         Ok(1)
     }
+    fn drain_group(&mut self, _group: &GroupId, _wait_ms: u64) -> Result<usize, HandsError> {
+        Ok(0)
+    }
     fn end_group(&mut self, _group: &GroupId, _wait_ms: u64) -> Result<bool, HandsError> {
         Ok(true)
     }

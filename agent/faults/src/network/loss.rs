@@ -1,0 +1,273 @@
+//! `network.loss`: a share of the packets to or from peers vanishes, one by one or in bursts; the kernel ends it by itself.
+
+use agent_levers::work::packets::{GilbertElliott, Harm};
+use agent_levers::{Direction, Fate, Levers, Lose, WorkerHandle};
+use agent_view::HostView;
+use proto_model::id::InjectionId;
+use proto_model::injection::Observation;
+use proto_model::problem::{Problem, Problems, Refusal};
+use proto_model::quantity::Percent;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::engine::{self, Deed, Engine};
+use super::matching::{Matching, Resolved};
+use super::{observe, share};
+use crate::claim::Claim;
+use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
+use crate::work::WorkControl;
+
+const LEAST_PERCENT: f64 = 0.01;
+const LONGEST_LIKENESS: f64 = 99.0;
+/// From here on a program notices little else than that nothing works.
+const HOPELESS: f64 = 50.0;
+
+/// Which packets vanish, and how many of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct LossParams {
+    #[serde(flatten)]
+    matching: Matching,
+    /// The share of packets that vanish, in percent, 0.01 to 100. Required, unless `p` and `r` say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 100))]
+    percent: Option<Percent>,
+    /// How likely a packet shares the fate of the packet before for that reason alone, in percent, 0 to 99: losses come in bursts. Default 0.
+    #[serde(default = "none")]
+    #[schemars(range(min = 0, max = 99), default = "none")]
+    correlation: Percent,
+    /// Instead of `percent`, by the model of Gilbert and Elliott: how likely a packet is the first of a bad time, in percent, 0.01 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 100))]
+    p: Option<Percent>,
+    /// How likely a packet is the first of a good time again, in percent, 0.01 to 100; with `p`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 100))]
+    r: Option<Percent>,
+    /// The share of packets that come through in bad times, in percent, 0 to 100; with `p`. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    h: Option<Percent>,
+    /// The share of packets that come through in good times, in percent, 0 to 100; with `p`. Default 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    k: Option<Percent>,
+    /// The way of the packets, seen from this host: `out`, `in` or `both`. Default out.
+    #[serde(default = "out")]
+    #[schemars(default = "out")]
+    direction: Direction,
+}
+
+fn none() -> Percent {
+    Percent(0.0)
+}
+
+fn out() -> Direction {
+    Direction::Out
+}
+
+/// How losses come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Model {
+    /// Each packet by its own luck: the kernel alone does it.
+    Single(Percent),
+    Bursts(GilbertElliott),
+}
+
+/// What was lost, and by whom.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct LossEffect {
+    injection: InjectionId,
+    /// None where the kernel alone does it.
+    worker: Option<WorkerHandle>,
+    asked: share::Asked,
+    /// Addresses that the peers stand for.
+    #[serde(flatten)]
+    resolved: Resolved,
+}
+
+impl LossParams {
+    fn model(&self) -> Model {
+        let share = |percent: &Option<Percent>, otherwise: f64| percent.map_or(otherwise, |percent| percent.0 / 100.0);
+        match self.percent {
+            Some(percent) if self.correlation.0 == 0.0 => Model::Single(percent),
+            Some(percent) => Model::Bursts(GilbertElliott::correlated(percent.0 / 100.0, self.correlation.0 / 100.0)),
+            None => Model::Bursts(GilbertElliott {
+                p: share(&self.p, 0.0),
+                r: share(&self.r, 1.0),
+                lost_in_bad: 1.0 - share(&self.h, 0.0),
+                lost_in_good: 1.0 - share(&self.k, 1.0),
+            }),
+        }
+    }
+
+    fn asked(&self) -> share::Asked {
+        match self.model() {
+            Model::Single(percent) => share::Asked {
+                percent: percent.0,
+                likeness: 0.0,
+            },
+            Model::Bursts(model) => share::Asked {
+                percent: model.share_lost() * 100.0,
+                likeness: model.likeness(),
+            },
+        }
+    }
+
+    fn check_model(&self, problems: &mut Problems) {
+        let bursts = [("p", self.p), ("r", self.r), ("h", self.h), ("k", self.k)];
+        if let Some(percent) = self.percent {
+            if percent.0 < LEAST_PERCENT {
+                problems.push(Problem::new("params.percent", format!("{} is out of range", percent.0)).allowed("0.01..100"));
+            }
+            for (name, _) in bursts.iter().filter(|(_, given)| given.is_some()) {
+                let message = "says the losses another way than percent does";
+                problems.push(Problem::new(format!("params.{name}"), message).allowed("either percent, or p and r"));
+            }
+        } else if self.p.is_none() && self.r.is_none() {
+            problems.push(Problem::new("params.percent", "is required").allowed("0.01..100, or p and r instead"));
+        } else {
+            for (name, given) in &bursts[..2] {
+                if given.is_none_or(|percent| percent.0 < LEAST_PERCENT) {
+                    problems.push(Problem::new(format!("params.{name}"), "is required, p and r together").allowed("0.01..100"));
+                }
+            }
+            if self.correlation.0 > 0.0 {
+                let problem = Problem::new("params.correlation", "p and r say already how losses follow each other");
+                problems.push(problem.allowed("0 with p and r"));
+            }
+        }
+        if self.correlation.0 > LONGEST_LIKENESS {
+            problems.push(Problem::new("params.correlation", format!("{} is out of range", self.correlation.0)).allowed("0..99"));
+        }
+    }
+}
+
+pub(super) struct Loss;
+
+impl Fault for Loss {
+    const KIND: &'static str = "network.loss";
+    const SUMMARY: &'static str = "makes a share of the packets between this host and peers vanish";
+    const ALIASES: &'static [&'static str] = &["packet loss", "drop packets", "flaky network", "netem loss", "gilbert elliott"];
+    const MEASURED_BY: &'static str = "packets that met the fault, and packets of the same peers that came through, counted by the kernel early and late in the same hooks since the fault began. Confirmed when the missing share is within 1 point of what was asked, or within luck where there were too few packets for that";
+    const UNDONE_BY: &'static str = "removing the injection's rules and sets from our own nftables table, and ending its worker where there is one; the kernel lets packets through by itself when the lease is not renewed";
+    type Params = LossParams;
+    type Effect = LossEffect;
+
+    fn examples() -> Vec<Example<LossParams>> {
+        let lossy = |to: &[&str], percent: f64| LossParams {
+            matching: Matching::of(to),
+            percent: Some(Percent(percent)),
+            correlation: none(),
+            p: None,
+            r: None,
+            h: None,
+            k: None,
+            direction: Direction::Out,
+        };
+        vec![
+            Example {
+                says: "every fifth packet to 192.0.2.10 is lost, by luck",
+                params: lossy(&["192.0.2.10"], 20.0),
+            },
+            Example {
+                says: "losses in both directions, mostly several in a row",
+                params: LossParams {
+                    correlation: Percent(50.0),
+                    direction: Direction::Both,
+                    ..lossy(&["192.0.2.0/24"], 30.0)
+                },
+            },
+            Example {
+                says: "short times in which most of what an IPv6 network sends is lost",
+                params: LossParams {
+                    percent: None,
+                    p: Some(Percent(20.0)),
+                    r: Some(Percent(40.0)),
+                    h: Some(Percent(10.0)),
+                    direction: Direction::In,
+                    ..lossy(&["2001:db8::/32"], 0.0)
+                },
+            },
+        ]
+    }
+
+    fn validate(params: &LossParams) -> Result<(), Problems> {
+        let mut problems = params.matching.validate();
+        params.check_model(&mut problems);
+        problems.into_result()
+    }
+
+    fn claims(params: &LossParams) -> Vec<Claim> {
+        params.matching.claims(params.direction)
+    }
+
+    fn preflight(params: &LossParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        let (resolved, mut warnings) = params.matching.preflight(scene)?;
+        if params.asked().percent >= HOPELESS && !params.matching.is_without_tcp() {
+            warnings.push("with so many losses TCP hardly gets anything through: it waits longer after each, up to minutes".to_owned());
+        }
+        let engine = match params.model() {
+            Model::Single(_) => "nftables",
+            Model::Bursts(_) => Engine::of_host(scene.view).name(),
+        };
+        Ok(Preflight {
+            warnings,
+            touches: vec![params.matching.in_words(params.direction, &resolved)],
+            engine: Some(engine.to_owned()),
+        })
+    }
+
+    fn apply(params: &LossParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<LossEffect, FaultError> {
+        let resolved = params
+            .matching
+            .resolve(scene.view)
+            .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
+        let worker = match params.model() {
+            Model::Single(percent) => {
+                lose(params, percent, &resolved, levers)?;
+                None
+            }
+            Model::Bursts(model) => {
+                let deed = Deed {
+                    matching: &params.matching,
+                    resolved: &resolved,
+                    direction: params.direction,
+                    harm: Harm::Loss(model),
+                };
+                Some(Engine::of_host(scene.view).begin(&deed, scene, levers)?)
+            }
+        };
+        Ok(LossEffect {
+            injection: levers.context().injection.clone(),
+            worker,
+            asked: params.asked(),
+            resolved,
+        })
+    }
+
+    fn observe(effect: &LossEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
+        share::lost(&effect.injection, effect.asked, view, before)
+    }
+
+    fn alive(effect: &LossEffect, view: &dyn HostView) -> Result<(), String> {
+        match &effect.worker {
+            Some(worker) => engine::still_there(&effect.injection, worker, view),
+            None => observe::still_there(&effect.injection, view),
+        }
+    }
+
+    fn work_as_ordered(order: &Value, control: &WorkControl) -> Result<(), FaultError> {
+        engine::work(order, control)
+    }
+}
+
+fn lose(params: &LossParams, percent: Percent, resolved: &Resolved, levers: &mut Levers<'_>) -> Result<(), FaultError> {
+    let per_million = (percent.0 * 10_000.0).round() as u32;
+    let taken = levers.queues_taken()?;
+    let lose = Lose::choose(&levers.context().injection, per_million, &taken);
+    let lose = lose.ok_or_else(|| FaultError::Other("every packet queue of this host is read by somebody".to_owned()))?;
+    let gate_ms = levers.context().gate_ms;
+    levers.shape_traffic(&params.matching.spec(resolved, params.direction, Fate::Lose(lose), gate_ms))?;
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! Whether a delay is what was asked for: round trips that the worker's probe timed, beside the packets that met the fault.
+
+use agent_levers::work::packets::{Delay, Distribution, Echoes, PacketNote};
+use agent_levers::{Direction, WorkerHandle};
+use agent_view::{HostView, TrafficCounters};
+use proto_model::id::InjectionId;
+use proto_model::injection::{EffectState, Observation};
+use serde::{Deserialize, Serialize};
+
+use super::engine;
+use crate::fault::{FaultError, Look};
+
+const UNIT: &str = "ms";
+/// The median may be off by this much, and by this share of what was asked.
+const OFF_MS: f64 = 2.0;
+const OFF_SHARE: f64 = 0.05;
+
+/// What was asked of each packet, and of which.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub hold: Delay,
+    pub direction: Direction,
+}
+
+impl Asked {
+    /// How often a round trip is held.
+    fn ways(self) -> f64 {
+        if self.direction == Direction::Both { 2.0 } else { 1.0 }
+    }
+
+    /// What a round trip should take longer.
+    fn ms(self) -> f64 {
+        self.hold.delay_us as f64 / 1_000.0 * self.ways()
+    }
+
+    fn jitter_ms(self) -> f64 {
+        self.hold.jitter_us as f64 / 1_000.0
+    }
+
+    /// The median of a lopsided distribution is not its mean.
+    fn median_ms(self) -> f64 {
+        let lopsided = if self.hold.distribution == Distribution::Pareto {
+            -0.32
+        } else {
+            0.0
+        };
+        self.ms() + lopsided * self.jitter_ms() * self.ways()
+    }
+
+    /// How far the median of so many round trips may be off; luck with the jitter included, alike ones being fewer.
+    fn tolerance_ms(self, round_trips: usize) -> f64 {
+        let alike = self.hold.correlation.min(0.99);
+        let independent = round_trips as f64 * (1.0 - alike) / (1.0 + alike);
+        let luck = 3.0 * 1.25 * self.jitter_ms() * self.ways().sqrt() / independent.max(1.0).sqrt();
+        OFF_MS + OFF_SHARE * self.ms() + luck
+    }
+}
+
+/// What one look keeps for the next.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Seen {
+    rules: Option<TrafficCounters>,
+    worker: Option<PacketNote>,
+}
+
+pub(super) fn delayed(
+    injection: &InjectionId,
+    worker: &WorkerHandle,
+    asked: Asked,
+    view: &dyn HostView,
+    before: Option<&Look>,
+) -> Result<(Option<Observation>, Look), FaultError> {
+    let seen = Seen {
+        rules: view.traffic(injection)?,
+        worker: engine::note(worker, view),
+    };
+    let look = Look {
+        boot_ms: view.boot_ms(),
+        seen: serde_json::to_value(&seen).map_err(|e| FaultError::Other(format!("keep what was seen: {e}")))?,
+    };
+    let Some(before) = before else { return Ok((None, look)) };
+    let before: Seen = serde_json::from_value(before.seen.clone()).unwrap_or_default();
+    Ok((Some(judge(asked, &before, &seen)), look))
+}
+
+fn judge(asked: Asked, before: &Seen, now: &Seen) -> Observation {
+    let told = |state, measured, note| Observation {
+        asked: Some(asked.ms()),
+        measured,
+        unit: UNIT.to_owned(),
+        state,
+        note: Some(note),
+    };
+    let (Some(rules), Some(worker)) = (&now.rules, &now.worker) else {
+        let gone = if now.rules.is_none() { "network rules" } else { "worker" };
+        return told(EffectState::Mismatch, None, format!("the {gone} is not there any more"));
+    };
+    let (Some(rules_before), Some(worker_before)) = (&before.rules, &before.worker) else {
+        return told(EffectState::Unknown, None, "there is no earlier count to compare with".to_owned());
+    };
+    let met = worker.met.saturating_sub(worker_before.met);
+    let reached = rules.hit_packets.saturating_sub(rules_before.hit_packets);
+    let timed = worker
+        .echoes
+        .as_ref()
+        .and_then(|echoes| added(echoes, worker_before.echoes.as_ref()));
+    let words = words(met, worker_before, worker, timed.as_ref());
+    let measured = timed.as_ref().map(|timed| round(timed.median_ms));
+    if !rules.gate_open {
+        return told(
+            EffectState::Mismatch,
+            measured,
+            format!("{words}; the kernel has ended the fault, since its time was not prolonged"),
+        );
+    }
+    if reached == 0 || met == 0 {
+        return told(
+            EffectState::Unexercised,
+            measured,
+            format!("no packet of the peers besides our own; {words}"),
+        );
+    }
+    let state = match &timed {
+        None => EffectState::Unknown,
+        Some(timed) if (timed.median_ms - asked.median_ms()).abs() <= asked.tolerance_ms(timed.round_trips) => EffectState::Confirmed,
+        Some(_) => EffectState::Mismatch,
+    };
+    told(state, measured, words)
+}
+
+/// How much longer round trips took than before the fault.
+struct Timed {
+    round_trips: usize,
+    median_ms: f64,
+    spread_ms: f64,
+    by: String,
+}
+
+/// Over the answers since the look before, as far as they are remembered; `None` when there is nothing to compare.
+fn added(now: &Echoes, before: Option<&Echoes>) -> Option<Timed> {
+    let base = now.before_us? as f64 / 1_000.0;
+    let new = now.answered.saturating_sub(before.map_or(0, |echoes| echoes.answered));
+    let new = usize::try_from(new).unwrap_or(usize::MAX).min(now.last_us.len());
+    let mut ms: Vec<f64> = now.last_us[now.last_us.len() - new..]
+        .iter()
+        .map(|us| *us as f64 / 1_000.0 - base)
+        .collect();
+    ms.sort_unstable_by(f64::total_cmp);
+    let median_ms = *ms.get(ms.len() / 2)?;
+    let mean = ms.iter().sum::<f64>() / ms.len() as f64;
+    let spread = ms.iter().map(|ms| (ms - mean).powi(2)).sum::<f64>() / ms.len() as f64;
+    Some(Timed {
+        round_trips: ms.len(),
+        median_ms,
+        spread_ms: spread.sqrt(),
+        by: now.by.clone(),
+    })
+}
+
+fn round(ms: f64) -> f64 {
+    (ms * 100.0).round() / 100.0
+}
+
+fn words(met: u64, before: &PacketNote, now: &PacketNote, timed: Option<&Timed>) -> String {
+    let mut words = vec![format!("{met} packets met the fault")];
+    match (timed, &now.echoes) {
+        (Some(timed), _) => words.push(format!("{} {}, spread {:.1} ms", timed.round_trips, timed.by, timed.spread_ms)),
+        (None, Some(echoes)) => words.push(format!("{} were not answered before the fault or are not now", echoes.by)),
+        (None, None) => words.push("none of the peers can be timed from here".to_owned()),
+    }
+    for (count, earlier, what) in [
+        (now.overflowed, before.overflowed, "dropped for want of room"),
+        (now.refused, before.refused, "refused by the kernel when they were sent again"),
+        (now.passed_by, before.passed_by, "too long to be held"),
+    ] {
+        if count > earlier {
+            words.push(format!("{} {what}", count - earlier));
+        }
+    }
+    words.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: Asked = Asked {
+        hold: Delay {
+            delay_us: 100_000,
+            jitter_us: 0,
+            distribution: Distribution::Uniform,
+            correlation: 0.0,
+        },
+        direction: Direction::Out,
+    };
+
+    fn seen(hits: u64, met: u64, last_us: &[u64], answered: u64) -> Seen {
+        let echoes = Echoes {
+            by: "echoes of 192.0.2.10".to_owned(),
+            asked: answered,
+            answered,
+            before_us: Some(200),
+            last_us: last_us.to_vec(),
+        };
+        Seen {
+            rules: Some(TrafficCounters {
+                hit_packets: hits,
+                gate_open: true,
+                ..TrafficCounters::default()
+            }),
+            worker: Some(PacketNote {
+                met,
+                echoes: Some(echoes),
+                ..PacketNote::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn each_story_that_two_looks_can_tell() {
+        let start = seen(10, 8, &[1; 3], 3);
+        let right: Vec<u64> = (0..20).map(|n| 100_200 + n * 10).collect();
+        for (now, state, says) in [
+            (seen(40, 20, &right, 23), EffectState::Confirmed, "20 echoes"),
+            (seen(40, 20, &[50_000; 20], 23), EffectState::Mismatch, "12 packets"),
+            (seen(30, 8, &right, 23), EffectState::Unexercised, "besides our own"),
+            (seen(40, 20, &right, 3), EffectState::Unknown, "not answered"),
+        ] {
+            let told = judge(ASKED, &start, &now);
+            assert_eq!(told.state, state, "{told:?}");
+            assert!(told.note.clone().unwrap().contains(says), "{told:?}");
+        }
+        let mut closed = seen(40, 20, &right, 23);
+        closed.rules.as_mut().unwrap().gate_open = false;
+        assert_eq!(judge(ASKED, &start, &closed).state, EffectState::Mismatch);
+        assert_eq!(judge(ASKED, &Seen::default(), &start).state, EffectState::Unknown);
+        assert_eq!(judge(ASKED, &start, &Seen::default()).state, EffectState::Mismatch);
+    }
+
+    #[test]
+    fn without_a_probe_nothing_is_claimed_and_both_ways_count_twice() {
+        let (start, mut now) = (seen(10, 8, &[], 0), seen(40, 20, &[], 0));
+        now.worker.as_mut().unwrap().echoes = None;
+        assert_eq!(judge(ASKED, &start, &now).state, EffectState::Unknown);
+        let both = Asked {
+            direction: Direction::Both,
+            ..ASKED
+        };
+        let told = judge(both, &start, &seen(40, 20, &[200_400; 9], 9));
+        assert_eq!((told.state, told.asked), (EffectState::Confirmed, Some(200.0)));
+    }
+}

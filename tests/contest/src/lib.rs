@@ -6,6 +6,6 @@ mod site;
 mod witness;
 
 pub use harm::{Harm, all_gone, reversible};
-pub use net::Line;
+pub use net::{Line, connects_in, echoes};
 pub use site::{LEASE, Site, WATCHDOG, impossible};
 pub use witness::Witness;

@@ -1,14 +1,15 @@
 //! Sees the effect of a fault from outside, as its victims would; it never asks the agent and changes nothing.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use proto_model::quantity::Millis;
 use serde_json::Value;
 use tests_harness::Host;
 
-use crate::net::{Line, reaches};
+use crate::net::{Line, connects_in, echoes, reaches};
 use crate::site::{PEER, Site, VICTIM};
 
 /// A window of accounting, and how many are looked at before giving up: others use the processors too.
@@ -20,6 +21,13 @@ const LEAST_OF_A_FULL_MACHINE: f64 = 0.15;
 /// More of it idle than this, and a machine is not full.
 const IDLE: f64 = 0.1;
 const STILL: Duration = Duration::from_millis(400);
+
+/// Echoes of one look: that none of them is lost while a tenth of all are is less likely than one in a thousand.
+const SOME: u16 = 80;
+const ROUNDS: usize = 9;
+/// What the median of connections may be off on a machine with others on it, and losses in bursts by luck, in points.
+const OFF: Duration = Duration::from_millis(30);
+const LUCK: f64 = 12.0;
 
 /// How one family shows what it does. A family that nobody can see from outside yet is believed its own observation.
 pub enum Witness<'a> {
@@ -36,6 +44,16 @@ pub enum Witness<'a> {
         from: &'a Host,
         to: SocketAddr,
         open: Option<Line>,
+    },
+    Slowness {
+        from: &'a Host,
+        to: SocketAddr,
+        asked: Duration,
+    },
+    Gaps {
+        from: &'a Host,
+        to: IpAddr,
+        percent: f64,
     },
     Word {
         site: &'a Site,
@@ -62,6 +80,8 @@ impl<'a> Witness<'a> {
                 asked: Load::of(params),
             }),
             Some("process") => Ok(Self::Stillness { site, host }),
+            Some("network") if fault == "network.delay" => Self::slowness(site, name, params),
+            Some("network") if fault == "network.loss" => Self::gaps(site, name, params),
             Some("network") => Self::silence(site, name, params),
             _ => Ok(Self::Word { site, run: String::new() }),
         }
@@ -86,6 +106,36 @@ impl<'a> Witness<'a> {
         })
     }
 
+    fn slowness(site: &'a Site, name: &str, params: &Value) -> Result<Self> {
+        let to = params["to"][0].as_str().context("a network fault names its peers")?;
+        let asked = params["delay"].as_str().context("a delay says how long")?;
+        let asked = Millis::parse(asked)?.0 * if params["direction"] == "both" { 2 } else { 1 };
+        let to = SocketAddr::new(site.documented(PEER, to)?, first_port(&params["ports"]).unwrap_or(7000));
+        let slowness = Self::Slowness {
+            from: site.host(name),
+            to,
+            asked: Duration::from_millis(asked),
+        };
+        ensure!(!slowness.sees()?, "{to} is slow before any fault");
+        Ok(slowness)
+    }
+
+    fn gaps(site: &'a Site, name: &str, params: &Value) -> Result<Self> {
+        let to = params["to"][0].as_str().context("a network fault names its peers")?;
+        let share = |name: &str, otherwise: f64| params[name].as_f64().map_or(otherwise, |percent| percent / 100.0);
+        let bad = share("p", 0.0) / (share("p", 0.0) + share("r", 1.0));
+        let bursts = 100.0 * (bad * (1.0 - share("h", 0.0)) + (1.0 - bad) * (1.0 - share("k", 1.0)));
+        let one_way = params["percent"].as_f64().unwrap_or(bursts);
+        let both = 100.0 - (100.0 - one_way).powi(2) / 100.0;
+        let gaps = Self::Gaps {
+            from: site.host(name),
+            to: site.documented(PEER, to)?,
+            percent: if params["direction"] == "both" { both } else { one_way },
+        };
+        ensure!(!gaps.sees()?, "packets get lost before any fault");
+        Ok(gaps)
+    }
+
     /// For what only the run can tell of.
     pub fn told_run(&mut self, id: &str) {
         if let Self::Word { run, .. } = self {
@@ -99,6 +149,9 @@ impl<'a> Witness<'a> {
             Self::Load { site, host, .. } => Ok(!site.workers(host.name())?.is_empty()),
             Self::Stillness { host, .. } => Ok(host.processes_named(VICTIM)?.iter().any(|process| process.state == 'T')),
             Self::Silence { from, to, .. } => Ok(!reaches(from, *to)),
+            // A connection that is not accepted at all is slow as well.
+            Self::Slowness { from, to, asked } => Ok(connects_in(from, *to).map_or(true, |took| took > *asked / 2)),
+            Self::Gaps { from, to, .. } => Ok(echoes(from, *to, SOME)? < usize::from(SOME)),
             Self::Word { site, run } => {
                 let shown = site.run(run)?;
                 let state = shown["injections"][0]["state"].as_str().unwrap_or_default().to_owned();
@@ -125,6 +178,26 @@ impl<'a> Witness<'a> {
                 );
                 Ok(())
             }
+            Self::Slowness { from, to, asked } => {
+                let mut took: Vec<Duration> = (0..ROUNDS).filter_map(|_| connects_in(from, *to).ok()).collect();
+                took.sort_unstable();
+                let median = *took.get(took.len() / 2).context("connections while they are slow")?;
+                ensure!(
+                    median + OFF > *asked && median < *asked + OFF,
+                    "connections take {median:?} instead of {asked:?} longer"
+                );
+                Ok(())
+            }
+            Self::Gaps { from, to, percent } => {
+                let back = (0..ROUNDS).map(|_| echoes(from, *to, SOME)).sum::<Result<usize>>()?;
+                let sent = ROUNDS * usize::from(SOME);
+                let lost = 100.0 * (sent - back) as f64 / sent as f64;
+                ensure!(
+                    (lost - *percent).abs() < LUCK,
+                    "{lost:.1} percent of {sent} echoes were lost, not {percent:.1}"
+                );
+                Ok(())
+            }
             Self::Word { site, run } => {
                 let confirmed = || Ok(site.run(run)?["injections"][0]["effect"]["state"] == "confirmed");
                 tests_harness::wait::until("the fault's own observation", Duration::from_secs(15), confirmed).map(drop)
@@ -144,6 +217,10 @@ impl<'a> Witness<'a> {
             Self::Silence { from, to, .. } => {
                 let mut line = Line::open(from, *to)?;
                 ensure!(line.answers(), "{to} is not heard again");
+                Ok(())
+            }
+            Self::Slowness { .. } | Self::Gaps { .. } => {
+                ensure!(!self.sees()?, "packets are late or lost still");
                 Ok(())
             }
             Self::Load { .. } | Self::Word { .. } => Ok(()),

@@ -13,7 +13,7 @@ mod timing;
 use crate::fault::{AnyFault, Kind};
 
 pub(crate) const KINDS: &[&dyn AnyFault] = &[
+    &Kind::<partition::Partition>::new(),
     &Kind::<delay::Delay>::new(),
     &Kind::<loss::Loss>::new(),
-    &Kind::<partition::Partition>::new(),
 ];

@@ -247,7 +247,9 @@ fn numbered(from: &UdpSocket, to: &UdpSocket, count: u32) -> Vec<u32> {
             arrived.push(u32::from_be_bytes(buffer[..4].try_into().unwrap()));
         }
         if number % 20 == 0 {
-            until("every packet was decided on", || view.packet_queues().unwrap().iter().all(|queue| queue.waiting == 0));
+            until("every packet was decided on", || {
+                view.packet_queues().unwrap().iter().all(|queue| queue.waiting == 0)
+            });
         }
     }
     let begun = Instant::now();

@@ -1,8 +1,10 @@
 //! What a kind of fault is: a description, a check, a way in and a way of looking. There is no way out here: that is rewind.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::net::IpAddr;
 
-use agent_levers::{LeverError, Levers};
+use agent_levers::{LeverError, Levers, TrafficSpec};
 use agent_view::{HostView, Process, ViewError};
 use proto_model::catalogue::{DurationRule, ExampleDescription, FaultKind, KindDescription};
 use proto_model::injection::{Observation, Reversal};
@@ -82,10 +84,22 @@ pub trait Fault: Send + Sync + 'static {
         Ok(())
     }
     fn claims(params: &Self::Params) -> Vec<Claim>;
+    /// The same on this host, where names mean addresses.
+    fn claims_here(params: &Self::Params, _view: &dyn HostView) -> Vec<Claim> {
+        Self::claims(params)
+    }
     fn preflight(params: &Self::Params, scene: &Scene<'_>) -> Result<Preflight, Refusal>;
     fn apply(params: &Self::Params, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Self::Effect, FaultError>;
     /// Measures the fault while it acts, by other means than those that made it. `before` is the last call's second value.
     fn observe(effect: &Self::Effect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError>;
+    /// DNS names that it stands on: they are looked up again while it acts, and [`Self::follow`] is told.
+    fn names(_params: &Self::Params) -> Vec<String> {
+        Vec::new()
+    }
+    /// What it acts on when names mean these addresses now. It only decides; a name without an answer keeps its old addresses.
+    fn follow(_params: &Self::Params, effect: Self::Effect, _answers: &Answers) -> Followed<Self::Effect> {
+        Followed { effect, traffic: None }
+    }
     /// True while what apply started is still there; false ends the injection early with this reason.
     fn alive(_effect: &Self::Effect, _view: &dyn HostView) -> Result<(), String> {
         Ok(())
@@ -109,6 +123,17 @@ pub struct Look {
     pub seen: serde_json::Value,
 }
 
+/// What each name was looked up to be, or why not.
+pub type Answers = BTreeMap<String, Result<Vec<IpAddr>, String>>;
+
+/// An effect after names were looked up again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Followed<E> {
+    pub effect: E,
+    /// The packets that are meant now, when they are not those from before.
+    pub traffic: Option<TrafficSpec>,
+}
+
 /// Any kind, with its parameters as JSON: what the warden and the suites hold.
 pub trait AnyFault: Send + Sync {
     fn kind(&self) -> FaultKind;
@@ -118,6 +143,7 @@ pub trait AnyFault: Send + Sync {
     /// Parses strictly and validates; the answer is the canonical JSON of the parameters.
     fn check(&self, params: &serde_json::Value) -> Result<serde_json::Value, Problems>;
     fn claims(&self, params: &serde_json::Value) -> Result<Vec<Claim>, Problems>;
+    fn claims_here(&self, params: &serde_json::Value, view: &dyn HostView) -> Result<Vec<Claim>, Problems>;
     fn preflight(&self, params: &serde_json::Value, scene: &Scene<'_>) -> Result<Preflight, Refusal>;
     fn apply(&self, params: &serde_json::Value, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<serde_json::Value, FaultError>;
     fn observe(
@@ -126,6 +152,13 @@ pub trait AnyFault: Send + Sync {
         view: &dyn HostView,
         before: Option<&Look>,
     ) -> Result<(Option<Observation>, Look), FaultError>;
+    fn names(&self, params: &serde_json::Value) -> Vec<String>;
+    fn follow(
+        &self,
+        params: &serde_json::Value,
+        effect: &serde_json::Value,
+        answers: &Answers,
+    ) -> Result<Followed<serde_json::Value>, FaultError>;
     fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String>;
     fn work(&self, params: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError>;
 }
@@ -203,6 +236,10 @@ impl<F: Fault> AnyFault for Kind<F> {
         Ok(F::claims(&Self::parse(params)?))
     }
 
+    fn claims_here(&self, params: &serde_json::Value, view: &dyn HostView) -> Result<Vec<Claim>, Problems> {
+        Ok(F::claims_here(&Self::parse(params)?, view))
+    }
+
     fn preflight(&self, params: &serde_json::Value, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let parsed = Self::parse(params).map_err(refusal_of)?;
         F::preflight(&parsed, scene)
@@ -220,6 +257,24 @@ impl<F: Fault> AnyFault for Kind<F> {
         before: Option<&Look>,
     ) -> Result<(Option<Observation>, Look), FaultError> {
         F::observe(&Self::parse_effect(effect)?, view, before)
+    }
+
+    fn names(&self, params: &serde_json::Value) -> Vec<String> {
+        Self::parse(params).map(|params| F::names(&params)).unwrap_or_default()
+    }
+
+    fn follow(
+        &self,
+        params: &serde_json::Value,
+        effect: &serde_json::Value,
+        answers: &Answers,
+    ) -> Result<Followed<serde_json::Value>, FaultError> {
+        let followed = F::follow(&Self::parse_stored(params)?, Self::parse_effect(effect)?, answers);
+        let effect = serde_json::to_value(followed.effect).map_err(|e| FaultError::Other(format!("record the effect: {e}")))?;
+        Ok(Followed {
+            effect,
+            traffic: followed.traffic,
+        })
     }
 
     fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String> {

@@ -10,6 +10,6 @@ mod registry;
 mod work;
 
 pub use claim::Claim;
-pub use fault::{AnyFault, Example, Fault, FaultError, Kind, Look, Preflight, Protection, Scene};
+pub use fault::{Answers, AnyFault, Example, Fault, FaultError, Followed, Kind, Look, Preflight, Protection, Scene};
 pub use registry::{catalogue, find, registry};
 pub use work::WorkControl;

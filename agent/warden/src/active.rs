@@ -6,6 +6,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::InjectionState;
 use serde_json::Value;
 
+use crate::follow::Following;
 use crate::handle::ActiveInjection;
 use crate::teller::Teller;
 use crate::undoing::Undoing;
@@ -34,7 +35,9 @@ pub(crate) enum Stage {
 /// What only an injection that acts has.
 pub(crate) struct Holding {
     pub(crate) fault: &'static dyn AnyFault,
+    pub(crate) params: Value,
     pub(crate) effect: Value,
+    pub(crate) following: Following,
     pub(crate) lease_until_ms: u64,
     /// The kernel holds it for a while by itself and must be told to go on.
     pub(crate) gated: bool,

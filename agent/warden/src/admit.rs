@@ -47,7 +47,7 @@ impl Warden {
         let fault = (self.kinds.find)(kind).ok_or_else(|| self.unknown(kind))?;
         let params = fault.check(params).map_err(first)?;
         self.policy.check(kind, &fault.reversal(), &params, duration_ms)?;
-        let claims = fault.claims(&params).map_err(first)?;
+        let claims = fault.claims_here(&params, self.view.as_ref()).map_err(first)?;
         self.check_conflicts(&claims)?;
         let preflight = self.ask_kind(fault, &params, duration_ms, seed)?;
         Ok(Admitted {

@@ -28,6 +28,7 @@ impl Warden {
                 return self.end(id, EndedBy::EndedEarly, Some(reason));
             }
         }
+        self.follow_names(id, now);
         self.observe(id, now);
     }
 

@@ -4,6 +4,7 @@ mod active;
 mod admit;
 mod answers;
 mod end;
+mod follow;
 mod handle;
 mod keep;
 mod latch;

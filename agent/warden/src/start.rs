@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::active::{ALIVE_EVERY_MS, Active, Holding, Stage, Windows, is_gated};
 use crate::admit::{Admitted, panic_text};
+use crate::follow::Following;
 use crate::handle::StartOrder;
 use crate::protection::Wards;
 use crate::teller::Teller;
@@ -78,6 +79,8 @@ impl Warden {
         let holding = Holding {
             fault: admitted.fault,
             effect: result.clone().unwrap_or_default(),
+            following: Following::new(admitted.fault.names(&admitted.params), now),
+            params: admitted.params,
             lease_until_ms: now + order.lease_ms,
             gated: is_gated(journal.history()),
             next_alive_ms: now + ALIVE_EVERY_MS,

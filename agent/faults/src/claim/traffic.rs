@@ -1,7 +1,8 @@
 //! Which packets an injection holds, as a claim that can be compared: two that could mean the same packet conflict. It resolves nothing.
 //!
 //! Written as `network:out:10.0.0.0/8` and, where it is narrower, ` protocol=tcp`, ` ports=80,443`, ` local_ports=8000-8100`
-//! or ` interface=eth0` behind it. A DNS name stands for itself: it is not seen that a name and a network are the same host.
+//! or ` interface=eth0` behind it. A DNS name stands for itself; who knows its addresses claims
+//! them besides.
 
 use std::fmt;
 

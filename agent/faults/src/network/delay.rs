@@ -15,7 +15,7 @@ use super::engine::{self, Deed, Engine};
 use super::matching::{Matching, Resolved};
 use super::timing;
 use crate::claim::Claim;
-use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
+use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
 use crate::work::WorkControl;
 
 const LONGEST_MS: u64 = 60_000;
@@ -128,6 +128,10 @@ impl Fault for Delay {
         params.matching.claims(params.direction)
     }
 
+    fn claims_here(params: &DelayParams, view: &dyn HostView) -> Vec<Claim> {
+        params.matching.claims_here(params.direction, view)
+    }
+
     fn preflight(params: &DelayParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let (resolved, mut warnings) = params.matching.preflight(scene)?;
         warnings.extend(surprises(params));
@@ -170,7 +174,19 @@ impl Fault for Delay {
             hold: effect.hold,
             direction: effect.direction,
         };
-        timing::delayed(&effect.injection, &effect.worker, asked, view, before)
+        Ok(effect
+            .resolved
+            .noted(timing::delayed(&effect.injection, &effect.worker, asked, view, before)?))
+    }
+
+    fn names(params: &DelayParams) -> Vec<String> {
+        params.matching.names()
+    }
+
+    fn follow(params: &DelayParams, effect: DelayEffect, answers: &Answers) -> Followed<DelayEffect> {
+        let before = effect.resolved.clone();
+        let with = |resolved| DelayEffect { resolved, ..effect };
+        params.matching.followed(&before, answers, params.direction, with)
     }
 
     fn alive(effect: &DelayEffect, view: &dyn HostView) -> Result<(), String> {

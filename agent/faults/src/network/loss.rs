@@ -15,7 +15,7 @@ use super::engine::{self, Deed, Engine};
 use super::matching::{Matching, Resolved};
 use super::{observe, share};
 use crate::claim::Claim;
-use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
+use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
 use crate::work::WorkControl;
 
 const LEAST_PERCENT: f64 = 0.01;
@@ -202,6 +202,10 @@ impl Fault for Loss {
         params.matching.claims(params.direction)
     }
 
+    fn claims_here(params: &LossParams, view: &dyn HostView) -> Vec<Claim> {
+        params.matching.claims_here(params.direction, view)
+    }
+
     fn preflight(params: &LossParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let (resolved, mut warnings) = params.matching.preflight(scene)?;
         if params.asked().percent >= HOPELESS && !params.matching.is_without_tcp() {
@@ -247,7 +251,17 @@ impl Fault for Loss {
     }
 
     fn observe(effect: &LossEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
-        share::lost(&effect.injection, effect.asked, view, before)
+        Ok(effect.resolved.noted(share::lost(&effect.injection, effect.asked, view, before)?))
+    }
+
+    fn names(params: &LossParams) -> Vec<String> {
+        params.matching.names()
+    }
+
+    fn follow(params: &LossParams, effect: LossEffect, answers: &Answers) -> Followed<LossEffect> {
+        let before = effect.resolved.clone();
+        let with = |resolved| LossEffect { resolved, ..effect };
+        params.matching.followed(&before, answers, params.direction, with)
     }
 
     fn alive(effect: &LossEffect, view: &dyn HostView) -> Result<(), String> {

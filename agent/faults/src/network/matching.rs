@@ -1,7 +1,11 @@
 //! Which packets a fault of this family means: the parameters that all its kinds share, checked and put in words; it acts on nothing.
 
-use agent_levers::{Direction, Fate, Protocol, TrafficSpec};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use agent_levers::{Direction, Fate, PacketFate, Protocol, TrafficSpec};
 use agent_view::HostView;
+use proto_model::injection::Observation;
 use proto_model::peer::{Network, Peer};
 use proto_model::problem::{Problem, Problems, Refusal};
 use proto_model::quantity::PortRange;
@@ -10,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::peers;
 use crate::claim::{Claim, Narrowing, TrafficClaim};
-use crate::fault::Scene;
+use crate::fault::{Answers, Followed, Look, Scene};
 
 /// Peers that one injection may name.
 const MAX_PEERS: usize = 1_000;
@@ -47,6 +51,48 @@ pub(super) struct Matching {
 pub(super) struct Resolved {
     pub peers: Vec<Network>,
     pub except: Vec<Network>,
+    /// The names among them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub names: BTreeMap<String, Known>,
+}
+
+/// What is known of a name among the peers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Known {
+    pub addresses: Vec<IpAddr>,
+    /// How often it came to mean something else since the fault began.
+    pub changes: u32,
+    /// Why it could not be looked up the last time; its old addresses are kept then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl Resolved {
+    /// What a person should know of names that did not stay as they were.
+    fn gaps(&self) -> Option<String> {
+        let told = self.names.iter().flat_map(|(name, known)| {
+            let moved = (known.changes > 0).then(|| format!("{name} moved {} times, noticed within seconds", known.changes));
+            let lost = known
+                .problem
+                .as_ref()
+                .map(|why| format!("{why}; its addresses from before are kept"));
+            moved.into_iter().chain(lost)
+        });
+        let told: Vec<String> = told.collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    /// Told with what was observed.
+    pub fn noted(&self, (observation, look): (Option<Observation>, Look)) -> (Option<Observation>, Look) {
+        let observation = observation.map(|observation| Observation {
+            note: [observation.note.clone(), self.gaps()]
+                .into_iter()
+                .flatten()
+                .reduce(|a, b| format!("{a}; {b}")),
+            ..observation
+        });
+        (observation, look)
+    }
 }
 
 impl Matching {
@@ -81,14 +127,30 @@ impl Matching {
         problems
     }
 
+    /// By what is written; a name claims only itself.
     pub fn claims(&self, direction: Direction) -> Vec<Claim> {
+        self.claims_on(&self.to, direction)
+    }
+
+    /// The same with the addresses of names besides, so that a name and its address are seen to be one host.
+    pub fn claims_here(&self, direction: Direction, view: &dyn HostView) -> Vec<Claim> {
+        let names = self.to.iter().filter_map(|peer| match peer {
+            Peer::Name(name) => peers::look_up(name, view).ok(),
+            _ => None,
+        });
+        let addresses = names.flatten().map(|address| Peer::Network(Network::host(address.to_canonical())));
+        let all: Vec<Peer> = self.to.iter().cloned().chain(addresses).collect();
+        self.claims_on(&all, direction)
+    }
+
+    fn claims_on(&self, peers: &[Peer], direction: Direction) -> Vec<Claim> {
         let narrowing = Narrowing {
             protocol: self.protocol,
             ports: self.ports.clone(),
             local_ports: self.local_ports.clone(),
             interface: self.interface.clone(),
         };
-        TrafficClaim::of(&self.to, direction, &narrowing)
+        TrafficClaim::of(peers, direction, &narrowing)
     }
 
     /// Looks at the host, and answers with the peers' addresses and what a person would like to know, or refuses.
@@ -103,10 +165,52 @@ impl Matching {
     }
 
     pub fn resolve(&self, view: &dyn HostView) -> Result<Resolved, Refusal> {
-        Ok(Resolved {
-            peers: peers::resolve("params.to", &self.to, view)?,
-            except: peers::resolve("params.except", &self.except, view)?,
-        })
+        let mut names = BTreeMap::new();
+        let mut look_up = |name: &str| {
+            let addresses = sorted(peers::look_up(name, view)?);
+            let known = Known {
+                addresses: addresses.clone(),
+                ..Known::default()
+            };
+            names.insert(name.to_owned(), known);
+            Ok(addresses)
+        };
+        let peers = peers::resolve("params.to", &self.to, &mut look_up)?;
+        let except = peers::resolve("params.except", &self.except, &mut look_up)?;
+        Ok(Resolved { peers, except, names })
+    }
+
+    /// DNS names among the peers.
+    pub fn names(&self) -> Vec<String> {
+        let name = |peer: &Peer| match peer {
+            Peer::Name(name) => Some(name.clone()),
+            _ => None,
+        };
+        self.to.iter().chain(&self.except).filter_map(name).collect()
+    }
+
+    /// The peers after their names were looked up again; a name without an answer keeps what it meant.
+    pub fn follow(&self, before: &Resolved, answers: &Answers) -> Resolved {
+        let mut names = before.names.clone();
+        for (name, known) in &mut names {
+            match answers.get(name) {
+                Some(Ok(addresses)) => {
+                    let addresses = sorted(addresses.clone());
+                    known.changes += u32::from(addresses != known.addresses);
+                    (known.addresses, known.problem) = (addresses, None);
+                }
+                Some(Err(why)) => known.problem = Some(why.clone()),
+                None => {}
+            }
+        }
+        let mut known = |name: &str| names.get(name).map(|known| known.addresses.clone()).ok_or_else(String::new);
+        let peers = peers::resolve("params.to", &self.to, &mut known);
+        let except = peers::resolve("params.except", &self.except, &mut known);
+        match (peers, except) {
+            (Ok(peers), Ok(except)) => Resolved { peers, except, names },
+            // Cannot be: it was resolved before, and no name has gone.
+            _ => before.clone(),
+        }
     }
 
     /// What the levers are told.
@@ -121,6 +225,19 @@ impl Matching {
             direction,
             fate,
             gate_ms,
+        }
+    }
+
+    /// A kind's effect after its names were looked up again, with what the levers are told when the peers are others now.
+    pub fn followed<E>(&self, before: &Resolved, answers: &Answers, direction: Direction, with: impl FnOnce(Resolved) -> E) -> Followed<E> {
+        let now = self.follow(before, answers);
+        let changed = (&now.peers, &now.except) != (&before.peers, &before.except);
+        // Of these only the peers are looked at.
+        let unused = Fate::Cut(PacketFate::Drop);
+        let traffic = changed.then(|| self.spec(&now, direction, unused, 0));
+        Followed {
+            effect: with(now),
+            traffic,
         }
     }
 
@@ -194,6 +311,13 @@ impl Matching {
     }
 }
 
+fn sorted(addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = addresses.into_iter().map(|address| address.to_canonical()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
 fn is_interface_name(name: &str) -> bool {
     (1..=15).contains(&name.len()) && !name.contains(|c: char| c.is_whitespace() || c == '/')
 }
@@ -203,5 +327,52 @@ fn named(networks: &[Network]) -> String {
     match networks.len().saturating_sub(NAMED) {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(addresses: &[&str]) -> Result<Vec<IpAddr>, String> {
+        Ok(addresses.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    fn before() -> (Matching, Resolved) {
+        let known = Known {
+            addresses: answer(&["192.0.2.50"]).unwrap(),
+            ..Known::default()
+        };
+        let resolved = Resolved {
+            peers: ["192.0.2.1", "192.0.2.50"].map(|text| Network::parse(text).unwrap()).into(),
+            except: Vec::new(),
+            names: BTreeMap::from([("db.example".to_owned(), known)]),
+        };
+        (Matching::of(&["192.0.2.1", "db.example"]), resolved)
+    }
+
+    fn followed(answer: Result<Vec<IpAddr>, String>) -> Followed<Resolved> {
+        let (matching, resolved) = before();
+        let answers = BTreeMap::from([("db.example".to_owned(), answer)]);
+        matching.followed(&resolved, &answers, Direction::Out, |resolved| resolved)
+    }
+
+    #[test]
+    fn a_name_that_moves_takes_the_fault_along_and_others_stay() {
+        let moved = followed(answer(&["192.0.2.60", "2001:db8::60"]));
+        let peers = moved.traffic.expect("others are meant").peers;
+        let expected = ["192.0.2.1", "192.0.2.60", "2001:db8::60"].map(|text| Network::parse(text).unwrap());
+        assert_eq!((&peers, &moved.effect.peers), (&expected.to_vec(), &expected.to_vec()));
+        assert!(moved.effect.gaps().unwrap().contains("db.example moved 1 times"));
+    }
+
+    #[test]
+    fn a_failed_look_keeps_the_old_addresses_and_says_so() {
+        let kept = followed(Err("db.example does not resolve on this host: timed out".to_owned()));
+        assert_eq!((kept.traffic.as_ref(), &kept.effect.peers), (None, &before().1.peers));
+        let gaps = kept.effect.gaps().unwrap();
+        assert!(gaps.contains("timed out") && gaps.contains("are kept"), "{gaps}");
+        let same = followed(answer(&["192.0.2.50"]));
+        assert_eq!((same.traffic, same.effect.gaps()), (None, None));
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::matching::{Matching, Resolved};
 use super::observe;
 use crate::claim::Claim;
-use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
+use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
 
 /// Which packets are cut, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +102,10 @@ impl Fault for Partition {
         params.matching.claims(params.direction)
     }
 
+    fn claims_here(params: &PartitionParams, view: &dyn HostView) -> Vec<Claim> {
+        params.matching.claims_here(params.direction, view)
+    }
+
     fn preflight(params: &PartitionParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let (resolved, mut warnings) = params.matching.preflight(scene)?;
         warnings.extend(surprises(params));
@@ -126,7 +130,17 @@ impl Fault for Partition {
     }
 
     fn observe(effect: &PartitionEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
-        observe::stopped(&effect.injection, view, before)
+        Ok(effect.resolved.noted(observe::stopped(&effect.injection, view, before)?))
+    }
+
+    fn names(params: &PartitionParams) -> Vec<String> {
+        params.matching.names()
+    }
+
+    fn follow(params: &PartitionParams, effect: PartitionEffect, answers: &Answers) -> Followed<PartitionEffect> {
+        let before = effect.resolved.clone();
+        let with = |resolved| PartitionEffect { resolved, ..effect };
+        params.matching.followed(&before, answers, params.direction, with)
     }
 
     fn alive(effect: &PartitionEffect, view: &dyn HostView) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! Peers as networks: names are resolved on this host, and what would cut the host off from what it needs is told; it changes nothing.
 
+use std::net::IpAddr;
+
 use agent_view::HostView;
 use proto_model::peer::{Network, Peer};
 use proto_model::problem::Refusal;
@@ -10,13 +12,20 @@ use crate::fault::Scene;
 const ANY_MAX_MS: u64 = 5 * 60 * 1_000;
 
 /// The networks that the peers at `path` stand for, sorted, each once.
-pub(super) fn resolve(path: &str, peers: &[Peer], view: &dyn HostView) -> Result<Vec<Network>, Refusal> {
+pub(super) fn resolve(
+    path: &str,
+    peers: &[Peer],
+    look_up: &mut dyn FnMut(&str) -> Result<Vec<IpAddr>, String>,
+) -> Result<Vec<Network>, Refusal> {
     let mut networks = Vec::new();
     for peer in peers {
         match peer {
             Peer::Any => networks.extend(everything()),
             Peer::Network(network) => networks.push(*network),
-            Peer::Name(name) => networks.extend(resolve_name(path, name, view)?),
+            Peer::Name(name) => {
+                let addresses = look_up(name).map_err(|why| Refusal::new("no_match", path, why))?;
+                networks.extend(addresses.into_iter().map(|address| Network::host(address.to_canonical())));
+            }
             Peer::Host(_) | Peer::Labels(_) => {
                 let message = format!("{peer} was not replaced by addresses: only the controller knows which hosts it means");
                 return Err(Refusal::new("invalid_params", path, message).allowed("networks, DNS names or any"));
@@ -32,19 +41,12 @@ fn everything() -> impl Iterator<Item = Network> {
     ["0.0.0.0/0", "::/0"].into_iter().filter_map(Network::parse)
 }
 
-fn resolve_name(path: &str, name: &str, view: &dyn HostView) -> Result<impl Iterator<Item = Network>, Refusal> {
-    let answer = view.resolve(name);
-    match answer {
-        Ok(addresses) if !addresses.is_empty() => Ok(addresses.into_iter().map(|a| Network::host(a.to_canonical()))),
-        Ok(_) => Err(Refusal::new(
-            "no_match",
-            path,
-            format!("{name} resolves to no address on this host"),
-        )),
-        Err(error) => {
-            let message = format!("{name} does not resolve on this host: {}", error.source);
-            Err(Refusal::new("no_match", path, message))
-        }
+/// At least one address, or why there is none.
+pub(super) fn look_up(name: &str, view: &dyn HostView) -> Result<Vec<IpAddr>, String> {
+    match view.resolve(name) {
+        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+        Ok(_) => Err(format!("{name} resolves to no address on this host")),
+        Err(error) => Err(format!("{name} does not resolve on this host: {}", error.source)),
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod admission;
 mod ends;
+mod names;
 mod protected;
 mod support;

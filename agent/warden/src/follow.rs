@@ -1,0 +1,104 @@
+//! Looks up the names on which faults stand, again and again while they act; never on the warden's own thread.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
+
+use agent_faults::Answers;
+use agent_view::HostView;
+use proto_model::id::InjectionId;
+
+use crate::active::Stage;
+use crate::start::chain;
+use crate::warden::Warden;
+
+/// Between two looks at the names of one injection.
+const EVERY_MS: u64 = 5_000;
+/// Names of one injection that are followed; each look takes a second at most.
+const MOST_NAMES: usize = 64;
+const STACK_BYTES: usize = 128 * 1024;
+
+/// The names of one injection.
+pub(crate) struct Following {
+    names: Vec<String>,
+    next_ms: u64,
+    /// A look is under way; there is never more than one.
+    answers: Option<Receiver<Answers>>,
+}
+
+impl Following {
+    pub(crate) fn new(mut names: Vec<String>, now_ms: u64) -> Self {
+        names.sort();
+        names.dedup();
+        if names.len() > MOST_NAMES {
+            tracing::warn!(names = names.len(), followed = MOST_NAMES, "not every name is looked up again");
+            names.truncate(MOST_NAMES);
+        }
+        Self {
+            names,
+            next_ms: now_ms + EVERY_MS,
+            answers: None,
+        }
+    }
+
+    /// Answers of a look that has ended; otherwise begins one when it is time.
+    fn poll(&mut self, now_ms: u64, view: &Arc<dyn HostView>) -> Option<Answers> {
+        if let Some(receiver) = &self.answers {
+            let answer = receiver.try_recv();
+            if !matches!(answer, Err(TryRecvError::Empty)) {
+                self.answers = None;
+            }
+            return answer.ok();
+        }
+        if !self.names.is_empty() && now_ms >= self.next_ms {
+            self.next_ms = now_ms + EVERY_MS;
+            self.answers = look_up(self.names.clone(), view.clone());
+        }
+        None
+    }
+}
+
+fn look_up(names: Vec<String>, view: Arc<dyn HostView>) -> Option<Receiver<Answers>> {
+    let (sender, receiver) = sync_channel(1);
+    let look = move || {
+        let answer = |name: &String| match view.resolve(name) {
+            Ok(addresses) if addresses.is_empty() => Err(format!("{name} resolves to no address now")),
+            Ok(addresses) => Ok(addresses),
+            Err(error) => Err(format!("{name} does not resolve now: {}", error.source)),
+        };
+        let answers = names.iter().map(|name| (name.clone(), answer(name))).collect();
+        // Nobody listens any more when the injection has ended.
+        let _ = sender.send(answers);
+    };
+    let thread = std::thread::Builder::new().name("names".to_owned()).stack_size(STACK_BYTES);
+    match thread.spawn(look) {
+        Ok(_) => Some(receiver),
+        Err(error) => {
+            tracing::warn!(%error, "names cannot be looked up again");
+            None
+        }
+    }
+}
+
+impl Warden {
+    /// What a look has found is acted on at once; the fault's undo names no peer, so it stays what it was.
+    pub(crate) fn follow_names(&mut self, id: &InjectionId, now_ms: u64) {
+        let view = self.view.clone();
+        let Some(Stage::Holding(holding)) = self.active.get_mut(id).map(|active| &mut active.stage) else {
+            return;
+        };
+        let Some(answers) = holding.following.poll(now_ms, &view) else {
+            return;
+        };
+        let followed = match holding.fault.follow(&holding.params, &holding.effect, &answers) {
+            Ok(followed) => followed,
+            Err(error) => return tracing::warn!(injection = %id, error = chain(&error), "names that moved cannot be followed"),
+        };
+        if let Some(spec) = &followed.traffic {
+            if let Err(error) = self.hands.replace_peers(id, spec) {
+                return tracing::warn!(injection = %id, error = chain(&error), "the peers cannot be replaced");
+            }
+            tracing::info!(injection = %id, peers = spec.peers.len(), "names of peers moved, and the fault with them");
+        }
+        holding.effect = followed.effect;
+    }
+}

@@ -1,0 +1,138 @@
+//! Real kinds of the network on a host in memory: names that move while a fault acts, and packets that two faults want.
+
+use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use agent_journal::Shelf;
+use agent_levers::fake::FakeHost;
+use agent_warden::{Command, Kinds, Latches, Parts, Policy, StartOrder, Warden};
+use proto_model::catalogue::FaultKind;
+use proto_model::id::{InjectionId, PlanDigest, RunId};
+use proto_model::injection::{AgentFact, AgentReport};
+use proto_model::peer::Network;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::Guard;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct Desk {
+    host: FakeHost,
+    warden: Warden,
+    told: Receiver<AgentReport>,
+    _dir: TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let (dir, host, (sender, told)) = (tempfile::tempdir().unwrap(), FakeHost::new(), channel());
+        let sender = Mutex::new(sender);
+        let parts = Parts {
+            view: Arc::new(host.clone()),
+            hands: Box::new(host.clone()),
+            shelf: Shelf::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap(),
+            policy: Policy::default(),
+            kinds: Kinds {
+                find: agent_faults::find,
+                catalogue: agent_faults::catalogue,
+            },
+            latches: Latches::open(dir.path()),
+            attendant: Box::new(Guard(Arc::new(AtomicBool::new(true)))),
+            reports: Box::new(move |report| drop(sender.lock().unwrap().send(report))),
+        };
+        Self {
+            host,
+            warden: Warden::new(parts).unwrap(),
+            told,
+            _dir: dir,
+        }
+    }
+
+    fn start(&mut self, kind: &str, params: Value) -> (InjectionId, AgentFact) {
+        let injection = InjectionId::generate();
+        let order = StartOrder {
+            injection: injection.clone(),
+            run: RunId::generate(),
+            fault: FaultKind::parse(kind).unwrap(),
+            params,
+            duration_ms: 200_000,
+            lease_ms: 60_000,
+            plan_digest: PlanDigest("sha256:0".into()),
+            seed: 1,
+        };
+        self.warden.command(Command::Start(order, Box::new(drop)));
+        let fact = self.told.try_iter().filter(|report| report.injection == injection).last();
+        (injection, fact.expect("an answer").fact)
+    }
+
+    fn refused(&mut self, kind: &str, params: Value) -> String {
+        match self.start(kind, params) {
+            (_, AgentFact::Refused(refusal)) if refusal.code == "conflict" => refusal.message,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    fn holds(&mut self, kind: &str, params: Value) -> InjectionId {
+        match self.start(kind, params) {
+            (id, AgentFact::Applied(_)) => id,
+            other => panic!("not applied: {other:?}"),
+        }
+    }
+
+    /// Time passes on the host while the looks run on threads of their own.
+    fn until(&mut self, what: &str, holds: impl Fn(&FakeHost, &[AgentReport]) -> bool) {
+        let (begun, mut told) = (Instant::now(), Vec::new());
+        while !holds(&self.host, &told) {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {told:?}");
+            self.host.advance(100);
+            self.warden.tick();
+            told.extend(self.told.try_iter());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn networks(texts: &[&str]) -> Vec<Network> {
+    texts.iter().map(|text| Network::parse(text).unwrap()).collect()
+}
+
+fn is_kept(report: &AgentReport) -> bool {
+    let AgentFact::Observed(seen) = &report.fact else { return false };
+    seen.observation.note.as_ref().is_some_and(|note| note.contains("are kept"))
+}
+
+#[test]
+fn a_fault_follows_its_name_and_a_failed_look_changes_nothing() {
+    let mut desk = Desk::new();
+    let id = desk.holds("network.partition", json!({"to": ["db.example", "192.0.2.99"]}));
+    let peers = |host: &FakeHost| host.traffic_spec(&id).map(|spec| spec.peers).unwrap_or_default();
+    assert_eq!(peers(&desk.host), networks(&["192.0.2.10", "192.0.2.99"]));
+    let moved: IpAddr = "192.0.2.77".parse().unwrap();
+    desk.host.set_name("db.example", vec![moved]);
+    let expected = networks(&["192.0.2.77", "192.0.2.99"]);
+    desk.until("the peers are replaced", |host, _| peers(host) == expected);
+    desk.host.set_name("db.example", Vec::new());
+    desk.until("the failed look is told", |_, told| told.iter().any(is_kept));
+    assert_eq!(peers(&desk.host), expected);
+}
+
+#[test]
+fn packets_are_wanted_once_whatever_the_kind_and_however_the_peer_is_written() {
+    let mut desk = Desk::new();
+    let delay = desk.holds("network.delay", json!({"to": ["192.0.2.10"], "delay": "100ms"}));
+    for (kind, params) in [
+        ("network.loss", json!({"to": ["192.0.2.0/24"], "percent": 10})),
+        ("network.partition", json!({"to": ["any"]})),
+        ("network.delay", json!({"to": ["db.example"], "delay": "1s"})),
+    ] {
+        let message = desk.refused(kind, params);
+        assert!(message.contains("network.delay") && message.contains(delay.as_str()), "{message}");
+    }
+    desk.holds("network.loss", json!({"to": ["192.0.2.10"], "percent": 10, "direction": "in"}));
+    desk.holds("network.loss", json!({"to": ["192.0.2.11"], "percent": 10}));
+    desk.holds("network.partition", json!({"to": ["192.0.2.12"]}));
+}

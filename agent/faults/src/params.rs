@@ -67,19 +67,16 @@ fn explain<P: DeserializeOwned>(error: &serde_json::Error, object: &Map<String, 
         let field = rest.split('`').next().unwrap_or_default();
         return Problem::new(format!("params.{field}"), "is required");
     }
-    let complains_of_another = |key: &str| {
-        let rest: Map<String, Value> = object
-            .iter()
-            .filter(|(k, _)| *k != key)
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect();
-        serde_json::from_value::<P>(Value::Object(rest))
-            .err()
-            .map(|e| e.to_string())
-            .as_deref()
-            != Some(message.as_str())
+    let without = |key: &str| {
+        let rest = object.iter().filter(|(k, _)| *k != key).map(|(k, v)| (k.clone(), v.clone()));
+        let parsed = serde_json::from_value::<P>(Value::Object(rest.collect()));
+        parsed.err().map(|e| e.to_string()).unwrap_or_default()
     };
-    let Some(key) = object.keys().find(|key| complains_of_another(key)) else {
+    // Serde misses a required parameter before it reads those of a flattened part, so that it is missed proves little.
+    let suspects = || object.keys().map(|key| (key, without(key))).filter(|(_, other)| *other != message);
+    let merely_missed = |key: &str, other: &str| other.starts_with(&format!("missing field `{key}`"));
+    let proven = suspects().find(|(key, other)| !merely_missed(key, other));
+    let Some((key, _)) = proven.or_else(|| suspects().next_back()) else {
         return Problem::new("params", message);
     };
     let problem = Problem::new(format!("params.{key}"), message);

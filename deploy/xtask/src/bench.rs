@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use tests_harness::{LabPlan, Packages, interrupt, programs};
 
-use crate::{cargo, measure};
+use crate::{cargo, measure, traffic};
 
 const PACKAGES: [&str; 3] = ["iproute2", "nftables", "stress-ng"];
 
@@ -22,6 +22,8 @@ const HOW: &str = "How each was taken, on release builds, with a controller and 
 - cpu.burn: processor time as the kernel accounts it to the host's group, over 6 s after 2 s to settle, as a share of all cores; stress-ng with
   `--cpu CORES --cpu-load PERCENT` in the same host right after. Whatever else runs on the machine takes from both.
 - Stop: from before `fracas stop` is started until `fracas runs show` says that the last injection is undone; starting those commands is part of it.
+- TCP beside and through a delay: bulk from one host to another for 4 s each, median of three turns, counted by the receiver; the delay is of packets
+  from the same host to a third, over the same interface, 20 ms.
 ";
 
 /// Measure ourselves beside a peer, and write docs/benchmarks.md.
@@ -69,6 +71,7 @@ impl Bench {
         figures.push(measure::at_rest(&lab)?);
         figures.extend(measure::burn(&lab)?);
         figures.push(measure::stop(&lab)?);
+        figures.extend(traffic::beside_a_delay(&lab)?);
         interrupt::check()?;
         let table = table(&figures);
         print!("{table}");

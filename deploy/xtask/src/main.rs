@@ -8,6 +8,7 @@ mod orders;
 mod rungs;
 mod stage;
 mod summary;
+mod traffic;
 mod wrappers;
 
 use std::path::Path;

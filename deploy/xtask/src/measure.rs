@@ -161,7 +161,7 @@ fn injections_are(lab: &Lab, run: &str, state: &str) -> Result<usize> {
     Ok(injections.iter().filter(|injection| injection["state"] == state).count())
 }
 
-fn finished(lab: &Lab, run: &str) -> Result<()> {
+pub fn finished(lab: &Lab, run: &str) -> Result<()> {
     wait::until("the run is finished", SOON, || {
         Ok(lab.json(&["runs", "show", run])?["state"] == "finished")
     })

@@ -2,6 +2,7 @@
 
 mod kernel;
 mod paper;
+mod shared;
 
 use agent_faults::{AnyFault, Preflight, Scene};
 use paper::Paper;
@@ -18,13 +19,26 @@ fn asked(params: Value) -> Result<Preflight, Refusal> {
 }
 
 fn asked_for(params: Value, duration_ms: u64) -> Result<Preflight, Refusal> {
+    preflight(partition(), params, duration_ms)
+}
+
+fn asked_of(fault: &dyn AnyFault, params: Value) -> Result<Preflight, Refusal> {
+    preflight(fault, params, 60_000)
+}
+
+fn conflicts((one, a): (&dyn AnyFault, Value), (other, b): (&dyn AnyFault, Value)) -> bool {
+    let (a, b) = (one.claims(&a).unwrap(), other.claims(&b).unwrap());
+    a.iter().any(|x| b.iter().any(|y| x.conflicts_with(y)))
+}
+
+fn preflight(fault: &dyn AnyFault, params: Value, duration_ms: u64) -> Result<Preflight, Refusal> {
     let scene = Scene {
         view: &Paper,
         protection: &Paper,
         seed: 1,
         duration_ms,
     };
-    partition().preflight(&params, &scene)
+    fault.preflight(&params, &scene)
 }
 
 #[track_caller]

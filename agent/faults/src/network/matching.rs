@@ -134,8 +134,9 @@ impl Matching {
 
     /// The same with the addresses of names besides, so that a name and its address are seen to be one host.
     pub fn claims_here(&self, direction: Direction, view: &dyn HostView) -> Vec<Claim> {
+        let look_up = peers::patient_look_up(view);
         let names = self.to.iter().filter_map(|peer| match peer {
-            Peer::Name(name) => peers::look_up(name, view).ok(),
+            Peer::Name(name) => look_up(name).ok(),
             _ => None,
         });
         let addresses = names.flatten().map(|address| Peer::Network(Network::host(address.to_canonical())));
@@ -166,8 +167,9 @@ impl Matching {
 
     pub fn resolve(&self, view: &dyn HostView) -> Result<Resolved, Refusal> {
         let mut names = BTreeMap::new();
+        let ask = peers::patient_look_up(view);
         let mut look_up = |name: &str| {
-            let addresses = sorted(peers::look_up(name, view)?);
+            let addresses = sorted(ask(name)?);
             let known = Known {
                 addresses: addresses.clone(),
                 ..Known::default()

@@ -41,8 +41,25 @@ fn everything() -> impl Iterator<Item = Network> {
     ["0.0.0.0/0", "::/0"].into_iter().filter_map(Network::parse)
 }
 
+/// The names of one injection may take so long together: whoever looks them up keeps others waiting.
+const LOOK_UP_MS: u64 = 2_000;
+
+/// [`look_up`] for several names, which gives up on those that are left when the first took too long.
+pub(super) fn patient_look_up(view: &dyn HostView) -> impl Fn(&str) -> Result<Vec<IpAddr>, String> {
+    let began = view.boot_ms();
+    move |name| {
+        if view.boot_ms().saturating_sub(began) >= LOOK_UP_MS {
+            return Err(format!(
+                "{name} was not looked up: the names before it took {} s",
+                LOOK_UP_MS / 1_000
+            ));
+        }
+        look_up(name, view)
+    }
+}
+
 /// At least one address, or why there is none.
-pub(super) fn look_up(name: &str, view: &dyn HostView) -> Result<Vec<IpAddr>, String> {
+fn look_up(name: &str, view: &dyn HostView) -> Result<Vec<IpAddr>, String> {
     match view.resolve(name) {
         Ok(addresses) if !addresses.is_empty() => Ok(addresses),
         Ok(_) => Err(format!("{name} resolves to no address on this host")),

@@ -200,7 +200,7 @@ impl Api {
     }
 
     fn weighed(&self, record: &ServiceRecord, log: &Log, publications: &[Publication]) -> Levels {
-        let now = self.now();
+        let now = self.cadence_now();
         let service = match parse_service(&record.text, &record.name) {
             Ok(service) => service,
             Err(problems) => {

@@ -21,12 +21,14 @@ impl Emergency for Api {
         } else {
             asked
         };
+        caller.concerns(&reason);
         Ok(Response::new(reply(self.0.runs.halt(&caller.name, &reason).await)))
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<HaltReply>, Status> {
         let caller = caller(&request)?;
         let reason = request.into_inner().reason;
+        caller.concerns(&reason);
         if reason.trim().is_empty() {
             return Err(ApiError::new("usage", "a release needs its reason").into());
         }
@@ -58,6 +60,8 @@ impl Emergency for Api {
             cadence_now: self.cadence_now(),
             injections,
             caller: caller.name,
+            role: Some(caller.role),
+            failed_authentications: self.0.keyring.failed_authentications(),
         };
         Ok(Response::new(Document {
             json: document("Status", &status)?,

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use controller_store::HostRecord;
 use proto_model::event::FleetEventBody;
-use proto_model::host::Host;
+use proto_model::host::{Host, Membership};
 use proto_model::id::HostName;
 use proto_model::injection::Cleanliness;
 use proto_model::selector::Selector;
 use proto_wire::v1::hosts_server::Hosts;
-use proto_wire::v1::{AcceptRequest, CordonRequest, Document, Documents, HostRef, HostsListRequest, LabelRequest};
+use proto_wire::v1::{AcceptRequest, CordonRequest, Document, Documents, HostRef, HostsListRequest, LabelRequest, LockRequest};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::caller::Caller;
@@ -113,6 +113,28 @@ impl Hosts for Api {
         .await?;
         self.shown(&name)
     }
+
+    async fn lock(&self, request: Request<LockRequest>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let wish = request.into_inner();
+        let name = self.known(&wish.host)?;
+        if wish.locked && wish.reason.trim().is_empty() {
+            caller.concerns(name.as_str());
+            return Err(ApiError::new("usage", "locking a host needs its reason").into());
+        }
+        self.refuse_removed(&name)?;
+        self.change(&name, &caller, |record| {
+            record.membership = if wish.locked { Membership::Locked } else { Membership::Enrolled };
+            record.locked = wish.locked.then(|| wish.reason.clone());
+            FleetEventBody::HostLocked {
+                host: name.clone(),
+                locked: wish.locked,
+                reason: wish.reason.clone(),
+            }
+        })
+        .await?;
+        self.shown(&name)
+    }
 }
 
 impl Api {
@@ -125,6 +147,23 @@ impl Api {
         let near = proto_model::catalogue::nearest(text, hosts.iter().map(|h| h.name.as_str()));
         let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
         Err(ApiError::new("not_found", format!("no host named {text:?}{hint}")))
+    }
+
+    /// Unlocking must not bring back a host that was removed.
+    fn refuse_removed(&self, name: &HostName) -> ApiResult<()> {
+        let removed = self
+            .0
+            .voice
+            .hosts()
+            .iter()
+            .any(|h| &h.name == name && h.membership == Membership::Removed);
+        match removed {
+            true => Err(ApiError::new(
+                "refused",
+                format!("host {name} is removed; it may do nothing already"),
+            )),
+            false => Ok(()),
+        }
     }
 
     fn shown(&self, name: &HostName) -> Result<Response<Document>, Status> {
@@ -140,6 +179,8 @@ impl Api {
 
     /// Changes what is stored about a host, together with its line in the fleet log, and tells the dispatcher.
     async fn change(&self, name: &HostName, caller: &Caller, edit: impl FnOnce(&mut HostRecord) -> FleetEventBody) -> ApiResult<()> {
+        caller.concerns(name.as_str());
+        let _turn = self.0.changing.lock().await;
         let records: BTreeMap<HostName, HostRecord> = self.0.store.hosts().await?.into_iter().map(|r| (r.name.clone(), r)).collect();
         let mut record = records
             .get(name)

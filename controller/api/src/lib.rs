@@ -2,23 +2,32 @@
 
 mod access;
 mod acting;
+mod audit;
 mod caller;
+mod door;
 mod emergency;
 mod error;
 mod evidence;
 mod experiments;
+mod failures;
 mod faults;
 mod freezes;
 mod glances;
 mod hosts;
+mod keyring;
+mod operators;
 mod runs;
 mod schedules;
 mod service;
 mod tokens;
 mod unattended;
+mod watched;
 
-pub use access::{ACCESS, AccessLayer, Role, layer};
-pub use caller::{ADMIN_GROUP, Caller};
+pub use access::{ACCESS, Deed, Row, may, row};
+pub use audit::AuditLog;
+pub use caller::{ADMIN_GROUP, Caller, Credential};
+pub use door::{Door, DoorLayer};
 pub use error::{ApiError, ApiResult};
 pub use glances::Glances;
+pub use keyring::Keyring;
 pub use service::{Api, ApiParts};

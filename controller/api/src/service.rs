@@ -1,5 +1,6 @@
 //! The parts every service shares, and the router that puts them behind the access table.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,12 +10,14 @@ use controller_planner::Policy;
 use controller_scheduler::Scheduler;
 use controller_store::StoreHandle;
 use proto_model::time::Timestamp;
+use proto_wire::v1::audit_server::AuditServer;
 use proto_wire::v1::emergency_server::EmergencyServer;
 use proto_wire::v1::evidence_server::EvidenceServer;
 use proto_wire::v1::experiments_server::ExperimentsServer;
 use proto_wire::v1::faults_server::FaultsServer;
 use proto_wire::v1::freezes_server::FreezesServer;
 use proto_wire::v1::hosts_server::HostsServer;
+use proto_wire::v1::operators_server::OperatorsServer;
 use proto_wire::v1::runs_server::RunsServer;
 use proto_wire::v1::schedules_server::SchedulesServer;
 use proto_wire::v1::tokens_server::TokensServer;
@@ -22,15 +25,20 @@ use serde::Serialize;
 use tonic::service::Routes;
 use tonic::{Request, Status};
 
+use crate::audit::AuditLog;
 use crate::caller::Caller;
+use crate::door::{Door, DoorLayer};
 use crate::error::{ApiError, ApiResult};
 use crate::glances::Glances;
+use crate::keyring::Keyring;
 
 /// What the front door is built from.
 pub struct ApiParts {
     pub voice: Arc<dyn Voice>,
     pub runs: Supervisor,
     pub store: StoreHandle,
+    pub keyring: Keyring,
+    pub audit: AuditLog,
     pub policy: Policy,
     /// The authority's fingerprint, for join tokens.
     pub fingerprint: String,
@@ -45,11 +53,27 @@ pub struct ApiParts {
 
 /// One implementation behind all services.
 #[derive(Clone)]
-pub struct Api(pub(crate) Arc<ApiParts>);
+pub struct Api(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    parts: ApiParts,
+    /// Held while a host's record is changed: what one person sets must not be lost to what another sets.
+    pub changing: tokio::sync::Mutex<()>,
+}
+
+impl Deref for Inner {
+    type Target = ApiParts;
+    fn deref(&self) -> &ApiParts {
+        &self.parts
+    }
+}
 
 impl Api {
     pub fn new(parts: ApiParts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Inner {
+            parts,
+            changing: tokio::sync::Mutex::default(),
+        }))
     }
 
     /// Every operators' service; the caller adds `layer()`.
@@ -62,7 +86,18 @@ impl Api {
             .add_service(SchedulesServer::new(self.clone()))
             .add_service(FreezesServer::new(self.clone()))
             .add_service(EvidenceServer::new(self.clone()))
+            .add_service(OperatorsServer::new(self.clone()))
+            .add_service(AuditServer::new(self.clone()))
             .add_service(EmergencyServer::new(self.clone()))
+    }
+
+    /// What stands before every service.
+    pub fn layer(&self) -> DoorLayer {
+        DoorLayer(Arc::new(Door {
+            keyring: self.0.keyring.clone(),
+            audit: self.0.audit.clone(),
+            now: self.0.now,
+        }))
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -74,8 +109,9 @@ impl Api {
         (self.0.cadence_now)()
     }
 
-    /// One line of who did what to what.
+    /// Who did what to what, in the fleet's own log; and the subject for the audit log.
     pub(crate) async fn audit(&self, caller: &Caller, method: &str, target: &str) -> ApiResult<()> {
+        caller.concerns(target);
         let event = proto_model::event::FleetEventBody::CallMade {
             method: method.to_owned(),
             target: target.to_owned(),

@@ -25,6 +25,8 @@ impl Tokens for Api {
         let wish = request.into_inner();
         check(&wish)?;
         let now = self.now();
+        let labels: Vec<String> = wish.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        caller.concerns(labels.join(" "));
         let token = JoinToken::generate(&self.0.fingerprint);
         let record = TokenRecord {
             id: token.id.clone(),
@@ -57,6 +59,7 @@ impl Tokens for Api {
     async fn revoke(&self, request: Request<TokenRef>) -> Result<Response<Document>, Status> {
         let caller = caller(&request)?;
         let id = TokenId::parse(&request.into_inner().id).map_err(ApiError::from)?;
+        caller.concerns(id.as_str());
         let token = self
             .0
             .store

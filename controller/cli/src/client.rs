@@ -7,12 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use proto_wire::v1::audit_client::AuditClient;
 use proto_wire::v1::emergency_client::EmergencyClient;
 use proto_wire::v1::evidence_client::EvidenceClient;
 use proto_wire::v1::experiments_client::ExperimentsClient;
 use proto_wire::v1::faults_client::FaultsClient;
 use proto_wire::v1::freezes_client::FreezesClient;
 use proto_wire::v1::hosts_client::HostsClient;
+use proto_wire::v1::operators_client::OperatorsClient;
 use proto_wire::v1::runs_client::RunsClient;
 use proto_wire::v1::schedules_client::SchedulesClient;
 use proto_wire::v1::tokens_client::TokensClient;
@@ -84,8 +86,8 @@ impl Client {
     }
 
     services!(experiments: ExperimentsClient, runs: RunsClient, hosts: HostsClient, faults: FaultsClient,
-        tokens: TokensClient, schedules: SchedulesClient, freezes: FreezesClient, emergency: EmergencyClient,
-        evidence: EvidenceClient);
+        tokens: TokensClient, operators: OperatorsClient, audit: AuditClient, schedules: SchedulesClient,
+        freezes: FreezesClient, emergency: EmergencyClient, evidence: EvidenceClient);
 
     /// Waits for a call's answer, at most `limit`; `deed` completes "cannot ...".
     pub async fn call<T>(

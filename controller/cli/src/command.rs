@@ -65,6 +65,9 @@ pub enum Verb {
     Faults(verbs::faults::Faults),
     #[command(alias = "token")]
     Tokens(verbs::tokens::Tokens),
+    #[command(alias = "operator")]
+    Operators(verbs::operators::Operators),
+    Audit(verbs::audit::Audit),
     #[command(alias = "context")]
     Contexts(verbs::contexts::Contexts),
     #[command(alias = "service")]

@@ -15,6 +15,15 @@ pub fn duration(text: &str) -> Result<Millis, String> {
     }
 }
 
+/// A duration that may also be in days, for what lives long.
+pub fn days(text: &str) -> Result<Millis, String> {
+    match text.strip_suffix('d').map(str::parse::<u32>) {
+        Some(Ok(days)) if days > 0 => Ok(Millis(u64::from(days) * 24 * 3_600_000)),
+        Some(_) => Err("expected a whole number of days, such as 30d".to_owned()),
+        None => duration(text),
+    }
+}
+
 /// A selector, kept as typed.
 pub fn selector(text: &str) -> Result<String, String> {
     Selector::parse(text).map(|_| text.to_owned()).map_err(|error| error.why)

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let (Some(name), Some(out)) = (&options.issue_operator, &options.out) {
-        return match operator::issue(&options.state_dir, name, out) {
+        return match operator::issue(&options.state_dir, name, options.role, out) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => exit::failed(NAME, error.as_ref(), FAILED),
         };

@@ -6,17 +6,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use anyhow::Context;
+use proto_model::role::Role;
 use proto_transport::{Authority, certificate_pem};
 
 use crate::clock::now;
 
-/// 30 days: until there are tokens that expire sooner.
+/// 30 days. A certificate cannot be taken back before it ends; an operator's token can.
 const LIVES_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Writes authority, certificate and key, and says how to use them. Nothing is overwritten.
-pub fn issue(state_dir: &Path, name: &str, out: &Path) -> anyhow::Result<()> {
+pub fn issue(state_dir: &Path, name: &str, role: Role, out: &Path) -> anyhow::Result<()> {
     let authority = Authority::open_or_create(&state_dir.join("authority"), now())?;
-    let (certificate, key) = authority.issue_operator(name, now(), LIVES_MS)?;
+    let (certificate, key) = authority.issue_operator(name, role, now(), LIVES_MS)?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use proto_model::role::Role;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -36,6 +37,9 @@ pub struct Options {
     /// Issue a client certificate for an operator on another machine, write it to --out, and end.
     #[arg(long, value_name = "NAME", requires = "out")]
     pub issue_operator: Option<String>,
+    /// What the operator of --issue-operator may be: viewer, operator, approver or administrator.
+    #[arg(long, default_value = "administrator", value_name = "ROLE", value_parser = Role::parse, requires = "issue_operator")]
+    pub role: Role,
     /// Where the operator's certificate, key and authority are written.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

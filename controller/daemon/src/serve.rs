@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use controller_api::{ADMIN_GROUP, Api, ApiParts, Glances};
+use controller_api::{ADMIN_GROUP, Api, ApiParts, AuditLog, DoorLayer, Glances, Keyring};
 use controller_conductor::{Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
 use controller_scheduler::Scheduler;
@@ -59,10 +59,13 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let own = vec![agents.local_addr()?, operators.local_addr()?];
     let (dispatcher, supervisor) = wire(options, &config, authority.clone(), store.clone(), own).await?;
     let scheduler = Scheduler::new(store.clone(), now);
+    let audit = options.state_dir.join("audit");
     let api = Api::new(ApiParts {
         voice: Arc::new(dispatcher.clone()),
         runs: supervisor.clone(),
         store: store.clone(),
+        keyring: Keyring::load(store.clone()).await?,
+        audit: AuditLog::open(&audit).with_context(|| format!("open the audit log in {}", audit.display()))?,
         policy: config.policy.clone(),
         fingerprint: authority.fingerprint(),
         reports: options.state_dir.join("reports"),
@@ -86,8 +89,8 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     tracing::info!(agents = %agents.local_addr()?, operators = %operators.local_addr()?, socket = %options.run_dir.join(SOCKET).display(), "the controller is ready");
     let servers = [
         tokio::spawn(to_agents(agents, tls.clone(), dispatcher, left.clone())),
-        tokio::spawn(to_operators(operators, tls, api.routes(), left.clone())),
-        tokio::spawn(over_socket(socket, api.routes(), left)),
+        tokio::spawn(to_operators(operators, tls, api.routes(), api.layer(), left.clone())),
+        tokio::spawn(over_socket(socket, api.routes(), api.layer(), left)),
     ];
     tokio::spawn(make_summaries(supervisor));
     keep_schedules(scheduler, &api);
@@ -185,26 +188,23 @@ async fn to_agents(listener: TcpListener, tls: ServerTls, dispatcher: Dispatcher
     }
 }
 
-async fn to_operators(listener: TcpListener, tls: ServerTls, routes: Routes, mut left: watch::Receiver<bool>) {
+async fn to_operators(listener: TcpListener, tls: ServerTls, routes: Routes, door: DoorLayer, mut left: watch::Receiver<bool>) {
     let connections = incoming(listener, tls, Limits::default());
     let leave = async move { drop(left.wait_for(|left| *left).await) };
     let server = Server::builder()
         .timeout(CALL_WITHIN)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(2 * KEEPALIVE))
-        .layer(controller_api::layer(now))
+        .layer(door)
         .add_routes(routes);
     if let Err(error) = server.serve_with_incoming_shutdown(connections, leave).await {
         tracing::error!(error = %error, "the listener for operators failed");
     }
 }
 
-async fn over_socket(listener: UnixListener, routes: Routes, mut left: watch::Receiver<bool>) {
+async fn over_socket(listener: UnixListener, routes: Routes, door: DoorLayer, mut left: watch::Receiver<bool>) {
     let leave = async move { drop(left.wait_for(|left| *left).await) };
-    let server = Server::builder()
-        .timeout(CALL_WITHIN)
-        .layer(controller_api::layer(now))
-        .add_routes(routes);
+    let server = Server::builder().timeout(CALL_WITHIN).layer(door).add_routes(routes);
     if let Err(error) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), leave).await {
         tracing::error!(error = %error, "the local socket failed");
     }

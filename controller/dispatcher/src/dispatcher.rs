@@ -24,6 +24,9 @@ use crate::rate::{EnrolmentRate, Rate};
 use crate::settings::{DispatcherSettings, SESSIONS};
 use crate::voice::FromHost;
 
+/// How often a record is stored again because somebody changed it meanwhile.
+const STORED_AGAIN: usize = 5;
+
 /// How long after a write of ours somebody else's may have missed it.
 const OVERTAKEN_MS: u64 = 10_000;
 
@@ -33,10 +36,19 @@ fn merged(own: HostRecord, theirs: &HostRecord) -> HostRecord {
         labels: theirs.labels.clone(),
         membership: theirs.membership,
         cordoned: theirs.cordoned.clone(),
+        locked: theirs.locked.clone(),
         cleanliness: theirs.cleanliness,
         residue: theirs.residue.clone(),
         ..own
     }
+}
+
+/// Why a host that is locked or removed gets nothing.
+pub(crate) fn barred(record: &HostRecord) -> Status {
+    Status::permission_denied(match &record.locked {
+        Some(reason) => format!("host {} is locked: {reason}", record.name),
+        None => format!("host {} is {:?}", record.name, record.membership).to_lowercase(),
+    })
 }
 
 pub(crate) fn described(record: &HostRecord) -> FleetEventBody {
@@ -149,17 +161,38 @@ impl Dispatcher {
             by: by.to_owned(),
             address: address.to_owned(),
         };
-        self.0.parts.store.put_host(&record, event, &actor, self.now()).await?;
-        let (mut fleet, now) = (self.fleet(), self.now());
-        match fleet.0.get_mut(&record.name) {
-            Some(entry) if entry.record.enrolled_at == record.enrolled_at => {
-                entry.record = merged(record, &entry.record);
-                entry.stored_at = Some(now);
+        let mut record = record;
+        for _ in 0..STORED_AGAIN {
+            self.0.parts.store.put_host(&record, event.clone(), &actor, self.now()).await?;
+            let kept = self.kept(record.clone());
+            if kept == record {
+                return Ok(());
             }
-            Some(entry) => entry.record = record,
-            None => drop(fleet.0.insert(record.name.clone(), Entry::new(record))),
+            // What people set meanwhile must not be lost to this write.
+            record = kept;
         }
-        Ok(())
+        Err(StoreError::Refused(format!("save host {}: it changes all the time", record.name)))
+    }
+
+    /// Takes a stored record into memory; returns what is in memory then.
+    fn kept(&self, record: HostRecord) -> HostRecord {
+        let (mut fleet, now) = (self.fleet(), self.now());
+        let Some(entry) = fleet.0.get_mut(&record.name) else {
+            fleet.0.insert(record.name.clone(), Entry::new(record.clone()));
+            return record;
+        };
+        if entry.record.enrolled_at == record.enrolled_at {
+            entry.record = merged(record, &entry.record);
+            entry.stored_at = Some(now);
+        } else {
+            let (membership, locked) = (entry.record.membership, entry.record.locked.clone());
+            entry.record = record;
+            // Joining again does not open a lock that came in the midst of it.
+            if membership == Membership::Locked {
+                (entry.record.membership, entry.record.locked) = (membership, locked);
+            }
+        }
+        entry.record.clone()
     }
 
     /// Somebody else has stored this record. A locked or removed host is cut off at once.
@@ -172,7 +205,7 @@ impl Dispatcher {
         let overtaken = entry.stored_at.is_some_and(|at| now.since(at) < OVERTAKEN_MS);
         entry.record = kept.clone();
         if kept.membership != Membership::Enrolled {
-            let why = format!("host {name} may not speak: it is {:?}", kept.membership).to_lowercase();
+            let why = barred(&kept).message().to_owned();
             entry.sessions().for_each(|live| live.link.end(Status::permission_denied(&why)));
         }
         drop(fleet);

@@ -13,7 +13,7 @@ use proto_wire::v1::{EnrolReply, EnrolRequest, RenewReply};
 use rustls_pki_types::CertificateDer;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::dispatcher::Dispatcher;
+use crate::dispatcher::{Dispatcher, barred};
 
 #[async_trait]
 impl Enrolment for Dispatcher {
@@ -76,6 +76,7 @@ impl Dispatcher {
             membership: Membership::Enrolled,
             // Joining again clears nothing.
             cordoned: before.as_ref().and_then(|known| known.cordoned.clone()),
+            locked: None,
             cleanliness: before.as_ref().map_or(Cleanliness::Clean, |known| known.cleanliness),
             residue: before.map(|known| known.residue).unwrap_or_default(),
             key_fingerprint: key,
@@ -90,6 +91,9 @@ impl Dispatcher {
         self.put(record, event, name.as_str(), &address.to_string())
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
+        if let Some(now_barred) = self.record_of(&name).filter(|known| known.membership != Membership::Enrolled) {
+            return Err(barred(&now_barred));
+        }
         tracing::info!(host = %name, %address, token = %token.id, "host enrolled");
         Ok(EnrolReply {
             host: name.to_string(),
@@ -140,6 +144,8 @@ impl Dispatcher {
         self.put(record, event, name.as_str(), &peer.address.to_string())
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
+        // It may have been locked in the midst of it.
+        self.member(name, peer)?;
         let authority_der = authority.certificate().to_vec();
         Ok(RenewReply {
             certificate_der: certificate.to_vec(),
@@ -155,9 +161,7 @@ impl Dispatcher {
             .record_of(name)
             .ok_or_else(|| Status::permission_denied(format!("host {name} is not enrolled here")))?;
         if record.membership != Membership::Enrolled {
-            return Err(Status::permission_denied(
-                format!("host {name} is {:?}", record.membership).to_lowercase(),
-            ));
+            return Err(barred(&record));
         }
         if peer.key_fingerprint.as_deref() != Some(record.key_fingerprint.as_str()) {
             return Err(Status::permission_denied(format!("host {name} is enrolled with another key")));
@@ -170,7 +174,7 @@ impl Dispatcher {
 fn may_rejoin(known: &HostRecord, key: &str) -> Result<(), Status> {
     let name = &known.name;
     match known.membership {
-        Membership::Locked => Err(Status::permission_denied(format!("host {name} is locked"))),
+        Membership::Locked => Err(barred(known)),
         _ if known.key_fingerprint == key => Ok(()),
         _ => Err(Status::already_exists(format!(
             "a host named {name} is enrolled already with another key; choose another name with --name"

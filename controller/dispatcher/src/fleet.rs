@@ -153,7 +153,11 @@ impl Entry {
 
     fn note(&self) -> Option<String> {
         let residue = Some(self.record.residue.join("; ")).filter(|r| !r.is_empty());
-        self.cloned.clone().or(residue).or_else(|| self.record.cordoned.clone())
+        let locked = self.record.locked.as_ref().map(|reason| format!("locked: {reason}"));
+        locked
+            .or_else(|| self.cloned.clone())
+            .or(residue)
+            .or_else(|| self.record.cordoned.clone())
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proto_model::event::FleetEventBody;
 use proto_model::halt::HaltState;
+use proto_model::host::Membership;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentFact, AgentReport, EndedBy};
 use proto_model::probe::Sample;
@@ -20,7 +21,7 @@ use proto_wire::v1::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use crate::dispatcher::{Dispatcher, described};
+use crate::dispatcher::{Dispatcher, barred, described};
 use crate::enrolment::peer;
 use crate::fleet::Live;
 use crate::link::{Answer, Link};
@@ -154,6 +155,9 @@ impl Dispatcher {
         let mut fleet = self.fleet();
         let gone = || Status::permission_denied(format!("host {name} is not enrolled here"));
         let entry = fleet.0.get_mut(name).ok_or_else(gone)?;
+        if entry.record.membership != Membership::Enrolled {
+            return Err(barred(&entry.record));
+        }
         let seen = entry.live.as_ref().map(|l| l.heard_at).or(entry.last_seen);
         for nonce in replaced {
             if let Some((old, _)) = entry.over(nonce) {

@@ -12,11 +12,12 @@ use proto_model::host::{HostFacts, Membership};
 use proto_model::id::{HostName, InjectionId, PlanDigest, RunId, TokenId};
 use proto_model::injection::{Cleanliness, EndedBy, UndoAnswer, Undone};
 use proto_model::plan::{Limits, Origin, Plan, PlanView};
+use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
 
 use crate::secret::hash_secret;
-use crate::store::{Actor, HostRecord, Store, StoreError, TokenRecord};
+use crate::store::{Actor, HostRecord, OperatorRecord, Store, StoreError, TokenRecord};
 
 type Make<'a> = &'a dyn Fn() -> Box<dyn Store>;
 
@@ -37,6 +38,7 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
         a_token_is_spent_as_often_as_it_says,
         a_token_gives_nothing_away,
         a_revoked_or_expired_token_buys_nothing,
+        operators_tokens_are_kept_and_revoked_once,
         the_latch_only_moves_forward,
         the_fleet_log_answers_its_end,
         crate::contract_evidence::services_are_replaced_whole_and_logged,
@@ -315,6 +317,7 @@ fn a_host(name: &str) -> HostRecord {
         catalogue: Catalogue::default(),
         membership: Membership::Enrolled,
         cordoned: None,
+        locked: None,
         cleanliness: Cleanliness::Clean,
         residue: Vec::new(),
         key_fingerprint: "sha256:k".into(),
@@ -412,6 +415,39 @@ fn a_revoked_or_expired_token_buys_nothing(make: Make<'_>) {
     assert_eq!(store.fleet_events(10).unwrap().len(), 3);
     let nobody = store.revoke_token(&TokenId::generate(), &actor(), Timestamp(5));
     assert!(matches!(nobody, Err(StoreError::NotFound { what: "token", .. })));
+}
+
+fn operators_tokens_are_kept_and_revoked_once(make: Make<'_>) {
+    let mut store = make();
+    let ann = OperatorRecord {
+        id: TokenId::generate(),
+        name: "ann".into(),
+        role: Role::Operator,
+        secret_hash: hash_secret("a"),
+        created_at: Timestamp(1),
+        expires_at: Timestamp(1_000),
+        revoked: false,
+        created_by: "root@local".into(),
+        last_used: None,
+    };
+    store.add_operator(&ann, &actor()).unwrap();
+    is_refused(store.add_operator(&ann, &actor()), "taken");
+    store.operator_used(&ann.id, Timestamp(7)).unwrap();
+    store.operator_used(&TokenId::generate(), Timestamp(8)).unwrap();
+    let used = OperatorRecord {
+        last_used: Some(Timestamp(7)),
+        ..ann.clone()
+    };
+    assert_eq!(store.operators().unwrap(), [used]);
+    for _ in 0..2 {
+        assert!(store.revoke_operator(&ann.id, &actor(), Timestamp(9)).unwrap().revoked);
+    }
+    let nobody = store.revoke_operator(&TokenId::generate(), &actor(), Timestamp(9));
+    assert!(matches!(nobody, Err(StoreError::NotFound { .. })));
+    let log = store.fleet_events(10).unwrap();
+    assert!(matches!(&log[0].body, FleetEventBody::OperatorCreated { role: Role::Operator, .. }));
+    assert!(matches!(&log[1].body, FleetEventBody::OperatorRevoked { name, .. } if name == "ann"));
+    assert_eq!(log.len(), 2, "a revocation is logged once");
 }
 
 fn the_latch_only_moves_forward(make: Make<'_>) {

@@ -1,9 +1,9 @@
 //! Rules of the log that every store shares: what makes a fact the same fact, what names a run. It stores nothing.
 
-use proto_model::event::{Event, EventBody, NewEvent, SCHEMA_VERSION};
-use proto_model::id::{InjectionId, LENGTH, RunId};
+use proto_model::event::{Event, EventBody, FleetEventBody, NewEvent, SCHEMA_VERSION};
+use proto_model::id::{InjectionId, LENGTH, RunId, TokenId};
 
-use crate::store::StoreError;
+use crate::store::{OperatorRecord, StoreError};
 
 /// Shortest prefix of an id that may stand for it.
 pub(crate) const MIN_PREFIX: usize = 6;
@@ -100,6 +100,29 @@ pub(crate) fn no_run(text: &str) -> StoreError {
     StoreError::NotFound {
         what: "run",
         name: text.to_owned(),
+    }
+}
+
+pub(crate) fn no_operator(id: &TokenId) -> StoreError {
+    StoreError::NotFound {
+        what: "operator's token",
+        name: id.to_string(),
+    }
+}
+
+pub(crate) fn created(operator: &OperatorRecord) -> FleetEventBody {
+    FleetEventBody::OperatorCreated {
+        id: operator.id.to_string(),
+        name: operator.name.clone(),
+        role: operator.role,
+        expires_at: operator.expires_at,
+    }
+}
+
+pub(crate) fn revoked(operator: &OperatorRecord) -> FleetEventBody {
+    FleetEventBody::OperatorRevoked {
+        id: operator.id.to_string(),
+        name: operator.name.clone(),
     }
 }
 

@@ -14,7 +14,7 @@ use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord};
+use crate::store::{Actor, HostRecord, OperatorRecord, RunRow, Store, StoreError, TokenRecord};
 
 /// Calls that may wait for the store's thread before callers are held back.
 const QUEUE: usize = 256;
@@ -111,6 +111,25 @@ impl StoreHandle {
     pub async fn revoke_token(&self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<TokenRecord, StoreError> {
         let (id, actor) = (id.clone(), actor.clone());
         self.call(move |store| store.revoke_token(&id, &actor, now)).await
+    }
+
+    pub async fn add_operator(&self, operator: &OperatorRecord, actor: &Actor) -> Result<(), StoreError> {
+        let (operator, actor) = (operator.clone(), actor.clone());
+        self.call(move |store| store.add_operator(&operator, &actor)).await
+    }
+
+    pub async fn operators(&self) -> Result<Vec<OperatorRecord>, StoreError> {
+        self.call(|store| store.operators()).await
+    }
+
+    pub async fn revoke_operator(&self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<OperatorRecord, StoreError> {
+        let (id, actor) = (id.clone(), actor.clone());
+        self.call(move |store| store.revoke_operator(&id, &actor, now)).await
+    }
+
+    pub async fn operator_used(&self, id: &TokenId, at: Timestamp) -> Result<(), StoreError> {
+        let id = id.clone();
+        self.call(move |store| store.operator_used(&id, at)).await
     }
 
     pub async fn fleet(&self, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {

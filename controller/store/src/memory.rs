@@ -14,9 +14,11 @@ use proto_model::service::ServiceRecord;
 use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 
-use crate::fact::{FactKey, LAST, halt_moves, judged_twice, key_taken, naming, no_run, numbered, run_prefix, the_only_run};
+use crate::fact::{
+    FactKey, LAST, created, halt_moves, judged_twice, key_taken, naming, no_operator, no_run, numbered, revoked, run_prefix, the_only_run,
+};
 use crate::secret::spend;
-use crate::store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord, no_service};
+use crate::store::{Actor, HostRecord, OperatorRecord, RunRow, Store, StoreError, TokenRecord, no_service};
 
 #[derive(Default)]
 pub struct MemoryStore {
@@ -27,6 +29,8 @@ pub struct MemoryStore {
     hosts: BTreeMap<HostName, HostRecord>,
     /// Oldest first.
     tokens: Vec<TokenRecord>,
+    /// Oldest first.
+    operators: Vec<OperatorRecord>,
     fleet: Vec<FleetEvent>,
     halt: Option<HaltState>,
     cadence: cadence::Shelf,
@@ -193,6 +197,36 @@ impl Store for MemoryStore {
             self.log(FleetEventBody::TokenRevoked { id: id.to_string() }, actor, now);
         }
         Ok(revoked)
+    }
+
+    fn add_operator(&mut self, operator: &OperatorRecord, actor: &Actor) -> Result<(), StoreError> {
+        if self.operators.iter().any(|o| o.id == operator.id) {
+            return Err(StoreError::Refused(format!("add operator token {}: the id is taken", operator.id)));
+        }
+        self.operators.push(operator.clone());
+        self.log(created(operator), actor, operator.created_at);
+        Ok(())
+    }
+
+    fn operators(&mut self) -> Result<Vec<OperatorRecord>, StoreError> {
+        Ok(self.operators.clone())
+    }
+
+    fn revoke_operator(&mut self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<OperatorRecord, StoreError> {
+        let operator = self.operators.iter_mut().find(|o| &o.id == id).ok_or_else(|| no_operator(id))?;
+        let first = !std::mem::replace(&mut operator.revoked, true);
+        let operator = operator.clone();
+        if first {
+            self.log(revoked(&operator), actor, now);
+        }
+        Ok(operator)
+    }
+
+    fn operator_used(&mut self, id: &TokenId, at: Timestamp) -> Result<(), StoreError> {
+        if let Some(operator) = self.operators.iter_mut().find(|o| &o.id == id) {
+            operator.last_used = Some(at);
+        }
+        Ok(())
     }
 
     fn fleet(&mut self, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {

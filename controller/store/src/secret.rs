@@ -1,4 +1,4 @@
-//! Join tokens at rest: hashed, compared in constant time, spent by rule. It never keeps or prints a secret.
+//! Secrets of tokens at rest: hashed, compared in constant time; join tokens are spent by rule. It never keeps or prints a secret.
 
 use proto_model::time::Timestamp;
 use sha2::{Digest, Sha256};
@@ -12,11 +12,16 @@ pub fn hash_secret(secret: &str) -> String {
     Sha256::digest(secret.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Whether the hash is this secret's, in constant time; an empty hash is nobody's.
+pub fn is_secret(hash: &str, secret: &str) -> bool {
+    bool::from(hash.as_bytes().ct_eq(hash_secret(secret).as_bytes()))
+}
+
 /// Takes one use of the token, or says why not. Only who knows the secret learns more than "not valid".
 pub(crate) fn spend(token: Option<TokenRecord>, secret: &str, now: Timestamp) -> Result<TokenRecord, StoreError> {
     let refuse = |why: &str| Err(StoreError::Refused(why.to_owned()));
     let known = token.as_ref().map_or("", |t| t.secret_hash.as_str());
-    let same = bool::from(known.as_bytes().ct_eq(hash_secret(secret).as_bytes()));
+    let same = is_secret(known, secret);
     match token {
         Some(token) if same => {
             if token.revoked {

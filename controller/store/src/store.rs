@@ -9,6 +9,7 @@ use proto_model::host::{HostFacts, Membership};
 use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::injection::Cleanliness;
 use proto_model::plan::PlanView;
+use proto_model::role::Role;
 use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,9 @@ pub struct HostRecord {
     pub catalogue: proto_model::catalogue::Catalogue,
     pub membership: Membership,
     pub cordoned: Option<String>,
+    /// Why its identity may do nothing.
+    #[serde(default)]
+    pub locked: Option<String>,
     pub cleanliness: Cleanliness,
     /// Residue in words, when dirty.
     pub residue: Vec<String>,
@@ -80,6 +84,22 @@ pub struct TokenRecord {
     pub expires_at: Timestamp,
     pub revoked: bool,
     pub created_by: String,
+}
+
+/// An operator's token as stored: the secret only as a hash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorRecord {
+    pub id: TokenId,
+    /// Whom it makes its bearer; several tokens may make the same.
+    pub name: String,
+    pub role: Role,
+    pub secret_hash: String,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub revoked: bool,
+    pub created_by: String,
+    /// Coarsely: a call does not cost a write.
+    pub last_used: Option<Timestamp>,
 }
 
 /// Who did it and where from, for the fleet log.
@@ -115,6 +135,12 @@ pub trait Store: Send + Cadence + Summaries {
     /// Checks the secret in constant time, the expiry, the revocation and the count, and takes one use.
     fn spend_token(&mut self, id: &TokenId, secret: &str, now: Timestamp) -> Result<TokenRecord, StoreError>;
     fn revoke_token(&mut self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<TokenRecord, StoreError>;
+
+    fn add_operator(&mut self, operator: &OperatorRecord, actor: &Actor) -> Result<(), StoreError>;
+    fn operators(&mut self) -> Result<Vec<OperatorRecord>, StoreError>;
+    fn revoke_operator(&mut self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<OperatorRecord, StoreError>;
+    /// Remembers that the token was used; an unknown one changes nothing.
+    fn operator_used(&mut self, id: &TokenId, at: Timestamp) -> Result<(), StoreError>;
 
     fn fleet(&mut self, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError>;
     /// Newest last, at most `limit` from the end.

@@ -9,6 +9,7 @@ use crate::injection::{Cleanliness, EffectState, EndedBy, InjectionState};
 use crate::plan::Origin;
 use crate::probe::Phase;
 use crate::problem::Problem;
+use crate::role::Role;
 use crate::time::Timestamp;
 use crate::verdict::{Cleanup, Reason, RunEndedBy, Verdict};
 
@@ -196,6 +197,65 @@ pub struct ActiveInjection {
     pub lease_age_ms: Option<u64>,
 }
 
+/// An operator's token without its secret; the JSON document `Operator`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorDocument {
+    pub id: String,
+    pub name: String,
+    pub role: Role,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub revoked: bool,
+    pub created_by: String,
+    /// To a quarter of an hour; null when it was never used.
+    pub last_used: Option<Timestamp>,
+}
+
+/// One call that changed something, or that was refused; the JSON document `AuditEntry` and a line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEntry {
+    pub id: String,
+    pub at: Timestamp,
+    /// Null when the caller could not be known.
+    pub caller: Option<String>,
+    pub role: Option<Role>,
+    /// `local`, or where the call came from.
+    pub address: String,
+    /// Such as `Hosts/Cordon`.
+    pub call: String,
+    /// What the call was about, such as a host's name.
+    pub subject: Option<String>,
+    pub outcome: AuditOutcome,
+    /// The error's stable word.
+    pub code: Option<String>,
+    /// Refusals of this address before this one that were counted and not listed, because there were too many.
+    #[serde(default)]
+    pub unlisted: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditOutcome {
+    Done,
+    /// Let in by the access table, and answered with an error.
+    Failed,
+    /// Not let in; nothing happened.
+    Refused,
+    /// The caller or the controller went away in the midst of it.
+    Unknown,
+}
+
+impl AuditOutcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The whole system in a few figures; the JSON document `Status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusDocument {
@@ -217,4 +277,9 @@ pub struct StatusDocument {
     pub injections: Vec<ActiveInjection>,
     /// Who the caller is to the controller.
     pub caller: String,
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// Since the controller started: calls whose caller could not be known.
+    #[serde(default)]
+    pub failed_authentications: u64,
 }

@@ -316,6 +316,17 @@ pub enum FleetEventBody {
     HostAccepted { host: HostName, reason: String },
     #[serde(rename = "host.clone_seen")]
     HostCloneSeen { host: HostName, note: String },
+    #[serde(rename = "host.locked")]
+    HostLocked { host: HostName, locked: bool, reason: String },
+    #[serde(rename = "operator.created")]
+    OperatorCreated {
+        id: String,
+        name: String,
+        role: crate::role::Role,
+        expires_at: Timestamp,
+    },
+    #[serde(rename = "operator.revoked")]
+    OperatorRevoked { id: String, name: String },
     #[serde(rename = "token.created")]
     TokenCreated { id: String, uses: u32, expires_at: Timestamp },
     #[serde(rename = "token.revoked")]

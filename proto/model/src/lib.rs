@@ -14,6 +14,7 @@ pub mod plan;
 pub mod probe;
 pub mod problem;
 pub mod quantity;
+pub mod role;
 pub mod schedule;
 pub mod selector;
 pub mod service;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto_model::id::HostName;
+use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -117,13 +118,20 @@ impl Authority {
     }
 
     /// A client certificate and key for an operator.
-    pub fn issue_operator(&self, name: &str, now: Timestamp, valid_ms: u64) -> Result<(CertificateDer<'static>, String), TransportError> {
+    pub fn issue_operator(
+        &self,
+        name: &str,
+        role: Role,
+        now: Timestamp,
+        valid_ms: u64,
+    ) -> Result<(CertificateDer<'static>, String), TransportError> {
         if !is_operator(name) {
             return Err(TransportError::Invalid(format!(
-                "{name:?} is no operator's name: expected 1 to 63 of letters, digits, '-', '.', '_' and '@'"
+                "{name:?} is no operator's name: expected 1 to 63 of letters, digits, '-', '.', '_' and '@', not ending in @local"
             )));
         }
-        self.issue_with_key(&Identity::Operator(name.to_owned()), Vec::new(), now, valid_ms)
+        let name = name.to_owned();
+        self.issue_with_key(&Identity::Operator { name, role }, Vec::new(), now, valid_ms)
     }
 
     /// A certificate for the key in the request; whatever else the request asks for is left out.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use proto_model::id::HostName;
+use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
@@ -16,7 +17,10 @@ const CONTROLLER: &str = "fracas://controller";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     Host(HostName),
-    Operator(String),
+    Operator {
+        name: String,
+        role: Role,
+    },
     Controller,
     /// No certificate, or none of ours.
     None,
@@ -27,7 +31,7 @@ impl Identity {
     pub(crate) fn uri(&self) -> String {
         match self {
             Self::Host(name) => format!("{HOST}{name}"),
-            Self::Operator(name) => format!("{OPERATOR}{name}"),
+            Self::Operator { name, role } => format!("{OPERATOR}{name}/{role}"),
             Self::Controller => CONTROLLER.to_owned(),
             Self::None => String::new(),
         }
@@ -40,9 +44,19 @@ impl Identity {
         if let Some(name) = uri.strip_prefix(HOST) {
             return HostName::parse(name).map_or(Self::None, Self::Host);
         }
-        uri.strip_prefix(OPERATOR)
-            .filter(|name| is_operator(name))
-            .map_or(Self::None, |name| Self::Operator(name.to_owned()))
+        uri.strip_prefix(OPERATOR).map_or(Self::None, Self::of_operator)
+    }
+
+    /// `NAME/ROLE`. A certificate without a role was made when everybody who got in was an administrator.
+    fn of_operator(text: &str) -> Self {
+        let (name, role) = text.split_once('/').unwrap_or((text, Role::Administrator.as_str()));
+        match Role::parse(role) {
+            Ok(role) if is_operator(name) => Self::Operator {
+                name: name.to_owned(),
+                role,
+            },
+            _ => Self::None,
+        }
     }
 
     /// Exactly one URI of ours, or none.
@@ -62,9 +76,11 @@ impl Identity {
     }
 }
 
-/// Letters, digits and `-._@`, 1 to 63 of them: safe in a URI, a log line and an audit record.
-pub(crate) fn is_operator(name: &str) -> bool {
-    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b))
+/// Letters, digits and `-._@`, 1 to 63 of them: safe in a URI, a log line and an audit record. What the controller calls
+/// itself and the people on its own machine is nobody else's name.
+pub fn is_operator(name: &str) -> bool {
+    let written = (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._@".contains(&b));
+    written && !name.ends_with("@local") && name != "controller"
 }
 
 /// What is known of the other end of a connection.
@@ -124,4 +140,29 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
     X509Certificate::from_der(certificate.as_ref()).ok().map(|(_, parsed)| parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_role_is_in_its_uri_and_an_unknown_one_is_nobody() {
+        let ann = Identity::Operator {
+            name: "ann@example".into(),
+            role: Role::Viewer,
+        };
+        assert_eq!(Identity::of_uri(&ann.uri()), ann);
+        let before = Identity::of_uri("fracas://operator/ann");
+        assert!(matches!(
+            before,
+            Identity::Operator {
+                role: Role::Administrator,
+                ..
+            }
+        ));
+        for bad in ["ann/king", "ann/viewer/viewer", "root@local/viewer", "/viewer", ""] {
+            assert_eq!(Identity::of_uri(&format!("fracas://operator/{bad}")), Identity::None, "{bad}");
+        }
+    }
 }

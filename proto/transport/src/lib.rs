@@ -13,9 +13,9 @@ pub use authority::{Authority, certificate_pem, csr};
 pub use backoff::Backoff;
 pub use client::{ClientIdentity, Trust, connect, connect_unix};
 pub use error::TransportError;
-pub use identity::{Identity, PeerInfo, fingerprint_of, fingerprint_of_key, not_after_of, validity_of};
+pub use identity::{Identity, PeerInfo, fingerprint_of, fingerprint_of_key, is_operator, not_after_of, validity_of};
 pub use server::{Limits, ServerTls, TlsIo, incoming};
-pub use token::{InvalidToken, JoinToken};
+pub use token::{InvalidOperatorToken, InvalidToken, JoinToken, OperatorToken};
 
 /// The largest message either side takes: 1 MiB.
 pub const MAX_MESSAGE: usize = 1 << 20;

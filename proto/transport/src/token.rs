@@ -1,4 +1,4 @@
-//! Join tokens as people paste them: an id, a secret, and the fingerprint of the authority that will answer.
+//! Tokens as people paste them: a join token for a host, an operator's token for a person. Their secrets are only ever shown whole.
 
 use std::fmt;
 
@@ -23,10 +23,9 @@ pub struct JoinToken {
 
 impl JoinToken {
     pub fn generate(fingerprint: &str) -> Self {
-        let secret = (0..SECRET_BYTES).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
         Self {
             id: TokenId::generate(),
-            secret,
+            secret: random_secret(),
             fingerprint: fingerprint.to_owned(),
         }
     }
@@ -36,8 +35,7 @@ impl JoinToken {
         let [PREFIX, id, secret, fingerprint] = parts[..] else {
             return Err(InvalidToken);
         };
-        let hex = |t: &str, bytes: usize| t.len() == 2 * bytes && t.bytes().all(|b| b.is_ascii_hexdigit());
-        if !hex(secret, SECRET_BYTES) || !hex(fingerprint, 32) {
+        if !is_hex(secret, SECRET_BYTES) || !is_hex(fingerprint, 32) {
             return Err(InvalidToken);
         }
         let id = TokenId::parse(id).map_err(|_| InvalidToken)?;
@@ -61,6 +59,62 @@ impl fmt::Debug for JoinToken {
     }
 }
 
+const OPERATOR_PREFIX: &str = "fot1";
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is not an operator's token: expected fot1.<id>.<secret>")]
+pub struct InvalidOperatorToken;
+
+/// `fot1.<id>.<secret>`: what a person shows on another machine or in a browser.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OperatorToken {
+    pub id: TokenId,
+    pub secret: String,
+}
+
+impl OperatorToken {
+    pub fn generate() -> Self {
+        Self {
+            id: TokenId::generate(),
+            secret: random_secret(),
+        }
+    }
+
+    pub fn parse(text: &str) -> Result<Self, InvalidOperatorToken> {
+        let parts: Vec<&str> = text.trim().split('.').collect();
+        let [OPERATOR_PREFIX, id, secret] = parts[..] else {
+            return Err(InvalidOperatorToken);
+        };
+        match TokenId::parse(id) {
+            Ok(id) if is_hex(secret, SECRET_BYTES) => Ok(Self {
+                id,
+                secret: secret.to_owned(),
+            }),
+            _ => Err(InvalidOperatorToken),
+        }
+    }
+}
+
+impl fmt::Display for OperatorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{OPERATOR_PREFIX}.{}.{}", self.id, self.secret)
+    }
+}
+
+impl fmt::Debug for OperatorToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "OperatorToken({})", self.id)
+    }
+}
+
+fn random_secret() -> String {
+    (0..SECRET_BYTES).map(|_| format!("{:02x}", rand::random::<u8>())).collect()
+}
+
+fn is_hex(text: &str, bytes: usize) -> bool {
+    text.len() == 2 * bytes && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +126,17 @@ mod tests {
         assert!(!format!("{token:?}").contains(&token.secret));
         for bad in ["", "fjt1.a.b.c", "fjt2.0123456789abcdef.x.y"] {
             assert!(JoinToken::parse(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn an_operators_token_is_told_from_a_join_token() {
+        let token = OperatorToken::generate();
+        assert_eq!(OperatorToken::parse(&format!(" {token}\n")), Ok(token.clone()));
+        assert!(!format!("{token:?}").contains(&token.secret));
+        assert!(JoinToken::parse(&token.to_string()).is_err());
+        for bad in ["", "fot1", "fot1.0123456789abcdef.short", "fjt1.0123456789abcdef.x"] {
+            assert!(OperatorToken::parse(bad).is_err());
         }
     }
 }

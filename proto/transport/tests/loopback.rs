@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use proto_model::id::HostName;
+use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_transport::{
     Authority, ClientIdentity, Identity, Limits, PeerInfo, ServerTls, TlsIo, Trust, connect, csr, fingerprint_of, fingerprint_of_key,
@@ -63,12 +64,19 @@ impl Place {
     }
 
     fn operator(&self, name: &str, valid_ms: u64) -> ClientIdentity {
-        let (certificate, key_pem) = self.authority.issue_operator(name, now(), valid_ms).unwrap();
+        let (certificate, key_pem) = self.authority.issue_operator(name, Role::Viewer, now(), valid_ms).unwrap();
         ClientIdentity { certificate, key_pem }
     }
 
     fn trust(&self) -> Trust {
         Trust::Authority(self.authority.certificate().clone())
+    }
+}
+
+fn viewer(name: &str) -> Identity {
+    Identity::Operator {
+        name: name.into(),
+        role: Role::Viewer,
     }
 }
 
@@ -82,7 +90,7 @@ async fn nobody_but(place: &Place, address: &str, incoming: &mut Incoming) -> bo
     let _marker = connect(address, place.trust(), Some(&place.operator("marker", DAY_MS)))
         .await
         .unwrap();
-    peer(incoming).await.identity == Identity::Operator("marker".into())
+    peer(incoming).await.identity == viewer("marker")
 }
 
 #[tokio::test]
@@ -98,7 +106,7 @@ async fn the_peer_is_who_its_certificate_says_and_not_what_it_asked_for() {
     let _channel = connect(&address, place.trust(), Some(&place.operator("ann@example", DAY_MS)))
         .await
         .unwrap();
-    assert_eq!(peer(&mut incoming).await.identity, Identity::Operator("ann@example".into()));
+    assert_eq!(peer(&mut incoming).await.identity, viewer("ann@example"));
     let _channel = connect(&address, place.trust(), None).await.unwrap();
     assert_eq!(peer(&mut incoming).await.identity, Identity::None);
 }
@@ -289,5 +297,5 @@ fn a_request_that_was_tampered_with_buys_nothing() {
     *request.last_mut().unwrap() ^= 1;
     assert!(place.authority.issue_host(&request, &host, now(), DAY_MS).is_err());
     assert!(place.authority.issue_host(b"nonsense", &host, now(), DAY_MS).is_err());
-    assert!(place.authority.issue_operator("../evil", now(), DAY_MS).is_err());
+    assert!(place.authority.issue_operator("../evil", Role::Viewer, now(), DAY_MS).is_err());
 }

@@ -10,6 +10,8 @@ use tests_harness::{programs, wait};
 /// How long a controller may take until it answers.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
+const LOG: &str = "controller.log";
+
 /// A controller that is killed when this is dropped; its folders stay until the test's do.
 pub struct Controller {
     process: Child,
@@ -53,7 +55,7 @@ impl Controller {
                 "2000",
             ])
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(std::fs::File::create(folder.join(LOG)).context("make the controller's log")?)
             .spawn()
             .context("start fracas-controller")?;
         Ok(Self {
@@ -67,6 +69,26 @@ impl Controller {
         fracas(&self.folder, args)
     }
 
+    /// What it logged so far.
+    pub fn said(&self) -> Result<String> {
+        std::fs::read_to_string(self.folder.join(LOG)).context("read the controller's log")
+    }
+
+    /// Where it listens, by what it said when it was ready: `agents` or `operators`.
+    pub fn address(&self, whose: &str) -> Result<String> {
+        let key = format!("{whose}=");
+        let (address, _) = wait::for_some("the controller says where it listens", READY_WITHIN, || {
+            let said = self.said()?;
+            let mut words = said.split_whitespace();
+            Ok(words.find_map(|word| word.strip_prefix(&key)).map(str::to_owned))
+        })?;
+        Ok(address)
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// SIGKILL, as a crash would be.
     pub fn kill(mut self) -> Result<()> {
         self.process.kill().context("kill the controller")?;
@@ -77,11 +99,7 @@ impl Controller {
     /// Waits for it to end by itself; returns its exit code and what it said.
     pub fn ended(mut self) -> Result<(Option<i32>, String)> {
         let (status, _) = wait::for_some("the controller ends", READY_WITHIN, || Ok(self.process.try_wait()?))?;
-        let mut said = String::new();
-        if let Some(mut err) = self.process.stderr.take() {
-            std::io::Read::read_to_string(&mut err, &mut said)?;
-        }
-        Ok((status.code(), said))
+        Ok((status.code(), self.said()?))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The verbs, one file each; a verb asks the controller and prints, and decides nothing about a run.
 
 pub mod attack;
+pub mod audit;
 pub mod completion;
 pub mod contexts;
 pub mod faults;
@@ -8,6 +9,7 @@ pub mod freezes;
 pub mod halt;
 pub mod hosts;
 pub mod levels;
+pub mod operators;
 pub mod plan;
 pub mod publish;
 pub mod release;
@@ -47,6 +49,8 @@ pub fn run(cli: Cli, console: &mut Console) -> Result<u8, Failure> {
         Verb::Schedules(noun) => wait(noun.run(&globals, console)),
         Verb::Freezes(noun) => wait(noun.run(&globals, console)),
         Verb::Top(verb) => wait(verb.run(&globals, console)),
+        Verb::Operators(noun) => wait(noun.run(&globals, console)),
+        Verb::Audit(noun) => wait(noun.run(&globals, console)),
         Verb::Status(verb) => wait(verb.run(&globals, console)),
         Verb::Contexts(noun) => noun.run(&globals, console),
         Verb::Schema(verb) => verb.run(console),

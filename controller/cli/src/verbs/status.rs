@@ -66,5 +66,13 @@ fn print(console: &mut Console, client: &Client, status: &StatusDocument) {
         client.context.address(),
         client.context.name
     ));
-    console.line(&format!("you are     {}", status.caller));
+    if status.failed_authentications > 0 {
+        let count = format!(
+            "{} failed authentications since the controller started",
+            status.failed_authentications
+        );
+        console.line(&format!("refused     {count}"));
+    }
+    let role = status.role.map(|role| format!(" ({role})")).unwrap_or_default();
+    console.line(&format!("you are     {}{role}", status.caller));
 }

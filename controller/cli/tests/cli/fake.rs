@@ -58,6 +58,7 @@ pub enum Seen {
     Stop(StopRequest),
     Label(LabelRequest),
     Cordon(CordonRequest),
+    Lock(LockRequest),
     Token(TokenCreateRequest),
     Halt(HaltRequest),
     ScheduleAdd(ScheduleAddRequest),
@@ -314,6 +315,10 @@ impl Hosts for Fake {
     }
     async fn accept(&self, request: Request<AcceptRequest>) -> Result<Response<Document>, Status> {
         named(&self.hear(None)?.hosts, &request.into_inner().host)
+    }
+    async fn lock(&self, request: Request<LockRequest>) -> Result<Response<Document>, Status> {
+        let host = request.get_ref().host.clone();
+        named(&self.hear(Some(Seen::Lock(request.into_inner())))?.hosts, &host)
     }
 }
 

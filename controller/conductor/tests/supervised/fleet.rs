@@ -438,6 +438,7 @@ fn record(name: &HostName) -> HostRecord {
         catalogue: Catalogue::default(),
         membership: Membership::Enrolled,
         cordoned: None,
+        locked: None,
         cleanliness: Cleanliness::Clean,
         residue: vec![],
         key_fingerprint: String::new(),

@@ -5,6 +5,7 @@ mod codec;
 mod evidence;
 mod log;
 mod open;
+mod operators;
 mod registry;
 mod summaries;
 
@@ -20,7 +21,7 @@ use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::store::{Actor, HostRecord, RunRow, Store, StoreError, TokenRecord};
+use crate::store::{Actor, HostRecord, OperatorRecord, RunRow, Store, StoreError, TokenRecord};
 
 pub struct SqliteStore {
     connection: Connection,
@@ -112,6 +113,22 @@ impl Store for SqliteStore {
 
     fn revoke_token(&mut self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<TokenRecord, StoreError> {
         self.deed("revoke a token", |t| registry::revoke_token(t, id, actor, now))
+    }
+
+    fn add_operator(&mut self, operator: &OperatorRecord, actor: &Actor) -> Result<(), StoreError> {
+        self.deed("add an operator's token", |t| operators::add(t, operator, actor))
+    }
+
+    fn operators(&mut self) -> Result<Vec<OperatorRecord>, StoreError> {
+        self.look("list operators' tokens", operators::all)
+    }
+
+    fn revoke_operator(&mut self, id: &TokenId, actor: &Actor, now: Timestamp) -> Result<OperatorRecord, StoreError> {
+        self.deed("revoke an operator's token", |t| operators::revoke(t, id, actor, now))
+    }
+
+    fn operator_used(&mut self, id: &TokenId, at: Timestamp) -> Result<(), StoreError> {
+        self.deed("note the use of an operator's token", |t| operators::used(t, id, at))
     }
 
     fn fleet(&mut self, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {

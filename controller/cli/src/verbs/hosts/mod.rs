@@ -4,8 +4,10 @@ mod accept;
 mod cordon;
 mod label;
 mod list;
+mod lock;
 mod show;
 mod uncordon;
+mod unlock;
 mod verify;
 mod view;
 
@@ -28,7 +30,7 @@ Examples:
   fracas hosts label web role=web zone-
   fracas hosts cordon web --reason 'disk is being replaced'";
 
-/// List, show, label, cordon and verify hosts
+/// List, show, label, cordon, lock and verify hosts
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, help_template = HELP, disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
 pub struct Hosts {
@@ -45,6 +47,8 @@ enum Verb {
     Label(label::Label),
     Cordon(cordon::Cordon),
     Uncordon(uncordon::Uncordon),
+    Lock(lock::Lock),
+    Unlock(unlock::Unlock),
     Verify(verify::Verify),
     Accept(accept::Accept),
 }
@@ -58,6 +62,8 @@ impl Hosts {
             Verb::Label(verb) => verb.run(&client, console).await,
             Verb::Cordon(verb) => verb.run(&client, console).await,
             Verb::Uncordon(verb) => verb.run(&client, console).await,
+            Verb::Lock(verb) => verb.run(&client, console).await,
+            Verb::Unlock(verb) => verb.run(&client, console).await,
             Verb::Verify(verb) => verb.run(&client, console).await,
             Verb::Accept(verb) => verb.run(&client, console).await,
         }

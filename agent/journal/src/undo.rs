@@ -1,6 +1,7 @@
 //! The closed vocabulary of ways back: plain data, so that another version's rescue can carry it out.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,37 @@ pub enum Undo {
     RestoreKnob { path: String, ours: String, before: String },
     /// Remove the rules, sets and elements of our table that carry the injection's id.
     RemoveTraffic { injection: InjectionId },
+    /// Empty and remove our ballast file, only if it is still that file.
+    RemoveBallast { ballast: Ballast },
+}
+
+/// A file that does nothing but use a volume's space, named by its injection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ballast {
+    pub path: PathBuf,
+    /// Where its volume is mounted: with nothing mounted there, nobody can say that it is gone.
+    pub mount_point: PathBuf,
+    /// The volume, as `stat` numbers it; good for one boot.
+    pub device: u64,
+    /// Not known before it was made; as long as that is not recorded, it is empty.
+    pub inode: Option<u64>,
+    /// It does not outlive a reboot, nor its mount.
+    pub volatile: bool,
+}
+
+impl Ballast {
+    const PREFIX: &str = ".fracas-";
+
+    /// The path of an injection's ballast in a folder.
+    pub fn path_in(folder: &Path, injection: &InjectionId) -> PathBuf {
+        folder.join(format!("{}{injection}", Self::PREFIX))
+    }
+
+    /// The injection after which the file is named; none when the name is not one of ours.
+    pub fn injection(&self) -> Option<InjectionId> {
+        let name = self.path.file_name()?.to_str()?;
+        InjectionId::parse(name.strip_prefix(Self::PREFIX)?).ok()
+    }
 }
 
 /// A process acted upon, by pid and start time.
@@ -53,6 +85,7 @@ impl fmt::Display for Undo {
             }
             Self::RestoreKnob { path, before, .. } => write!(f, "write {before:?} back to {path}"),
             Self::RemoveTraffic { injection } => write!(f, "remove the network rules of {injection}"),
+            Self::RemoveBallast { ballast } => write!(f, "remove {}", ballast.path.display()),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The seam between levers and the kernel: every call that changes a host, and nothing that decides.
 
-use agent_journal::Victim;
+use std::path::Path;
+
+use agent_journal::{Ballast, Victim};
 use agent_view::GroupId;
 use proto_model::id::InjectionId;
 
@@ -56,6 +58,13 @@ pub trait Hands: Send {
 
     /// Writes a kernel knob.
     fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError>;
+
+    /// Makes a ballast file, empty and for root alone; its inode. Fails when anything is there already.
+    fn make_ballast(&mut self, path: &Path) -> Result<u64, HandsError>;
+    /// Gives it space without writing; false where the file system cannot.
+    fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, HandsError>;
+    /// Empties and removes it. Returns false when it is not there, or another file is.
+    fn remove_ballast(&mut self, ballast: &Ballast) -> Result<bool, HandsError>;
 
     /// Makes our table if it is absent and adds the injection's sets and rules, in one transaction.
     fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError>;

@@ -1,9 +1,10 @@
 //! What a fault may pull. Every method records its undo, synced, before it changes anything; none can skip that.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_journal::{Journal, Undo, Victim};
-use agent_view::{GroupId, HostView, ProcessState, ViewError};
+use agent_journal::{Ballast, Journal, Undo, Victim};
+use agent_view::{GroupId, HostView, ProcessState, ViewError, Volume};
 use proto_model::id::InjectionId;
 use serde::Serialize;
 
@@ -16,6 +17,9 @@ use crate::work::packets::PacketWork;
 /// How long a worker may take to read its queues, its look at the peers before the fault included.
 const READS_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
+
+/// File systems that end with their mount.
+const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
 
 /// Why a pull did not happen, or went wrong after its undo was recorded.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +195,30 @@ impl<'a> Levers<'a> {
         })?;
         self.hands.add_traffic(&self.context.injection, spec, &self.context.spared)?;
         Ok(())
+    }
+
+    /// Makes this injection's ballast file in a folder of a volume; it is empty.
+    pub fn make_ballast(&mut self, folder: &Path, volume: &Volume) -> Result<Ballast, LeverError> {
+        let mut ballast = Ballast {
+            path: Ballast::path_in(folder, &self.context.injection),
+            mount_point: volume.mount_point.clone(),
+            device: volume.device,
+            inode: None,
+            volatile: IN_MEMORY.contains(&volume.kind.as_str()),
+        };
+        self.intend(Undo::RemoveBallast { ballast: ballast.clone() })?;
+        ballast.inode = Some(self.hands.make_ballast(&ballast.path)?);
+        // Before it takes any space it is known which file is ours.
+        self.intend(Undo::RemoveBallast { ballast: ballast.clone() })?;
+        Ok(ballast)
+    }
+
+    /// Lets it take `bytes` at once; false where the file system cannot, and nothing was done.
+    pub fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, LeverError> {
+        if self.log.is_ending() {
+            return Err(LeverError::Ending);
+        }
+        Ok(self.hands.grow_ballast(ballast, bytes)?)
     }
 
     fn running(&self, victims: Vec<Victim>) -> Result<Vec<Victim>, LeverError> {

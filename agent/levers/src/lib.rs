@@ -1,5 +1,6 @@
 //! The agent's hands: journal first, then pull; rewind is the only way back. No kind of fault is known here.
 
+mod ballast;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod groups;

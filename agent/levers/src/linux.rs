@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agent_journal::Victim;
+use agent_journal::{Ballast, Victim};
 use agent_view::{GroupId, LinuxView, ProcessState};
 use proto_model::id::InjectionId;
 use rustix::process::Signal;
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use crate::hands::{Hands, HandsError, WorkerSpec};
 use crate::spawn::Worker;
 use crate::traffic::{Spared, TrafficSpec};
-use crate::{groups, net, signal};
+use crate::{ballast, groups, net, signal};
 
 /// A stopped process is looked at for so long; one that sleeps in the kernel stops later.
 const STOP_LOOKED_AT: Duration = Duration::from_millis(200);
@@ -112,6 +112,18 @@ impl Hands for LinuxHands {
 
     fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError> {
         groups::write_value(Path::new(path), value).map_err(|e| HandsError::new(format!("write {value:?} to {path}"), e))
+    }
+
+    fn make_ballast(&mut self, path: &Path) -> Result<u64, HandsError> {
+        ballast::make(path).map_err(|e| HandsError::new(format!("make {}", path.display()), e))
+    }
+
+    fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, HandsError> {
+        ballast::grow(ballast, bytes).map_err(|e| HandsError::new(format!("give {} {bytes} bytes", ballast.path.display()), e))
+    }
+
+    fn remove_ballast(&mut self, ballast: &Ballast) -> Result<bool, HandsError> {
+        ballast::remove(ballast).map_err(|e| HandsError::new(format!("remove {}", ballast.path.display()), e))
     }
 
     fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {

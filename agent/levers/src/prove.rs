@@ -3,12 +3,12 @@
 use std::borrow::Borrow;
 use std::collections::BTreeSet;
 
-use agent_journal::{History, Undo, UndoOutcome};
+use agent_journal::{Ballast, History, Undo, UndoOutcome};
 use agent_view::{GroupId, HostView, ProcessState, ViewError};
 use proto_model::id::InjectionId;
 use proto_model::injection::{CleanProof, Cleanliness};
 
-use crate::rewind::{KnobState, is_of_this_boot, same_process};
+use crate::rewind::{BallastState, KnobState, hidden, is_of_this_boot, same_process};
 
 /// The proof over these histories and over everything on the host that carries our name.
 ///
@@ -49,7 +49,7 @@ fn touched(history: &History) -> Vec<Thing<'_>> {
         match undo {
             Undo::ResumeProcesses { victims } => things.extend(victims.iter().map(|v| Thing::Process(v.pid, v.start_time))),
             Undo::RestoreKnob { path, .. } => things.push(Thing::Knob(path)),
-            Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } => {}
+            Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } | Undo::RemoveBallast { .. } => {}
         }
     }
     things
@@ -117,6 +117,7 @@ impl Look<'_> {
                 Undo::ResumeProcesses { victims } if same_boot => victims.iter().for_each(|victim| self.victim(victim)),
                 Undo::ResumeProcesses { .. } => {}
                 Undo::RestoreKnob { path, ours, before } => self.knob(path, ours, before),
+                Undo::RemoveBallast { ballast } => self.ballast(ballast, same_boot, history.undone.contains_key(seq)),
                 Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } => {}
             }
         }
@@ -135,6 +136,14 @@ impl Look<'_> {
         if process.is_some_and(|p| p.state == ProcessState::Stopped) {
             self.not_restored
                 .insert(format!("{} (pid {}) is still stopped", victim.name, victim.pid));
+        }
+    }
+
+    fn ballast(&mut self, ballast: &Ballast, same_boot: bool, undone: bool) {
+        match self.seen(BallastState::of(ballast, same_boot, self.view)) {
+            Some(BallastState::Ours) => drop(self.owned_left.insert(format!("file {}", ballast.path.display()))),
+            Some(BallastState::Hidden) if !undone => drop(self.not_restored.insert(hidden(ballast))),
+            _ => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_journal::{History, Journal, Undo, UndoOutcome, Victim};
+use agent_journal::{Ballast, History, Journal, Undo, UndoOutcome, Victim};
 use agent_view::{GroupId, HostView, Process, ProcessState};
 use proto_model::id::InjectionId;
 
@@ -127,6 +127,7 @@ impl Back<'_> {
             Undo::ResumeProcesses { victims } => self.resume(victims),
             Undo::RestoreKnob { path, ours, before } => self.restore_knob(path, ours, before),
             Undo::RemoveTraffic { injection } => self.remove_traffic(injection),
+            Undo::RemoveBallast { ballast } => self.remove_ballast(ballast),
         }
     }
 
@@ -255,6 +256,68 @@ impl Back<'_> {
             Ok(_) => {}
             Err(error) => tracing::warn!(error = with_causes(&error), "our packet table could not be read"),
         }
+    }
+
+    fn remove_ballast(&mut self, ballast: &Ballast) -> Result<UndoOutcome, UndoError> {
+        let path = ballast.path.display();
+        if ballast.injection().is_none() {
+            return Err(UndoError::NoEffect(format!("{path} does not carry our name")));
+        }
+        match BallastState::of(ballast, self.same_boot, self.view)? {
+            BallastState::Gone => Ok(UndoOutcome::AlreadyGone),
+            BallastState::Foreign => Ok(UndoOutcome::Drift {
+                what: vec![format!("{path} is not the file that was made")],
+            }),
+            BallastState::Hidden => Err(UndoError::NoEffect(hidden(ballast))),
+            BallastState::Ours => {
+                self.hands.remove_ballast(ballast)?;
+                match BallastState::of(ballast, self.same_boot, self.view)? {
+                    BallastState::Ours => Err(UndoError::NoEffect(format!("{path} is still there"))),
+                    _ => Ok(UndoOutcome::Restored),
+                }
+            }
+        }
+    }
+}
+
+/// Why nobody can say what became of a ballast file, and what would help.
+pub(crate) fn hidden(ballast: &Ballast) -> String {
+    let (path, point) = (ballast.path.display(), ballast.mount_point.display());
+    format!("the volume of {path} is not mounted at {point} any more: mount it there, and the file is removed")
+}
+
+/// How a ballast file was found.
+pub(crate) enum BallastState {
+    Gone,
+    Ours,
+    /// Something else is at its path.
+    Foreign,
+    /// Its volume is not mounted where it was, so nobody can say.
+    Hidden,
+}
+
+impl BallastState {
+    pub(crate) fn of(ballast: &Ballast, same_boot: bool, view: &dyn HostView) -> Result<Self, agent_view::ViewError> {
+        if ballast.volatile && !same_boot {
+            return Ok(Self::Gone);
+        }
+        let mounted = view.volume(&ballast.mount_point)?;
+        let there = mounted.is_some_and(|volume| match same_boot {
+            true => volume.device == ballast.device,
+            false => volume.mount_point == ballast.mount_point,
+        });
+        if !there {
+            return Ok(if ballast.volatile { Self::Gone } else { Self::Hidden });
+        }
+        let Some(found) = view.file(&ballast.path)? else { return Ok(Self::Gone) };
+        let ours = match ballast.inode {
+            Some(inode) => found.inode == inode,
+            // Ours was still empty when only this was known; one that is not is judged by the record of its inode.
+            None if found.size > 0 => return Ok(Self::Gone),
+            None => true,
+        };
+        let same_volume = !same_boot || found.device == ballast.device;
+        Ok(if found.regular && ours && same_volume { Self::Ours } else { Self::Foreign })
     }
 }
 

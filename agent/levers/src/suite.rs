@@ -1,10 +1,11 @@
 //! Every lever on a fake host, all of them in one injection, with a crash at every step: whatever kinds there are, levers are undone.
 
+use std::path::Path;
 use std::time::Duration;
 
 use agent_journal::crash::CrashPlan;
-use agent_journal::{Journal, Opened, Outcome, Shelf, UndoOutcome, Victim};
-use agent_view::{GroupId, HostView, ProcessState};
+use agent_journal::{Ballast, Journal, Opened, Outcome, Shelf, Undo, UndoOutcome, Victim};
+use agent_view::{FileSeen, GroupId, HostView, ProcessState, Volume};
 use proto_model::id::InjectionId;
 use proto_model::injection::{Cleanliness, EndedBy};
 use proto_model::peer::Network;
@@ -15,6 +16,7 @@ use crate::{Direction, LeverError, Levers, PacketFate, PullContext, Rewound, Spa
 
 const REDIS: u32 = 1_001;
 const KNOB: &str = "/sys/fs/cgroup/system.slice/nginx.service/cgroup.freeze";
+const SPACE: &str = "/var/lib";
 const WAIT: Duration = Duration::from_secs(1);
 
 struct World {
@@ -64,6 +66,9 @@ impl World {
         levers.start_worker(&json!({"percent": 60}))?;
         levers.stop_processes(vec![victim(&self.host, REDIS), victim(&self.host, 1_200)])?;
         levers.set_knob(KNOB, "1")?;
+        let volume = self.host.volume(Path::new(SPACE))?.expect("an ordinary host has it");
+        let ballast = levers.make_ballast(Path::new(SPACE), &volume)?;
+        levers.grow_ballast(&ballast, 1 << 20)?;
         levers.shape_traffic(&traffic())
     }
 
@@ -214,17 +219,76 @@ fn things_of_those_that_hold_are_nobodys_residue() {
     assert_eq!(held.result, Cleanliness::Clean, "{held:?}");
     let dirty = prove(&histories, &[], &world.host);
     assert_eq!(dirty.result, Cleanliness::Dirty);
-    assert_eq!((dirty.owned_left.len(), dirty.not_restored.len()), (4, 3), "{dirty:?}");
+    assert_eq!((dirty.owned_left.len(), dirty.not_restored.len()), (5, 3), "{dirty:?}");
 }
 
 #[test]
-fn a_reboot_leaves_only_knobs_to_put_back() {
+fn a_reboot_leaves_only_knobs_and_files_to_put_back() {
     let world = World::new();
     drop(world.held());
     world.host.reboot("another-boot");
     world.rescue().unwrap();
     assert_eq!(world.host.knob(KNOB).unwrap().as_deref(), Some("0"));
     assert!(prove(&[world.shelf.read(&world.id).unwrap()], &[], &world.host).drift.is_empty());
+    assert!(world.host.footprint().files.is_empty());
+}
+
+#[test]
+fn another_file_in_the_place_of_ours_stays_and_is_told() {
+    let world = World::new();
+    let mut journal = world.held();
+    let path = Ballast::path_in(Path::new(SPACE), &world.id);
+    let ours = world.host.file(&path).unwrap().unwrap();
+    world.host.set_file(&path, Some(FileSeen { inode: 7, ..ours }));
+    let rewound = world.finish(&mut journal).unwrap();
+    assert!(rewound.drift.iter().any(|what| what.contains("not the file")), "{rewound:?}");
+    assert_eq!(world.host.file(&path).unwrap().unwrap().inode, 7);
+    assert_eq!(prove(&[journal.history()], &[], &world.host).result, Cleanliness::Clean);
+}
+
+#[test]
+fn a_file_on_a_volume_that_was_taken_away_is_not_called_gone() {
+    let world = World::new();
+    let mut journal = world.held();
+    let volume = world.host.volume(Path::new(SPACE)).unwrap().unwrap();
+    let empty = Volume {
+        used: volume.used - (1 << 20),
+        available: volume.available + (1 << 20),
+        ..volume
+    };
+    world.host.unmount(&empty.mount_point);
+    assert!(world.finish(&mut journal).unwrap_err().contains("not mounted at /var"));
+    let proof = prove(&[journal.history()], &[], &world.host);
+    assert_eq!((proof.result, proof.not_restored.len()), (Cleanliness::Dirty, 1), "{proof:?}");
+    world.host.set_volume(empty);
+    world.finish(&mut journal).unwrap();
+    world.judge().unwrap();
+}
+
+#[test]
+fn a_file_without_our_name_is_never_removed() {
+    let world = World::new();
+    let mut journal = world.open().unwrap();
+    let path = Path::new("/var/lib/precious");
+    let precious = FileSeen {
+        device: 0x802,
+        inode: 5,
+        regular: true,
+        directory: false,
+        size: 0,
+        allocated: 0,
+    };
+    world.host.set_file(path, Some(precious));
+    let ballast = Ballast {
+        path: path.to_owned(),
+        mount_point: "/var".into(),
+        device: 0x802,
+        inode: None,
+        volatile: false,
+    };
+    journal.intend(Undo::RemoveBallast { ballast }).unwrap();
+    assert!(world.finish(&mut journal).unwrap_err().contains("does not carry our name"));
+    assert!(world.host.file(path).unwrap().is_some());
 }
 
 #[test]

@@ -1,12 +1,18 @@
-//! What a worker's body may do: to its own threads, and below this folder to the packets that are handed to it. It changes no rule.
+//! What a worker's body may do: to its own threads, memory and ballast file, and below this folder to the packets that are handed to it.
+//! It changes no rule and touches nothing of anybody else.
 
+mod filler;
+mod hoard;
 pub mod packets;
+mod pattern;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 pub use agent_view::boot_ms;
+pub use filler::Filler;
+pub use hoard::Hoard;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::Path;
 
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
+
+use crate::memory::{Memory, ProcessMemory};
+use crate::volumes::{FileSeen, Volume};
 
 /// A look that failed: what was looked at, and the system's answer.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +161,18 @@ pub trait HostView: Send + Sync {
 
     /// A kernel knob or any small text file, without its last newline; `None` when it does not exist.
     fn knob(&self, path: &str) -> Result<Option<String>, ViewError>;
+
+    /// What a new process of ours could use.
+    fn memory(&self) -> Result<Memory, ViewError>;
+    /// `None` when there is no such process, or it has ended.
+    fn process_memory(&self, pid: u32) -> Result<Option<ProcessMemory>, ViewError>;
+    /// How often the kernel has killed for want of memory: in the group where that is counted, else on the host.
+    fn oom_kills(&self, group: &GroupId) -> Result<u64, ViewError>;
+
+    /// The volume on which a path lies; `None` when there is no such path.
+    fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError>;
+    /// What lies at exactly this path, links not followed; `None` when there is nothing.
+    fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError>;
 
     /// `None` when no rule of ours carries this id.
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError>;

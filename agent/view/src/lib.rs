@@ -7,13 +7,17 @@ pub mod hierarchy;
 mod host_view;
 mod linux;
 mod listeners;
+mod memory;
 mod mounts;
 pub mod net;
 mod notes;
 mod process;
 mod queues;
 mod text;
+mod volumes;
 
 pub use host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, PassedTraffic, Process, ProcessState, TrafficCounters, ViewError};
 pub use linux::{LinuxView, boot_ms};
+pub use memory::{Memory, ProcessMemory};
 pub use notes::PAGE as NOTE_PAGE;
+pub use volumes::{FileSeen, Volume};

@@ -9,8 +9,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::hierarchy::Hierarchies;
 use crate::host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
+use crate::memory::{Memory, ProcessMemory};
 use crate::process::Users;
-use crate::{addresses, cpu, facts, listeners, mounts, net, notes, process, queues, text};
+use crate::volumes::{FileSeen, Volume};
+use crate::{addresses, cpu, facts, listeners, memory, mounts, net, notes, process, queues, text, volumes};
 
 /// Milliseconds since boot, time asleep included.
 pub fn boot_ms() -> u64 {
@@ -113,6 +115,26 @@ impl HostView for LinuxView {
     fn knob(&self, path: &str) -> Result<Option<String>, ViewError> {
         let read = text::read_if_there(path)?;
         Ok(read.map(|text| text.strip_suffix('\n').map(str::to_owned).unwrap_or(text)))
+    }
+
+    fn memory(&self) -> Result<Memory, ViewError> {
+        memory::memory(&self.hierarchies)
+    }
+
+    fn process_memory(&self, pid: u32) -> Result<Option<ProcessMemory>, ViewError> {
+        memory::of_process(pid)
+    }
+
+    fn oom_kills(&self, group: &GroupId) -> Result<u64, ViewError> {
+        memory::oom_kills(&self.hierarchies, group)
+    }
+
+    fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError> {
+        volumes::volume(path)
+    }
+
+    fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError> {
+        volumes::file(path)
     }
 
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {

@@ -5,7 +5,7 @@
 use proto_model::catalogue::nearest;
 use proto_model::peer::{PEERS_FORMAT, Peer};
 use proto_model::problem::{Problem, Problems};
-use proto_model::quantity::{Bytes, CpuList, Millis, Percent, PortRange};
+use proto_model::quantity::{Amount, Bytes, CpuList, Millis, Percent, PortRange};
 use serde_json::{Map, Value};
 
 /// Checks parameters and answers them in their canonical form. Paths begin with `params.`.
@@ -244,6 +244,7 @@ fn by_format(format: &str, value: &Value) -> Option<Result<Value, String>> {
     match format {
         "fracas-duration" => written(Millis::parse(&text).map(|_| text).map_err(|e| e.to_string())),
         "fracas-size" => written(Bytes::parse(&text).map(|_| text).map_err(|e| e.to_string())),
+        "fracas-amount" => written(Amount::parse(&text).map(|_| text).map_err(|e| e.to_string())),
         "fracas-ports" => written(PortRange::parse(&text).map(|p| p.to_string()).map_err(|e| e.to_string())),
         "fracas-cpus" => written(CpuList::parse(&text).map(|p| p.to_string()).map_err(|e| e.to_string())),
         PEERS_FORMAT => written(Peer::parse(&text).map(|p| p.to_string())),
@@ -303,6 +304,7 @@ fn allowed(schema: &Value) -> Option<String> {
     let word = match format_of(schema) {
         Some("fracas-duration") => "a duration such as 200ms, 2s, 5m",
         Some("fracas-size") => "a size such as 512MiB, 2GB",
+        Some("fracas-amount") => "a percent such as 60%, or a size such as 512MiB, 2GB",
         Some("fracas-ports") => "a port 1..65535 or a range such as 8000-8100",
         Some("fracas-cpus") => "processors such as 0,2-3",
         Some(PEERS_FORMAT) => "role=cache, host:NAME, 10.0.0.0/8, a DNS name, any",

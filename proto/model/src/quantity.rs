@@ -134,6 +134,40 @@ impl fmt::Display for Percent {
     }
 }
 
+/// A share of a whole or a size, written `60%` or `512MiB`; a bare number is neither.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Amount {
+    Share(Percent),
+    Size(Bytes),
+}
+
+impl Amount {
+    pub fn parse(text: &str) -> Result<Self, InvalidQuantity> {
+        let parsed = match text.trim().ends_with('%') {
+            true => Percent::parse(text).map(Self::Share),
+            false => Bytes::parse(text).map(Self::Size),
+        };
+        parsed.map_err(|_| invalid("an amount", text, "a percent such as 60%, or a size such as 512MiB or 2GB"))
+    }
+
+    /// In bytes, as a share of `whole`.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Self::Share(Percent(percent)) => (whole as f64 * percent / 100.0).round() as u64,
+            Self::Size(Bytes(bytes)) => bytes,
+        }
+    }
+}
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(percent) => percent.fmt(f),
+            Self::Size(bytes) => bytes.fmt(f),
+        }
+    }
+}
+
 /// One port or an inclusive range, written `80` or `8000-8100`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
@@ -245,6 +279,7 @@ macro_rules! text_form {
 
 text_form!(Millis, "fracas-duration", r"^[0-9.]+(ms|s|m|h)$", "a duration");
 text_form!(Bytes, "fracas-size", r"^[0-9.]+(TiB|GiB|MiB|KiB|TB|GB|MB|kB|B)$", "a size");
+text_form!(Amount, "fracas-amount", r"^[0-9.]+(%|TiB|GiB|MiB|KiB|TB|GB|MB|kB|B)$", "an amount");
 text_form!(PortRange, "fracas-ports", r"^[0-9]+(-[0-9]+)?$", "a port");
 text_form!(CpuList, "fracas-cpus", r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$", "a cpu list");
 
@@ -346,6 +381,16 @@ mod tests {
         assert_eq!(serde_json::from_str::<Percent>("60").unwrap().0, 60.0);
         assert!(Percent::parse("101").is_err());
         assert!(serde_json::from_str::<Percent>("101").is_err());
+    }
+
+    #[test]
+    fn an_amount_says_of_what_kind_it_is() {
+        assert_eq!(Amount::parse("25%").unwrap().of(1 << 30), 1 << 28);
+        assert_eq!(Amount::parse("64MiB"), Ok(Amount::Size(Bytes(64 << 20))));
+        assert_eq!(Amount::parse("12.5%").unwrap().to_string(), "12.5%");
+        for bad in ["50", "101%", "MiB", ""] {
+            assert!(Amount::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

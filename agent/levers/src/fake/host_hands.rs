@@ -1,8 +1,9 @@
 //! Changing a fake host: every deed is a step before and a step after, so that a suite can end the process at either.
 
 use std::io;
+use std::path::Path;
 
-use agent_journal::Victim;
+use agent_journal::{Ballast, Victim};
 use agent_view::{GroupId, Process, ProcessState, TrafficCounters};
 use proto_model::id::InjectionId;
 
@@ -117,6 +118,22 @@ impl Hands for FakeHost {
             let knob = state.knobs.get_mut(path).ok_or_else(|| absent("such knob"))?;
             value.clone_into(knob);
             Ok(())
+        })
+    }
+
+    fn make_ballast(&mut self, path: &Path) -> Result<u64, HandsError> {
+        self.deed(&format!("make {}", path.display()), |state| state.goods.make_file(path))
+    }
+
+    fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, HandsError> {
+        self.deed(&format!("grow {}", ballast.path.display()), |state| {
+            state.goods.grow_file(&ballast.path, ballast.inode, bytes)
+        })
+    }
+
+    fn remove_ballast(&mut self, ballast: &Ballast) -> Result<bool, HandsError> {
+        self.undo(&format!("remove {}", ballast.path.display()), |state| {
+            Ok(state.goods.remove_file(&ballast.path, ballast.inode))
         })
     }
 

@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 
-use agent_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
+use agent_view::{
+    CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, Process, ProcessMemory, TrafficCounters, ViewError, Volume,
+};
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 
@@ -84,6 +87,28 @@ impl HostView for FakeHost {
             return Ok(frozen.map(|frozen| format!("populated 1\nfrozen {frozen}")));
         }
         Ok(state.knobs.get(path).cloned())
+    }
+
+    fn memory(&self) -> Result<Memory, ViewError> {
+        Ok(self.state().goods.memory)
+    }
+
+    fn process_memory(&self, pid: u32) -> Result<Option<ProcessMemory>, ViewError> {
+        let state = self.state();
+        let lives = state.processes.contains_key(&pid);
+        Ok(lives.then(|| state.goods.workers.get(&pid).copied().unwrap_or_default()))
+    }
+
+    fn oom_kills(&self, _group: &GroupId) -> Result<u64, ViewError> {
+        Ok(self.state().goods.oom_kills)
+    }
+
+    fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError> {
+        Ok(self.state().goods.volume(path))
+    }
+
+    fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError> {
+        Ok(self.state().goods.files.get(path).copied())
     }
 
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {

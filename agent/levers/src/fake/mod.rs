@@ -1,11 +1,13 @@
 //! A host in memory for the suites: seen and changed like a real one, with time that the test moves and steps at which it crashes.
 
+mod goods;
 mod host_hands;
 mod host_view;
 mod populace;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use agent_journal::crash::CrashPlan;
@@ -39,6 +41,7 @@ struct State {
     knobs: BTreeMap<String, String>,
     traffic: BTreeMap<InjectionId, Traffic>,
     table: bool,
+    goods: goods::Goods,
     ticks: Vec<CpuTicks>,
     interfaces: Vec<String>,
     names: BTreeMap<String, Vec<IpAddr>>,
@@ -72,6 +75,8 @@ pub struct Footprint {
     pub knobs: BTreeMap<String, String>,
     pub traffic: BTreeSet<InjectionId>,
     pub table: bool,
+    /// Files of ours, with their sizes.
+    pub files: BTreeMap<PathBuf, u64>,
 }
 
 impl Default for FakeHost {
@@ -112,9 +117,10 @@ impl FakeHost {
     /// The machine starts anew: what the kernel held is gone, and so is every process of ours.
     pub fn reboot(&self, boot_id: &str) {
         let mut state = self.state();
-        let knobs = state.knobs.clone();
+        let (knobs, goods) = (state.knobs.clone(), state.goods.kept());
         *state = State {
             knobs,
+            goods,
             ..populace::state()
         };
         state.boot_id = boot_id.to_owned();
@@ -205,6 +211,7 @@ impl FakeHost {
             knobs: state.knobs.clone(),
             traffic: state.traffic.keys().cloned().collect(),
             table: state.table,
+            files: state.goods.files.iter().map(|(path, file)| (path.clone(), file.allocated)).collect(),
         }
     }
 }
@@ -212,6 +219,7 @@ impl FakeHost {
 impl State {
     fn end(&mut self, pid: u32) {
         self.processes.remove(&pid);
+        self.forget_memory(pid);
         self.workers.remove(&pid);
         self.listeners.retain(|listener| listener.pid != pid);
         for group in self.groups.values_mut() {

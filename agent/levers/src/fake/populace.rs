@@ -24,6 +24,7 @@ pub(super) fn state() -> State {
         workers: BTreeMap::new(),
         traffic: BTreeMap::new(),
         table: false,
+        goods: super::goods::Goods::default(),
         ticks: (0..CPUS).map(idle).collect(),
         interfaces: vec!["eth0".to_owned(), "lo".to_owned()],
         names: BTreeMap::from([("db.example".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))])]),

@@ -1,0 +1,133 @@
+//! Volumes and files on them: where one is mounted, how full it is, what a file is; it opens none.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use serde::{Deserialize, Serialize};
+
+use crate::mounts::{Mount, mounts};
+use crate::{ViewError, text};
+
+/// A mounted file system, in bytes as `df` counts them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// As `stat` of a file there tells it.
+    pub device: u64,
+    pub mount_point: PathBuf,
+    /// Such as `ext4`.
+    pub kind: String,
+    pub read_only: bool,
+    /// Its blocks come out of a pool that others share.
+    pub thin: bool,
+    pub used: u64,
+    /// What everybody may still use; what only root may is left out.
+    pub available: u64,
+}
+
+impl Volume {
+    pub fn total(&self) -> u64 {
+        self.used + self.available
+    }
+
+    /// As `df` says it, not rounded.
+    pub fn percent_used(&self) -> f64 {
+        self.used as f64 / (self.total() as f64).max(1.0) * 100.0
+    }
+}
+
+/// One file, not followed when it is a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSeen {
+    pub device: u64,
+    pub inode: u64,
+    pub regular: bool,
+    pub directory: bool,
+    pub size: u64,
+    /// What it takes of its volume.
+    pub allocated: u64,
+}
+
+/// The volume on which something lies; `None` when there is no such path.
+pub(crate) fn volume(path: &Path) -> Result<Option<Volume>, ViewError> {
+    let failed = |e: std::io::Error| ViewError::new(format!("the volume of {}", path.display()), e);
+    let found = fs::canonicalize(path).and_then(|whole| Ok((fs::metadata(&whole)?.dev(), statvfs(&whole)?, whole)));
+    let (device, space, whole) = match found {
+        Ok(found) => found,
+        Err(e) if text::is_absent(&e) => return Ok(None),
+        Err(e) => return Err(failed(e)),
+    };
+    let mounts = mounts()?;
+    let mount = mount_of(&mounts, &whole);
+    let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+    Ok(Some(Volume {
+        device,
+        mount_point: mount.map_or_else(|| PathBuf::from("/"), |mount| mount.point.clone()),
+        kind: mount.map(|mount| mount.kind.clone()).unwrap_or_default(),
+        read_only: space.f_flag.contains(StatVfsMountFlags::RDONLY),
+        thin: is_thin(device),
+        used: bytes(space.f_blocks.saturating_sub(space.f_bfree)),
+        available: bytes(space.f_bavail),
+    }))
+}
+
+/// The deepest mount above a path; of several at one point the last covers the others.
+fn mount_of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    above.max_by_key(|mount| mount.point.components().count())
+}
+
+/// By the names that LVM and VDO give to their pools.
+fn is_thin(device: u64) -> bool {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let block = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    let uuid = |folder: &Path| text::read_if_there(folder.join("dm/uuid")).ok().flatten().unwrap_or_default();
+    let below = fs::read_dir(block.join("slaves")).into_iter().flatten().flatten();
+    uuid(&block).starts_with("VDO-") || below.map(|entry| uuid(&entry.path())).any(|uuid| uuid.trim().ends_with("-tpool"))
+}
+
+pub(crate) fn file(path: &Path) -> Result<Option<FileSeen>, ViewError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(FileSeen {
+            device: found.dev(),
+            inode: found.ino(),
+            regular: found.is_file(),
+            directory: found.is_dir(),
+            size: found.len(),
+            allocated: found.blocks() * 512,
+        })),
+        Err(e) if text::is_absent(&e) => Ok(None),
+        Err(e) => Err(ViewError::new(path.display().to_string(), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deepest_and_last_mount_counts() {
+        let mount = |point: &str, kind: &str| Mount {
+            major: 8,
+            minor: 1,
+            point: PathBuf::from(point),
+            kind: kind.to_owned(),
+            source: String::new(),
+            options: String::new(),
+        };
+        let mounts = [mount("/", "ext4"), mount("/srv", "xfs"), mount("/srv", "tmpfs"), mount("/srv/deep", "btrfs")];
+        for (path, kind) in [("/etc", "ext4"), ("/srv/x", "tmpfs"), ("/srvx", "ext4"), ("/srv/deep/x", "btrfs")] {
+            assert_eq!(mount_of(&mounts, Path::new(path)).unwrap().kind, kind, "{path}");
+        }
+    }
+
+    #[test]
+    fn proc_is_a_volume_and_what_is_not_there_is_none() {
+        let proc = volume(Path::new("/proc/self")).unwrap().unwrap();
+        assert_eq!((proc.mount_point.as_path(), proc.kind.as_str()), (Path::new("/proc"), "proc"));
+        assert_eq!(volume(Path::new("/no/such/folder")).unwrap(), None);
+        assert_eq!(file(Path::new("/no/such/folder")).unwrap(), None);
+        assert!(file(Path::new("/proc")).unwrap().unwrap().directory);
+    }
+}

@@ -37,7 +37,7 @@ pub fn work() -> anyhow::Result<ExitCode> {
     let fault = agent_faults::find(&kind).ok_or_else(|| anyhow!("this agent has no fault {kind}"))?;
     let view: Arc<dyn HostView> = Arc::new(LinuxView::new());
     let stop = Arc::new(AtomicBool::new(false));
-    let control = WorkControl::new(spec.deadline_boot_ms, stop.clone(), view.clone());
+    let control = WorkControl::new(spec.injection.clone(), spec.deadline_boot_ms, stop.clone(), view.clone());
     let watcher = std::thread::Builder::new().name("watch".to_owned()).stack_size(64 * 1024);
     watcher.spawn(move || {
         wait_for_end(spec.deadline_boot_ms + GRACE_MS, view.as_ref());

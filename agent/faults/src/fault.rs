@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::path::Path;
 
 use agent_levers::{LeverError, Levers, TrafficSpec};
-use agent_view::{HostView, Process, ViewError};
+use agent_view::{HostView, Process, ViewError, Volume};
 use proto_model::catalogue::{DurationRule, ExampleDescription, FaultKind, KindDescription};
 use proto_model::injection::{Observation, Reversal};
 use proto_model::problem::{Problems, Refusal};
@@ -52,6 +53,12 @@ pub trait Protection {
     fn networks(&self) -> Vec<proto_model::peer::Network>;
     fn interface(&self, name: &str) -> Option<String>;
     fn port(&self, port: u16) -> Option<String>;
+    /// Asked before a volume is harmed by way of a path on it.
+    fn path(&self, path: &Path, volume: &Volume) -> Option<String>;
+    /// Bytes of memory that stay available.
+    fn memory_reserve(&self) -> u64;
+    /// Bytes that stay free on a volume.
+    fn disk_reserve(&self, volume: &Volume) -> u64;
 }
 
 /// A yes, with what a person would like to know before.

@@ -2,12 +2,17 @@
 
 mod claim;
 mod cpu;
+mod disk;
 mod fault;
+mod memory;
 mod network;
+#[cfg(test)]
+mod paper;
 mod params;
 mod process;
 mod registry;
 mod work;
+mod worker;
 
 pub use claim::Claim;
 pub use fault::{Answers, AnyFault, Example, Fault, FaultError, Followed, Kind, Look, Preflight, Protection, Scene};

@@ -3,9 +3,9 @@
 use proto_model::catalogue::{Catalogue, FaultKind};
 
 use crate::fault::AnyFault;
-use crate::{cpu, network, process};
+use crate::{cpu, disk, memory, network, process};
 
-const FAMILIES: &[&[&dyn AnyFault]] = &[cpu::KINDS, network::KINDS, process::KINDS];
+const FAMILIES: &[&[&dyn AnyFault]] = &[cpu::KINDS, memory::KINDS, disk::KINDS, network::KINDS, process::KINDS];
 
 /// Every registered kind, by family and name.
 pub fn registry() -> impl Iterator<Item = &'static dyn AnyFault> {

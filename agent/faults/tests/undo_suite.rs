@@ -1,13 +1,14 @@
 //! Every kind that can be undone, every example, a crash at every step: afterwards the host is as it was. Nothing here knows a kind by name.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use agent_faults::{AnyFault, Protection, Scene, registry};
 use agent_journal::{Journal, JournalError, Opened, Outcome, Shelf, Undo};
 use agent_levers::fake::{CrashPlan, FakeHost, Footprint};
 use agent_levers::{Levers, PullContext, Rewound, Spared, UndoLog, prove, rewind};
-use agent_view::{HostView, Process};
+use agent_view::{HostView, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
 use proto_model::injection::{Cleanliness, EndedBy, Reversal};
@@ -37,6 +38,18 @@ impl Protection for Unprotected {
 
     fn port(&self, _port: u16) -> Option<String> {
         None
+    }
+
+    fn path(&self, _path: &Path, _volume: &Volume) -> Option<String> {
+        None
+    }
+
+    fn memory_reserve(&self) -> u64 {
+        0
+    }
+
+    fn disk_reserve(&self, _volume: &Volume) -> u64 {
+        0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where journals are kept, each on disk and once more in /run; it opens, lists and forgets them and never reads their meaning.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,13 @@ impl Shelf {
     /// Makes both folders (mode 0700) if they are missing.
     pub fn open(disk: &Path, mirror: &Path) -> Result<Self, JournalError> {
         Ok(Self::of(Arc::new(FileFolder::open(disk)?), Arc::new(FileFolder::open(mirror)?)))
+    }
+
+    /// Where the journals lie: what fills the volumes of these folders must leave some room.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let any = InjectionId::generate();
+        let paths = [self.disk.path(&any), self.mirror.path(&any)];
+        paths.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect()
     }
 
     pub(crate) fn of(disk: Arc<dyn Folder>, mirror: Arc<dyn Folder>) -> Self {

@@ -16,7 +16,12 @@ const CAREFULLY: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
 /// Makes it, empty; its inode. Fails when anything is there already.
 pub(crate) fn make(path: &Path) -> io::Result<u64> {
     let mut options = OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).custom_flags(CAREFULLY).open(path)?;
+    let file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(CAREFULLY)
+        .open(path)?;
     Ok(file.metadata()?.ino())
 }
 
@@ -130,10 +135,9 @@ mod tests {
         let (kept, precious) = (folder.path().join("kept"), folder.path().join("precious"));
         std::fs::rename(&ballast.path, &kept).unwrap();
         std::fs::write(&precious, "data").unwrap();
-        for replace in [
-            &(|| symlink(&precious, &ballast.path)) as &dyn Fn() -> io::Result<()>,
-            &|| std::fs::hard_link(&precious, &ballast.path),
-        ] {
+        for replace in [&(|| symlink(&precious, &ballast.path)) as &dyn Fn() -> io::Result<()>, &|| {
+            std::fs::hard_link(&precious, &ballast.path)
+        }] {
             replace().unwrap();
             assert!(!remove(&ballast).unwrap());
             assert!(grow(&ballast, 1 << 20).is_err());

@@ -309,7 +309,9 @@ impl BallastState {
         if !there {
             return Ok(if ballast.volatile { Self::Gone } else { Self::Hidden });
         }
-        let Some(found) = view.file(&ballast.path)? else { return Ok(Self::Gone) };
+        let Some(found) = view.file(&ballast.path)? else {
+            return Ok(Self::Gone);
+        };
         let ours = match ballast.inode {
             Some(inode) => found.inode == inode,
             // Ours was still empty when only this was known; one that is not is judged by the record of its inode.
@@ -317,7 +319,11 @@ impl BallastState {
             None => true,
         };
         let same_volume = !same_boot || found.device == ballast.device;
-        Ok(if found.regular && ours && same_volume { Self::Ours } else { Self::Foreign })
+        Ok(if found.regular && ours && same_volume {
+            Self::Ours
+        } else {
+            Self::Foreign
+        })
     }
 }
 

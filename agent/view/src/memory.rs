@@ -163,7 +163,10 @@ mod tests {
     #[test]
     fn fields_are_found_by_their_whole_names() {
         let rollup = "0-1 ---p 0 [rollup]\nRss: 9 kB\nPss:                 100 kB\nPss_Anon: 7 kB\nSwapPss: 3 kB\n";
-        assert_eq!((kilobytes(rollup, "Pss:"), kilobytes(rollup, "SwapPss:")), (Some(102_400), Some(3_072)));
+        assert_eq!(
+            (kilobytes(rollup, "Pss:"), kilobytes(rollup, "SwapPss:")),
+            (Some(102_400), Some(3_072))
+        );
         assert_eq!(number_after("oom 3\noom_kill 2\noom_group_kill 1\n", "oom_kill "), Some(2));
     }
 

@@ -13,6 +13,9 @@ use crate::{ViewError, text};
 /// A mounted file system, in bytes as `df` counts them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
+    /// The path that was asked for, with every link followed.
+    pub path: PathBuf,
+    pub is_folder: bool,
     /// As `stat` of a file there tells it.
     pub device: u64,
     pub mount_point: PathBuf,
@@ -52,8 +55,8 @@ pub struct FileSeen {
 /// The volume on which something lies; `None` when there is no such path.
 pub(crate) fn volume(path: &Path) -> Result<Option<Volume>, ViewError> {
     let failed = |e: std::io::Error| ViewError::new(format!("the volume of {}", path.display()), e);
-    let found = fs::canonicalize(path).and_then(|whole| Ok((fs::metadata(&whole)?.dev(), statvfs(&whole)?, whole)));
-    let (device, space, whole) = match found {
+    let found = fs::canonicalize(path).and_then(|whole| Ok((fs::metadata(&whole)?, statvfs(&whole)?, whole)));
+    let (found, space, whole) = match found {
         Ok(found) => found,
         Err(e) if text::is_absent(&e) => return Ok(None),
         Err(e) => return Err(failed(e)),
@@ -61,7 +64,9 @@ pub(crate) fn volume(path: &Path) -> Result<Option<Volume>, ViewError> {
     let mounts = mounts()?;
     let mount = mount_of(&mounts, &whole);
     let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+    let device = found.dev();
     Ok(Some(Volume {
+        is_folder: found.is_dir(),
         device,
         mount_point: mount.map_or_else(|| PathBuf::from("/"), |mount| mount.point.clone()),
         kind: mount.map(|mount| mount.kind.clone()).unwrap_or_default(),
@@ -69,6 +74,7 @@ pub(crate) fn volume(path: &Path) -> Result<Option<Volume>, ViewError> {
         thin: is_thin(device),
         used: bytes(space.f_blocks.saturating_sub(space.f_bfree)),
         available: bytes(space.f_bavail),
+        path: whole,
     }))
 }
 
@@ -116,7 +122,12 @@ mod tests {
             source: String::new(),
             options: String::new(),
         };
-        let mounts = [mount("/", "ext4"), mount("/srv", "xfs"), mount("/srv", "tmpfs"), mount("/srv/deep", "btrfs")];
+        let mounts = [
+            mount("/", "ext4"),
+            mount("/srv", "xfs"),
+            mount("/srv", "tmpfs"),
+            mount("/srv/deep", "btrfs"),
+        ];
         for (path, kind) in [("/etc", "ext4"), ("/srv/x", "tmpfs"), ("/srvx", "ext4"), ("/srv/deep/x", "btrfs")] {
             assert_eq!(mount_of(&mounts, Path::new(path)).unwrap().kind, kind, "{path}");
         }

@@ -119,7 +119,7 @@ impl Warden {
 
     /// The kind's own look; one that panics has refused.
     fn ask_kind(&self, fault: &'static dyn AnyFault, params: &Value, duration_ms: u64, seed: u64) -> Result<Preflight, Refusal> {
-        let wards = Wards::of(&self.policy, self.view.as_ref());
+        let wards = Wards::of(&self.policy, self.view.as_ref()).with_journals(&self.shelf.folders(), self.view.as_ref());
         let scene = Scene {
             view: self.view.as_ref(),
             protection: &wards,

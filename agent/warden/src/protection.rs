@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use agent_faults::Protection;
 use agent_levers::Spared;
-use agent_view::{GroupId, HostView, Process};
+use agent_view::{GroupId, HostView, Process, Volume};
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
+use proto_model::quantity::Amount;
 
 use crate::policy::{Glob, Policy};
 
@@ -22,6 +24,8 @@ const ALWAYS: [&str; 8] = [
     "systemd-journald",
     "fracas-agent",
 ];
+/// What stays free on the volumes of our own journals even where the policy keeps nothing.
+const JOURNALS_KEEP: u64 = 64 << 20;
 /// An agent's ancestors are followed at most so far.
 const DEEPEST: usize = 64;
 
@@ -31,6 +35,10 @@ pub struct Wards<'a> {
     /// The agent and its ancestors, with words for each.
     kin: BTreeMap<u32, &'static str>,
     networks: Vec<Network>,
+    /// Protected paths, each with the volume it lies on.
+    paths: Vec<(PathBuf, Option<u64>)>,
+    /// The volumes of our own journals.
+    journals: Vec<u64>,
 }
 
 impl<'a> Wards<'a> {
@@ -44,7 +52,15 @@ impl<'a> Wards<'a> {
             policy,
             kin: kin(view),
             networks: policy.protect.networks.iter().copied().chain(mounts).collect(),
+            paths: policy.protect.paths.iter().map(|path| settled(path, view)).collect(),
+            journals: Vec::new(),
         }
+    }
+
+    /// The volumes of these folders always keep some room, whatever the policy says.
+    pub fn with_journals(mut self, folders: &[PathBuf], view: &dyn HostView) -> Self {
+        self.journals = folders.iter().filter_map(|folder| settled(folder, view).1).collect();
+        self
     }
 
     /// The same for the levers: what the kernel's rules must leave alone.
@@ -54,6 +70,14 @@ impl<'a> Wards<'a> {
             networks: self.networks.clone(),
             ports: self.policy.protect.ports.clone(),
         }
+    }
+}
+
+/// A path with its links followed, and its volume; one that cannot be found is kept as it is written.
+fn settled(path: &Path, view: &dyn HostView) -> (PathBuf, Option<u64>) {
+    match view.volume(path) {
+        Ok(Some(volume)) => (volume.path, Some(volume.device)),
+        _ => (path.to_owned(), None),
     }
 }
 
@@ -116,6 +140,23 @@ impl Protection for Wards<'_> {
         }
         let range = self.policy.protect.ports.iter().find(|range| range.contains(port));
         range.map(|range| format!("protect.ports in agent.toml has {range}"))
+    }
+
+    fn path(&self, path: &Path, volume: &Volume) -> Option<String> {
+        let hit = |(ward, device): &&(PathBuf, Option<u64>)| path.starts_with(ward) || *device == Some(volume.device);
+        let (ward, _) = self.paths.iter().find(hit)?;
+        Some(format!("protect.paths in agent.toml has {}, which is there", ward.display()))
+    }
+
+    fn memory_reserve(&self) -> u64 {
+        self.policy.reserve.memory.0
+    }
+
+    fn disk_reserve(&self, volume: &Volume) -> u64 {
+        let reserve = &self.policy.reserve;
+        let own = if self.journals.contains(&volume.device) { JOURNALS_KEEP } else { 0 };
+        let share = Amount::Share(reserve.disk_percent).of(volume.total());
+        reserve.disk.0.max(share).max(own)
     }
 }
 

@@ -117,7 +117,7 @@ impl Warden {
     /// The deed itself, at whose border a panic stops. What was pulled before it failed is in the journal.
     fn pull(&mut self, order: &StartOrder, admitted: &Admitted, journal: &mut Journal) -> Result<Value, String> {
         let view = self.view.clone();
-        let wards = Wards::of(&self.policy, view.as_ref());
+        let wards = Wards::of(&self.policy, view.as_ref()).with_journals(&self.shelf.folders(), view.as_ref());
         let scene = Scene {
             view: view.as_ref(),
             protection: &wards,

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use agent_levers::{Levers, WorkerHandle};
-use agent_view::{CpuTicks, GroupId, HostView, ProcessState};
+use agent_view::{CpuTicks, HostView};
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
 use proto_model::quantity::{CpuList, Percent};
@@ -16,6 +16,7 @@ use super::total;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
+use crate::worker;
 
 /// Points of percent that measured may differ from asked.
 const TOLERANCE: f64 = 2.0;
@@ -226,12 +227,7 @@ impl Fault for Burn {
     }
 
     fn alive(effect: &BurnEffect, view: &dyn HostView) -> Result<(), String> {
-        let WorkerHandle { pid, group } = &effect.worker;
-        if worker_runs(view, group, *pid) {
-            Ok(())
-        } else {
-            Err(format!("the worker (pid {pid}) is gone"))
-        }
+        worker::alive(&effect.worker, view)
     }
 
     fn work(params: &BurnParams, control: &WorkControl) -> Result<(), FaultError> {
@@ -305,12 +301,6 @@ fn already_past(view: &dyn HostView, cpus: &[u32], percent: f64) -> Result<bool,
     Ok(busy.is_some_and(|busy| busy * 100.0 > percent + TOLERANCE))
 }
 
-fn worker_runs(view: &dyn HostView, group: &GroupId, pid: u32) -> bool {
-    let member = view.group_members(group).is_ok_and(|members| members.contains(&pid));
-    let process = view.process(pid).ok().flatten();
-    member && process.is_none_or(|p| !matches!(p.state, ProcessState::Zombie | ProcessState::Dead))
-}
-
 fn compare(effect: &BurnEffect, old: &Seen, new: &Seen, wall_ms: u64) -> Observation {
     let busy = total::mean(&total::busy_shares(&old.ticks, &new.ticks, &effect.cpus)).map(|share| share * 100.0);
     let own = own_percent(old, new, wall_ms, effect.cpus.len());
@@ -362,6 +352,8 @@ fn starved(own: f64, busy: Option<f64>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use agent_view::GroupId;
+
     use super::*;
 
     fn params(value: serde_json::Value) -> Result<BurnParams, Problems> {

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 
 use agent_faults::Protection;
-use agent_view::{CpuTicks, GroupId, HostView, Listener, Process, TrafficCounters, ViewError};
+use agent_view::{CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, Process, ProcessMemory, TrafficCounters, ViewError, Volume};
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
@@ -58,6 +59,21 @@ impl HostView for Paper {
     fn knob(&self, _: &str) -> Result<Option<String>, ViewError> {
         Ok(None)
     }
+    fn memory(&self) -> Result<Memory, ViewError> {
+        Ok(Memory::default())
+    }
+    fn process_memory(&self, _pid: u32) -> Result<Option<ProcessMemory>, ViewError> {
+        Ok(None)
+    }
+    fn oom_kills(&self, _group: &GroupId) -> Result<u64, ViewError> {
+        Ok(0)
+    }
+    fn volume(&self, _path: &Path) -> Result<Option<Volume>, ViewError> {
+        Ok(None)
+    }
+    fn file(&self, _path: &Path) -> Result<Option<FileSeen>, ViewError> {
+        Ok(None)
+    }
     fn traffic(&self, _: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {
         Ok(None)
     }
@@ -94,5 +110,14 @@ impl Protection for Paper {
     }
     fn port(&self, port: u16) -> Option<String> {
         (port == 22).then(|| "ssh listens there".to_owned())
+    }
+    fn path(&self, _path: &Path, _volume: &Volume) -> Option<String> {
+        None
+    }
+    fn memory_reserve(&self) -> u64 {
+        0
+    }
+    fn disk_reserve(&self, _volume: &Volume) -> u64 {
+        0
     }
 }

@@ -24,6 +24,8 @@ impl Default for Goods {
     /// 8 GiB of memory, 6 of them free; 40 GiB on /, 10 GiB on /var, both half full, and a tmpfs at /run.
     fn default() -> Self {
         let volume = |device, point: &str, kind: &str, gib: u64| Volume {
+            path: PathBuf::from(point),
+            is_folder: true,
             device,
             mount_point: PathBuf::from(point),
             kind: kind.to_owned(),
@@ -58,7 +60,12 @@ impl Goods {
         let lasting = |file: &FileSeen| self.volumes.iter().any(|v| v.device == file.device && v.kind != "tmpfs");
         Self {
             volumes: self.volumes.clone(),
-            files: self.files.iter().filter(|(_, f)| lasting(f)).map(|(p, f)| (p.clone(), *f)).collect(),
+            files: self
+                .files
+                .iter()
+                .filter(|(_, f)| lasting(f))
+                .map(|(p, f)| (p.clone(), *f))
+                .collect(),
             next_inode: self.next_inode,
             ..Self::default()
         }
@@ -69,6 +76,7 @@ impl Goods {
         let above = self.volumes.iter().filter(|volume| path.starts_with(&volume.mount_point));
         let mut volume = above.max_by_key(|volume| volume.mount_point.components().count())?.clone();
         let taken: u64 = self.files.values().filter(|f| f.device == volume.device).map(|f| f.allocated).sum();
+        path.clone_into(&mut volume.path);
         volume.used += taken;
         volume.available = volume.available.saturating_sub(taken);
         Some(volume)
@@ -104,7 +112,10 @@ impl Goods {
     }
 
     pub(super) fn remove_file(&mut self, path: &Path, inode: Option<u64>) -> bool {
-        let meant = self.files.get(path).is_some_and(|file| inode.is_none_or(|inode| inode == file.inode));
+        let meant = self
+            .files
+            .get(path)
+            .is_some_and(|file| inode.is_none_or(|inode| inode == file.inode));
         meant && self.files.remove(path).is_some()
     }
 }

@@ -211,7 +211,12 @@ impl FakeHost {
             knobs: state.knobs.clone(),
             traffic: state.traffic.keys().cloned().collect(),
             table: state.table,
-            files: state.goods.files.iter().map(|(path, file)| (path.clone(), file.allocated)).collect(),
+            files: state
+                .goods
+                .files
+                .iter()
+                .map(|(path, file)| (path.clone(), file.allocated))
+                .collect(),
         }
     }
 }

@@ -27,7 +27,16 @@ impl Hoard {
         let capacity = capacity.max(PAGE).next_multiple_of(HUGE);
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-        let mapped = unsafe { libc::mmap(std::ptr::null_mut(), size(capacity)?, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        let mapped = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size(capacity)?,
+                libc::PROT_READ | libc::PROT_WRITE,
+                flags,
+                -1,
+                0,
+            )
+        };
         if mapped == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
@@ -53,7 +62,11 @@ impl Hoard {
     /// Takes or gives back until `bytes` are held, in whole pages; what is beyond the capacity is not taken.
     pub fn resize(&mut self, bytes: u64) -> io::Result<()> {
         let wanted = bytes.min(self.capacity) / PAGE * PAGE;
-        if wanted > self.held { self.grow(wanted) } else { self.shrink(wanted) }
+        if wanted > self.held {
+            self.grow(wanted)
+        } else {
+            self.shrink(wanted)
+        }
     }
 
     fn grow(&mut self, wanted: u64) -> io::Result<()> {
@@ -179,7 +192,10 @@ mod tests {
         hoard.resize(12 << 20).unwrap();
         let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
         let locked = rollup.lines().find_map(|line| line.strip_prefix("Locked:")).unwrap();
-        assert!(locked.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >= 12 << 10, "{rollup}");
+        assert!(
+            locked.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >= 12 << 10,
+            "{rollup}"
+        );
         hoard.resize(4 << 20).unwrap();
         assert_eq!(resident(&hoard), 4 << 20);
     }

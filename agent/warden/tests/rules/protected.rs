@@ -60,3 +60,38 @@ fn interfaces_ports_and_networks() {
     assert_eq!(networks, ["10.0.0.0/8", "192.0.2.9"]);
     assert_eq!(wards.spared(&[]).networks, wards.networks());
 }
+
+#[test]
+fn a_volume_with_a_protected_path_is_protected_as_a_whole() {
+    let host = FakeHost::new();
+    let reason = |policy: &str, path: &str| {
+        let policy = Policy::parse(policy, Path::new("agent.toml")).unwrap();
+        let volume = host.volume(Path::new(path)).unwrap().unwrap();
+        Wards::of(&policy, &host).path(&volume.path, &volume)
+    };
+    let policy = "[protect]\npaths = [\"/var/lib/db\"]\n";
+    assert!(reason(policy, "/var/lib/db/x").is_some());
+    assert!(reason(policy, "/var/tmp").unwrap().contains("/var/lib/db"));
+    assert_eq!(reason(policy, "/srv"), None);
+    assert_eq!(reason("", "/var/tmp"), None);
+}
+
+#[test]
+fn reserves_come_from_the_policy_and_journals_keep_theirs() {
+    let host = FakeHost::new();
+    let volume = |path: &str| host.volume(Path::new(path)).unwrap().unwrap();
+    let reserves = |policy: &str| {
+        let policy = Policy::parse(policy, Path::new("agent.toml")).unwrap();
+        let wards = Wards::of(&policy, &host).with_journals(&["/var/lib/fracas/journal".into()], &host);
+        (
+            wards.memory_reserve() >> 20,
+            [volume("/"), volume("/var")].map(|v| wards.disk_reserve(&v) >> 20),
+        )
+    };
+    assert_eq!(reserves(""), (512, [2_048, 1_024]));
+    assert_eq!(reserves("[reserve]\nmemory = \"1GiB\"\ndisk = \"3GiB\"\n"), (1_024, [3_072, 3_072]));
+    assert_eq!(
+        reserves("[reserve]\nmemory = \"0B\"\ndisk = \"0B\"\ndisk_percent = 0\n"),
+        (0, [0, 64])
+    );
+}

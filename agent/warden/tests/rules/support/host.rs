@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use agent_journal::Victim;
+use agent_journal::{Ballast, Victim};
 use agent_levers::{Hands, HandsError, Spared, TrafficSpec, WorkerSpec};
-use agent_view::{CpuTicks, GroupId, HostView, Listener, Process, TrafficCounters, ViewError};
+use agent_view::{CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, Process, ProcessMemory, TrafficCounters, ViewError, Volume};
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 
@@ -111,6 +112,21 @@ impl HostView for Host {
     fn knob(&self, path: &str) -> Result<Option<String>, ViewError> {
         Ok(self.state().knobs.get(path).cloned())
     }
+    fn memory(&self) -> Result<Memory, ViewError> {
+        Ok(Memory::default())
+    }
+    fn process_memory(&self, _pid: u32) -> Result<Option<ProcessMemory>, ViewError> {
+        Ok(None)
+    }
+    fn oom_kills(&self, _group: &GroupId) -> Result<u64, ViewError> {
+        Ok(0)
+    }
+    fn volume(&self, _path: &Path) -> Result<Option<Volume>, ViewError> {
+        Ok(None)
+    }
+    fn file(&self, _path: &Path) -> Result<Option<FileSeen>, ViewError> {
+        Ok(None)
+    }
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {
         Ok(self.state().traffic.contains(injection).then(TrafficCounters::default))
     }
@@ -161,6 +177,15 @@ impl Hands for Host {
         }
         state.knobs.insert(path.into(), value.into());
         Ok(())
+    }
+    fn make_ballast(&mut self, _path: &Path) -> Result<u64, HandsError> {
+        Ok(1)
+    }
+    fn grow_ballast(&mut self, _ballast: &Ballast, _bytes: u64) -> Result<bool, HandsError> {
+        Ok(true)
+    }
+    fn remove_ballast(&mut self, _ballast: &Ballast) -> Result<bool, HandsError> {
+        Ok(false)
     }
     fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, _spared: &Spared) -> Result<(), HandsError> {
         let mut state = self.state();

@@ -1,0 +1,54 @@
+//! The body of a memory worker: takes what it is to have, holds it, and gives back what the reserve needs; it never decides the amount.
+
+use std::time::Duration;
+
+use agent_levers::work::Hoard;
+use agent_view::HostView;
+
+use super::aim::{Aim, Sight};
+use crate::fault::FaultError;
+use crate::work::WorkControl;
+
+/// How often the host is looked at.
+const EVERY: Duration = Duration::from_millis(100);
+/// No more is taken between two looks.
+const STEP: u64 = 512 << 20;
+/// The worker's own needs beside its hoard are measured at every so many looks.
+const MEASURE_EVERY: u32 = 10;
+
+/// Until it is told to stop.
+pub(super) fn hold(aim: &Aim, lock: bool, control: &WorkControl) -> Result<(), FaultError> {
+    let failed = |deed: &str, e: std::io::Error| FaultError::Other(format!("{deed}: {e}"));
+    let view = control.view();
+    let began = view.boot_ms();
+    let mut hoard = Hoard::new(aim.amount, lock, began ^ u64::from(view.own_pid())).map_err(|e| failed("set memory aside", e))?;
+    let mut looks = 0;
+    let mut needs = 0;
+    while !control.should_stop() {
+        if looks % MEASURE_EVERY == 0 {
+            needs = own_needs(view, hoard.held())?;
+        }
+        looks += 1;
+        let memory = view.memory()?;
+        let sight = Sight {
+            used: memory.used(),
+            available: memory.available,
+            own: hoard.held() + needs,
+        };
+        let wanted = aim.own(view.boot_ms().saturating_sub(began), sight).saturating_sub(needs);
+        let next = wanted.min(hoard.held() + STEP);
+        if next.abs_diff(hoard.held()) > aim.slack() || memory.available < aim.reserve {
+            hoard.resize(next).map_err(|e| failed("hold memory", e))?;
+        }
+        if next == wanted {
+            std::thread::sleep(EVERY);
+        }
+    }
+    Ok(())
+}
+
+/// What the process has beside the hoard: its code and stacks count as well.
+fn own_needs(view: &dyn HostView, held: u64) -> Result<u64, FaultError> {
+    let own = view.process_memory(view.own_pid())?.unwrap_or_default();
+    Ok((own.pss + own.swapped).saturating_sub(held))
+}

@@ -2,12 +2,13 @@
 
 mod world;
 
+use std::path::Path;
 use std::time::Duration;
 
 use agent_faults::{AnyFault, Look, Protection, Scene};
 use agent_journal::{Journal, Opened, Shelf};
 use agent_levers::{Levers, LinuxHands, PullContext, Spared, prove, rewind};
-use agent_view::{GroupId, HostView, LinuxView, Process};
+use agent_view::{GroupId, HostView, LinuxView, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
 use proto_model::injection::{Cleanliness, EffectState, EndedBy, Observation};
@@ -35,6 +36,15 @@ impl Protection for Unprotected {
     }
     fn port(&self, _: u16) -> Option<String> {
         None
+    }
+    fn path(&self, _: &Path, _: &Volume) -> Option<String> {
+        None
+    }
+    fn memory_reserve(&self) -> u64 {
+        0
+    }
+    fn disk_reserve(&self, _: &Volume) -> u64 {
+        0
     }
 }
 

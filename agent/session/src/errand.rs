@@ -58,8 +58,15 @@ async fn offer<T: Send + 'static>(
     }
 }
 
+/// How long a halt may take to undo everything until its answer counts as lost: also hosts that are slow are to be heard.
+pub(crate) const HALT_ANSWER_WITHIN: Duration = Duration::from_secs(600);
+
 pub(crate) async fn answer<T>(receiver: oneshot::Receiver<T>) -> Result<T, WardenError> {
-    match tokio::time::timeout(ANSWER_WITHIN, receiver).await {
+    answer_within(ANSWER_WITHIN, receiver).await
+}
+
+async fn answer_within<T>(limit: Duration, receiver: oneshot::Receiver<T>) -> Result<T, WardenError> {
+    match tokio::time::timeout(limit, receiver).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) => Err(WardenError::Gone),
         Err(_) => Err(WardenError::Timeout),
@@ -72,9 +79,19 @@ pub(crate) fn pass_on<T: Send + 'static>(
     out: &mpsc::Sender<Body>,
     into: impl FnOnce(T) -> Body + Send + 'static,
 ) {
+    pass_on_within(ANSWER_WITHIN, receiver, out, into);
+}
+
+/// The same for an answer that may take its time.
+pub(crate) fn pass_on_within<T: Send + 'static>(
+    limit: Duration,
+    receiver: oneshot::Receiver<T>,
+    out: &mpsc::Sender<Body>,
+    into: impl FnOnce(T) -> Body + Send + 'static,
+) {
     let out = out.clone();
     tokio::spawn(async move {
-        match answer(receiver).await {
+        match answer_within(limit, receiver).await {
             Ok(told) => drop(out.send(into(told)).await),
             Err(error) => tracing::warn!(%error, "an order stays without its answer"),
         }

@@ -2,21 +2,21 @@
 
 use proto_wire::v1::ControllerMessage;
 use proto_wire::v1::controller_message::Body;
+use proto_wire::v1::order_refused::Why;
 
 use crate::epochs::Epochs;
 
 /// Why an order is not obeyed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NotObeyed {
-    /// `replayed`, `wrong_session`, `stale_halt_epoch`, `stale_store_epoch`, `malformed`, `busy`
-    pub code: &'static str,
+    pub why: Why,
     pub message: String,
 }
 
 impl NotObeyed {
-    pub fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(why: Why, message: impl Into<String>) -> Self {
         Self {
-            code,
+            why,
             message: message.into(),
         }
     }
@@ -37,25 +37,25 @@ impl Gatekeeper {
     /// Lets an order in, given the newest epochs seen before it.
     pub fn admit(&mut self, order: &ControllerMessage, seen: Epochs) -> Result<(), NotObeyed> {
         if order.nonce != self.nonce {
-            return Err(NotObeyed::new("wrong_session", "the order belongs to another session"));
+            return Err(NotObeyed::new(Why::WrongSession, "the order belongs to another session"));
         }
         if order.seq <= self.last {
             let message = format!("order {} came after order {}", order.seq, self.last);
-            return Err(NotObeyed::new("replayed", message));
+            return Err(NotObeyed::new(Why::Replayed, message));
         }
         if order.seq != self.last + 1 {
             let message = format!("order {} came, order {} is missing", order.seq, self.last + 1);
-            return Err(NotObeyed::new("malformed", message));
+            return Err(NotObeyed::new(Why::OrderMissing, message));
         }
         self.last = order.seq;
         let stale = |what: &str, of: u64, newest: u64| format!("the order's {what} epoch is {of}; this host has seen {newest}");
         match &order.body {
-            None => Err(NotObeyed::new("malformed", "the order is empty or of an unknown kind")),
+            None => Err(NotObeyed::new(Why::Malformed, "the order is empty or of an unknown kind")),
             Some(body) if is_harmless(body) => Ok(()),
             Some(_) if order.store_epoch < seen.store => {
-                Err(NotObeyed::new("stale_store_epoch", stale("store", order.store_epoch, seen.store)))
+                Err(NotObeyed::new(Why::StaleStoreEpoch, stale("store", order.store_epoch, seen.store)))
             }
-            Some(_) if order.halt_epoch < seen.halt => Err(NotObeyed::new("stale_halt_epoch", stale("halt", order.halt_epoch, seen.halt))),
+            Some(_) if order.halt_epoch < seen.halt => Err(NotObeyed::new(Why::StaleHaltEpoch, stale("halt", order.halt_epoch, seen.halt))),
             Some(_) => Ok(()),
         }
     }
@@ -91,39 +91,39 @@ mod tests {
         Body::Start(Start::default())
     }
 
-    fn code(result: Result<(), NotObeyed>) -> &'static str {
-        result.map_or_else(|e| e.code, |()| "admitted")
+    fn refused(result: Result<(), NotObeyed>) -> Option<Why> {
+        result.err().map(|refused| refused.why)
     }
 
     #[test]
     fn orders_come_once_in_order_and_in_their_own_session() {
         let mut keeper = Gatekeeper::new("n".into());
         let first = order(1, 3, 7, start());
-        assert_eq!(code(keeper.admit(&first, SEEN)), "admitted");
-        assert_eq!(code(keeper.admit(&first, SEEN)), "replayed");
-        assert_eq!(code(keeper.admit(&order(3, 3, 7, start()), SEEN)), "malformed");
+        assert_eq!(refused(keeper.admit(&first, SEEN)), None);
+        assert_eq!(refused(keeper.admit(&first, SEEN)), Some(Why::Replayed));
+        assert_eq!(refused(keeper.admit(&order(3, 3, 7, start()), SEEN)), Some(Why::OrderMissing));
         let foreign = ControllerMessage {
             nonce: "m".into(),
             ..order(2, 3, 7, start())
         };
-        assert_eq!(code(keeper.admit(&foreign, SEEN)), "wrong_session");
-        assert_eq!(code(keeper.admit(&order(2, 3, 7, start()), SEEN)), "admitted");
+        assert_eq!(refused(keeper.admit(&foreign, SEEN)), Some(Why::WrongSession));
+        assert_eq!(refused(keeper.admit(&order(2, 3, 7, start()), SEEN)), None);
         let empty = ControllerMessage {
             body: None,
             ..order(3, 3, 7, start())
         };
-        assert_eq!(code(keeper.admit(&empty, SEEN)), "malformed");
+        assert_eq!(refused(keeper.admit(&empty, SEEN)), Some(Why::Malformed));
     }
 
     #[test]
     fn the_past_may_stop_but_neither_start_nor_release() {
         let mut keeper = Gatekeeper::new("n".into());
-        assert_eq!(code(keeper.admit(&order(1, 2, 7, start()), SEEN)), "stale_halt_epoch");
-        assert_eq!(code(keeper.admit(&order(2, 3, 6, start()), SEEN)), "stale_store_epoch");
+        assert_eq!(refused(keeper.admit(&order(1, 2, 7, start()), SEEN)), Some(Why::StaleHaltEpoch));
+        assert_eq!(refused(keeper.admit(&order(2, 3, 6, start()), SEEN)), Some(Why::StaleStoreEpoch));
         assert_eq!(
-            code(keeper.admit(&order(3, 2, 7, Body::Release(Release::default())), SEEN)),
-            "stale_halt_epoch"
+            refused(keeper.admit(&order(3, 2, 7, Body::Release(Release::default())), SEEN)),
+            Some(Why::StaleHaltEpoch)
         );
-        assert_eq!(code(keeper.admit(&order(4, 0, 0, Body::Stop(Stop::default())), SEEN)), "admitted");
+        assert_eq!(refused(keeper.admit(&order(4, 0, 0, Body::Stop(Stop::default())), SEEN)), None);
     }
 }

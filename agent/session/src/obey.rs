@@ -7,9 +7,10 @@ use proto_model::injection::{EndedBy, PreflightAnswer, Wish};
 use proto_wire::v1;
 use proto_wire::v1::agent_message::Body as Out;
 use proto_wire::v1::controller_message::Body;
+use proto_wire::v1::order_refused::Why;
 use tokio::sync::mpsc;
 
-use crate::errand::{ask, insist, pass_on};
+use crate::errand::{HALT_ANSWER_WITHIN, ask, insist, pass_on, pass_on_within};
 use crate::gatekeeper::NotObeyed;
 use crate::probes::Probes;
 
@@ -82,7 +83,7 @@ impl Hands<'_> {
         };
         // No question: only whether this session lives, which a busy warden must not hide.
         if wishes.is_empty() {
-            let full = |_| NotObeyed::new("busy", "too many answers wait to be sent");
+            let full = |_| NotObeyed::new(Why::Busy, "too many answers wait to be sent");
             return self.out.try_send(into(Vec::new())).map_err(full);
         }
         let told = ask(self.warden, |reply| Command::Preflight(wishes, reply)).map_err(|e| not_taken(&e))?;
@@ -103,7 +104,7 @@ impl Hands<'_> {
     fn probe(&mut self, probe: &v1::ProbeStart) -> Result<(), NotObeyed> {
         let spec = serde_json::from_str(&probe.probe_json).map_err(malformed)?;
         let started = self.probes.start(run(&probe.run)?, spec);
-        started.map_err(|why| NotObeyed::new("busy", why))
+        started.map_err(|why| NotObeyed::new(Why::Busy, why))
     }
 
     fn halt(&self, epoch: u64, reason: String) -> Result<(), NotObeyed> {
@@ -114,7 +115,7 @@ impl Hands<'_> {
         };
         let out = self.out.clone();
         let tell = move |told| {
-            pass_on(told, &out, move |answer: HaltAnswer| {
+            pass_on_within(HALT_ANSWER_WITHIN, told, &out, move |answer: HaltAnswer| {
                 Out::Halt(v1::HaltAnswer {
                     epoch,
                     halted: true,
@@ -165,9 +166,9 @@ fn run(text: &str) -> Result<RunId, NotObeyed> {
 }
 
 fn malformed(why: impl std::fmt::Display) -> NotObeyed {
-    NotObeyed::new("malformed", why.to_string())
+    NotObeyed::new(Why::Malformed, why.to_string())
 }
 
 fn not_taken(error: &WardenError) -> NotObeyed {
-    NotObeyed::new("busy", error.to_string())
+    NotObeyed::new(Why::Busy, error.to_string())
 }

@@ -14,6 +14,7 @@ use proto_wire::v1::ControllerMessage;
 use proto_wire::v1::agent_message::Body as Out;
 use proto_wire::v1::agents_client::AgentsClient;
 use proto_wire::v1::controller_message::Body;
+use proto_wire::v1::order_refused::Why;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
@@ -76,7 +77,8 @@ pub(crate) async fn hold(channel: Channel, host: &HostName, lasting: Lasting<'_>
     match open(channel, host, lasting).await {
         Ok((mut session, mut inbound)) => {
             let end = session.converse(&mut inbound).await;
-            if matches!(end, End::Leaving) {
+            // What was said last should arrive: the last reports, or which order is missing.
+            if matches!(end, End::Leaving | End::Gap(_)) {
                 session.farewell(inbound).await;
             }
             end
@@ -194,13 +196,18 @@ impl Session<'_> {
         let admitted = self.keeper.admit(&order, self.lasting.epochs.seen());
         let obeyed = admitted.and_then(|()| self.admitted(order.body, epochs));
         let Err(refused) = obeyed else { return Ok(()) };
-        tracing::warn!(order = seq, code = refused.code, why = refused.message, "an order is refused");
-        let gap = refused.code == "malformed" && refused.message.contains("is missing");
+        tracing::warn!(
+            order = seq,
+            code = refused.why.as_str_name(),
+            why = refused.message,
+            "an order is refused"
+        );
+        let gap = refused.why == Why::OrderMissing;
         let message = refused.message.clone();
         drop(self.out.try_send(Out::Refused(v1::OrderRefused {
             order_seq: seq,
-            code: refused.code.to_owned(),
             message: refused.message,
+            why: refused.why.into(),
         })));
         if gap { Err(End::Gap(message)) } else { Ok(()) }
     }

@@ -1,5 +1,6 @@
 //! Joining, and staying joined: a token buys a first certificate, a certificate buys its successor for the same key.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use controller_store::{HostRecord, StoreError, hash_secret};
@@ -7,6 +8,7 @@ use proto_model::event::FleetEventBody;
 use proto_model::host::{HostFacts, Membership};
 use proto_model::id::HostName;
 use proto_model::injection::Cleanliness;
+use proto_model::time::Timestamp;
 use proto_transport::{Identity, JoinToken, PeerInfo, RENEW_GRACE_MS, fingerprint_of_key};
 use proto_wire::v1::enrolment_server::Enrolment;
 use proto_wire::v1::{EnrolReply, EnrolRequest, RenewReply};
@@ -64,25 +66,10 @@ impl Dispatcher {
             may_rejoin(known, &key)?;
         }
         let record = HostRecord {
-            name: name.clone(),
             labels: spent.labels,
-            facts: HostFacts {
-                hostname: wish.hostname,
-                machine_id: wish.machine_id,
-                agent_version: wish.agent_version,
-                ..HostFacts::default()
-            },
-            catalogue: proto_model::catalogue::Catalogue::default(),
-            membership: Membership::Enrolled,
-            // Joining again clears nothing.
-            cordoned: before.as_ref().and_then(|known| known.cordoned.clone()),
-            locked: None,
-            cleanliness: before.as_ref().map_or(Cleanliness::Clean, |known| known.cleanliness),
-            residue: before.map(|known| known.residue).unwrap_or_default(),
             key_fingerprint: key,
             certificate_not_after: not_after,
-            enrolled_at: now,
-            last_boot_id: String::new(),
+            ..newcomer(name.clone(), wish, before, now)
         };
         let event = FleetEventBody::HostEnrolled {
             host: name.clone(),
@@ -167,6 +154,30 @@ impl Dispatcher {
             return Err(Status::permission_denied(format!("host {name} is enrolled with another key")));
         }
         Ok(record)
+    }
+}
+
+/// A host as it joins. Joining again clears nothing.
+fn newcomer(name: HostName, wish: EnrolRequest, before: Option<HostRecord>, now: Timestamp) -> HostRecord {
+    HostRecord {
+        name,
+        labels: BTreeMap::new(),
+        facts: HostFacts {
+            hostname: wish.hostname,
+            machine_id: wish.machine_id,
+            agent_version: wish.agent_version,
+            ..HostFacts::default()
+        },
+        catalogue: proto_model::catalogue::Catalogue::default(),
+        membership: Membership::Enrolled,
+        cordoned: before.as_ref().and_then(|known| known.cordoned.clone()),
+        locked: None,
+        cleanliness: before.as_ref().map_or(Cleanliness::Clean, |known| known.cleanliness),
+        residue: before.map(|known| known.residue).unwrap_or_default(),
+        key_fingerprint: String::new(),
+        certificate_not_after: now,
+        enrolled_at: now,
+        last_boot_id: String::new(),
     }
 }
 

@@ -15,6 +15,7 @@ use proto_transport::{Identity, PeerInfo};
 use proto_wire::v1::agent_message::Body as Said;
 use proto_wire::v1::agents_server::Agents;
 use proto_wire::v1::controller_message::Body;
+use proto_wire::v1::order_refused::Why;
 use proto_wire::v1::{
     AgentMessage, ControllerMessage, Halt, Hello, OrderRefused, ProbeStart, Release, RenewReply, RenewRequest, Stop, Welcome,
 };
@@ -386,7 +387,8 @@ impl Dispatcher {
 
     /// A start that the host did not take is told as what it is to the run: a refusal.
     async fn hear_refusal(&self, name: &HostName, link: &Link, refused: &OrderRefused) {
-        tracing::warn!(host = %name, order = refused.order_seq, code = refused.code, message = refused.message, "order refused");
+        let code = code_of(refused);
+        tracing::warn!(host = %name, order = refused.order_seq, code, message = refused.message, "order refused");
         let Some(start) = link.start_of(refused.order_seq) else { return };
         let boot_id = self
             .fleet()
@@ -402,7 +404,7 @@ impl Dispatcher {
             agent_seq: 1,
             boot_id,
             boot_ms: 0,
-            fact: AgentFact::Refused(Refusal::new(&refused.code, "", &refused.message)),
+            fact: AgentFact::Refused(Refusal::new(&code, "", &refused.message)),
         };
         self.pass_on(name, report, false).await;
     }
@@ -424,6 +426,14 @@ impl Dispatcher {
         if self.0.parts.said.try_send(FromHost::Samples { host, run, samples }).is_err() {
             self.count_dropped(name, "samples");
         }
+    }
+}
+
+/// The reason's stable word: `stale_halt_epoch`, `busy`, ...
+fn code_of(refused: &OrderRefused) -> String {
+    match refused.why() {
+        Why::Unspecified => "refused".to_owned(),
+        why => why.as_str_name().to_lowercase(),
     }
 }
 

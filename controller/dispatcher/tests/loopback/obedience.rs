@@ -9,6 +9,7 @@ use proto_wire::v1;
 use proto_wire::v1::agent_message::Body;
 use proto_wire::v1::agents_server::{Agents, AgentsServer};
 use proto_wire::v1::controller_message::Body as Order;
+use proto_wire::v1::order_refused::Why;
 use proto_wire::v1::{AgentMessage, ControllerMessage, RenewReply, RenewRequest};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -114,9 +115,9 @@ impl Session {
             .expect("said within 15 s")
     }
 
-    async fn refused(&mut self) -> (u64, String) {
+    async fn refused(&mut self) -> (u64, Why) {
         self.says(|body| match body {
-            Body::Refused(refused) => Some((refused.order_seq, refused.code)),
+            Body::Refused(refused) => Some((refused.order_seq, refused.why())),
             _ => None,
         })
         .await
@@ -157,7 +158,7 @@ async fn replays_strangers_the_past_and_nonsense_change_nothing() {
     let id = InjectionId::generate();
     session.order(1, 3, 7, start(&id)).await;
     session.order(1, 3, 7, start(&id)).await;
-    assert_eq!(session.refused().await, (1, "replayed".into()));
+    assert_eq!(session.refused().await, (1, Why::Replayed));
     let foreign = ControllerMessage {
         nonce: "another".into(),
         seq: 2,
@@ -166,17 +167,17 @@ async fn replays_strangers_the_past_and_nonsense_change_nothing() {
         body: Some(start(&InjectionId::generate())),
     };
     session.orders.send(Ok(foreign)).await.unwrap();
-    assert_eq!(session.refused().await, (2, "wrong_session".into()));
+    assert_eq!(session.refused().await, (2, Why::WrongSession));
     session.order(2, 2, 7, start(&InjectionId::generate())).await;
-    assert_eq!(session.refused().await, (2, "stale_halt_epoch".into()));
+    assert_eq!(session.refused().await, (2, Why::StaleHaltEpoch));
     session.order(3, 3, 6, start(&InjectionId::generate())).await;
-    assert_eq!(session.refused().await, (3, "stale_store_epoch".into()));
+    assert_eq!(session.refused().await, (3, Why::StaleStoreEpoch));
     let nonsense = v1::Start {
         params_json: "{".into(),
         ..v1::Start::default()
     };
     session.order(4, 3, 7, Order::Start(nonsense)).await;
-    assert_eq!(session.refused().await, (4, "malformed".into()));
+    assert_eq!(session.refused().await, (4, Why::Malformed));
     // What can only undo is obeyed also from an older controller.
     let stop = v1::Stop {
         injection: id.to_string(),
@@ -193,15 +194,16 @@ async fn replays_strangers_the_past_and_nonsense_change_nothing() {
 #[tokio::test]
 async fn an_order_that_is_missing_ends_the_session_and_epochs_outlive_it() {
     let mut strings = Strings::attach().await;
-    let session = strings.session().await;
+    let mut session = strings.session().await;
     session.order(1, 5, 9, ping(1)).await;
     session.order(2, 5, 9, start(&InjectionId::generate())).await;
     session.order(4, 5, 9, ping(2)).await;
+    assert_eq!(session.refused().await, (4, Why::OrderMissing));
     let mut session = strings.session().await;
     session.order(1, 4, 9, start(&InjectionId::generate())).await;
-    assert_eq!(session.refused().await, (1, "stale_halt_epoch".into()));
+    assert_eq!(session.refused().await, (1, Why::StaleHaltEpoch));
     session.order(2, 5, 8, start(&InjectionId::generate())).await;
-    assert_eq!(session.refused().await, (2, "stale_store_epoch".into()));
+    assert_eq!(session.refused().await, (2, Why::StaleStoreEpoch));
     eventually("one start", || strings.agent.script().told.len() == 1).await;
 }
 
@@ -240,7 +242,7 @@ async fn a_halt_and_a_stop_are_carried_out_even_when_the_warden_had_no_room_for_
         seq += 1;
         session.order(seq, 0, 0, lease()).await;
     }
-    assert_eq!(session.refused().await.1, "busy");
+    assert_eq!(session.refused().await.1, Why::Busy);
     let id = InjectionId::generate();
     let stop = v1::Stop {
         injection: id.to_string(),
@@ -258,4 +260,28 @@ async fn a_halt_and_a_stop_are_carried_out_even_when_the_warden_had_no_room_for_
     };
     assert_eq!(session.says(halt).await, (1, true));
     eventually("the stop is carried out too", || strings.agent.was_told(&format!("stop {id} stop"))).await;
+}
+
+#[tokio::test]
+async fn a_halt_that_undoes_for_longer_than_other_answers_may_take_is_still_answered() {
+    let mut strings = Strings::attach().await;
+    let mut session = strings.session().await;
+    strings.agent.script().stuck = true;
+    session.order(1, 1, 0, Order::Halt(v1::Halt { reason: "smoke".into() })).await;
+    let halt = |body| match body {
+        Body::Halt(answer) => Some((answer.epoch, answer.halted)),
+        _ => None,
+    };
+    let longer = agent_warden::ANSWER_WITHIN + Duration::from_secs(1);
+    let early = async {
+        loop {
+            let message = session.said.message().await.unwrap().expect("the session is up");
+            if message.body.and_then(halt).is_some() {
+                return;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(longer, early).await.is_err(), "answered before it was done");
+    strings.agent.script().stuck = false;
+    assert_eq!(session.says(halt).await, (1, true));
 }

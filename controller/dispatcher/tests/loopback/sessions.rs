@@ -257,8 +257,8 @@ async fn a_start_that_the_host_refuses_is_a_refusal_of_the_injection() {
     };
     let refused = v1::OrderRefused {
         order_seq,
-        code: "stale_halt_epoch".into(),
         message: "old".into(),
+        why: v1::order_refused::Why::StaleHaltEpoch.into(),
     };
     bare.say(Body::Refused(refused)).await;
     let fact = controller.hears("a refusal", |said| end_of(&injection.id, said)).await;

@@ -185,11 +185,68 @@ pub struct Samples {
 pub struct OrderRefused {
     #[prost(uint64, tag = "1")]
     pub order_seq: u64,
-    /// replayed | wrong_session | stale_halt_epoch | stale_store_epoch | malformed
-    #[prost(string, tag = "2")]
-    pub code: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub message: ::prost::alloc::string::String,
+    #[prost(enumeration = "order_refused::Why", tag = "4")]
+    pub why: i32,
+}
+/// Nested message and enum types in `OrderRefused`.
+pub mod order_refused {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Why {
+        Unspecified = 0,
+        Replayed = 1,
+        WrongSession = 2,
+        StaleHaltEpoch = 3,
+        StaleStoreEpoch = 4,
+        Malformed = 5,
+        Busy = 6,
+        /// An order before this one did not arrive: the agent ends the session and dials again.
+        OrderMissing = 7,
+    }
+    impl Why {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "WHY_UNSPECIFIED",
+                Self::Replayed => "REPLAYED",
+                Self::WrongSession => "WRONG_SESSION",
+                Self::StaleHaltEpoch => "STALE_HALT_EPOCH",
+                Self::StaleStoreEpoch => "STALE_STORE_EPOCH",
+                Self::Malformed => "MALFORMED",
+                Self::Busy => "BUSY",
+                Self::OrderMissing => "ORDER_MISSING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "WHY_UNSPECIFIED" => Some(Self::Unspecified),
+                "REPLAYED" => Some(Self::Replayed),
+                "WRONG_SESSION" => Some(Self::WrongSession),
+                "STALE_HALT_EPOCH" => Some(Self::StaleHaltEpoch),
+                "STALE_STORE_EPOCH" => Some(Self::StaleStoreEpoch),
+                "MALFORMED" => Some(Self::Malformed),
+                "BUSY" => Some(Self::Busy),
+                "ORDER_MISSING" => Some(Self::OrderMissing),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HaltAnswer {

@@ -59,8 +59,9 @@ impl Dispatcher {
 /// What it means that a host knows a later store than ours.
 pub(crate) fn newer_store(host: &HostName, seen: u64, own: u64) -> String {
     format!(
-        "{host} has obeyed a later store (epoch {seen}; this one has {own}): was this store restored from a backup? \
-         enrol the host again and restart its agent to let it forget the later one"
+        "{host} has obeyed a store that was opened later (epoch {seen}; this one has {own}): does another controller run on a \
+         copy or backup of it, or was this machine's clock set back? Enrol the host again and restart its agent to let it \
+         forget the later one"
     )
 }
 

@@ -95,9 +95,9 @@ impl Dispatcher {
         // Only now: a halt from here on finds the session, and one before is in the latch.
         self.tell_halt(name, &hello, link).await;
         self.stop_strangers(name, link, &inventory);
-        tracing::info!(host = %name, address = %peer.address, version = hello.agent_version, first = arrival.first, "session up");
-        if !arrival.first {
-            self.name_clones(name, &hello).await;
+        tracing::info!(host = %name, address = %peer.address, version = hello.agent_version, first = arrival.cloned.is_none(), "session up");
+        if let Some(note) = arrival.cloned {
+            self.record_clone(name, note).await;
             return Ok(());
         }
         self.remember(name, peer).await;
@@ -165,13 +165,20 @@ impl Dispatcher {
                 old.link.end(Status::aborted("a newer session of this host has taken over"));
             }
         }
-        let first = entry.live.is_none();
-        match first {
-            true => entry.live = Some(live),
-            false => entry.clones.push(live),
-        }
+        // Under the same lock: from the moment that there are two, nothing starts on either.
+        let cloned = match &entry.live {
+            None => {
+                entry.live = Some(live);
+                None
+            }
+            Some(first) => {
+                entry.cloned = Some(two_machines(first, &live));
+                entry.clones.push(live);
+                entry.cloned.clone()
+            }
+        };
         Ok(Arrival {
-            first,
+            cloned,
             boot_before: entry.record.last_boot_id.clone(),
             last_seen: seen,
         })
@@ -236,21 +243,7 @@ impl Dispatcher {
     }
 
     /// A second machine with this identity while the first still answers: both are named, neither is cut.
-    async fn name_clones(&self, name: &HostName, hello: &Hello) {
-        let note = {
-            let mut fleet = self.fleet();
-            let Some(entry) = fleet.0.get_mut(name).filter(|e| !e.clones.is_empty()) else {
-                return;
-            };
-            let first = entry.live.as_ref();
-            let (boot, address) = first.map_or_else(Default::default, |l| (l.boot_id.clone(), l.source_address.clone()));
-            let note = format!(
-                "two machines use this identity: boot {boot} at {address}, and boot {}; nothing starts on either: enrol one of them again",
-                hello.boot_id
-            );
-            entry.cloned = Some(note.clone());
-            note
-        };
+    async fn record_clone(&self, name: &HostName, note: String) {
         tracing::error!(host = %name, note, "a clone is seen");
         let actor = controller_store::Actor {
             by: "controller".to_owned(),
@@ -437,10 +430,19 @@ fn code_of(refused: &OrderRefused) -> String {
     }
 }
 
+fn two_machines(first: &Live, second: &Live) -> String {
+    let one = |live: &Live| format!("boot {} at {}", live.boot_id, live.source_address);
+    format!(
+        "two machines use this identity: {}, and {}; nothing starts on either: enrol one of them again",
+        one(first),
+        one(second)
+    )
+}
+
 /// How a session arrived.
 struct Arrival {
-    /// No other machine has this identity now.
-    first: bool,
+    /// Both machines in words, when another one has this identity now.
+    cloned: Option<String>,
     boot_before: String,
     last_seen: Option<Timestamp>,
 }

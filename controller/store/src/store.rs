@@ -159,7 +159,8 @@ pub trait Store: Send + Cadence + Summaries {
     fn halt(&mut self) -> Result<HaltState, StoreError>;
     fn set_halt(&mut self, halt: &HaltState, actor: &Actor) -> Result<(), StoreError>;
 
-    /// Grows by one each time the store is opened, so that orders from a restored backup are older than what agents have seen.
+    /// The time of this opening, and later than every one before: hosts refuse what an earlier opening orders. A restored copy
+    /// cannot repeat one that was given out after it was made.
     fn epoch(&mut self) -> Result<u64, StoreError>;
 }
 

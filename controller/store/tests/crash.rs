@@ -55,14 +55,16 @@ fn nothing_that_was_answered_is_lost_by_a_kill() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("store.db");
     let run = RunId::parse(RUN).unwrap();
-    for (round, enough) in [1, 8, 21].into_iter().enumerate() {
+    let mut epoch = 0;
+    for enough in [1, 8, 21] {
         let last = killed_writer(&path, enough);
         let mut store = SqliteStore::open(&path).unwrap();
         let seqs: Vec<u64> = store.run_events(&run, 1).unwrap().iter().map(|e| e.seq).collect();
         assert!(seqs.len() as u64 >= last, "{last} was answered, {} are there", seqs.len());
         assert!(seqs.iter().copied().eq(1..=seqs.len() as u64), "the numbers have holes: {seqs:?}");
         assert_eq!(seqs.len() % 2, 0, "half of a transaction is there");
-        assert_eq!(store.epoch().unwrap(), 2 * (round as u64 + 1));
+        let before = std::mem::replace(&mut epoch, store.epoch().unwrap());
+        assert!(before < epoch, "{before} {epoch}");
     }
 }
 
@@ -73,11 +75,11 @@ fn everything_is_there_after_a_reopen_and_the_epoch_has_grown() {
     let run = RunId::generate();
     let mut store = SqliteStore::open(&path).unwrap();
     let stored = store.append(&run, contract::notes(5, 20)).unwrap();
-    assert_eq!(store.epoch().unwrap(), 1);
+    let before = store.epoch().unwrap();
     drop(store);
     let mut store = SqliteStore::open(&path).unwrap();
     assert_eq!(store.run_events(&run, 1).unwrap(), stored);
     assert_eq!(store.find_run("@last").unwrap(), run);
-    assert_eq!(store.epoch().unwrap(), 2);
+    assert!(before < store.epoch().unwrap());
     assert_eq!(store.append(&run, contract::notes(1, 20)).unwrap()[0].seq, 6);
 }

@@ -1,11 +1,13 @@
 //! The dispatcher and the agent's session against each other over real TLS on loopback; no host is touched.
 
 mod agent;
+mod clones;
 mod controller;
 mod halts;
 mod joining;
 mod obedience;
 mod renewing;
+mod restored;
 mod sessions;
 
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
@@ -28,6 +28,13 @@ const FINDINGS: u32 = 5;
 pub(super) const WHAT_TO_DO: &str = "stop the controller, move the file and its -wal aside, and put a backup in their place";
 
 pub(super) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    open_at(path, i64::try_from(since_1970.as_millis()).unwrap_or(0))
+}
+
+/// The epoch is the time of the opening, and always later than the one on record. A copy that is restored has an old
+/// record, but is opened now: it cannot repeat what was given out after it was made.
+fn open_at(path: &Path, now_ms: i64) -> Result<SqliteStore, StoreError> {
     let lock = lock(path)?;
     make_private(path)?;
     let mut connection = Connection::open(path).map_err(|e| explain(e, "open the store", path))?;
@@ -39,7 +46,9 @@ pub(super) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
     settle(&connection).map_err(|e| explain(e, "set up the store", path))?;
     migrate(&mut connection, path)?;
     let epoch = connection
-        .query_row("UPDATE meta SET epoch = epoch + 1 RETURNING epoch", [], |row| row.get::<_, i64>(0))
+        .query_row("UPDATE meta SET epoch = max(epoch + 1, ?1) RETURNING epoch", [now_ms], |row| {
+            row.get::<_, i64>(0)
+        })
         .map_err(|e| explain(e, "count the opening", path))?;
     Ok(SqliteStore {
         connection,
@@ -233,6 +242,21 @@ mod tests {
         assert!(message.contains("in use by another controller"), "{message}");
         drop(first);
         assert!(open(&path).is_ok());
+    }
+
+    #[test]
+    fn a_restored_copy_repeats_no_epoch_even_when_the_clock_stands() {
+        let root = tempfile::tempdir().unwrap();
+        let (path, copy) = (root.path().join("store.db"), root.path().join("copy.db"));
+        let first = open_at(&path, 1_000).unwrap().epoch;
+        std::fs::copy(&path, &copy).unwrap();
+        let later = [2_000, 2_000, 1_500].map(|now| open_at(&path, now).unwrap().epoch);
+        assert_eq!((first, later), (1_000, [2_000, 2_001, 2_002]));
+        std::fs::copy(&copy, &path).unwrap();
+        assert_eq!(open_at(&path, 60_000).unwrap().epoch, 60_000);
+        // With a clock that was set back it is earlier than what hosts have seen, and they refuse it.
+        std::fs::copy(&copy, &path).unwrap();
+        assert_eq!(open_at(&path, 900).unwrap().epoch, 1_001);
     }
 
     #[test]

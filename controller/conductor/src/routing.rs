@@ -1,8 +1,11 @@
 //! What hosts say without being asked, brought to the run it is about; ends of runs that are over are kept and settled too.
 
+use std::sync::{MutexGuard, PoisonError};
+
 use controller_dispatcher::FromHost;
 use controller_store::StoreError;
 use proto_model::event::{AgentSource, EventBody, NewEvent};
+use proto_model::host::{Connection, Host, Membership};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentReport, EndedBy};
 use proto_model::probe::Sample;
@@ -10,7 +13,11 @@ use proto_model::time::Timestamp;
 use tokio::sync::mpsc;
 
 use crate::machine::Input;
+use crate::mass_loss::Losses;
 use crate::supervisor::{Supervisor, tell};
+
+/// Who halts when too many hosts are lost at once.
+const BY_ITSELF: &str = "controller: mass loss";
 
 impl Supervisor {
     /// Until the dispatcher is gone. One host's words stay in their order.
@@ -27,6 +34,7 @@ impl Supervisor {
                     downtime_ms,
                     inventory,
                 } => {
+                    self.losses().returned(&host);
                     let known = inventory.iter().map(|(id, _, _)| id.clone()).collect::<Vec<_>>();
                     let input = || Input::HostReturned {
                         host: host.clone(),
@@ -65,11 +73,47 @@ impl Supervisor {
     }
 
     async fn route_loss(&self, host: &HostName, last_seen: Timestamp) {
+        self.suspect_itself(host);
         self.tell_runs_on(host, || Input::HostLost {
             host: host.clone(),
             last_seen,
         })
         .await;
+    }
+
+    /// Many hosts do not fall silent at once by themselves: then everything is halted, whoever is to blame.
+    fn suspect_itself(&self, host: &HostName) {
+        let parts = &self.0.parts;
+        if self.is_leaving() || parts.latch.get().engaged || self.runs().is_empty() {
+            return self.losses().forget();
+        }
+        let hosts = parts.voice.hosts();
+        let expected = |of: &Host| of.membership != Membership::Enrolled || self.is_to_be_silent(&of.name);
+        if hosts.iter().any(|of| &of.name == host && expected(of)) {
+            return;
+        }
+        let connected = hosts
+            .iter()
+            .filter(|of| of.connection == Connection::Connected && !expected(of))
+            .count();
+        let loss = self.losses().lost(host, connected, parts.settings.mass_loss, (parts.now)());
+        if let Some(loss) = loss {
+            self.losses().forget();
+            tracing::error!(%loss, "mass loss: everything is halted");
+            let this = self.clone();
+            tokio::spawn(async move { this.halt(BY_ITSELF, &loss.to_string()).await });
+        }
+    }
+
+    /// An active run holds a fault there that cuts the host off from here.
+    fn is_to_be_silent(&self, host: &HostName) -> bool {
+        let runs = self.runs();
+        let mut all = runs.values().flat_map(|going| &going.injections);
+        all.any(|injection| &injection.host == host && injection.silences_host())
+    }
+
+    fn losses(&self) -> MutexGuard<'_, Losses> {
+        self.0.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn tell_runs_on(&self, host: &HostName, input: impl Fn() -> Input) {

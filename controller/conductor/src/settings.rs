@@ -1,5 +1,7 @@
 //! How long the conductor waits for what; every figure in one place.
 
+use crate::mass_loss::MassLossRule;
+
 /// Times in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
@@ -19,6 +21,8 @@ pub struct Settings {
     pub ask_again_ms: u64,
     /// How long a lost host is waited for after max(deadline, lease end).
     pub lost_grace_ms: u64,
+    /// When so many hosts are lost at once that everything is halted.
+    pub mass_loss: MassLossRule,
 }
 
 impl Settings {
@@ -33,6 +37,7 @@ impl Settings {
             verify_within_ms: 30_000,
             ask_again_ms: 2_000,
             lost_grace_ms: 30_000,
+            mass_loss: MassLossRule::default(),
         }
     }
 

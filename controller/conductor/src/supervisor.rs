@@ -1,6 +1,7 @@
 //! All runs of this controller: takes them on, stops them, halts, and ends what a former controller left. It never sees inside a run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::driver::{Driver, INBOX, Means};
 use crate::leases::Leases;
 use crate::machine::{Conductor, Decision, Input};
+use crate::mass_loss::Losses;
 use crate::room::{injections_of, room_for};
 use crate::settings::Settings;
 use crate::unclean::Unclean;
@@ -81,6 +83,10 @@ pub(crate) struct Inner {
     pub amending: tokio::sync::Mutex<()>,
     /// The newest epoch given out here.
     epoch: Mutex<u64>,
+    /// Hosts that fell silent not long ago.
+    pub losses: Mutex<Losses>,
+    /// The controller ends: sessions are closed by itself.
+    leaving: AtomicBool,
 }
 
 impl Supervisor {
@@ -100,6 +106,8 @@ impl Supervisor {
             turn: tokio::sync::Mutex::default(),
             amending: tokio::sync::Mutex::default(),
             epoch: Mutex::default(),
+            losses: Mutex::default(),
+            leaving: AtomicBool::new(false),
         }));
         tokio::spawn(crate::unclean::keep(Arc::downgrade(&this.0), proven));
         this
@@ -235,6 +243,15 @@ impl Supervisor {
         self.latch(&state).await;
         let outcome = parts.voice.halt(state.clone(), HALT_WAIT_MS).await;
         answer(state, outcome)
+    }
+
+    /// The controller is about to close every session by itself: what is lost from now on says nothing.
+    pub fn leave(&self) {
+        self.0.leaving.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::SeqCst)
     }
 
     pub fn halt_state(&self) -> HaltState {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use controller_conductor::MassLossRule;
 use controller_planner::Policy;
 use proto_model::quantity::Millis;
 use serde::Deserialize;
@@ -22,7 +23,42 @@ pub struct Config {
     pub heartbeat: Millis,
     /// How long a host's certificate lives: at least 10s.
     pub certificate: Millis,
+    /// How many hosts lost at once halt everything.
+    pub mass_loss: MassLoss,
     pub policy: Policy,
+}
+
+/// More than `share` percent of the connected hosts and at least `hosts` of them, lost within `within` while runs are active.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MassLoss {
+    /// 1 to 100.
+    pub share: u32,
+    /// At least 1.
+    pub hosts: u32,
+    /// 1s to 10m.
+    pub within: Millis,
+}
+
+impl Default for MassLoss {
+    fn default() -> Self {
+        let rule = MassLossRule::default();
+        Self {
+            share: rule.share_percent,
+            hosts: rule.hosts,
+            within: Millis(rule.within_ms),
+        }
+    }
+}
+
+impl From<&MassLoss> for MassLossRule {
+    fn from(told: &MassLoss) -> Self {
+        Self {
+            share_percent: told.share,
+            hosts: told.hosts,
+            within_ms: told.within.0,
+        }
+    }
 }
 
 impl Default for Config {
@@ -34,6 +70,7 @@ impl Default for Config {
             lease: Millis(15_000),
             heartbeat: Millis(2_000),
             certificate: Millis(24 * 3_600_000),
+            mass_loss: MassLoss::default(),
             policy: Policy::default(),
         }
     }
@@ -67,6 +104,14 @@ impl Config {
         };
         within("lease", self.lease, 2_000, 60_000)?;
         within("heartbeat", self.heartbeat, 100, 60_000)?;
-        within("certificate", self.certificate, 10_000, 90 * 24 * 3_600_000)
+        within("certificate", self.certificate, 10_000, 90 * 24 * 3_600_000)?;
+        within("mass_loss.within", self.mass_loss.within, 1_000, 600_000)?;
+        if !(1..=100).contains(&self.mass_loss.share) {
+            bail!("mass_loss.share is {}; allowed: 1..100", self.mass_loss.share);
+        }
+        if self.mass_loss.hosts == 0 {
+            bail!("mass_loss.hosts is 0; allowed: 1 and more");
+        }
+        Ok(())
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use controller_api::{ADMIN_GROUP, Api, ApiParts, AuditLog, DoorLayer, Glances, Keyring};
-use controller_conductor::{Settings, Supervisor, SupervisorParts};
+use controller_conductor::{MassLossRule, Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
 use controller_scheduler::Scheduler;
 use controller_store::{Actor, SqliteStore, StoreHandle};
@@ -99,6 +99,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     }
     let why = signals.asked().await;
     tracing::info!(%why, "the controller ends; agents undo what they hold when their leases run out");
+    supervisor.leave();
     leave.send_replace(true);
     for server in servers {
         let _ = tokio::time::timeout(LEAVE_WITHIN, server).await;
@@ -167,6 +168,7 @@ async fn wire(
         rule: AddressRule::for_controller(own),
         settings: Settings {
             lease_ms,
+            mass_loss: MassLossRule::from(&config.mass_loss),
             ..Settings::default()
         },
         now,

@@ -218,6 +218,13 @@ pub struct Wish {
     pub beside: Vec<usize>,
 }
 
+impl Injection {
+    /// Whether it is meant to cut its host off from the controller: whatever the kind, the parameter is called so.
+    pub fn silences_host(&self) -> bool {
+        self.params.get("isolating").and_then(serde_json::Value::as_bool) == Some(true)
+    }
+}
+
 /// A host's answer to one wish, in the order they were asked; nothing was changed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PreflightAnswer {

@@ -12,7 +12,7 @@ use crate::plans::{attack, host};
 
 const LONG: u64 = 60_000;
 
-fn returned(name: &str, inventory: Vec<(InjectionId, String, bool)>) -> FromHost {
+pub fn returned(name: &str, inventory: Vec<(InjectionId, String, bool)>) -> FromHost {
     FromHost::Returned {
         host: host(name),
         boot_id: "b".into(),
@@ -204,7 +204,7 @@ async fn what_is_owed_is_known_after_a_restart() {
     assert_eq!(bench.document(&run).await.cleanup, Cleanup::Proven);
 }
 
-async fn wait_for(condition: impl Fn() -> bool) {
+pub async fn wait_for(condition: impl Fn() -> bool) {
     for _ in 0..500 {
         if condition() {
             return;

@@ -92,7 +92,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         tokio::spawn(to_operators(operators, tls, api.routes(), api.layer(), left.clone())),
         tokio::spawn(over_socket(socket, api.routes(), api.layer(), left)),
     ];
-    tokio::spawn(make_summaries(supervisor));
+    tokio::spawn(make_summaries(supervisor.clone()));
     keep_schedules(scheduler, &api);
     if let Err(error) = Notifier::from_env().and_then(|n| n.ready("serving")) {
         tracing::warn!(error = %error, "the service manager cannot be told");

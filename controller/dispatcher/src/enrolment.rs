@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use controller_store::{HostRecord, StoreError, hash_secret};
+use controller_store::{HostRecord, StoreError, TokenRecord, hash_secret};
 use proto_model::event::FleetEventBody;
 use proto_model::host::{HostFacts, Membership};
 use proto_model::id::HostName;
@@ -53,14 +53,7 @@ impl Dispatcher {
             // Before the token is spent: a mistake in a name should not cost a use. Only to who holds a token: names are not for everybody.
             may_rejoin(known, &key)?;
         }
-        let spent = self.0.parts.store.spend_token(&token.id, &token.secret, now).await;
-        let spent = spent.map_err(|e| match e {
-            StoreError::NotFound { .. } | StoreError::Refused(_) => {
-                tracing::warn!(%address, host = %name, error = %e, "enrolment refused");
-                Status::permission_denied(e.to_string())
-            }
-            other => Status::unavailable(other.to_string()),
-        })?;
+        let spent = self.spend(&token, &name, address).await?;
         let not_after = now.plus_ms(certificate_ms);
         if let Some(known) = &before {
             may_rejoin(known, &key)?;
@@ -88,6 +81,18 @@ impl Dispatcher {
             chain_der: Vec::new(),
             authority_der: authority.certificate().to_vec(),
             not_after_ms: not_after.0,
+        })
+    }
+
+    /// Takes one use of the token; why it cannot is told to the log and to whoever asked.
+    async fn spend(&self, token: &JoinToken, host: &HostName, address: SocketAddr) -> Result<TokenRecord, Status> {
+        let spent = self.0.parts.store.spend_token(&token.id, &token.secret, self.now()).await;
+        spent.map_err(|e| match e {
+            StoreError::NotFound { .. } | StoreError::Refused(_) => {
+                tracing::warn!(%address, %host, error = %e, "enrolment refused");
+                Status::permission_denied(e.to_string())
+            }
+            other => Status::unavailable(other.to_string()),
         })
     }
 

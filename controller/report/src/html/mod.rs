@@ -4,7 +4,7 @@ mod lanes;
 mod page;
 mod picture;
 
-pub use page::{Cell, Link, Page, Section, Table, Tone};
+pub use page::{Cell, Link, Page, STYLE, Section, Table, Tone};
 pub use picture::Picture;
 
 use proto_model::document::{InjectionDocument, RunDocument};
@@ -18,9 +18,14 @@ use crate::versions::versions;
 
 /// Empty when the events do not tell of a run. `up` leads back to where the page is one of many.
 pub fn html(events: &[Event], up: Option<Link>) -> String {
-    let Some(run) = fold(events) else { return String::new() };
+    page(events, up).map_or_else(String::new, |page| page.html())
+}
+
+/// What the page holds; `None` when the events do not tell of a run.
+pub fn page(events: &[Event], up: Option<Link>) -> Option<Page> {
+    let run = fold(events)?;
     let verdict = run.verdict.map_or("no verdict yet", Verdict::as_str);
-    let page = Page {
+    Some(Page {
         title: run.name.clone(),
         mark: Some(Cell::word(verdict)),
         lead: says(events).into_iter().collect(),
@@ -34,8 +39,7 @@ pub fn html(events: &[Event], up: Option<Link>) -> String {
             hosts(&run, events),
             timeline(events),
         ],
-    };
-    page.html()
+    })
 }
 
 fn says(events: &[Event]) -> Option<String> {

@@ -6,7 +6,8 @@ use sha2::Digest;
 
 use super::picture::Picture;
 
-const STYLE: &str = include_str!("../../templates/page.css");
+/// How pages look; the dashboard serves the same beside its own.
+pub const STYLE: &str = include_str!("../../templates/page.css");
 
 /// What a word means to the reader; it is never told by colour alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -122,7 +123,18 @@ struct Rendered<'a> {
     style_hash: String,
 }
 
+/// The part between header and footer, for pages that stand in a larger one.
+#[derive(Template)]
+#[template(path = "main.html")]
+struct Main<'a> {
+    page: &'a Page,
+}
+
 impl Page {
+    pub fn main(&self) -> String {
+        Main { page: self }.render().unwrap_or_default()
+    }
+
     pub fn html(&self) -> String {
         let digest = sha2::Sha256::digest(STYLE.as_bytes());
         let style_hash = format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(digest));

@@ -60,6 +60,11 @@ impl Caller {
         admin.then(|| Self::new(&name, "local".to_owned(), Role::Administrator, Credential::Socket))
     }
 
+    /// The same caller with nothing said yet of what the call is about.
+    pub(crate) fn for_one_call(&self) -> Self {
+        Self::new(&self.name, self.address.clone(), self.role, self.credential.clone())
+    }
+
     /// Says what the call is about, for the audit log. A token that somebody pasted for its id is left out.
     pub fn concerns(&self, subject: impl AsRef<str>) {
         let words = subject.as_ref().split_whitespace();

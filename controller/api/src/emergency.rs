@@ -8,34 +8,20 @@ use proto_wire::v1::emergency_server::Emergency;
 use proto_wire::v1::{Document, HaltReply, HaltRequest, ReleaseRequest, StatusRequest};
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::error::ApiError;
+use crate::caller::Caller;
+use crate::error::{ApiError, ApiResult};
 use crate::service::{Api, caller, document};
 
 #[async_trait]
 impl Emergency for Api {
     async fn halt(&self, request: Request<HaltRequest>) -> Result<Response<HaltReply>, Status> {
         let caller = caller(&request)?;
-        let asked = request.into_inner().reason;
-        let reason = if asked.trim().is_empty() {
-            format!("by {}", caller.name)
-        } else {
-            asked
-        };
-        caller.concerns(&reason);
-        Ok(Response::new(reply(self.0.runs.halt(&caller.name, &reason).await)))
+        Ok(Response::new(reply(self.halt_by(&caller, &request.into_inner().reason).await)))
     }
 
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<HaltReply>, Status> {
         let caller = caller(&request)?;
-        let reason = request.into_inner().reason;
-        caller.concerns(&reason);
-        if reason.trim().is_empty() {
-            return Err(ApiError::new("usage", "a release needs its reason").into());
-        }
-        if !self.0.runs.halt_state().engaged {
-            return Err(ApiError::new("refused", "nothing is halted").into());
-        }
-        Ok(Response::new(reply(self.0.runs.release(&caller.name, &reason).await)))
+        Ok(Response::new(reply(self.release_by(&caller, &request.into_inner().reason).await?)))
     }
 
     async fn status(&self, request: Request<StatusRequest>) -> Result<Response<Document>, Status> {
@@ -66,6 +52,30 @@ impl Emergency for Api {
         Ok(Response::new(Document {
             json: document("Status", &status)?,
         }))
+    }
+}
+
+impl Api {
+    /// A reason is welcome and never waited for.
+    pub(crate) async fn halt_by(&self, caller: &Caller, asked: &str) -> HaltAnswer {
+        let reason = if asked.trim().is_empty() {
+            format!("by {}", caller.name)
+        } else {
+            asked.to_owned()
+        };
+        caller.concerns(&reason);
+        self.0.runs.halt(&caller.name, &reason).await
+    }
+
+    pub(crate) async fn release_by(&self, caller: &Caller, reason: &str) -> ApiResult<HaltAnswer> {
+        caller.concerns(reason);
+        if reason.trim().is_empty() {
+            return Err(ApiError::new("usage", "a release needs its reason"));
+        }
+        if !self.0.runs.halt_state().engaged {
+            return Err(ApiError::new("refused", "nothing is halted"));
+        }
+        Ok(self.0.runs.release(&caller.name, reason).await)
     }
 }
 

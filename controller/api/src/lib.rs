@@ -14,6 +14,7 @@ mod faults;
 mod freezes;
 mod glances;
 mod hosts;
+mod http;
 mod keyring;
 mod operators;
 mod runs;

@@ -110,7 +110,7 @@ impl Api {
     }
 
     /// The one that is kept; a run that goes on is looked through at most once a while, however many ask.
-    async fn summary(&self, page: RunPage) -> ApiResult<RunSummary> {
+    pub(crate) async fn summary(&self, page: RunPage) -> ApiResult<RunSummary> {
         if let Some(summary) = page.summary {
             return Ok(summary);
         }

@@ -91,6 +91,11 @@ impl Api {
             .add_service(EmergencyServer::new(self.clone()))
     }
 
+    /// The same with the dashboard's pages beside them; over TLS only.
+    pub fn routes_and_pages(&self) -> Routes {
+        Routes::from(self.routes().into_axum_router().merge(crate::http::pages(self)))
+    }
+
     /// What stands before every service.
     pub fn layer(&self) -> DoorLayer {
         DoorLayer(Arc::new(Door {

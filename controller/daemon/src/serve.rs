@@ -89,7 +89,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     tracing::info!(agents = %agents.local_addr()?, operators = %operators.local_addr()?, socket = %options.run_dir.join(SOCKET).display(), "the controller is ready");
     let servers = [
         tokio::spawn(to_agents(agents, tls.clone(), dispatcher, left.clone())),
-        tokio::spawn(to_operators(operators, tls, api.routes(), api.layer(), left.clone())),
+        tokio::spawn(to_operators(operators, tls, api.routes_and_pages(), api.layer(), left.clone())),
         tokio::spawn(over_socket(socket, api.routes(), api.layer(), left)),
     ];
     tokio::spawn(make_summaries(supervisor.clone()));

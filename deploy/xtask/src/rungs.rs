@@ -14,7 +14,7 @@ use crate::summary::{Counts, Outcome, Summary};
 /// Run every suite, rung by rung.
 #[derive(Debug, Args)]
 pub struct Test {
-    /// Only these rungs (repeat, or with commas): tidy, lint, bans, pure, fake, harness, loopback, contest
+    /// Only these rungs (repeat, or with commas): tidy, lint, bans, pure, fake, harness, loopback, contest, browser
     #[arg(long, value_name = "RUNG", value_delimiter = ',')]
     rung: Vec<String>,
 }
@@ -33,7 +33,7 @@ enum How {
     Checks(&'static [&'static [&'static str]]),
 }
 
-const RUNGS: [Rung; 8] = [
+const RUNGS: [Rung; 9] = [
     Rung {
         name: "tidy",
         what: "the house rules",
@@ -92,6 +92,14 @@ const RUNGS: [Rung; 8] = [
         what: "each fault on this kernel, in hosts of its own",
         how: How::Suites {
             packages: &["tests-contest"],
+            root: true,
+        },
+    },
+    Rung {
+        name: "browser",
+        what: "the dashboard, as a reader sees it",
+        how: How::Suites {
+            packages: &["tests-browser"],
             root: true,
         },
     },

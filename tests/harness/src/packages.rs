@@ -10,13 +10,16 @@ use anyhow::{Context, Result, bail};
 use crate::programs;
 
 /// The packages that can be asked for, and the programs that show that one is there.
-const PROGRAMS: [(&str, &[&str]); 5] = [
+const PROGRAMS: [(&str, &[&str]); 6] = [
     ("iproute2", &["ip", "tc"]),
     ("nftables", &["nft"]),
     ("redis-server", &["redis-server"]),
     ("nginx", &["nginx"]),
     ("stress-ng", &["stress-ng"]),
+    ("chromium-headless-shell", &["chromium-headless-shell"]),
 ];
+/// Programs that a package starts by a script with the machine's own path in it, and where they are.
+const ELSEWHERE: [(&str, &str); 1] = [("chromium-headless-shell", "usr/lib/chromium/chromium-headless-shell")];
 const SYSTEM: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 /// Never unpacked: a second C library beside the machine's own loader would break every program.
 const NEVER: [&str; 3] = ["libc6", "libc-bin", "base-files"];
@@ -189,10 +192,14 @@ impl Store {
         for folder in ["bin", "sbin", "usr/bin", "usr/sbin"] {
             turn_links(&root.join(folder), &root)?;
             for entry in fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let elsewhere = ELSEWHERE.iter().find(|(program, _)| *program == name);
+                let program = elsewhere.map_or_else(|| entry.path(), |(_, place)| root.join(place));
                 let script = format!(
-                    "#!/bin/sh\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
+                    "#!/bin/sh\n[ -e /etc/fonts/fonts.conf ] || export FONTCONFIG_SYSROOT={}\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
+                    root.display(),
                     path.join(":"),
-                    entry.path().display()
+                    program.display()
                 );
                 let wrapper = self.folder.join("bin").join(entry.file_name());
                 fs::write(&wrapper, script)?;

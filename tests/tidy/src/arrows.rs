@@ -82,6 +82,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         "controller-api",
         &[
             "controller-conductor",
+            "controller-dashboard",
             "controller-dispatcher",
             "controller-evidence",
             "controller-planner",
@@ -115,9 +116,11 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         "controller-cli",
         &["proto-model", "proto-program", "proto-telling", "proto-transport", "proto-wire"],
     ),
+    ("controller-dashboard", &["controller-report", "proto-model", "proto-telling"]),
     ("tests-tidy", &[]),
     ("tests-harness", &[]),
     ("tests-it", &["tests-harness"]),
+    ("tests-browser", &["tests-harness"]),
     ("tests-contest", &["agent-faults", "agent-view", "proto-model", "tests-harness"]),
     ("deploy-xtask", &["tests-harness", "tests-tidy"]),
 ];

@@ -1,0 +1,78 @@
+//! The dashboard's front door: pages over the operators' TLS, behind a sign-in and the same access table as every call. It adds no power.
+
+mod answer;
+mod guard;
+mod live;
+mod pages;
+mod sessions;
+mod stop;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{any, get, post};
+use tokio::sync::Semaphore;
+
+use crate::error::ApiResult;
+use crate::service::Api;
+use proto_transport::PeerInfo;
+use sessions::{Session, Sessions};
+
+/// Bytes of a form.
+const FORM_LIMIT: usize = 4 * 1024;
+/// Pages that are followed live at the same time.
+const FOLLOWED: usize = 200;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub(crate) struct PagesDoor {
+    pub api: Api,
+    pub sessions: Arc<Sessions>,
+    pub followers: Arc<Semaphore>,
+}
+
+/// Every page; to be served over TLS only, since the cookie is for nothing else.
+pub fn pages(api: &Api) -> Router {
+    let door = PagesDoor {
+        api: api.clone(),
+        sessions: Arc::new(Sessions::default()),
+        followers: Arc::new(Semaphore::new(FOLLOWED)),
+    };
+    let inside = Router::new()
+        .route("/now", get(pages::now))
+        .route("/now/live", get(live::now))
+        .route("/runs/{run}", get(pages::run))
+        .route("/runs/{run}/live", get(live::run))
+        .route("/halt", post(stop::halt))
+        .route("/release", post(stop::release))
+        .route("/sign-out", post(pages::sign_out))
+        .route_layer(from_fn_with_state(door.clone(), guard::signed_in));
+    Router::new()
+        .route("/", get(pages::first))
+        .route("/sign-in", get(pages::door).post(pages::sign_in))
+        .route("/assets/{name}", get(pages::asset))
+        .merge(inside)
+        .route("/{*elsewhere}", any(pages::nowhere))
+        .layer(DefaultBodyLimit::max(FORM_LIMIT))
+        .layer(from_fn(guard::headers))
+        .with_state(door)
+}
+
+impl PagesDoor {
+    /// The session of a cookie, as long as the token it was opened with is good.
+    fn session(&self, cookie: &str) -> Option<Session> {
+        let now = self.api.now();
+        let session = self.sessions.of(cookie, now)?;
+        self.api.0.keyring.still_holds(&session.caller, now).then_some(session)
+    }
+
+    /// The new session's cookie. Failures are counted and slowed as everywhere.
+    fn sign_in(&self, token: &str, peer: &PeerInfo) -> ApiResult<String> {
+        let now = self.api.now();
+        let caller = self.api.0.keyring.by_bearer(token, peer.address, false, now)?;
+        tracing::info!(caller = caller.name, address = caller.address, "signed in to the dashboard");
+        Ok(self.sessions.open(caller, now))
+    }
+}

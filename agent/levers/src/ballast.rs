@@ -34,11 +34,27 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Gives it space from `held` up to `bytes` without writing; false where the file system cannot.
+/// Where the last bytes of a volume are asked for, the file system may need so much of them to remember whose they are.
+const KEPT_BACK: [u64; 5] = [0, 64 << 10, 256 << 10, 512 << 10, 1_000 << 10];
+
+/// Gives it space from `held` up to `bytes` without writing, or a little less on a volume that is full then; false where
+/// the file system cannot.
 pub(crate) fn allocate(file: impl AsFd, held: u64, bytes: u64) -> io::Result<bool> {
-    if bytes <= held {
-        return Ok(true);
+    let mut result = Ok(true);
+    for bytes in KEPT_BACK
+        .map(|kept| bytes.saturating_sub(kept))
+        .into_iter()
+        .filter(|bytes| *bytes > held)
+    {
+        result = allocate_all(&file, held, bytes);
+        if !matches!(&result, Err(e) if e.kind() == io::ErrorKind::StorageFull) {
+            break;
+        }
     }
+    result
+}
+
+fn allocate_all(file: impl AsFd, held: u64, bytes: u64) -> io::Result<bool> {
     loop {
         match fallocate(&file, FallocateFlags::empty(), held, bytes - held) {
             Ok(()) => return Ok(true),

@@ -1,5 +1,6 @@
 //! What the suites on the real kernel share: a site to harm, and witnesses that never ask the agent whether it harms.
 
+pub mod goods;
 mod harm;
 mod net;
 mod site;

@@ -19,6 +19,10 @@ const SETTINGS: &str = "lease = \"2s\"\nheartbeat = \"500ms\"\n";
 pub const PEER: &str = "peer";
 /// The process that the catalogue's examples name.
 pub const VICTIM: &str = "redis-server";
+/// What a target may have of memory, and how large the disk is on which examples fill.
+pub const MEMORY: u64 = 1 << 30;
+const DISK: u64 = 3 << 30;
+const DISK_AT: &str = "/var/tmp";
 const TICKS: &str = "/run/tmp/ticks";
 const SOON: Duration = Duration::from_secs(20);
 /// What agents change by living: journals, certificates, and processes of their own.
@@ -58,6 +62,8 @@ impl Site {
         site.furnish(PEER, 20)?;
         for (number, host) in (1..).zip(hosts) {
             site.furnish(host, number)?;
+            site.host(host).limit_memory(MEMORY)?;
+            site.host(host).mount_disk(DISK_AT, DISK)?;
         }
         for host in [PEER].iter().chain(hosts) {
             let seen = site.look(host)?;

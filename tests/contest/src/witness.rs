@@ -9,6 +9,7 @@ use proto_model::quantity::Millis;
 use serde_json::Value;
 use tests_harness::Host;
 
+use crate::goods::{Disk, Memory};
 use crate::net::{Line, connects_in, echoes, reaches};
 use crate::site::{PEER, Site, VICTIM};
 
@@ -55,6 +56,8 @@ pub enum Witness<'a> {
         to: IpAddr,
         percent: f64,
     },
+    Memory(Memory<'a>),
+    Disk(Disk<'a>),
     Word {
         site: &'a Site,
         run: String,
@@ -79,6 +82,8 @@ impl<'a> Witness<'a> {
                 host,
                 asked: Load::of(params),
             }),
+            Some("memory") => Ok(Self::Memory(Memory::before(site, host, params)?)),
+            Some("disk") => Ok(Self::Disk(Disk::before(host, params)?)),
             Some("process") => Ok(Self::Stillness { site, host }),
             Some("network") if fault == "network.delay" => Self::slowness(site, name, params),
             Some("network") if fault == "network.loss" => Self::gaps(site, name, params),
@@ -152,6 +157,8 @@ impl<'a> Witness<'a> {
             // A connection that is not accepted at all is slow as well.
             Self::Slowness { from, to, asked } => Ok(connects_in(from, *to).map_or(true, |took| took > *asked / 2)),
             Self::Gaps { from, to, .. } => Ok(echoes(from, *to, SOME)? < usize::from(SOME)),
+            Self::Memory(memory) => memory.sees(),
+            Self::Disk(disk) => disk.sees(),
             Self::Word { site, run } => {
                 let shown = site.run(run)?;
                 let state = shown["injections"][0]["state"].as_str().unwrap_or_default().to_owned();
@@ -198,6 +205,8 @@ impl<'a> Witness<'a> {
                 );
                 Ok(())
             }
+            Self::Memory(memory) => memory.is_as_asked(),
+            Self::Disk(disk) => disk.is_as_asked(),
             Self::Word { site, run } => {
                 let confirmed = || Ok(site.run(run)?["injections"][0]["effect"]["state"] == "confirmed");
                 tests_harness::wait::until("the fault's own observation", Duration::from_secs(15), confirmed).map(drop)
@@ -223,6 +232,11 @@ impl<'a> Witness<'a> {
                 ensure!(!self.sees()?, "packets are late or lost still");
                 Ok(())
             }
+            Self::Memory(memory) => {
+                ensure!(memory.taken()? == 0, "a worker still has memory");
+                Ok(())
+            }
+            Self::Disk(disk) => disk.is_back(),
             Self::Load { .. } | Self::Word { .. } => Ok(()),
         }
     }

@@ -17,7 +17,7 @@ fn a_duration_elapses() -> Result<()> {
     }
     let lasts = Duration::from_secs(8);
     let site = Site::one_each("elapses")?;
-    for family in ["cpu", "network", "process"] {
+    for family in ["cpu", "memory", "disk", "network", "process"] {
         let start = Instant::now();
         let harm = Harm::one_kind(&site, family, lasts)?;
         // It was applied at the latest when it was seen, and not before it was asked for.
@@ -47,7 +47,7 @@ fn a_run_is_stopped() -> Result<()> {
         return Ok(());
     }
     let site = Site::one_each("stopped")?;
-    for family in ["cpu", "network", "process"] {
+    for family in ["cpu", "memory", "disk", "network", "process"] {
         let harm = Harm::one_kind(&site, family, LONG)?;
         let event = Instant::now();
         site.lab.fracas(&["stop", &harm.run])?.ok()?;

@@ -48,17 +48,19 @@ fn a_killed_worker_ends_its_fault_early_and_the_run_with_an_error() -> Result<()
         return Ok(());
     }
     let site = Site::one_each("worker")?;
-    let harm = Harm::one_kind(&site, "cpu", LONG)?;
-    let event = Instant::now();
-    for worker in site.workers(&harm.host)? {
-        site.host(&harm.host).signal(worker, nix::libc::SIGKILL)?;
+    for family in ["cpu", "memory"] {
+        let harm = Harm::one_kind(&site, family, LONG)?;
+        let event = Instant::now();
+        for worker in site.workers(&harm.host)? {
+            site.host(&harm.host).signal(worker, nix::libc::SIGKILL)?;
+        }
+        let undone = || Ok(site.run(&harm.run)?["injections"][0]["state"] == "undone");
+        wait::until("the fault without its worker is undone", WORKER_MISSED, undone)?;
+        report::undone(&harm.fault, "kill -9 worker", event.elapsed(), WORKER_MISSED);
+        let run = harm.is_over()?;
+        ensure!(run["injections"][0]["ended_by"] == "ended_early", "{run}");
+        ensure!(run["verdict"] == "error" && run["cleanup"] == "proven", "{run}");
     }
-    let undone = || Ok(site.run(&harm.run)?["injections"][0]["state"] == "undone");
-    wait::until("the fault without its worker is undone", WORKER_MISSED, undone)?;
-    report::undone(&harm.fault, "kill -9 worker", event.elapsed(), WORKER_MISSED);
-    let run = harm.is_over()?;
-    ensure!(run["injections"][0]["ended_by"] == "ended_early", "{run}");
-    ensure!(run["verdict"] == "error" && run["cleanup"] == "proven", "{run}");
     site.all_clean()
 }
 

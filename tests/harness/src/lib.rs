@@ -4,6 +4,7 @@ mod channel;
 pub mod command;
 pub mod fleet;
 pub mod footprint;
+pub mod goods;
 mod groups;
 pub mod host;
 pub mod inside;

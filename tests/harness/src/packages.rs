@@ -10,13 +10,14 @@ use anyhow::{Context, Result, bail};
 use crate::programs;
 
 /// The packages that can be asked for, and the programs that show that one is there.
-const PROGRAMS: [(&str, &[&str]); 6] = [
+const PROGRAMS: [(&str, &[&str]); 7] = [
     ("iproute2", &["ip", "tc"]),
     ("nftables", &["nft"]),
     ("redis-server", &["redis-server"]),
     ("nginx", &["nginx"]),
     ("stress-ng", &["stress-ng"]),
     ("chromium-headless-shell", &["chromium-headless-shell"]),
+    ("e2fsprogs", &["mkfs.ext4"]),
 ];
 /// Programs that a package starts by a script with the machine's own path in it, and where they are.
 const ELSEWHERE: [(&str, &str); 1] = [("chromium-headless-shell", "usr/lib/chromium/chromium-headless-shell")];

@@ -22,7 +22,9 @@ use crate::worker;
 const MEBI: u64 = 1 << 20;
 /// What may be missing of what was asked.
 const TOLERANCE: u64 = MEBI;
-/// The agent allocates so much itself, in milliseconds; more is a worker's work.
+/// How late a worker's step may be seen.
+const STEPS_WITHIN_MS: u64 = 1_000;
+/// The agent allocates so much itself, which takes milliseconds; more is a worker's work.
 const MOST_AT_ONCE: u64 = 64 << 30;
 const COPY_ON_WRITE: [&str; 4] = ["btrfs", "zfs", "bcachefs", "nilfs2"];
 const NETWORK: [&str; 8] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "glusterfs", "fuse.glusterfs"];
@@ -240,14 +242,15 @@ impl Fault for Fill {
         let Some(before) = before else { return Ok((None, look)) };
         let old: Fullness =
             serde_json::from_value(before.seen.clone()).map_err(|e| FaultError::Other(format!("read the last look: {e}")))?;
-        let due = growth(effect).due(look.boot_ms.saturating_sub(effect.began_boot_ms));
+        let elapsed_ms = look.boot_ms.saturating_sub(effect.began_boot_ms);
+        let due = growth(effect).due(elapsed_ms);
         let writing = effect.rate.is_none() && now.ballast > old.ballast && now.ballast + TOLERANCE < due;
         if writing {
             // A file system that cannot allocate: there is nothing to compare before it is written.
             return Ok((None, look));
         }
-        // A worker takes its next step within a second.
-        let step = effect.rate.filter(|_| due < effect.bytes).unwrap_or(0);
+        let grew = growth(effect).due(elapsed_ms.saturating_sub(STEPS_WITHIN_MS)) < effect.bytes;
+        let step = effect.rate.filter(|_| grew).unwrap_or(0);
         Ok((
             Some(effect.goal.judge(effect.before, now, due, effect.bytes, TOLERANCE + step)),
             look,

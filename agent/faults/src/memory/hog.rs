@@ -20,6 +20,8 @@ use crate::worker;
 const TOLERANCE: f64 = 0.01;
 /// The worker needs some memory itself; less than this cannot be asked for.
 const LEAST: u64 = 16 << 20;
+/// How late a worker's step may be seen.
+const STEPS_WITHIN_MS: u64 = 1_000;
 const MEBI: u64 = 1 << 20;
 /// Programs that kill before the kernel does.
 const KILLERS: [&str; 4] = ["systemd-oomd", "earlyoom", "oomd", "nohang"];
@@ -352,16 +354,13 @@ impl Seen {
 
 /// `None` while the amount is still being taken: there is nothing to compare yet.
 fn compare(effect: &HogEffect, old: &Seen, new: &Seen, elapsed_ms: u64) -> Option<Observation> {
-    let leaked = leaked(effect.rate, elapsed_ms);
+    let leaked_now = leaked(effect.rate, elapsed_ms);
     let (asked, measured, tolerance) = match effect.mode {
-        Mode::Add => (effect.amount.min(leaked), new.own().pss, effect.amount as f64 * TOLERANCE),
+        Mode::Add => (effect.amount.min(leaked_now), new.own().pss, effect.amount as f64 * TOLERANCE),
         Mode::Total => (effect.amount, new.used, effect.whole as f64 * TOLERANCE),
     };
-    // A leak is looked at some moment after the worker took its last step.
-    let tolerance = tolerance
-        + effect
-            .rate
-            .map_or(0.0, |rate| if asked < effect.amount { rate as f64 } else { 0.0 });
+    let grew = leaked(effect.rate, elapsed_ms.saturating_sub(STEPS_WITHIN_MS)) < effect.amount;
+    let tolerance = tolerance + effect.rate.filter(|_| grew).map_or(0.0, |rate| rate as f64);
     let short = asked as f64 - measured as f64;
     let grows = new.own().pss > old.own().pss + old.own().pss / 50;
     let (state, note) = match () {
@@ -370,7 +369,7 @@ fn compare(effect: &HogEffect, old: &Seen, new: &Seen, elapsed_ms: u64) -> Optio
             Some("the kernel killed the worker for want of memory, which is accepted".to_owned()),
         ),
         () if short.abs() <= tolerance => held(effect, new),
-        () if short > 0.0 && effect.mode == Mode::Total && leaked < effect.amount => {
+        () if short > 0.0 && effect.mode == Mode::Total && leaked_now < effect.amount => {
             (EffectState::Confirmed, Some("still growing".to_owned()))
         }
         () if short > 0.0 && grows => return None,

@@ -147,6 +147,32 @@ pub fn mounts() -> Result<Section> {
     Ok(all)
 }
 
+/// How full each small volume is, and which files of ours are at its top; larger ones change by themselves.
+pub fn volumes() -> Result<Section> {
+    let mut all = Section::new();
+    for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
+        let source = line
+            .split_once(" - ")
+            .and_then(|(_, right)| right.split(' ').nth(1))
+            .unwrap_or_default();
+        let Some(point) = line.split(' ').nth(4).filter(|_| source.starts_with("/dev/loop")) else {
+            continue;
+        };
+        let space = nix::sys::statvfs::statvfs(point)?;
+        let entries = fs::read_dir(point).into_iter().flatten().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut ours: Vec<String> = names.filter(|name| name.starts_with(".fracas-")).collect();
+        ours.sort();
+        let free = space.blocks_free() * space.fragment_size();
+        insert(
+            &mut all,
+            point.to_owned(),
+            format!("{free} bytes free, {} of ours {ours:?}", ours.len()),
+        );
+    }
+    Ok(all)
+}
+
 /// The names and modes of everything in our folders.
 pub fn files(root: &Path) -> Section {
     let mut all = Section::new();

@@ -42,6 +42,7 @@ impl Footprint {
             ("groups", kernel::groups()?),
             ("mounts", kernel::mounts()?),
             ("files", kernel::files(root)),
+            ("volumes", kernel::volumes()?),
             ("identity", kernel::identity()),
         ] {
             sections.insert(name.to_owned(), section);

@@ -8,9 +8,10 @@ use anyhow::Result;
 use clap::Args;
 use tests_harness::{LabPlan, Packages, interrupt, programs};
 
+use crate::goods::{self, Amounts};
 use crate::{cargo, measure, traffic};
 
-const PACKAGES: [&str; 3] = ["iproute2", "nftables", "stress-ng"];
+const PACKAGES: [&str; 4] = ["iproute2", "nftables", "stress-ng", "e2fsprogs"];
 
 /// Where each figure comes from, so that somebody else can doubt it.
 const HOW: &str = "How each was taken, on release builds, with a controller and three agents in hosts made of namespaces:
@@ -21,6 +22,11 @@ const HOW: &str = "How each was taken, on release builds, with a controller and 
   whole group over 20 s.
 - cpu.burn: processor time as the kernel accounts it to the host's group, over 6 s after 2 s to settle, as a share of all cores; stress-ng with
   `--cpu CORES --cpu-load PERCENT` in the same host right after. Whatever else runs on the machine takes from both.
+- memory.hog, time: from before the fork until the kernel counts 99 % of it as resident, for the worker that an agent starts, for a C program
+  that is compiled by gcc -O2 and does malloc and memset, and for `stress-ng --vm 1 --vm-keep`, polled every millisecond.
+- memory.hog, exactness: `Pss` of the largest process, sampled for 5 s in the host; stress-ng with `--vm 1` in the same host right after.
+- disk.fill: from the birth of its file to its last change, as the file system dates them, on an ext4 of the host's own; `fallocate -l` on the
+  same disk from before its fork to its end.
 - Stop: from before `fracas stop` is started until `fracas runs show` says that the last injection is undone; starting those commands is part of it.
 - TCP beside and through a delay: bulk from one host to another for 4 s each, median of three turns, counted by the receiver; the delay is of packets
   from the same host to a third, over the same interface, 20 ms.
@@ -32,6 +38,10 @@ pub struct Bench {
     /// Only print, without writing docs/benchmarks.md
     #[arg(long)]
     print: bool,
+
+    /// Only memory and disks, with little of both and on a debug build, to try the bench itself; prints and judges nothing
+    #[arg(long)]
+    small: bool,
 }
 
 /// One line of the table.
@@ -55,6 +65,12 @@ impl Figure {
 
 impl Bench {
     pub fn run(&self) -> Result<()> {
+        if self.small {
+            Packages::ensure(&PACKAGES)?;
+            let lab = LabPlan::new("bench", "bench").host("one", "bench").start()?;
+            print!("{}", table(&goods(&lab, Amounts::SMALL)?));
+            return Ok(());
+        }
         if cfg!(debug_assertions) {
             return self.in_release();
         }
@@ -70,6 +86,7 @@ impl Bench {
         let lab = plan.start()?;
         figures.push(measure::at_rest(&lab)?);
         figures.extend(measure::burn(&lab)?);
+        figures.extend(goods(&lab, Amounts::FULL)?);
         figures.push(measure::stop(&lab)?);
         figures.extend(traffic::beside_a_delay(&lab)?);
         interrupt::check()?;
@@ -93,6 +110,14 @@ impl Bench {
             .current_dir(programs::repository());
         Err(command.exec().into())
     }
+}
+
+fn goods(lab: &tests_harness::Lab, amounts: Amounts) -> Result<Vec<Figure>> {
+    Ok(vec![
+        goods::memory_speed(amounts.fast)?,
+        goods::memory_exactness(lab, amounts.exact)?,
+        goods::disk(lab, amounts.disk)?,
+    ])
 }
 
 fn page(machine: &str, table: &str) -> String {

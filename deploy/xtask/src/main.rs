@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod goods;
 mod measure;
 mod orders;
 mod rungs;

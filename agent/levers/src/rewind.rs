@@ -301,11 +301,13 @@ impl BallastState {
         if ballast.volatile && !same_boot {
             return Ok(Self::Gone);
         }
-        let mounted = view.volume(&ballast.mount_point)?;
-        let there = mounted.is_some_and(|volume| match same_boot {
-            true => volume.device == ballast.device,
-            false => volume.mount_point == ballast.mount_point,
-        });
+        let folder = ballast.path.parent().unwrap_or(&ballast.path);
+        let there = match view.volume(folder)?.filter(|_| same_boot) {
+            Some(volume) => volume.device == ballast.device,
+            None => view
+                .volume(&ballast.mount_point)?
+                .is_some_and(|volume| volume.mount_point == ballast.mount_point),
+        };
         if !there {
             return Ok(if ballast.volatile { Self::Gone } else { Self::Hidden });
         }

@@ -21,7 +21,8 @@ pub(crate) struct Mount {
 }
 
 pub(crate) fn mounts() -> Result<Vec<Mount>, ViewError> {
-    let listed = text::read("/proc/self/mountinfo")?;
+    // What the process's first thread sees may be another namespace.
+    let listed = text::read("/proc/thread-self/mountinfo")?;
     Ok(listed.lines().filter_map(parse).collect())
 }
 

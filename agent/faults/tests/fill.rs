@@ -1,0 +1,250 @@
+//! `disk.fill` on real file systems: small images in a mount namespace of each test's own. Needs root; the machine's disks are not filled.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use agent_faults::{AnyFault, Protection, Scene, WorkControl, find};
+use agent_journal::{Journal, Opened, Shelf};
+use agent_levers::{Levers, LinuxHands, PullContext, Spared, prove, rewind};
+use agent_view::{HostView, LinuxView, Process, Volume};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use proto_model::catalogue::FaultKind;
+use proto_model::id::InjectionId;
+use proto_model::injection::{Cleanliness, EffectState, EndedBy, Observation};
+use proto_model::peer::Network;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const MEBI: u64 = 1 << 20;
+
+struct Nothing;
+
+impl Protection for Nothing {
+    fn process(&self, _process: &Process) -> Option<String> {
+        None
+    }
+    fn networks(&self) -> Vec<Network> {
+        Vec::new()
+    }
+    fn interface(&self, _name: &str) -> Option<String> {
+        None
+    }
+    fn port(&self, _port: u16) -> Option<String> {
+        None
+    }
+    fn path(&self, _path: &Path, _volume: &Volume) -> Option<String> {
+        None
+    }
+    fn memory_reserve(&self) -> u64 {
+        0
+    }
+    fn disk_reserve(&self, _volume: &Volume) -> u64 {
+        0
+    }
+}
+
+fn fill() -> &'static dyn AnyFault {
+    find(&FaultKind::parse("disk.fill").unwrap()).unwrap()
+}
+
+/// A small disk at `disk`, and journals elsewhere.
+struct Ground {
+    folder: TempDir,
+    below: PathBuf,
+    view: LinuxView,
+    shelf: Shelf,
+}
+
+impl Ground {
+    fn new(file_system: &str) -> Self {
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace of this test's own");
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("mounts are private");
+        let folder = TempDir::new().unwrap();
+        let below = PathBuf::from(format!("fill-test-{}", InjectionId::generate()));
+        let ground = Self {
+            view: LinuxView::with_group_root(&below),
+            shelf: Shelf::open(&folder.path().join("journal"), &folder.path().join("mirror")).unwrap(),
+            folder,
+            below,
+        };
+        let (image, disk) = (ground.image(), ground.disk());
+        std::fs::create_dir(&disk).unwrap();
+        let (image, disk) = (image.display(), disk.display());
+        let script =
+            format!("set -e; truncate -s 64M {image}; mkfs.{file_system} -q -m 0 -E nodiscard {image}; mount -o loop {image} {disk}");
+        let made = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        ground
+    }
+
+    fn image(&self) -> PathBuf {
+        self.folder.path().join("image")
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
+    /// Hands whose workers only wait.
+    fn hands(&self) -> LinuxHands {
+        LinuxHands::with_group_root("/bin/grep".into(), &self.below)
+    }
+
+    fn volume(&self) -> Volume {
+        self.view.volume(&self.disk()).unwrap().unwrap()
+    }
+
+    fn holds(&self, amount: &str) -> Held<'_> {
+        let id = InjectionId::generate();
+        let params = fill().check(&json!({"path": self.disk(), "amount": amount})).unwrap();
+        let opened = Opened {
+            injection: id.clone(),
+            run: "run".to_owned(),
+            kind: "disk.fill".to_owned(),
+            params: params.clone(),
+            boot_id: self.view.boot_id(),
+            opened_boot_ms: self.view.boot_ms(),
+            deadline_boot_ms: self.view.boot_ms() + 60_000,
+            plan_digest: String::new(),
+        };
+        let mut journal = self.shelf.create(opened).unwrap();
+        let scene = Scene {
+            view: &self.view,
+            protection: &Nothing,
+            seed: 1,
+            duration_ms: 60_000,
+        };
+        let context = PullContext {
+            injection: id.clone(),
+            kind: "disk.fill".to_owned(),
+            seed: 1,
+            deadline_boot_ms: self.view.boot_ms() + 60_000,
+            gate_ms: 0,
+            spared: Spared::default(),
+        };
+        let mut hands = self.hands();
+        let mut levers = Levers::new(&mut journal, &mut hands, &self.view, context);
+        let effect = fill().apply(&params, &scene, &mut levers).unwrap();
+        journal.applied(&effect).unwrap();
+        Held {
+            ground: self,
+            id,
+            journal,
+            hands,
+            effect,
+        }
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.disk()).status();
+        for hierarchy in self.view.hierarchies().used() {
+            let _ = std::fs::remove_dir(&hierarchy.root);
+        }
+    }
+}
+
+struct Held<'a> {
+    ground: &'a Ground,
+    id: InjectionId,
+    journal: Journal,
+    hands: LinuxHands,
+    effect: Value,
+}
+
+impl Held<'_> {
+    fn observed(&self) -> Observation {
+        let view = &self.ground.view;
+        let (_, first) = fill().observe(&self.effect, view, None).unwrap();
+        fill().observe(&self.effect, view, Some(&first)).unwrap().0.unwrap()
+    }
+
+    /// Ended and undone, with proof.
+    fn ends(mut self) {
+        let view = &self.ground.view;
+        self.journal.ending(EndedBy::Stop).unwrap();
+        let rewound = rewind(&mut self.journal, &mut self.hands, view);
+        assert!(rewound.is_complete() && rewound.drift.is_empty(), "{rewound:?}");
+        let proof = prove(&[self.journal.history()], &[], view);
+        assert!(!proof.owned_left.iter().any(|left| left.contains(self.id.as_str())), "{proof:?}");
+        assert!(proof.result == Cleanliness::Clean || !proof.owned_left.is_empty(), "{proof:?}");
+    }
+}
+
+/// Mount namespaces belong to a thread, so each test has one of its own.
+fn alone(test: impl FnOnce() + Send + 'static) {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: mounting a small disk needs root");
+        return;
+    }
+    std::thread::spawn(test).join().unwrap();
+}
+
+#[test]
+fn two_files_in_one_folder_add_up_and_end_on_their_own() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let free = || ground.volume().available / MEBI;
+        let before = free();
+        let (one, two) = (ground.holds("10MiB"), ground.holds("20MiB"));
+        assert_eq!(free(), before - 30);
+        assert_eq!(
+            (one.observed().state, two.observed().state),
+            (EffectState::Confirmed, EffectState::Confirmed)
+        );
+        two.ends();
+        assert_eq!(free(), before - 10);
+        assert_eq!(fill().alive(&one.effect, &ground.view), Ok(()));
+        one.ends();
+        assert_eq!(free(), before);
+    });
+}
+
+#[test]
+fn where_nothing_can_be_allocated_it_is_written() {
+    alone(|| {
+        let ground = Ground::new("ext2");
+        let before = ground.volume().available;
+        let held = ground.holds("12MiB");
+        assert!(held.effect["worker"].is_object(), "{}", held.effect);
+        let stop = Arc::new(AtomicBool::new(false));
+        let control = WorkControl::new(held.id.clone(), u64::MAX, stop.clone(), Arc::new(LinuxView::new()));
+        let order = fill().check(&json!({"path": ground.disk(), "amount": "12MiB"})).unwrap();
+        let works = std::thread::spawn(move || fill().work(&order, &control));
+        let until = Instant::now() + Duration::from_secs(10);
+        while ground.volume().available + 12 * MEBI > before && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let observation = held.observed();
+        stop.store(true, Ordering::Relaxed);
+        works.join().unwrap().unwrap();
+        assert_eq!(observation.state, EffectState::Confirmed, "{observation:?}");
+        held.ends();
+        assert_eq!(ground.volume().available, before);
+    });
+}
+
+#[test]
+fn a_disk_that_is_unmounted_is_not_called_empty_until_it_is_back() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let before = ground.volume().available;
+        let mut held = ground.holds("10MiB");
+        let (image, disk) = (ground.image(), ground.disk());
+        assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+        assert!(fill().alive(&held.effect, &ground.view).is_err());
+        held.journal.ending(EndedBy::EndedEarly).unwrap();
+        let rewound = rewind(&mut held.journal, &mut held.hands, &ground.view);
+        assert_eq!(rewound.failures.len(), 2, "{rewound:?}");
+        // The same loop device is not promised; as after a reboot, the mount point and the file itself must do.
+        let mounted = Command::new("mount").args(["-o", "loop"]).args([&image, &disk]).status().unwrap();
+        assert!(mounted.success());
+        held.ends();
+        assert_eq!(ground.volume().available, before);
+    });
+}

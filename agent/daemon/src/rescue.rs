@@ -37,10 +37,13 @@ fn print(rescued: &Rescued) {
     for id in &rescued.undone {
         println!("undone   {id}");
     }
+    for id in &rescued.spent {
+        println!("spent    {id}: what it did cannot be undone");
+    }
     for (id, why) in &rescued.left {
         println!("left     {id}: {why}");
     }
-    if rescued.undone.is_empty() && rescued.left.is_empty() {
+    if rescued.undone.is_empty() && rescued.spent.is_empty() && rescued.left.is_empty() {
         println!("nothing to undo");
     }
 }

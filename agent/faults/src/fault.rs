@@ -79,6 +79,8 @@ pub trait Fault: Send + Sync + 'static {
     const ALIASES: &'static [&'static str] = &[];
     const REVERSAL: Reversal = Reversal::Full;
     const DURATION: DurationRule = DurationRule::Required;
+    /// How long it is held when no duration is given; read only where `DURATION` lets it be left out.
+    const LASTS_MS: u64 = 0;
     const MEASURED_BY: &'static str;
     const UNDONE_BY: &'static str;
     /// How long after applying the first window of measuring may begin.
@@ -110,6 +112,20 @@ pub trait Fault: Send + Sync + 'static {
     /// True while what apply started is still there; false ends the injection early with this reason.
     fn alive(_effect: &Self::Effect, _view: &dyn HostView) -> Result<(), String> {
         Ok(())
+    }
+    /// When `go_on` is due next, on boot time; `None`: the deed was done once and for all.
+    fn due(_effect: &Self::Effect) -> Option<u64> {
+        None
+    }
+    /// What is to be done while it acts, for kinds that act more than once: pulls again, and returns the effect as it is now.
+    /// An error ends the injection early with its words.
+    fn go_on(
+        _params: &Self::Params,
+        effect: Self::Effect,
+        _scene: &Scene<'_>,
+        _levers: &mut Levers<'_>,
+    ) -> Result<Self::Effect, FaultError> {
+        Ok(effect)
     }
     /// The body of the worker process as `apply` ordered it. Most orders are parameters; a kind whose order is something else reads it here.
     fn work_as_ordered(order: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError> {
@@ -167,6 +183,14 @@ pub trait AnyFault: Send + Sync {
         answers: &Answers,
     ) -> Result<Followed<serde_json::Value>, FaultError>;
     fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String>;
+    fn due(&self, effect: &serde_json::Value) -> Option<u64>;
+    fn go_on(
+        &self,
+        params: &serde_json::Value,
+        effect: &serde_json::Value,
+        scene: &Scene<'_>,
+        levers: &mut Levers<'_>,
+    ) -> Result<serde_json::Value, FaultError>;
     fn work(&self, params: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError>;
 }
 
@@ -213,6 +237,7 @@ impl<F: Fault> AnyFault for Kind<F> {
             aliases: F::ALIASES.iter().map(|a| (*a).to_owned()).collect(),
             reversal: F::REVERSAL,
             duration: F::DURATION,
+            lasts_ms: (F::DURATION != DurationRule::Required).then_some(F::LASTS_MS),
             params: crate::params::schema_of::<F::Params>(),
             examples: F::examples()
                 .into_iter()
@@ -286,6 +311,21 @@ impl<F: Fault> AnyFault for Kind<F> {
 
     fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String> {
         F::alive(&Self::parse_effect(effect).map_err(|e| e.to_string())?, view)
+    }
+
+    fn due(&self, effect: &serde_json::Value) -> Option<u64> {
+        F::due(&Self::parse_effect(effect).ok()?)
+    }
+
+    fn go_on(
+        &self,
+        params: &serde_json::Value,
+        effect: &serde_json::Value,
+        scene: &Scene<'_>,
+        levers: &mut Levers<'_>,
+    ) -> Result<serde_json::Value, FaultError> {
+        let effect = F::go_on(&Self::parse_stored(params)?, Self::parse_effect(effect)?, scene, levers)?;
+        serde_json::to_value(effect).map_err(|e| FaultError::Other(format!("record the effect: {e}")))
     }
 
     fn work(&self, params: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError> {

@@ -1,4 +1,4 @@
-//! Every kind that can be undone, every example, a crash at every step: afterwards the host is as it was. Nothing here knows a kind by name.
+//! Every kind, every example, a crash at every step: nothing of ours is left, and what can be undone is as it was. Nothing here knows a kind by name.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use agent_levers::{Levers, PullContext, Rewound, Spared, UndoLog, prove, rewind}
 use agent_view::{HostView, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
-use proto_model::injection::{Cleanliness, EndedBy, Reversal};
+use proto_model::injection::{Cleanliness, EndedBy};
 use proto_model::peer::Network;
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for fault in registry().filter(|fault| fault.describe().reversal == Reversal::Full) {
+    for fault in registry() {
         for example in fault.describe().examples {
             cases.push(Case {
                 fault,
@@ -196,7 +196,17 @@ impl World {
         if proof.result != Cleanliness::Clean || !proof.drift.is_empty() {
             return Err(format!("{:?} {:?} drift {:?}", proof.owned_left, proof.not_restored, proof.drift));
         }
-        let after = self.host.footprint();
+        let mut after = self.host.footprint();
+        if histories.iter().any(|history| history.is_spent()) {
+            // What was done for good must be declared, process by process; all the rest is as it was.
+            let told = proof.consequences.join("\n");
+            let lost = self.before.processes.iter().filter(|(pid, _)| !after.processes.contains_key(pid));
+            for (pid, state) in lost.map(|(pid, state)| (*pid, *state)).collect::<Vec<_>>() {
+                if told.contains(&format!("(pid {pid},")) {
+                    after.processes.insert(pid, state);
+                }
+            }
+        }
         if after == self.before {
             Ok(())
         } else {
@@ -307,7 +317,10 @@ fn each_single_undo_may_fail_once() {
                 .judge()
                 .unwrap_or_else(|why| panic!("{case}: after undo {n} failed once: {why}"));
         }
-        assert!(!failed.is_empty(), "{case} has no undo that could fail");
+        assert!(
+            !failed.is_empty() || !case.fault.reversal().is_full(),
+            "{case} has no undo that could fail"
+        );
     }
 }
 
@@ -363,7 +376,13 @@ fn held(world: &World, case: &Case) -> (Journal, usize) {
     let effect = world.apply(case, &mut journal).unwrap_or_else(|why| panic!("{case}: {why}"));
     journal.applied(&effect).expect("recorded");
     let undos = journal.history().intents.len();
-    assert!(undos > 0, "{case} recorded no undo");
+    let spent = journal.history().is_spent();
+    assert_eq!(
+        spent,
+        !case.fault.reversal().is_full(),
+        "{case}: what has no way back is declared, and nothing else"
+    );
+    assert!(undos > 0 || spent, "{case} recorded no undo");
     (journal, undos)
 }
 
@@ -387,12 +406,18 @@ fn victims(undo: &Undo) -> Vec<u32> {
 struct LateLog<'a> {
     journal: &'a mut Journal,
     due: Vec<Undo>,
+    done: Vec<String>,
 }
 
 impl UndoLog for LateLog<'_> {
     fn intend(&mut self, undo: Undo) -> Result<u32, JournalError> {
         self.due.push(undo);
         Ok(self.due.len() as u32)
+    }
+
+    fn declare(&mut self, consequences: Vec<String>) -> Result<(), JournalError> {
+        self.done.extend(consequences);
+        Ok(())
     }
 
     fn is_ending(&self) -> bool {
@@ -405,10 +430,15 @@ fn late_life(world: &World, case: &Case) -> Result<(), String> {
     let mut log = LateLog {
         journal: &mut journal,
         due: Vec::new(),
+        done: Vec::new(),
     };
     let effect = world.apply(case, &mut log)?;
-    for undo in std::mem::take(&mut log.due) {
+    let (due, done) = (std::mem::take(&mut log.due), std::mem::take(&mut log.done));
+    for undo in due {
         journal.intend(undo).map_err(|e| e.to_string())?;
+    }
+    if !done.is_empty() {
+        journal.declare(done).map_err(|e| e.to_string())?;
     }
     journal.applied(&effect).map_err(|e| e.to_string())?;
     world.finish(&mut journal, EndedBy::DurationElapsed)

@@ -9,6 +9,9 @@ use crate::format::Line;
 use crate::record::{Opened, Outcome, Record};
 use crate::undo::{Undo, UndoOutcome};
 
+/// So many consequences are told one by one: a report must fit into the space that a journal keeps for its end.
+const MOST_TOLD: usize = 64;
+
 /// One injection as its journal tells it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {
@@ -16,6 +19,8 @@ pub struct History {
     /// Every recorded way back by its number, in the order of the pulls.
     pub intents: Vec<(u32, Undo)>,
     pub applied: Option<Value>,
+    /// What was declared, before it was done, to have no way back; in order.
+    pub consequences: Vec<String>,
     /// The first recorded end; from there on nothing is pulled.
     pub ending: Option<EndedBy>,
     pub undone: BTreeMap<u32, UndoOutcome>,
@@ -31,6 +36,7 @@ impl History {
             opened,
             intents: Vec::new(),
             applied: None,
+            consequences: Vec::new(),
             ending: None,
             undone: BTreeMap::new(),
             reports: Vec::new(),
@@ -57,6 +63,7 @@ impl History {
         match record {
             Record::Opened(_) => self.strange.push("a second opening".to_owned()),
             Record::Intends { seq, undo } => self.intents.push((seq, undo)),
+            Record::Consequences { texts } => self.consequences.extend(texts),
             Record::Applied { effect } => self.applied = Some(effect),
             Record::Ending { ended_by } => {
                 self.ending.get_or_insert(ended_by);
@@ -76,6 +83,21 @@ impl History {
     /// An end is recorded: nothing may be pulled any more.
     pub fn is_ending(&self) -> bool {
         self.ending.is_some() || self.closed.is_some()
+    }
+
+    /// Something was done that has no way back: its end is called spent, and never undone.
+    pub fn is_spent(&self) -> bool {
+        !self.consequences.is_empty()
+    }
+
+    /// What has no way back, as it is told: the first of them, and how many more there are.
+    pub fn told_consequences(&self) -> Vec<String> {
+        let more = self.consequences.len().saturating_sub(MOST_TOLD);
+        let mut told: Vec<String> = self.consequences.iter().take(MOST_TOLD).cloned().collect();
+        if more > 0 {
+            told.push(format!("and {more} more like these"));
+        }
+        told
     }
 
     /// The ways back not yet carried out, last first.

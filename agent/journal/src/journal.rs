@@ -68,6 +68,16 @@ impl Journal {
         Ok(seq)
     }
 
+    /// Records what is about to be done and cannot be taken back; from its return on the deed may be done.
+    pub fn declare(&mut self, consequences: Vec<String>) -> Result<(), JournalError> {
+        if self.is_ending() {
+            return Err(JournalError::Ending {
+                injection: self.injection().clone(),
+            });
+        }
+        self.append(Record::Consequences { texts: consequences }, Demand::Disk)
+    }
+
     pub fn applied(&mut self, effect: &Value) -> Result<(), JournalError> {
         self.append(Record::Applied { effect: effect.clone() }, Demand::Disk)
     }

@@ -38,6 +38,10 @@ pub enum Record {
         seq: u32,
         undo: Undo,
     },
+    /// What is about to be done and has no way back: written and synced before the deed.
+    Consequences {
+        texts: Vec<String>,
+    },
     Applied {
         effect: serde_json::Value,
     },

@@ -6,6 +6,7 @@ use agent_journal::{Ballast, Victim};
 use agent_view::GroupId;
 use proto_model::id::InjectionId;
 
+use crate::signal::KillSignal;
 use crate::traffic::{Spared, TrafficSpec};
 
 /// A deed that went wrong, with the system's answer.
@@ -55,6 +56,9 @@ pub trait Hands: Send {
     fn stop_process(&mut self, victim: &Victim) -> Result<bool, HandsError>;
     /// SIGCONT likewise.
     fn continue_process(&mut self, victim: &Victim) -> Result<bool, HandsError>;
+
+    /// Any signal likewise. Nothing takes it back.
+    fn signal_process(&mut self, victim: &Victim, signal: KillSignal) -> Result<bool, HandsError>;
 
     /// Writes a kernel knob.
     fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError>;

@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::hands::{Hands, HandsError, WorkerSpec};
 use crate::rewind::DRAIN_WITHIN_MS;
 use crate::rewind::same_process;
+use crate::signal::KillSignal;
 use crate::traffic::{Spared, TrafficSpec};
 use crate::work::packets::PacketWork;
 
@@ -61,6 +62,8 @@ pub struct PullContext {
 pub trait UndoLog {
     /// Appends and syncs the undo; from its return on the deed may be done.
     fn intend(&mut self, undo: Undo) -> Result<u32, agent_journal::JournalError>;
+    /// Appends and syncs what is about to be done for good; from its return on the deed may be done.
+    fn declare(&mut self, consequences: Vec<String>) -> Result<(), agent_journal::JournalError>;
     /// True once an end has been recorded: nothing may be pulled.
     fn is_ending(&self) -> bool;
 }
@@ -68,6 +71,10 @@ pub trait UndoLog {
 impl UndoLog for Journal {
     fn intend(&mut self, undo: Undo) -> Result<u32, agent_journal::JournalError> {
         Journal::intend(self, undo)
+    }
+
+    fn declare(&mut self, consequences: Vec<String>) -> Result<(), agent_journal::JournalError> {
+        Journal::declare(self, consequences)
     }
 
     fn is_ending(&self) -> bool {
@@ -173,6 +180,38 @@ impl<'a> Levers<'a> {
         Ok(stopped)
     }
 
+    /// Sends each of these a signal for good, declared first; returns those that were still the same and got it.
+    ///
+    /// One that is refused by the system stops no other; the first such answer is returned when nobody got the signal.
+    pub fn kill_processes(&mut self, victims: Vec<Victim>, signal: KillSignal) -> Result<Vec<Victim>, LeverError> {
+        let victims = self.living(victims)?;
+        if victims.is_empty() {
+            return Ok(victims);
+        }
+        let deed = |v: &Victim| format!("{signal} was sent to {} (pid {}, start time {})", v.name, v.pid, v.start_time);
+        self.declare(victims.iter().map(deed).collect())?;
+        let (mut got, mut failure) = (Vec::with_capacity(victims.len()), None);
+        for victim in victims {
+            match self.hands.signal_process(&victim, signal) {
+                Ok(true) => got.push(victim),
+                Ok(false) => {}
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        match failure {
+            Some(error) if got.is_empty() => Err(error.into()),
+            _ => Ok(got),
+        }
+    }
+
+    /// Adds to what is told of the end: something that our deed led to and that has no way back either.
+    pub fn declare(&mut self, consequences: Vec<String>) -> Result<(), LeverError> {
+        if self.log.is_ending() {
+            return Err(LeverError::Ending);
+        }
+        self.log.declare(consequences).map_err(LeverError::Journal)
+    }
+
     /// Sets a knob, to be restored at the end if it is still ours. Returns the value from before.
     pub fn set_knob(&mut self, path: &str, value: &str) -> Result<String, LeverError> {
         let before = self
@@ -219,6 +258,17 @@ impl<'a> Levers<'a> {
             return Err(LeverError::Ending);
         }
         Ok(self.hands.grow_ballast(ballast, bytes)?)
+    }
+
+    fn living(&self, victims: Vec<Victim>) -> Result<Vec<Victim>, LeverError> {
+        let mut living = Vec::with_capacity(victims.len());
+        for victim in victims {
+            let process = same_process(self.view, &victim)?;
+            if process.is_some_and(|p| !matches!(p.state, ProcessState::Zombie | ProcessState::Dead)) {
+                living.push(victim);
+            }
+        }
+        Ok(living)
     }
 
     fn running(&self, victims: Vec<Victim>) -> Result<Vec<Victim>, LeverError> {

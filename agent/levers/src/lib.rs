@@ -22,4 +22,5 @@ pub use levers::{LeverError, Levers, PullContext, UndoLog, WorkerHandle};
 pub use linux::LinuxHands;
 pub use prove::prove;
 pub use rewind::{DRAIN_WITHIN_MS, END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
+pub use signal::KillSignal;
 pub use traffic::{Direction, Fate, Lose, PacketFate, Protocol, Queues, Spared, TrafficSpec};

@@ -9,6 +9,7 @@ use proto_model::id::InjectionId;
 use rustix::process::Signal;
 
 use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::signal::KillSignal;
 use crate::spawn::Worker;
 use crate::traffic::{Spared, TrafficSpec};
 use crate::{ballast, groups, net, signal};
@@ -108,6 +109,10 @@ impl Hands for LinuxHands {
 
     fn continue_process(&mut self, victim: &Victim) -> Result<bool, HandsError> {
         signal::send_to(victim, Signal::CONT, "continue", &self.view)
+    }
+
+    fn signal_process(&mut self, victim: &Victim, signal: KillSignal) -> Result<bool, HandsError> {
+        signal::send_to(victim, signal.number(), &format!("send {signal} to"), &self.view)
     }
 
     fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError> {

@@ -25,6 +25,7 @@ pub fn prove<H: Borrow<History>>(histories: &[H], holding: &[InjectionId], view:
         owned_left: BTreeSet::new(),
         not_restored: BTreeSet::new(),
         drift: BTreeSet::new(),
+        consequences: Vec::new(),
         blind: BTreeSet::new(),
     };
     look.groups();
@@ -62,6 +63,8 @@ struct Look<'a> {
     owned_left: BTreeSet<String>,
     not_restored: BTreeSet<String>,
     drift: BTreeSet<String>,
+    /// What the ended ones did for good; nobody's residue.
+    consequences: Vec<String>,
     /// What could not be looked at.
     blind: BTreeSet<String>,
 }
@@ -108,6 +111,7 @@ impl Look<'_> {
     }
 
     fn history(&mut self, history: &History) {
+        self.consequences.extend(history.told_consequences());
         let same_boot = is_of_this_boot(history, self.view);
         for (seq, undo) in &history.intents {
             if let Some(UndoOutcome::Drift { what }) = history.undone.get(seq) {
@@ -174,7 +178,7 @@ impl Look<'_> {
             list(self.owned_left),
             list(not_restored),
             list(self.drift),
-            Vec::new(),
+            self.consequences,
             &self.view.boot_id(),
         );
         if clean && blind {

@@ -1,12 +1,80 @@
 //! Signals to exactly the process that is meant: by pidfd, after its start time was compared. Nobody is signalled by name.
 
+use std::fmt;
 use std::io;
 
 use agent_journal::Victim;
 use agent_view::{HostView, Process};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
+use serde::{Deserialize, Serialize};
+
 use crate::hands::HandsError;
+
+/// The signals that a fault may send for good, under their usual names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum KillSignal {
+    #[default]
+    Term,
+    Kill,
+    Int,
+    Quit,
+    Hup,
+    Abrt,
+    Segv,
+    Usr1,
+    Usr2,
+}
+
+impl KillSignal {
+    pub const ALL: [Self; 9] = [
+        Self::Term,
+        Self::Kill,
+        Self::Int,
+        Self::Quit,
+        Self::Hup,
+        Self::Abrt,
+        Self::Segv,
+        Self::Usr1,
+        Self::Usr2,
+    ];
+
+    /// As people write it, without `SIG`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Term => "TERM",
+            Self::Kill => "KILL",
+            Self::Int => "INT",
+            Self::Quit => "QUIT",
+            Self::Hup => "HUP",
+            Self::Abrt => "ABRT",
+            Self::Segv => "SEGV",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+        }
+    }
+
+    pub(crate) fn number(self) -> Signal {
+        match self {
+            Self::Term => Signal::TERM,
+            Self::Kill => Signal::KILL,
+            Self::Int => Signal::INT,
+            Self::Quit => Signal::QUIT,
+            Self::Hup => Signal::HUP,
+            Self::Abrt => Signal::ABORT,
+            Self::Segv => Signal::SEGV,
+            Self::Usr1 => Signal::USR1,
+            Self::Usr2 => Signal::USR2,
+        }
+    }
+}
+
+impl fmt::Display for KillSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// Returns false when it is not there any more, or when `is_meant` says that it is somebody else.
 pub(crate) fn send(pid: u32, signal: Signal, is_meant: impl Fn() -> io::Result<bool>) -> io::Result<bool> {

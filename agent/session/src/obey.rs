@@ -60,6 +60,7 @@ impl Hands<'_> {
             lease_ms: start.lease_ms,
             plan_digest: PlanDigest(start.plan_digest),
             seed: start.seed,
+            unattended: start.unattended,
         };
         self.tell(Command::Start(order, Box::new(drop)))
     }

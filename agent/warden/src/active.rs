@@ -7,7 +7,7 @@ use proto_model::injection::InjectionState;
 use serde_json::Value;
 
 use crate::follow::Following;
-use crate::handle::ActiveInjection;
+use crate::handle::{ActiveInjection, StartOrder};
 use crate::teller::Teller;
 use crate::undoing::Undoing;
 
@@ -35,9 +35,12 @@ pub(crate) enum Stage {
 /// What only an injection that acts has.
 pub(crate) struct Holding {
     pub(crate) fault: &'static dyn AnyFault,
-    pub(crate) params: Value,
     pub(crate) effect: Value,
     pub(crate) following: Following,
+    /// The order, for kinds that act more than once.
+    pub(crate) order: Box<StartOrder>,
+    /// When the kind is to be asked to go on.
+    pub(crate) next_deed_ms: Option<u64>,
     pub(crate) lease_until_ms: u64,
     /// The kernel holds it for a while by itself and must be told to go on.
     pub(crate) gated: bool,
@@ -81,7 +84,8 @@ impl Active {
             Stage::Undoing(undoing) => undoing.next_try_ms,
             Stage::Holding(holding) => {
                 let watch = holding.next_alive_ms.min(holding.windows.next_ms);
-                watch.min(self.deadline_ms).min(holding.lease_until_ms)
+                let deed = holding.next_deed_ms.unwrap_or(u64::MAX);
+                watch.min(deed).min(self.deadline_ms).min(holding.lease_until_ms)
             }
         }
     }

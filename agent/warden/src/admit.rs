@@ -3,9 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use agent_faults::{AnyFault, Claim, Preflight, Scene};
-use proto_model::catalogue::{FaultKind, nearest};
+use proto_model::catalogue::{DurationRule, FaultKind, nearest};
 use proto_model::injection::{PreflightAnswer, Wish};
 use proto_model::problem::Refusal;
+use proto_model::quantity::Millis;
 use serde_json::Value;
 
 use crate::protection::Wards;
@@ -16,6 +17,7 @@ pub(crate) struct Admitted {
     pub(crate) fault: &'static dyn AnyFault,
     /// Canonical, with every default written out.
     pub(crate) params: Value,
+    pub(crate) duration_ms: u64,
     pub(crate) claims: Vec<Claim>,
     pub(crate) preflight: Preflight,
 }
@@ -27,7 +29,7 @@ impl Warden {
         let mut claimed: Vec<(&FaultKind, Vec<Claim>)> = Vec::with_capacity(wishes.len());
         let mut answers = Vec::with_capacity(wishes.len());
         for wish in wishes {
-            let admitted = self.admit(&wish.fault, &wish.params, wish.duration_ms, wish.seed);
+            let admitted = self.admit(wish);
             let beside = wish.beside.iter().filter_map(|at| claimed.get(*at));
             let admitted = admitted.and_then(|admitted| {
                 check_beside(&admitted.claims, beside)?;
@@ -40,19 +42,23 @@ impl Warden {
         answers
     }
 
-    pub(crate) fn admit(&self, kind: &FaultKind, params: &Value, duration_ms: u64, seed: u64) -> Result<Admitted, Refusal> {
+    pub(crate) fn admit(&self, wish: &Wish) -> Result<Admitted, Refusal> {
+        let kind = &wish.fault;
         self.check_halts()?;
         self.check_guardian()?;
         self.check_clean()?;
         let fault = (self.kinds.find)(kind).ok_or_else(|| self.unknown(kind))?;
-        let params = fault.check(params).map_err(first)?;
+        let params = fault.check(&wish.params).map_err(first)?;
+        let duration_ms = lasts(fault, wish.duration_ms)?;
         self.policy.check(kind, &fault.reversal(), &params, duration_ms)?;
+        self.policy.check_attended(kind, &fault.reversal(), wish.unattended)?;
         let claims = fault.claims_here(&params, self.view.as_ref()).map_err(first)?;
         self.check_conflicts(&claims)?;
-        let preflight = self.ask_kind(fault, &params, duration_ms, seed)?;
+        let preflight = self.ask_kind(fault, &params, duration_ms, wish.seed)?;
         Ok(Admitted {
             fault,
             params,
+            duration_ms,
             claims,
             preflight,
         })
@@ -167,6 +173,21 @@ fn check_beside<'a>(claims: &[Claim], beside: impl Iterator<Item = &'a (&'a Faul
         }
     }
     Ok(())
+}
+
+/// How long it is held: as ordered, or as the kind says where the order may leave it out.
+fn lasts(fault: &dyn AnyFault, ordered_ms: u64) -> Result<u64, Refusal> {
+    let description = fault.describe();
+    let own = description.lasts_ms.unwrap_or_default();
+    match description.duration {
+        DurationRule::Optional if ordered_ms == 0 => Ok(own),
+        DurationRule::None if ordered_ms == 0 || ordered_ms == own => Ok(own),
+        DurationRule::None => {
+            let text = format!("{} takes no duration: it is held for {}", description.kind, Millis(own));
+            Err(Refusal::new("invalid_params", "duration", text))
+        }
+        _ => Ok(ordered_ms),
+    }
 }
 
 fn first(problems: proto_model::problem::Problems) -> Refusal {

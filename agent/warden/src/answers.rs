@@ -57,7 +57,7 @@ impl Warden {
         };
         let active = self.active.values().map(|a| item(&a.injection, &a.run, a.state(), false));
         let strays = self.strays.keys().map(|id| item(id, "", InjectionState::UndoFailed, false));
-        let ended = self.ended.iter().map(|(id, run)| item(id, run, InjectionState::Undone, true));
+        let ended = self.ended.iter().map(|(id, ended)| item(id, &ended.run, ended.state, true));
         let refused = self
             .refused
             .values()

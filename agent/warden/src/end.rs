@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use proto_model::id::InjectionId;
-use proto_model::injection::{AgentFact, EndedBy, UndoAnswer, UndoFailed, Undone};
+use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoAnswer, UndoFailed, Undone};
 
 use crate::active::Stage;
 use crate::handle::{HaltAnswer, Reply, WardenError};
 use crate::teller::Teller;
 use crate::undoing::{Undoing, kept};
-use crate::waits::Answer;
-use crate::warden::Warden;
+use crate::waits::{Answer, End};
+use crate::warden::{Ended, Warden};
 
 /// While an undo keeps failing, every so many tries are told.
 const TELL_EVERY: u32 = 12;
@@ -29,7 +29,7 @@ impl Warden {
         self.try_undo(id);
     }
 
-    /// One try; on success the injection is told to be undone and only its journal is kept.
+    /// One try; on success the injection is told to be undone, or spent, and only its journal is kept.
     pub(crate) fn try_undo(&mut self, id: &InjectionId) {
         let others: Vec<InjectionId> = self.active.keys().filter(|other| *other != id).cloned().collect();
         let view = self.view.clone();
@@ -53,12 +53,13 @@ impl Warden {
             _ => "agent",
         };
         let undone_by = accepted.as_deref().unwrap_or(ours);
+        let spent = active.journal.history().is_spent();
         let report = undoing.close(undone_by, drift, &mut active.journal, &mut active.teller, self.view.as_ref());
-        tracing::info!(injection = %id, fault = active.kind, ended_by = undoing.by.as_str(), "undone");
-        self.ended.insert(id.clone(), active.run.clone());
+        tracing::info!(injection = %id, fault = active.kind, ended_by = undoing.by.as_str(), spent, "ended, and nothing is left");
+        self.ended.insert(id.clone(), Ended::of(active.journal.history()));
         drop(active);
         self.send(report);
-        self.waits.ended(id, None);
+        self.waits.ended(id, if spent { &End::Spent } else { &End::Undone });
     }
 
     fn undo_failed(&mut self, id: &InjectionId, failure: UndoFailed) {
@@ -77,7 +78,7 @@ impl Warden {
             self.tell(id, AgentFact::UndoFailed(failure.clone()), told);
         }
         if turned_dirty {
-            self.waits.ended(id, Some(&failure));
+            self.waits.ended(id, &End::Failed(failure));
         }
     }
 
@@ -89,7 +90,8 @@ impl Warden {
         }
         if self.is_known(&id) {
             self.tell_again(&id);
-            return reply(Ok(UndoAnswer::AlreadyUndone));
+            let spent = self.has_spent(&id);
+            return reply(Ok(if spent { UndoAnswer::Spent } else { UndoAnswer::AlreadyUndone }));
         }
         // Whatever arrives later under this id comes too late, so the answer is remembered as its end.
         let mut teller = Teller::new(id, String::new());
@@ -106,9 +108,16 @@ impl Warden {
         reply(Ok(UndoAnswer::UnknownId));
     }
 
+    fn has_spent(&self, id: &InjectionId) -> bool {
+        self.ended.get(id).is_some_and(|ended| ended.state == InjectionState::Spent)
+    }
+
     fn answer_stop(&mut self, id: InjectionId, reply: Reply<Result<UndoAnswer, WardenError>>) {
         if let Some(failure) = self.last_failure(&id) {
             return reply(Err(WardenError::UndoFailed(failure)));
+        }
+        if self.has_spent(&id) {
+            return reply(Ok(UndoAnswer::Spent));
         }
         let pending = self.active.contains_key(&id).then_some(id);
         self.waits.add(pending.into_iter().collect(), Answer::Stop(reply));
@@ -137,7 +146,7 @@ impl Warden {
         let hopeless: Vec<(InjectionId, UndoFailed)> = all.iter().filter_map(|id| Some((id.clone(), self.last_failure(id)?))).collect();
         self.waits.add(all.clone(), Answer::Halt(reply));
         for (id, failure) in hopeless {
-            self.waits.ended(&id, Some(&failure));
+            self.waits.ended(&id, &End::Failed(failure));
         }
         for id in all {
             self.end(&id, by, Some(reason.to_owned()));

@@ -89,7 +89,7 @@ impl Warden {
         let Some(answers) = holding.following.poll(now_ms, &view) else {
             return;
         };
-        let followed = match holding.fault.follow(&holding.params, &holding.effect, &answers) {
+        let followed = match holding.fault.follow(&holding.order.params, &holding.effect, &answers) {
             Ok(followed) => followed,
             Err(error) => return tracing::warn!(injection = %id, error = chain(&error), "names that moved cannot be followed"),
         };

@@ -28,6 +28,8 @@ pub struct StartOrder {
     pub lease_ms: u64,
     pub plan_digest: PlanDigest,
     pub seed: u64,
+    /// Nobody watches the run.
+    pub unattended: bool,
 }
 
 /// An injection that the agent still owes something for.

@@ -8,8 +8,8 @@ use proto_model::injection::{AgentFact, EffectState, EndedBy, Observation, Obser
 
 use crate::active::{ALIVE_EVERY_MS, Holding, Stage};
 use crate::admit::panic_text;
-use crate::start::{LEASE_MS, chain, kernel_holds};
-use crate::warden::Warden;
+use crate::start::{Deed, LEASE_MS, chain, kernel_holds};
+use crate::warden::{TICK_MS, Warden};
 
 impl Warden {
     /// Does what is due for an injection that acts: its end first.
@@ -30,6 +30,34 @@ impl Warden {
         }
         self.follow_names(id, now);
         self.observe(id, now);
+        self.go_on(id, now);
+    }
+
+    /// A kind that acts more than once is asked again when it is due; what it cannot do ends it.
+    fn go_on(&mut self, id: &InjectionId, now: u64) {
+        let Some((_, holding)) = self.holding(id) else { return };
+        if holding.next_deed_ms.is_none_or(|due| now < due) {
+            return;
+        }
+        // Taken out for the deed: it may not change what else is held.
+        let Some(mut active) = self.active.remove(id) else { return };
+        let Stage::Holding(holding) = &mut active.stage else { return };
+        let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
+        let deed: Deed<'_> = &|scene, levers| fault.go_on(&order.params, &effect, scene, levers);
+        let gone_on = self.pull(&order, &mut active.journal, deed);
+        let failure = match gone_on {
+            Ok(effect) => {
+                // At most one deed each tick, whatever the kind says.
+                holding.next_deed_ms = fault.due(&effect).map(|due| due.max(now + TICK_MS));
+                holding.effect = effect;
+                None
+            }
+            Err(why) => Some(why),
+        };
+        self.active.insert(id.clone(), active);
+        if let Some(why) = failure {
+            self.end(id, EndedBy::EndedEarly, Some(why));
+        }
     }
 
     /// The right to hold for `lease_ms` from now; what the kernel holds by itself is renewed with it.

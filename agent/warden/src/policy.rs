@@ -35,6 +35,7 @@ pub struct Faults {
     pub allow: Vec<Glob>,
     pub deny: Vec<Glob>,
     pub isolating: bool,
+    pub irreversible_unattended: bool,
     pub max_duration: Millis,
 }
 
@@ -45,6 +46,7 @@ impl Default for Faults {
             allow: vec![glob(REVERSIBLE), glob("process.kill")],
             deny: vec![glob("host.*")],
             isolating: false,
+            irreversible_unattended: false,
             max_duration: Millis(15 * 60_000),
         }
     }
@@ -192,12 +194,22 @@ impl Policy {
             .try_for_each(|limit| limit.check(params))
     }
 
+    /// Whether what cannot be undone may be done while nobody watches.
+    pub fn check_attended(&self, kind: &FaultKind, reversal: &Reversal, unattended: bool) -> Result<(), Refusal> {
+        if !unattended || reversal.is_full() || self.faults.irreversible_unattended {
+            return Ok(());
+        }
+        let text =
+            format!("{kind} cannot be undone, and this host does not allow that unattended: faults.irreversible_unattended in agent.toml");
+        Err(Refusal::new("policy", "fault", text))
+    }
+
     fn check_kind(&self, kind: &FaultKind, reversal: &Reversal) -> Result<(), Refusal> {
         let says = |rule: &str| Refusal::new("policy", "fault", format!("this host does not allow {kind}: {rule} in agent.toml"));
         if let Some(glob) = self.faults.deny.iter().find(|glob| glob.matches(kind.as_str())) {
             return Err(says(&format!("faults.deny has {:?}", glob.0)));
         }
-        let reversible = *reversal == Reversal::Full;
+        let reversible = reversal.is_full();
         let allowed = self
             .faults
             .allow
@@ -314,6 +326,20 @@ mod tests {
         let ask = |kind: &str| policy.check(&FaultKind::parse(kind).unwrap(), &irreversible, &json!({}), 60_000);
         assert!(ask("process.kill").is_ok());
         assert_eq!(ask("network.reset").unwrap_err().code, "policy");
+    }
+
+    #[test]
+    fn nothing_is_done_for_good_while_nobody_watches_unless_the_host_says_so() {
+        let gone = Reversal::Irreversible { why: "x".into() };
+        let ask = |policy: &Policy, reversal: &Reversal, unattended| {
+            policy.check_attended(&FaultKind::parse("process.kill").unwrap(), reversal, unattended)
+        };
+        let policy = Policy::default();
+        assert!(ask(&policy, &gone, false).is_ok() && ask(&policy, &Reversal::Full, true).is_ok());
+        let refusal = ask(&policy, &gone, true).unwrap_err();
+        assert!(refusal.message.contains("irreversible_unattended"), "{refusal}");
+        let policy = parse("[faults]\nirreversible_unattended = true\n").unwrap();
+        assert!(ask(&policy, &gone, true).is_ok());
     }
 
     #[test]

@@ -6,11 +6,12 @@ use agent_journal::{JournalError, Shelf};
 use agent_levers::Hands;
 use agent_view::HostView;
 use proto_model::id::InjectionId;
-use proto_model::injection::{AgentFact, EndedBy, UndoFailed};
+use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoFailed};
 
 use crate::start::chain;
 use crate::teller::Teller;
 use crate::undoing::{Undoing, kept};
+use crate::warden::Ended;
 
 /// Who undoes, and why.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +27,8 @@ pub struct Rescuer {
 #[derive(Debug, Default)]
 pub struct Rescued {
     pub undone: Vec<InjectionId>,
+    /// Ended, and what they did has no way back.
+    pub spent: Vec<InjectionId>,
     /// Not put right, and why.
     pub left: Vec<(InjectionId, String)>,
 }
@@ -42,15 +45,16 @@ pub fn rescue(shelf: &Shelf, hands: &mut dyn Hands, view: &dyn HostView, rescuer
     let ids = shelf.ids()?;
     for id in &ids {
         match rescue_one(shelf, hands, view, rescuer, id, &ids) {
-            Ok(true) => rescued.undone.push(id.clone()),
-            Ok(false) => {}
+            Ok(Some(InjectionState::Spent)) => rescued.spent.push(id.clone()),
+            Ok(Some(_)) => rescued.undone.push(id.clone()),
+            Ok(None) => {}
             Err(why) => rescued.left.push((id.clone(), why)),
         }
     }
     Ok(rescued)
 }
 
-/// True when it was open and is undone now.
+/// How it ended, when it was open and acts no more.
 fn rescue_one(
     shelf: &Shelf,
     hands: &mut dyn Hands,
@@ -58,13 +62,13 @@ fn rescue_one(
     rescuer: Rescuer,
     id: &InjectionId,
     all: &[InjectionId],
-) -> Result<bool, String> {
+) -> Result<Option<InjectionState>, String> {
     if shelf.read(id).is_ok_and(|history| !history.is_open()) {
-        return Ok(false);
+        return Ok(None);
     }
     let mut journal = shelf.lock(id, rescuer.patience).map_err(|e| chain(&e))?;
     if !journal.history().is_open() {
-        return Ok(false);
+        return Ok(None);
     }
     let another_boot = journal.history().opened.boot_id != view.boot_id();
     let by = if another_boot { EndedBy::Boot } else { rescuer.ended_by };
@@ -76,8 +80,9 @@ fn rescue_one(
         match undoing.attempt(&mut journal, hands, view, &others) {
             Ok(drift) => {
                 undoing.close(rescuer.name, drift, &mut journal, &mut teller, view);
-                tracing::info!(injection = %id, by = rescuer.name, "undone");
-                return Ok(true);
+                let ended = Ended::of(journal.history());
+                tracing::info!(injection = %id, by = rescuer.name, state = ended.state.as_str(), "ended, and nothing is left");
+                return Ok(Some(ended.state));
             }
             Err(failure) if Instant::now() >= give_up => return Err(give_up_on(failure, &mut journal, &mut teller, view)),
             Err(_) => {

@@ -2,10 +2,10 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use agent_faults::Scene;
+use agent_faults::{FaultError, Scene};
 use agent_journal::{Journal, Opened};
 use agent_levers::{Levers, PullContext};
-use proto_model::injection::{AgentFact, Applied, EndedBy};
+use proto_model::injection::{AgentFact, Applied, EndedBy, Wish};
 use proto_model::problem::Refusal;
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::handle::StartOrder;
 use crate::protection::Wards;
 use crate::teller::Teller;
 use crate::undoing::{Undoing, kept};
-use crate::warden::Warden;
+use crate::warden::{Ended, Warden};
 
 /// What a lease may be.
 pub(crate) const LEASE_MS: std::ops::RangeInclusive<u64> = 500..=60_000;
@@ -30,6 +30,9 @@ pub(crate) fn kernel_holds(left_ms: u64, lease_ms: u64) -> u64 {
     left_ms.min(lease_ms) + KERNEL_AFTER_MS
 }
 
+/// What is done to the host, once it may be.
+pub(crate) type Deed<'a> = &'a dyn Fn(&Scene<'_>, &mut Levers<'_>) -> Result<Value, FaultError>;
+
 impl Warden {
     pub(crate) fn start(&mut self, order: StartOrder) {
         let id = order.injection.clone();
@@ -37,10 +40,22 @@ impl Warden {
             tracing::info!(injection = %id, "a repeated order is answered with what became of the first");
             return self.tell_again(&id);
         }
-        let admitted = check_lease(order.lease_ms).and_then(|()| self.admit(&order.fault, &order.params, order.duration_ms, order.seed));
-        let opened = admitted.and_then(|admitted| self.open(&order, &admitted.params).map(|journal| (admitted, journal)));
+        let admitted = check_lease(order.lease_ms).and_then(|()| self.admit(&wish_of(&order)));
+        let opened = admitted.and_then(|admitted| self.open(&order, &admitted).map(|journal| (admitted, journal)));
         match opened {
-            Ok((admitted, journal)) => self.apply(order, admitted, journal),
+            Ok((admitted, journal)) => {
+                // From here on the order says what was admitted: every default written out.
+                let (params, duration_ms) = (admitted.params.clone(), admitted.duration_ms);
+                self.apply(
+                    StartOrder {
+                        params,
+                        duration_ms,
+                        ..order
+                    },
+                    admitted,
+                    journal,
+                );
+            }
             Err(refusal) => self.refuse(&order, refusal),
         }
     }
@@ -54,16 +69,16 @@ impl Warden {
     }
 
     /// The journal comes first: without it nothing is touched.
-    fn open(&mut self, order: &StartOrder, params: &Value) -> Result<Journal, Refusal> {
+    fn open(&mut self, order: &StartOrder, admitted: &Admitted) -> Result<Journal, Refusal> {
         let now = self.view.boot_ms();
         let opened = Opened {
             injection: order.injection.clone(),
             run: order.run.to_string(),
             kind: order.fault.to_string(),
-            params: params.clone(),
+            params: admitted.params.clone(),
             boot_id: self.view.boot_id(),
             opened_boot_ms: now,
-            deadline_boot_ms: now + order.duration_ms,
+            deadline_boot_ms: now + admitted.duration_ms,
             plan_digest: order.plan_digest.to_string(),
         };
         self.shelf
@@ -73,14 +88,20 @@ impl Warden {
 
     fn apply(&mut self, order: StartOrder, admitted: Admitted, mut journal: Journal) {
         let began = self.view.boot_ms();
-        let result = self.pull(&order, &admitted, &mut journal);
+        let deed: Deed<'_> = &|scene, levers| admitted.fault.apply(&admitted.params, scene, levers);
+        let result = self.pull(&order, &mut journal, deed);
+        if let Ok(effect) = &result {
+            kept(journal.applied(effect), "effect");
+        }
         let now = self.view.boot_ms();
         let deadline_ms = journal.history().opened.deadline_boot_ms;
+        let effect = result.clone().unwrap_or_default();
         let holding = Holding {
             fault: admitted.fault,
-            effect: result.clone().unwrap_or_default(),
             following: Following::new(admitted.fault.names(&admitted.params), now),
-            params: admitted.params,
+            next_deed_ms: admitted.fault.due(&effect),
+            effect,
+            order: Box::new(order.clone()),
             lease_until_ms: now + order.lease_ms,
             gated: is_gated(journal.history()),
             next_alive_ms: now + ALIVE_EVERY_MS,
@@ -115,7 +136,7 @@ impl Warden {
     }
 
     /// The deed itself, at whose border a panic stops. What was pulled before it failed is in the journal.
-    fn pull(&mut self, order: &StartOrder, admitted: &Admitted, journal: &mut Journal) -> Result<Value, String> {
+    pub(crate) fn pull(&mut self, order: &StartOrder, journal: &mut Journal, deed: Deed<'_>) -> Result<Value, String> {
         let view = self.view.clone();
         let wards = Wards::of(&self.policy, view.as_ref()).with_journals(&self.shelf.folders(), view.as_ref());
         let scene = Scene {
@@ -129,17 +150,18 @@ impl Warden {
             kind: order.fault.to_string(),
             seed: order.seed,
             deadline_boot_ms: journal.history().opened.deadline_boot_ms,
-            gate_ms: kernel_holds(order.duration_ms, order.lease_ms),
+            gate_ms: kernel_holds(
+                journal.history().opened.deadline_boot_ms.saturating_sub(view.boot_ms()),
+                order.lease_ms,
+            ),
             spared: wards.spared(&self.controllers),
         };
         let mut levers = Levers::new(journal, self.hands.as_mut(), view.as_ref(), context);
-        let applied = catch_unwind(AssertUnwindSafe(|| admitted.fault.apply(&admitted.params, &scene, &mut levers)));
-        let effect = match applied {
-            Ok(result) => result.map_err(|error| chain(&error))?,
-            Err(panic) => return Err(format!("the fault panicked: {}", panic_text(&*panic))),
-        };
-        kept(journal.applied(&effect), "effect");
-        Ok(effect)
+        let applied = catch_unwind(AssertUnwindSafe(|| deed(&scene, &mut levers)));
+        match applied {
+            Ok(result) => result.map_err(|error| chain(&error)),
+            Err(panic) => Err(format!("the fault panicked: {}", panic_text(&*panic))),
+        }
     }
 
     /// Finds an earlier process's journal: closed ones are kept until settled, open ones are undone now.
@@ -162,12 +184,12 @@ impl Warden {
     fn open_left(&mut self, id: &proto_model::id::InjectionId) -> Result<bool, agent_journal::JournalError> {
         let history = self.shelf.read(id)?;
         if !history.is_open() {
-            self.ended.insert(id.clone(), history.opened.run.clone());
+            self.ended.insert(id.clone(), Ended::of(&history));
             return Ok(false);
         }
         let mut journal = self.shelf.lock(id, std::time::Duration::from_millis(500))?;
         if !journal.history().is_open() {
-            self.ended.insert(id.clone(), history.opened.run.clone());
+            self.ended.insert(id.clone(), Ended::of(journal.history()));
             return Ok(false);
         }
         let by = if history.opened.boot_id == self.view.boot_id() {
@@ -191,6 +213,16 @@ impl Warden {
         self.active.insert(id.clone(), active);
         self.send(report);
         Ok(true)
+    }
+}
+
+fn wish_of(order: &StartOrder) -> Wish {
+    Wish {
+        fault: order.fault.clone(),
+        params: order.params.clone(),
+        duration_ms: order.duration_ms,
+        seed: order.seed,
+        unattended: order.unattended,
     }
 }
 

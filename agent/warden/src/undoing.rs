@@ -4,7 +4,7 @@ use agent_journal::{Journal, Outcome};
 use agent_levers::{Hands, prove, rewind};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
-use proto_model::injection::{AgentFact, AgentReport, EndedBy, Ending, UndoAnswer, UndoFailed, Undone};
+use proto_model::injection::{AgentFact, AgentReport, EndedBy, Ending, Spent, UndoAnswer, UndoFailed, Undone};
 
 use crate::teller::Teller;
 
@@ -87,7 +87,7 @@ impl Undoing {
         now_ms.saturating_sub(self.since_ms) >= DIRTY_AFTER_MS
     }
 
-    /// Records the end; from here on the journal only waits to be settled.
+    /// Records the end: undone, or spent when something was done that has no way back. From here on the journal only waits to be settled.
     pub(crate) fn close(
         &self,
         undone_by: &str,
@@ -97,14 +97,21 @@ impl Undoing {
         view: &dyn HostView,
     ) -> AgentReport {
         let undo_ms = view.boot_ms().saturating_sub(self.since_ms);
-        let undone = Undone {
-            ended_by: self.by,
-            undone_by: undone_by.to_owned(),
-            undo_ms,
-            answer: UndoAnswer::UndoneNow,
-            drift: drift.clone(),
+        let history = journal.history();
+        let fact = if history.is_spent() {
+            AgentFact::Spent(Spent {
+                consequences: history.told_consequences(),
+            })
+        } else {
+            AgentFact::Undone(Undone {
+                ended_by: self.by,
+                undone_by: undone_by.to_owned(),
+                undo_ms,
+                answer: UndoAnswer::UndoneNow,
+                drift: drift.clone(),
+            })
         };
-        let report = teller.tell(view, AgentFact::Undone(undone));
+        let report = teller.tell(view, fact);
         kept(journal.report(&report), "end");
         let outcome = Outcome {
             ended_by: self.by,

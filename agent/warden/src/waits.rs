@@ -10,10 +10,19 @@ use crate::handle::{HaltAnswer, Reply, WardenError};
 #[derive(Default)]
 pub(crate) struct Waits(Vec<Wait>);
 
+/// How an injection that was waited for ended.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    Undone,
+    /// It had done something that has no way back.
+    Spent,
+    Failed(UndoFailed),
+}
+
 struct Wait {
     pending: BTreeSet<InjectionId>,
     so_far: HaltAnswer,
-    failure: Option<UndoFailed>,
+    end: End,
     answer: Answer,
 }
 
@@ -32,23 +41,22 @@ impl Waits {
         self.0.push(Wait {
             pending,
             so_far: HaltAnswer::default(),
-            failure: None,
+            end: End::Undone,
             answer,
         });
         self.flush();
     }
 
-    /// One has been undone, or its undo counts as failed.
-    pub(crate) fn ended(&mut self, id: &InjectionId, failure: Option<&UndoFailed>) {
+    /// One has ended, or its undo counts as failed.
+    pub(crate) fn ended(&mut self, id: &InjectionId, end: &End) {
         for wait in self.0.iter_mut().filter(|wait| wait.pending.contains(id)) {
             wait.pending.remove(id);
-            match failure {
-                None => wait.so_far.undone += 1,
-                Some(failure) => {
-                    wait.so_far.failed += 1;
-                    wait.failure = Some(failure.clone());
-                }
+            match end {
+                End::Undone => wait.so_far.undone += 1,
+                End::Spent => {}
+                End::Failed(_) => wait.so_far.failed += 1,
             }
+            wait.end = end.clone();
         }
         self.flush();
     }
@@ -65,9 +73,10 @@ impl Wait {
     fn answer(self) {
         match self.answer {
             Answer::Halt(reply) => reply(self.so_far),
-            Answer::Stop(reply) => reply(match self.failure {
-                None => Ok(UndoAnswer::UndoneNow),
-                Some(failure) => Err(WardenError::UndoFailed(failure)),
+            Answer::Stop(reply) => reply(match self.end {
+                End::Undone => Ok(UndoAnswer::UndoneNow),
+                End::Spent => Ok(UndoAnswer::Spent),
+                End::Failed(failure) => Err(WardenError::UndoFailed(failure)),
             }),
         }
     }

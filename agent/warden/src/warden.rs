@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use agent_faults::AnyFault;
-use agent_journal::{JournalError, Shelf};
+use agent_journal::{History, JournalError, Shelf};
 use agent_levers::Hands;
 use agent_view::HostView;
 use proto_model::catalogue::{Catalogue, FaultKind};
 use proto_model::id::InjectionId;
-use proto_model::injection::{AgentFact, AgentReport, EndedBy};
+use proto_model::injection::{AgentFact, AgentReport, EndedBy, InjectionState};
 
 use crate::active::{Active, Stage};
 use crate::handle::{Command, Reply};
@@ -57,6 +57,27 @@ pub struct Parts {
     pub reports: ReportSink,
 }
 
+/// What is remembered of an injection that has ended.
+pub(crate) struct Ended {
+    pub(crate) run: String,
+    /// `Undone` or `Spent`.
+    pub(crate) state: InjectionState,
+}
+
+impl Ended {
+    pub(crate) fn of(history: &History) -> Self {
+        let state = if history.is_spent() {
+            InjectionState::Spent
+        } else {
+            InjectionState::Undone
+        };
+        Self {
+            run: history.opened.run.clone(),
+            state,
+        }
+    }
+}
+
 pub struct Warden {
     pub(crate) view: Arc<dyn HostView>,
     pub(crate) hands: Box<dyn Hands>,
@@ -67,8 +88,8 @@ pub struct Warden {
     pub(crate) attendant: Box<dyn Attendant>,
     reports: ReportSink,
     pub(crate) active: BTreeMap<InjectionId, Active>,
-    /// Ended, their journals kept until settled, with their runs.
-    pub(crate) ended: BTreeMap<InjectionId, String>,
+    /// Their journals are kept until settled.
+    pub(crate) ended: BTreeMap<InjectionId, Ended>,
     /// Refused, or asked to stop before they were known: told until settled.
     pub(crate) refused: BTreeMap<InjectionId, AgentReport>,
     settled: VecDeque<InjectionId>,

@@ -43,6 +43,7 @@ impl Experiments for Api {
         }
         let view = self.resolve(wish.plan.unwrap_or_default()).await?;
         self.confirmed(&view.plan, &wish.confirm)?;
+        confirmed_for_good(&view.plan, wish.confirm_irreversible)?;
         refuse_unaccepted(&view)?;
         self.audit(&caller, "Experiments/Run", &format!("{} {}", view.plan.name, view.digest))
             .await?;
@@ -189,6 +190,21 @@ impl Api {
             format!("environment {environment} needs --confirm {environment}"),
         ))
     }
+}
+
+/// What cannot be undone is confirmed by itself, whatever the environment.
+fn confirmed_for_good(plan: &Plan, confirmed: bool) -> ApiResult<()> {
+    let deeds: Vec<String> = plan
+        .irreversible()
+        .map(|(path, step, why)| format!("{path} {} cannot be undone: {why}", step.fault))
+        .collect();
+    if confirmed || deeds.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        "approval_needed",
+        format!("{}; --confirm-irreversible says that this is meant", deeds.join("; ")),
+    ))
 }
 
 fn understood(wish: AttackWish) -> ApiResult<Experiment> {

@@ -11,6 +11,7 @@ mod failure;
 mod folder;
 mod follow;
 mod interrupt;
+mod irreversible;
 mod output;
 mod pairs;
 mod plan_view;

@@ -1,6 +1,6 @@
 //! What `attack` and `run` share: plan, say what was chosen, confirm, start, follow, sum up; nothing starts before it was said.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 
 use clap::Args;
@@ -24,7 +24,7 @@ use crate::interrupt::{Interrupt, Interrupts, OnInterrupt};
 use crate::output::Format;
 use crate::output::paint::{Tone, tone_of};
 use crate::reports::Reports;
-use crate::{documents, plan_view, summary, values};
+use crate::{documents, irreversible, plan_view, summary, values};
 
 const MAYBE_ACCEPTED: &str = "it may have been accepted all the same: look with `fracas runs list --active`";
 
@@ -46,6 +46,9 @@ pub struct How {
     /// The environment's name, typed again: production asks for it
     #[arg(long, value_name = "ENV")]
     pub confirm: Option<String>,
+    /// What cannot be undone is meant; at a terminal you are asked instead
+    #[arg(long)]
+    pub confirm_irreversible: bool,
     #[command(flatten)]
     pub reports: Reports,
 }
@@ -57,6 +60,13 @@ pub struct Start<'a> {
     /// The file that problems point into.
     pub file: Option<String>,
     pub how: &'a How,
+}
+
+/// What a person has confirmed.
+struct Confirmed {
+    /// The environment's name, or empty.
+    environment: String,
+    irreversible: bool,
 }
 
 /// A plan as the controller made it; nothing was changed.
@@ -127,6 +137,10 @@ impl Start<'_> {
             console.note(&line);
         }
         let confirm = confirmation(console, &view.plan, self.how.confirm.clone())?;
+        let confirm = Confirmed {
+            environment: confirm,
+            irreversible: irreversible::confirmation(console, &view.plan, self.how.confirm_irreversible)?,
+        };
         let mut interrupts = Interrupts::listen()?;
         let (run, early) = self.accepted_or_interrupted(&view, confirm, console, &mut interrupts).await?;
         console.note(&format!("run       {run}"));
@@ -153,7 +167,7 @@ impl Start<'_> {
     async fn accepted_or_interrupted(
         &self,
         view: &PlanView,
-        confirm: String,
+        confirm: Confirmed,
         console: &Console,
         interrupts: &mut Interrupts,
     ) -> Result<(String, Option<Interrupt>), Failure> {
@@ -174,13 +188,14 @@ impl Start<'_> {
     }
 
     /// Starts exactly the plan that was shown.
-    async fn accepted(&self, view: &PlanView, confirm: String) -> Result<String, Failure> {
+    async fn accepted(&self, view: &PlanView, confirm: Confirmed) -> Result<String, Failure> {
         let request = RunRequest {
             plan: Some(PlanRequest {
                 wish: Some(Wish::Digest(view.digest.0.clone())),
                 ..PlanRequest::default()
             }),
-            confirm,
+            confirm: confirm.environment,
+            confirm_irreversible: confirm.irreversible,
             idempotency_key: RunId::generate().to_string(),
         };
         let answer = self
@@ -219,19 +234,9 @@ fn confirmation(console: &Console, plan: &Plan, given: Option<String>) -> Result
     if plan.environment != PRODUCTION || !std::io::stdin().is_terminal() {
         return Ok(String::new());
     }
-    console.note(&format!("this is {}. Type its name to go on:", plan.environment));
-    let _ = std::io::stderr().flush();
-    let mut typed = String::new();
-    let read = std::io::stdin().lock().read_line(&mut typed);
-    read.map_err(|error| Failure::local(format!("cannot read the confirmation: {error}")))?;
-    if typed.trim() == plan.environment {
-        return Ok(plan.environment.clone());
-    }
-    Err(Failure::new(
-        exit::FORBIDDEN,
-        "approval_needed",
-        "not confirmed; nothing was started",
-    ))
+    let question = format!("this is {}. Type its name to go on:", plan.environment);
+    irreversible::typed(console, &question, &plan.environment)?;
+    Ok(plan.environment.clone())
 }
 
 async fn detached(console: &mut Console, client: &Client, run: &str) -> Result<u8, Failure> {

@@ -3,7 +3,7 @@
 use controller_dispatcher::{DispatchError, PreflightReply};
 use proto_model::event::{AgentSource, Event, EventBody, RunPhase, StopCause};
 use proto_model::id::{HostName, InjectionId};
-use proto_model::injection::{AgentFact, AgentReport, EndedBy, InjectionState, UndoAnswer, Undone};
+use proto_model::injection::{AgentFact, AgentReport, EndedBy, InjectionState, Spent, UndoAnswer, Undone};
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
@@ -128,7 +128,15 @@ impl Conductor {
             .map(|i| (i.injection.id.clone(), i.applied_at.is_some()))
             .collect();
         for (id, applied) in forgotten {
-            let body = if applied {
+            let body = if applied && self.is_irreversible(&id) {
+                let text = "it had acted, and its host came back without its record";
+                EventBody::InjectionSpent {
+                    id,
+                    spent: Spent {
+                        consequences: vec![text.to_owned()],
+                    },
+                }
+            } else if applied {
                 let ended_by = if rebooted { EndedBy::Boot } else { EndedBy::Rescue };
                 let undone_by = "unknown".to_owned();
                 let undone = Undone {
@@ -147,6 +155,11 @@ impl Conductor {
             };
             self.record(now, body);
         }
+    }
+
+    fn is_irreversible(&self, id: &InjectionId) -> bool {
+        let of = self.injections.iter().find(|i| &i.injection.id == id);
+        of.is_some_and(|i| self.plan.irreversible().any(|(path, ..)| path == i.injection.step))
     }
 
     pub(crate) fn host_lost(&mut self, now: Timestamp, host: &HostName, last_seen: Timestamp) {
@@ -257,7 +270,10 @@ impl Conductor {
                 i.ending_at.get_or_insert(at);
             }
             EventBody::InjectionUndoFailed { .. } => i.state = InjectionState::UndoFailed,
-            EventBody::InjectionSpent { .. } => (i.state, i.ended_at) = (InjectionState::Spent, Some(at)),
+            EventBody::InjectionSpent { .. } => {
+                (i.state, i.ended_at) = (InjectionState::Spent, Some(at));
+                i.ending_at.get_or_insert(at);
+            }
             _ => {}
         }
     }

@@ -125,6 +125,7 @@ pub(crate) fn injections_of(plan: &Plan) -> Vec<Injection> {
             params: step.params.clone(),
             duration_ms: step.duration_ms,
             seed: planned.seed,
+            unattended: plan.origin.is_unattended(),
         })
         .collect()
 }

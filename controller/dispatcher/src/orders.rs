@@ -148,6 +148,7 @@ impl Voice for Dispatcher {
             lease_ms,
             plan_digest: digest.to_string(),
             seed: injection.seed,
+            unattended: injection.unattended,
         });
         Box::pin(ready(self.may_start(host).and_then(|()| self.order(host, start))))
     }

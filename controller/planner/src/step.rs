@@ -7,7 +7,6 @@ use proto_model::host::Host;
 use proto_model::injection::Reversal;
 use proto_model::plan::{FaultStep, PlannedInjection};
 use proto_model::problem::{Problem, Problems};
-use proto_model::quantity::Millis;
 use serde_json::{Map, Value};
 
 use crate::addresses;
@@ -138,8 +137,22 @@ fn duration(wish: &WishedFault, descriptions: &Described<'_>) -> Result<u64, Pla
     }
     match wish.duration {
         Some(duration) if !(SHORTEST..=LONGEST).contains(&duration) => refuse(format!("{duration} is out of range")),
-        duration => Ok(duration.unwrap_or(Millis(0)).0),
+        Some(duration) => Ok(duration.0),
+        None => own_duration(wish, descriptions, &path),
     }
+}
+
+/// As long as the kind says by itself; where agents' versions differ, the longest.
+fn own_duration(wish: &WishedFault, descriptions: &Described<'_>, path: &str) -> Result<u64, PlanRefusal> {
+    let mut longest = 0;
+    for (host, description) in descriptions {
+        let Some(own) = description.lasts_ms.filter(|ms| *ms > 0) else {
+            let message = format!("{} on {} does not say how long it lasts by itself", wish.fault, host.name);
+            return Err(PlanRefusal::problem("invalid_params", Problem::new(path, message).allowed(span())));
+        };
+        longest = longest.max(own);
+    }
+    Ok(longest)
 }
 
 pub(crate) fn span() -> String {

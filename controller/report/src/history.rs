@@ -55,10 +55,9 @@ impl InjectionHistory {
         }
     }
 
-    /// Whether it is certain that it acted: an effect that was seen, or a deed that cannot be taken back.
+    /// Whether its effect was seen. That a deed cannot be taken back does not say that it worked.
     pub fn is_confirmed(&self) -> bool {
-        let spent = self.state == InjectionState::Spent && self.windows.is_empty() && !self.is_noop();
-        spent || self.effect() == EffectState::Confirmed
+        self.effect() == EffectState::Confirmed
     }
 
     pub fn is_noop(&self) -> bool {

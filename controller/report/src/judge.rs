@@ -11,7 +11,7 @@ use crate::history::History;
 use crate::rules;
 
 /// Grows when the same history would be judged differently.
-pub const JUDGE_VERSION: u32 = 1;
+pub const JUDGE_VERSION: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {

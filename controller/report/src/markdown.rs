@@ -98,7 +98,10 @@ fn write_tables(text: &mut String, run: &RunDocument) -> std::fmt::Result {
             p.missing
         )?;
     }
-    writeln!(text, "\n## Hosts\n\n| host | is | residue | drift |\n|---|---|---|---|")?;
+    writeln!(
+        text,
+        "\n## Hosts\n\n| host | is | residue | drift | changed for good |\n|---|---|---|---|---|"
+    )?;
     for h in &run.hosts {
         let list = |items: &[String]| {
             if items.is_empty() {
@@ -109,11 +112,12 @@ fn write_tables(text: &mut String, run: &RunDocument) -> std::fmt::Result {
         };
         writeln!(
             text,
-            "| {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} |",
             h.name,
             h.cleanliness.as_str(),
             list(&h.residue),
-            list(&h.drift)
+            list(&h.drift),
+            list(&h.consequences)
         )?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! The rules of judgement, one function each: the reasons why a rule matches, empty when it does not. None of them knows the others.
 
 use proto_model::event::{RunPhase, StopCause};
-use proto_model::injection::{Cleanliness, EffectState, EndedBy, InjectionState};
+use proto_model::injection::{Cleanliness, EffectState, EndedBy};
 use proto_model::probe::{Phase, ProbeSpec, SampleResult};
 use proto_model::verdict::{Cleanup, Reason};
 
@@ -254,7 +254,7 @@ fn undecided_probe(history: &History, probe: &ProbeSpec) -> Vec<Reason> {
 }
 
 fn unconfirmed(i: &InjectionHistory) -> Option<Reason> {
-    let nothing_to_see = i.applied_at.is_none() || (i.windows.is_empty() && (i.is_noop() || i.state == InjectionState::Spent));
+    let nothing_to_see = i.applied_at.is_none() || (i.windows.is_empty() && i.is_noop());
     if nothing_to_see || i.is_confirmed() {
         return None;
     }

@@ -72,6 +72,9 @@ pub struct KindDescription {
     pub aliases: Vec<String>,
     pub reversal: Reversal,
     pub duration: DurationRule,
+    /// How long it is held when no duration is given, where the rule lets that be; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lasts_ms: Option<u64>,
     /// JSON Schema of the parameters: an object with described properties, ranges and defaults.
     pub params: serde_json::Value,
     pub examples: Vec<ExampleDescription>,

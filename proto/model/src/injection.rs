@@ -1,5 +1,7 @@
 //! The life of an injection as both sides tell it: states, ends, facts from the agent, proofs; never a decision.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::FaultKind;
@@ -83,7 +85,16 @@ impl EndedBy {
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Reversal {
     Full,
-    Irreversible { why: String },
+    /// `why` ends the sentence "it cannot be undone:".
+    Irreversible {
+        why: Cow<'static, str>,
+    },
+}
+
+impl Reversal {
+    pub fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -151,6 +162,8 @@ pub enum UndoAnswer {
     UndoneNow,
     AlreadyUndone,
     UnknownId,
+    /// It acts no more, and what it did cannot be taken back.
+    Spent,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +186,7 @@ pub struct UndoFailed {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spent {
+    /// What it did, or had recorded that it was about to do when its agent was lost.
     pub consequences: Vec<String>,
 }
 
@@ -216,6 +230,9 @@ pub struct Wish {
     /// Earlier wishes of the same question that may act at the same time, by their place in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub beside: Vec<usize>,
+    /// Nobody watches the run: a schedule started it.
+    #[serde(default)]
+    pub unattended: bool,
 }
 
 impl Injection {
@@ -324,4 +341,7 @@ pub struct Injection {
     pub params: serde_json::Value,
     pub duration_ms: u64,
     pub seed: u64,
+    /// Nobody watches the run: a schedule started it.
+    #[serde(default)]
+    pub unattended: bool,
 }

@@ -135,7 +135,22 @@ pub struct Plan {
     pub variables: BTreeMap<String, serde_json::Value>,
 }
 
+impl Origin {
+    /// Nobody is there when it starts.
+    pub fn is_unattended(self) -> bool {
+        self == Self::Schedule
+    }
+}
+
 impl Plan {
+    /// The steps that cannot be undone, with the reason of each.
+    pub fn irreversible(&self) -> impl Iterator<Item = (&str, &FaultStep, &str)> {
+        self.fault_steps().filter_map(|(path, step)| match &step.reversal {
+            Reversal::Full => None,
+            Reversal::Irreversible { why } => Some((path, step, why.as_ref())),
+        })
+    }
+
     /// Over the canonical JSON: fields in order, map keys sorted.
     pub fn digest(&self) -> PlanDigest {
         PlanDigest::of(serde_json::to_string(self).unwrap_or_default().as_bytes())

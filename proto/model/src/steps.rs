@@ -113,6 +113,7 @@ impl Plan {
                     duration_ms: step.duration_ms,
                     seed: injection.seed,
                     beside: beside.map(|(at, _)| at).collect(),
+                    unattended: self.origin.is_unattended(),
                 };
                 wishes.push((path, wish));
             }

@@ -142,6 +142,7 @@ fn the_other_process() {
             lease_ms: 5_000,
             plan_digest: PlanDigest("sha256:0".into()),
             seed: 1,
+            unattended: false,
         };
         warden.start(order).unwrap();
     }

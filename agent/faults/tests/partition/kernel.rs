@@ -24,6 +24,9 @@ impl UndoLog for Notes {
         self.0.push(undo);
         Ok(0)
     }
+    fn declare(&mut self, _consequences: Vec<String>) -> Result<(), JournalError> {
+        Ok(())
+    }
     fn is_ending(&self) -> bool {
         false
     }

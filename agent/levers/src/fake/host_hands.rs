@@ -9,6 +9,7 @@ use proto_model::id::InjectionId;
 
 use super::{AGENT_PID, FakeHost, State, Traffic};
 use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::signal::KillSignal;
 use crate::traffic::{Spared, TrafficSpec};
 
 impl FakeHost {
@@ -108,6 +109,19 @@ impl Hands for FakeHost {
             let Some(process) = same(state, victim) else { return Ok(false) };
             if process.state == ProcessState::Stopped {
                 process.state = ProcessState::Sleeping;
+            }
+            Ok(true)
+        })
+    }
+
+    fn signal_process(&mut self, victim: &Victim, signal: KillSignal) -> Result<bool, HandsError> {
+        self.deed(&format!("send {signal} to {} (pid {})", victim.name, victim.pid), |state| {
+            if same(state, victim).is_none() {
+                return Ok(false);
+            }
+            let ignored = signal != KillSignal::Kill && state.stubborn.contains(&victim.pid);
+            if !ignored {
+                state.end(victim.pid);
             }
             Ok(true)
         })

@@ -48,6 +48,8 @@ struct State {
     mounts: Vec<IpAddr>,
     /// Share of every processor that each worker uses, 0 to 1.
     worker_load: f64,
+    /// Pids that end by nothing but KILL.
+    stubborn: BTreeSet<u32>,
     undo_calls: u64,
     failing_undo: Option<u64>,
     deeds: Vec<String>,
@@ -134,6 +136,11 @@ impl FakeHost {
     /// As somebody with `kill -9` would do it.
     pub fn kill(&self, pid: u32) {
         self.state().end(pid);
+    }
+
+    /// From now on this one ends by nothing but KILL.
+    pub fn make_stubborn(&self, pid: u32) {
+        self.state().stubborn.insert(pid);
     }
 
     /// As somebody else would do it, behind our back.

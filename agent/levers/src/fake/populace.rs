@@ -1,6 +1,6 @@
 //! Who lives on a fake host when it starts; nothing happens here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use agent_view::{CpuTicks, Listener, Process, ProcessState};
@@ -30,6 +30,7 @@ pub(super) fn state() -> State {
         names: BTreeMap::from([("db.example".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))])]),
         mounts: Vec::new(),
         worker_load: 1.0,
+        stubborn: BTreeSet::new(),
         undo_calls: 0,
         failing_undo: None,
         deeds: Vec::new(),

@@ -117,6 +117,7 @@ fn preflight_answers_as_a_start_would_and_changes_nothing() {
         duration_ms: 5_000,
         seed: 0,
         beside: vec![],
+        unattended: false,
     });
     bench
         .warden

@@ -4,4 +4,5 @@ mod admission;
 mod ends;
 mod names;
 mod protected;
+mod spent;
 mod support;

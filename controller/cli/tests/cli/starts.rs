@@ -269,6 +269,61 @@ fn production_is_typed_at_a_terminal() {
     }
 }
 
+/// A plan whose only step cannot be undone.
+fn for_good() -> Value {
+    let mut plan = plan(true);
+    plan["plan"]["steps"][0]["body"]["fault"]["reversal"] = json!({"kind": "irreversible", "why": "what is burnt is burnt"});
+    plan
+}
+
+#[test]
+fn what_cannot_be_undone_is_confirmed_by_a_flag_where_nobody_sits() {
+    let confirmed = |started: &Started| {
+        let seen = started.seen();
+        seen.iter().find_map(|seen| match seen {
+            Seen::Run(run) => Some(run.confirm_irreversible),
+            _ => None,
+        })
+    };
+    let started = start(Script {
+        plan: for_good(),
+        ..Script::default()
+    });
+    let arguments: Vec<&str> = ATTACK.iter().copied().chain(["--confirm-irreversible"]).collect();
+    let said = started.fracas(&arguments);
+    assert!(said.err.contains("IRREVERSIBLE steps[0] cpu.burn: what is burnt is burnt"), "{said:?}");
+    assert_eq!((said.code, confirmed(&started)), (0, Some(true)), "{said:?}");
+    let started = start(Script {
+        plan: for_good(),
+        ..Script::default()
+    });
+    started.fracas(&ATTACK);
+    assert_eq!(confirmed(&started), Some(false), "the controller decides on what was not confirmed");
+}
+
+#[test]
+fn what_cannot_be_undone_is_typed_at_a_terminal() {
+    use std::io::Write;
+    for (typed, expected) in [("irreversible\n", 0), ("yes\n", 5)] {
+        let started = start(Script {
+            plan: for_good(),
+            ..Script::default()
+        });
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        std::fs::File::from(terminal.master.try_clone().unwrap())
+            .write_all(typed.as_bytes())
+            .unwrap();
+        let child = crate::tool::command(started.path(), &ATTACK).stdin(terminal.slave).spawn().unwrap();
+        let said = crate::tool::finish(child);
+        assert_eq!(said.code, expected, "{said:?}");
+        let ran = started
+            .seen()
+            .iter()
+            .any(|seen| matches!(seen, Seen::Run(run) if run.confirm_irreversible));
+        assert_eq!(ran, expected == 0);
+    }
+}
+
 #[test]
 fn a_stop_says_what_was_undone() {
     let started = start(Script::default());

@@ -51,6 +51,7 @@ impl Sim {
                     params: step.params.clone(),
                     duration_ms: step.duration_ms,
                     seed: p.seed,
+                    unattended: false,
                 })
             })
             .collect();

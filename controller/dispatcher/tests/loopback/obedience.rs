@@ -134,6 +134,7 @@ fn start(injection: &InjectionId) -> Order {
         lease_ms: 1_000,
         plan_digest: "sha256:".into(),
         seed: 1,
+        unattended: false,
     })
 }
 

@@ -24,6 +24,7 @@ pub fn injection() -> Injection {
         params: serde_json::json!({"percent": 60}),
         duration_ms: 30_000,
         seed: 7,
+        unattended: false,
     }
 }
 
@@ -64,6 +65,7 @@ async fn orders_arrive_and_answers_come_back() {
         duration_ms: 1,
         seed: 1,
         beside: vec![],
+        unattended: false,
     };
     let reply = controller.dispatcher.preflight(&web, vec![wish.clone(), wish]).await.unwrap();
     assert!(

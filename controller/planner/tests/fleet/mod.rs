@@ -89,6 +89,7 @@ fn kind(kind: &str, aliases: &[&str], reversal: Reversal, duration: DurationRule
         aliases: aliases.iter().map(|a| (*a).to_owned()).collect(),
         reversal,
         duration,
+        lasts_ms: (duration != DurationRule::Required).then_some(20_000),
         params,
         examples: Vec::new(),
         measured_by: String::new(),

@@ -359,7 +359,27 @@ pub const ROWS: &[Row] = &[
         &["all_noop"],
     ),
     (
-        "an irreversible deed that was done",
+        "an irreversible deed whose effect was seen",
+        |s| {
+            drop_ref(
+                s.before("ggggg")
+                    .order()
+                    .applied(false)
+                    .windows("c")
+                    .samples(Phase::During, "ggggg")
+                    .spent()
+                    .after("ggg")
+                    .recovered()
+                    .clean(),
+            )
+        },
+        Verdict::Passed,
+        0,
+        RunEndedBy::Completed,
+        &[],
+    ),
+    (
+        "an irreversible deed of which nothing was seen",
         |s| {
             drop_ref(
                 s.before("ggggg")
@@ -372,9 +392,9 @@ pub const ROWS: &[Row] = &[
                     .clean(),
             )
         },
-        Verdict::Passed,
-        0,
+        Verdict::Inconclusive,
+        11,
         RunEndedBy::Completed,
-        &[],
+        &["effect_unknown"],
     ),
 ];

@@ -3,7 +3,7 @@
 use controller_report::{History, fold, judge, markdown};
 use proptest::prelude::*;
 use proto_model::event::{EventBody, RunPhase, StopCause};
-use proto_model::injection::{CleanProof, EffectState, EndedBy, InjectionState};
+use proto_model::injection::{CleanProof, EffectState, EndedBy};
 use proto_model::probe::{Phase, Tolerance};
 use proto_model::verdict::{Cleanup, Verdict};
 
@@ -123,8 +123,7 @@ fn check_pass(story: &Story, hypothesis: bool) -> Result<(), TestCaseError> {
     if judgement.verdict == Verdict::Passed {
         prop_assert!(hypothesis && history.stop.is_none() && !history.restarted && !history.injections.is_empty());
         for i in &history.injections {
-            let spent = i.state == InjectionState::Spent && i.windows.is_empty();
-            prop_assert!(i.effect() == EffectState::Confirmed || spent || i.is_noop(), "{:?}", i.effect());
+            prop_assert!(i.effect() == EffectState::Confirmed || i.is_noop(), "{:?}", i.effect());
             prop_assert!(i.state.is_terminal() && i.refusal.is_none());
             prop_assert!(history.proofs.contains_key(&i.injection.host));
         }

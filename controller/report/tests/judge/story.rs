@@ -96,6 +96,7 @@ impl Story {
                     params: step.params.clone(),
                     duration_ms: step.duration_ms,
                     seed: planned.seed,
+                    unattended: false,
                 })
             })
             .collect();

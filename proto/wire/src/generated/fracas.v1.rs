@@ -336,6 +336,9 @@ pub struct Start {
     pub plan_digest: ::prost::alloc::string::String,
     #[prost(uint64, tag = "8")]
     pub seed: u64,
+    /// a schedule started the run: nobody watches it
+    #[prost(bool, tag = "9")]
+    pub unattended: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Stop {
@@ -1120,6 +1123,9 @@ pub struct RunRequest {
     pub confirm: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]
     pub idempotency_key: ::prost::alloc::string::String,
+    /// what cannot be undone is meant
+    #[prost(bool, tag = "4")]
+    pub confirm_irreversible: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RunReply {

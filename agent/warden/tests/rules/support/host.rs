@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use agent_journal::{Ballast, Victim};
-use agent_levers::{Hands, HandsError, Spared, TrafficSpec, WorkerSpec};
+use agent_levers::{Hands, HandsError, KillSignal, Spared, TrafficSpec, WorkerSpec};
 use agent_view::{CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, Process, ProcessMemory, TrafficCounters, ViewError, Volume};
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -168,6 +168,9 @@ impl Hands for Host {
     }
     fn continue_process(&mut self, _victim: &Victim) -> Result<bool, HandsError> {
         Ok(false)
+    }
+    fn signal_process(&mut self, _victim: &Victim, _signal: KillSignal) -> Result<bool, HandsError> {
+        Ok(true)
     }
     fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError> {
         let mut state = self.state();

@@ -4,7 +4,7 @@ use agent_faults::{AnyFault, Claim, Example, Fault, FaultError, Kind, Look, Pref
 use agent_levers::{Direction, Levers, PacketFate, TrafficSpec};
 use agent_view::HostView;
 use agent_warden::Kinds;
-use proto_model::catalogue::{Catalogue, FaultKind};
+use proto_model::catalogue::{Catalogue, DurationRule, FaultKind};
 use proto_model::injection::{EffectState, Observation, Reversal};
 use proto_model::problem::Refusal;
 use schemars::JsonSchema;
@@ -14,13 +14,15 @@ use super::host::KNOB;
 
 pub const KINDS: Kinds = Kinds { find, catalogue };
 
-const ALL: [&dyn AnyFault; 6] = [
+const ALL: [&dyn AnyFault; 8] = [
     &Kind::<Hold>::new(),
     &Kind::<Panic>::new(),
     &Kind::<Fail>::new(),
     &Kind::<Deny>::new(),
     &Kind::<Gated>::new(),
     &Kind::<Final>::new(),
+    &Kind::<FinalFail>::new(),
+    &Kind::<Again>::new(),
 ];
 
 fn find(kind: &FaultKind) -> Option<&'static dyn AnyFault> {
@@ -131,4 +133,73 @@ kind!(Gated, "test.gated", Reversal::Full, yes(), |levers| {
     levers.shape_traffic(&spec)?;
     Ok(())
 });
-kind!(Final, "test.final", Reversal::Irreversible { why: String::new() }, yes(), turn);
+const GONE: Reversal = Reversal::Irreversible {
+    why: std::borrow::Cow::Borrowed("the knob has come off"),
+};
+kind!(Final, "test.final", GONE, yes(), |levers| {
+    levers.declare(vec!["the knob came off".to_owned()])?;
+    turn(levers)
+});
+kind!(FinalFail, "test.final_fail", GONE, yes(), |_| Err(FaultError::Other(
+    "it holds fast".into()
+)));
+
+/// Does its deed for good every second, three times, then cannot go on.
+pub struct Again;
+
+/// How often it was done, and when it is due next.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Rounds {
+    done: u32,
+    next_ms: u64,
+}
+
+impl Fault for Again {
+    const KIND: &'static str = "test.again";
+    const SUMMARY: &'static str = "for tests";
+    const REVERSAL: Reversal = GONE;
+    const DURATION: DurationRule = DurationRule::Optional;
+    const LASTS_MS: u64 = 2_500;
+    const MEASURED_BY: &'static str = "counting";
+    const UNDONE_BY: &'static str = "nothing";
+    type Params = Params;
+    type Effect = Rounds;
+
+    fn examples() -> Vec<Example<Params>> {
+        Vec::new()
+    }
+    fn claims(_params: &Params) -> Vec<Claim> {
+        Vec::new()
+    }
+    fn preflight(_params: &Params, _scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        yes()
+    }
+    fn apply(_params: &Params, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Rounds, FaultError> {
+        levers.declare(vec!["round 1".to_owned()])?;
+        Ok(Rounds {
+            done: 1,
+            next_ms: scene.view.boot_ms() + 1_000,
+        })
+    }
+    fn observe(_effect: &Rounds, view: &dyn HostView, _before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
+        let look = Look {
+            boot_ms: view.boot_ms(),
+            seen: serde_json::Value::Null,
+        };
+        Ok((None, look))
+    }
+    fn due(effect: &Rounds) -> Option<u64> {
+        Some(effect.next_ms)
+    }
+    fn go_on(_params: &Params, effect: Rounds, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Rounds, FaultError> {
+        if effect.done == 3 {
+            return Err(FaultError::Other("three are enough".into()));
+        }
+        let done = effect.done + 1;
+        levers.declare(vec![format!("round {done}")])?;
+        Ok(Rounds {
+            done,
+            next_ms: scene.view.boot_ms() + 1_000,
+        })
+    }
+}

@@ -90,6 +90,7 @@ impl Bench {
             lease_ms: 5_000,
             plan_digest: PlanDigest("sha256:0".into()),
             seed: 1,
+            unattended: false,
         }
     }
 

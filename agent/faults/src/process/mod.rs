@@ -1,8 +1,11 @@
 //! Harm to processes of the host; it never touches one that the host protects.
 
+mod kill;
+mod killed;
 mod matching;
 mod pause;
+mod restart;
 
 use crate::fault::{AnyFault, Kind};
 
-pub(crate) const KINDS: &[&dyn AnyFault] = &[&Kind::<pause::Pause>::new()];
+pub(crate) const KINDS: &[&dyn AnyFault] = &[&Kind::<kill::Kill>::new(), &Kind::<pause::Pause>::new()];

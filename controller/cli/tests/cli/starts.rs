@@ -291,7 +291,10 @@ fn what_cannot_be_undone_is_confirmed_by_a_flag_where_nobody_sits() {
     });
     let arguments: Vec<&str> = ATTACK.iter().copied().chain(["--confirm-irreversible"]).collect();
     let said = started.fracas(&arguments);
-    assert!(said.err.contains("IRREVERSIBLE steps[0] cpu.burn: what is burnt is burnt"), "{said:?}");
+    assert!(
+        said.err.contains("IRREVERSIBLE steps[0] cpu.burn: what is burnt is burnt"),
+        "{said:?}"
+    );
     assert_eq!((said.code, confirmed(&started)), (0, Some(true)), "{said:?}");
     let started = start(Script {
         plan: for_good(),

@@ -222,6 +222,7 @@ fn wish_of(order: &StartOrder) -> Wish {
         params: order.params.clone(),
         duration_ms: order.duration_ms,
         seed: order.seed,
+        beside: Vec::new(),
         unattended: order.unattended,
     }
 }

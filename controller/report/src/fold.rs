@@ -189,10 +189,15 @@ fn hosts_of(history: &History) -> Vec<RunHostDocument> {
 fn host_of(history: &History, name: &HostName) -> RunHostDocument {
     let proof = history.proofs.get(name);
     let spent = history.injections.iter().filter(|i| &i.injection.host == name);
-    let told: BTreeSet<&String> = spent
+    let mut told: Vec<String> = Vec::new();
+    for line in spent
         .flat_map(|i| &i.consequences)
         .chain(proof.iter().flat_map(|p| &p.consequences))
-        .collect();
+    {
+        if !told.contains(line) {
+            told.push(line.clone());
+        }
+    }
     RunHostDocument {
         name: name.clone(),
         cleanliness: proof.map_or_else(|| unproven_yet(history, name), |p| p.result),
@@ -202,7 +207,7 @@ fn host_of(history: &History, name: &HostName) -> RunHostDocument {
             .cloned()
             .collect(),
         drift: proof.map(|p| p.drift.clone()).unwrap_or_default(),
-        consequences: told.into_iter().cloned().collect(),
+        consequences: told,
     }
 }
 

@@ -72,6 +72,11 @@ pub fn reversible() -> impl Iterator<Item = &'static dyn agent_faults::AnyFault>
     agent_faults::registry().filter(|fault| fault.reversal() == Reversal::Full)
 }
 
+/// Every kind that leaves something for good.
+pub fn irreversible() -> impl Iterator<Item = &'static dyn agent_faults::AnyFault> {
+    agent_faults::registry().filter(|fault| fault.reversal() != Reversal::Full)
+}
+
 /// The host that belongs to the kind of this number.
 pub fn host_of(number: usize) -> String {
     format!("host{number}")

@@ -154,7 +154,7 @@ impl Site {
         let lasts = format!("{}s", lasts.as_secs());
         let mut line = vec!["attack".to_owned(), fault.to_owned()];
         line.extend(words(params));
-        line.extend(["--on", host, "--for", &lasts, "--detach"].map(str::to_owned));
+        line.extend(["--on", host, "--for", &lasts, "--confirm-irreversible", "--detach"].map(str::to_owned));
         let run = self.lab.json(&line.iter().map(String::as_str).collect::<Vec<_>>())?;
         Ok(run["id"].as_str().context("a run has an id")?.to_owned())
     }

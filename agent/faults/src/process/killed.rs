@@ -103,7 +103,8 @@ impl Watch {
                 None => left.push(killed),
                 Some(new) => {
                     self.taken.push((new.pid, new.start_time));
-                    let after = started_ms(new).saturating_sub(killed.signalled_ms);
+                    let last_signal = killed.killed_ms.unwrap_or(killed.signalled_ms);
+                    let after = started_ms(new).saturating_sub(last_signal);
                     told.push(format!(
                         "{} (pid {}) was replaced by pid {} after {after} ms",
                         killed.name, killed.pid, new.pid

@@ -30,8 +30,8 @@ fn file_of(unit: &str, view: &dyn HostView) -> Option<String> {
 }
 
 fn restarts(text: &str) -> bool {
-    let values = text.lines().filter_map(|line| line.trim().strip_prefix("Restart="));
-    values.last().is_some_and(|value| !matches!(value.trim(), "" | "no"))
+    let mut values = text.lines().rev().filter_map(|line| line.trim().strip_prefix("Restart="));
+    values.next().is_some_and(|value| !matches!(value.trim(), "" | "no"))
 }
 
 #[cfg(test)]

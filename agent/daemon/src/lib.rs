@@ -2,6 +2,7 @@
 
 pub mod beat;
 pub mod check;
+pub mod doctor;
 pub mod enrol;
 pub mod guardian;
 pub mod here;

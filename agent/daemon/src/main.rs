@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_daemon::options::{Options, Verb};
-use agent_daemon::{check, enrol, guardian, rescue, run, talk, worker};
+use agent_daemon::{check, doctor, enrol, guardian, rescue, run, talk, worker};
 use clap::Parser;
 use proto_model::injection::EndedBy;
 use proto_program::exit;
@@ -40,6 +40,7 @@ fn obey(options: Options) -> anyhow::Result<ExitCode> {
         Verb::Halt { reason } => rescue::halt(&places, &reason),
         Verb::Release => rescue::release(&places),
         Verb::CheckConfig { defaults } => check::check_config(&places, defaults),
+        Verb::Doctor { output } => doctor::doctor(&places, output),
         Verb::Catalogue => check::catalogue(),
         Verb::Worker => worker::work(),
         Verb::Guardian { agent, watchdog_ms } => guardian::guard(&places, agent, Duration::from_millis(watchdog_ms)),

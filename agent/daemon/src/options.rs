@@ -90,6 +90,11 @@ pub enum Verb {
         #[arg(long)]
         defaults: bool,
     },
+    /// Tell what this host can and cannot do, why not, and what mends it; 0 when every kind that it allows can be done.
+    Doctor {
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
     /// Print every kind of fault this agent has, as JSON.
     Catalogue,
     /// The body of a load fault; started by the agent.

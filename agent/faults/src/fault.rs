@@ -8,6 +8,7 @@ use std::path::Path;
 use agent_levers::{LeverError, Levers, TrafficSpec};
 use agent_view::{HostView, Process, ViewError, Volume};
 use proto_model::catalogue::{DurationRule, ExampleDescription, FaultKind, KindDescription};
+use proto_model::doctor::Ability;
 use proto_model::injection::{Observation, Reversal};
 use proto_model::problem::{Problems, Refusal};
 use schemars::JsonSchema;
@@ -98,6 +99,10 @@ pub trait Fault: Send + Sync + 'static {
         Self::claims(params)
     }
     fn preflight(params: &Self::Params, scene: &Scene<'_>) -> Result<Preflight, Refusal>;
+    /// Whether this host has what the kind stands on, whatever the parameters: what `doctor` tells.
+    fn ability(_view: &dyn HostView) -> Ability {
+        Ability::yes()
+    }
     fn apply(params: &Self::Params, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Self::Effect, FaultError>;
     /// Measures the fault while it acts, by other means than those that made it. `before` is the last call's second value.
     fn observe(effect: &Self::Effect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError>;
@@ -168,6 +173,7 @@ pub trait AnyFault: Send + Sync {
     fn claims(&self, params: &serde_json::Value) -> Result<Vec<Claim>, Problems>;
     fn claims_here(&self, params: &serde_json::Value, view: &dyn HostView) -> Result<Vec<Claim>, Problems>;
     fn preflight(&self, params: &serde_json::Value, scene: &Scene<'_>) -> Result<Preflight, Refusal>;
+    fn ability(&self, view: &dyn HostView) -> Ability;
     fn apply(&self, params: &serde_json::Value, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<serde_json::Value, FaultError>;
     fn observe(
         &self,
@@ -311,6 +317,10 @@ impl<F: Fault> AnyFault for Kind<F> {
 
     fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String> {
         F::alive(&Self::parse_effect(effect).map_err(|e| e.to_string())?, view)
+    }
+
+    fn ability(&self, view: &dyn HostView) -> Ability {
+        F::ability(view)
     }
 
     fn due(&self, effect: &serde_json::Value) -> Option<u64> {

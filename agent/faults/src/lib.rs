@@ -1,5 +1,6 @@
 //! Kinds of fault, one file each, in a folder per family. Only here, and in a kind's own file, is a kind known by name.
 
+mod ability;
 mod claim;
 mod cpu;
 mod disk;

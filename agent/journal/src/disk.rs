@@ -152,6 +152,15 @@ impl Folder for FileFolder {
         }
     }
 
+    fn check(&self) -> Result<(), JournalError> {
+        // A crash leaves a name that the next opening drops.
+        let draft = self.folder.join(format!("{UNFINISHED}check-{}", std::process::id()));
+        let _ = fs::remove_file(&draft);
+        let tried = self.write_new(&draft, b"").map(drop);
+        let _ = fs::remove_file(&draft);
+        tried
+    }
+
     fn path(&self, injection: &InjectionId) -> PathBuf {
         self.folder.join(format!("{injection}{SUFFIX}"))
     }

@@ -31,4 +31,8 @@ pub(crate) trait Folder: Send + Sync {
     /// Already gone is success.
     fn remove(&self, injection: &InjectionId) -> Result<(), JournalError>;
     fn path(&self, injection: &InjectionId) -> PathBuf;
+    /// Whether a sheet could be made now; nothing stays of the try.
+    fn check(&self) -> Result<(), JournalError> {
+        Ok(())
+    }
 }

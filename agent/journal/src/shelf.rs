@@ -42,6 +42,11 @@ impl Shelf {
         Self { disk, mirror }
     }
 
+    /// Whether a way back could be written down now; nothing stays of the try. The second copy is a chance, not a condition.
+    pub fn check(&self) -> Result<(), JournalError> {
+        self.disk.check()
+    }
+
     /// Starts a journal, synced and locked; fails when there is one of this injection already.
     pub fn create(&self, opened: Opened) -> Result<Journal, JournalError> {
         let injection = opened.injection.clone();

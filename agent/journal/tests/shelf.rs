@@ -361,3 +361,14 @@ fn nobody_else_may_read_it() {
         assert_eq!(mode(&desk.file(folder)), 0o600);
     }
 }
+
+#[test]
+fn a_shelf_that_can_be_written_says_so_and_keeps_nothing_of_the_try() {
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, mirror) = (dir.path().join("disk"), dir.path().join("mirror"));
+    let shelf = Shelf::open(&disk, &mirror).unwrap();
+    shelf.check().unwrap();
+    assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 0);
+    std::fs::remove_dir(&disk).unwrap();
+    assert!(shelf.check().is_err());
+}

@@ -35,6 +35,7 @@ impl Hands<'_> {
             }
             Body::Preflight(question) => self.preflight(question),
             Body::Verify(question) => self.verify(&question),
+            Body::Doctor(question) => self.doctor(question.request),
             Body::ProbeStart(probe) => self.probe(&probe),
             Body::ProbeStop(probe) => {
                 self.probes.stop(&run(&probe.run)?);
@@ -98,6 +99,15 @@ impl Hands<'_> {
         pass_on(told, self.out, move |proof| {
             let proof_json = serde_json::to_string(&proof).unwrap_or_default();
             Out::Verified(v1::VerifyAnswer { request, proof_json })
+        });
+        Ok(())
+    }
+
+    fn doctor(&self, request: u64) -> Result<(), NotObeyed> {
+        let told = ask(self.warden, Command::Doctor).map_err(|e| not_taken(&e))?;
+        pass_on(told, self.out, move |doctor| {
+            let doctor_json = serde_json::to_string(&doctor).unwrap_or_default();
+            Out::Doctor(v1::DoctorAnswer { request, doctor_json })
         });
         Ok(())
     }

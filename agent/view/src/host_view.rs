@@ -8,6 +8,7 @@ use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
+use crate::ability::{Feature, Presence};
 use crate::memory::{Memory, ProcessMemory};
 use crate::volumes::{FileSeen, Volume};
 
@@ -194,4 +195,10 @@ pub trait HostView: Send + Sync {
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError>;
     /// Addresses that back network mounts of this host: a cut there hangs it.
     fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError>;
+    /// Whether this host has something that kinds stand on. A view that does not look says so.
+    fn presence(&self, _feature: Feature) -> Presence {
+        Presence::Unknown {
+            why: "nobody looks at this host's abilities".to_owned(),
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! The agent's eyes: what the host is and does, read from /proc, /sys and netlink; it writes nothing.
 
+mod ability;
 mod addresses;
 mod cpu;
 mod facts;
@@ -16,6 +17,7 @@ mod queues;
 mod text;
 mod volumes;
 
+pub use ability::{Feature, Presence};
 pub use host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, PassedTraffic, Process, ProcessState, TrafficCounters, ViewError};
 pub use linux::{LinuxView, boot_ms};
 pub use memory::{Memory, ProcessMemory};

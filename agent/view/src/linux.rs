@@ -7,12 +7,13 @@ use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::ability::{Feature, Presence};
 use crate::hierarchy::Hierarchies;
 use crate::host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
 use crate::memory::{Memory, ProcessMemory};
 use crate::process::Users;
 use crate::volumes::{FileSeen, Volume};
-use crate::{addresses, cpu, facts, listeners, memory, mounts, net, notes, process, queues, text, volumes};
+use crate::{ability, addresses, cpu, facts, listeners, memory, mounts, net, notes, process, queues, text, volumes};
 
 /// Milliseconds since boot, time asleep included.
 pub fn boot_ms() -> u64 {
@@ -163,6 +164,10 @@ impl HostView for LinuxView {
 
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
         addresses::resolve(name)
+    }
+
+    fn presence(&self, feature: Feature) -> Presence {
+        ability::presence(feature, &self.hierarchies)
     }
 
     fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {

@@ -5,6 +5,7 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use proto_model::catalogue::FaultKind;
+use proto_model::doctor::HostDoctor;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{
     AgentReport, CleanProof, Cleanliness, EndedBy, InjectionState, PreflightAnswer, UndoAnswer, UndoFailed, Wish,
@@ -137,6 +138,8 @@ pub enum Command {
     Inventory(Reply<Vec<InventoryItem>>),
     Unsettled(Reply<Vec<AgentReport>>),
     Status(Reply<AgentStatus>),
+    /// What this host can do.
+    Doctor(Reply<HostDoctor>),
     Controllers(Vec<SocketAddr>),
     /// A person answers for this dirty host in their name.
     Accept {

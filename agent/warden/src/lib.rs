@@ -3,6 +3,7 @@
 mod active;
 mod admit;
 mod answers;
+mod doctor;
 mod end;
 mod follow;
 mod handle;
@@ -18,6 +19,7 @@ mod undoing;
 mod waits;
 mod warden;
 
+pub use doctor::examine;
 pub use handle::{
     ANSWER_WITHIN, ActiveInjection, AgentStatus, Command, HaltAnswer, HaltLatch, Halted, InventoryItem, QUEUE, Reply, StartOrder,
     WardenError, WardenHandle,

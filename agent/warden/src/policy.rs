@@ -194,6 +194,11 @@ impl Policy {
             .try_for_each(|limit| limit.check(params))
     }
 
+    /// Whether this kind may act here at all.
+    pub fn allows(&self, kind: &FaultKind, reversal: &Reversal) -> bool {
+        self.check_kind(kind, reversal).is_ok()
+    }
+
     /// Whether what cannot be undone may be done while nobody watches.
     pub fn check_attended(&self, kind: &FaultKind, reversal: &Reversal, unattended: bool) -> Result<(), Refusal> {
         if !unattended || reversal.is_full() || self.faults.irreversible_unattended {

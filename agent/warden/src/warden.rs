@@ -13,6 +13,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, AgentReport, EndedBy, InjectionState};
 
 use crate::active::{Active, Stage};
+use crate::doctor::examine;
 use crate::handle::{Command, Reply};
 use crate::latch::Latches;
 use crate::policy::Policy;
@@ -159,6 +160,7 @@ impl Warden {
             Command::Inventory(reply) => reply(self.inventory()),
             Command::Unsettled(reply) => reply(self.unsettled()),
             Command::Status(reply) => reply(self.status()),
+            Command::Doctor(reply) => reply(examine(self.view.as_ref(), &self.policy, self.kinds, Ok(&self.shelf))),
             Command::Controllers(addresses) => self.controllers = addresses,
             Command::Accept { by, reason } => self.accept(&by, &reason),
             Command::Shutdown(by, reply) => self.shut_down(by, reply),

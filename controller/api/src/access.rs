@@ -36,6 +36,7 @@ pub const ACCESS: &[Row] = &[
     ("/fracas.v1.Hosts/Label", ADMINISTRATORS, Changes),
     ("/fracas.v1.Hosts/Cordon", OPERATORS, Changes),
     ("/fracas.v1.Hosts/Verify", ACTORS, Changes),
+    ("/fracas.v1.Hosts/Doctor", EVERYBODY, Reads),
     ("/fracas.v1.Hosts/Accept", ADMINISTRATORS, Changes),
     ("/fracas.v1.Hosts/Lock", ADMINISTRATORS, Changes),
     ("/fracas.v1.Faults/List", EVERYBODY, Reads),

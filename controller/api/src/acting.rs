@@ -93,6 +93,7 @@ mod tests {
             params: serde_json::Value::Null,
             duration_ms: 20_000,
             seed: 1,
+            unattended: false,
         };
         let document = InjectionDocument {
             id: injection.id.clone(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use controller_store::HostRecord;
+use proto_model::doctor::HostDoctor;
 use proto_model::event::FleetEventBody;
 use proto_model::host::{Host, Membership};
 use proto_model::id::HostName;
@@ -88,6 +89,35 @@ impl Hosts for Api {
         self.audit(&caller, "Hosts/Verify", name.as_str()).await?;
         self.0.runs.verify(&name).await.map_err(ApiError::from)?;
         self.shown(&name)
+    }
+
+    async fn doctor(&self, request: Request<HostRef>) -> Result<Response<Documents>, Status> {
+        let named = request.into_inner().host;
+        let names = if named.is_empty() {
+            self.0.voice.hosts().into_iter().map(|host| host.name).collect()
+        } else {
+            vec![self.known(&named)?]
+        };
+        let mut asked = tokio::task::JoinSet::new();
+        for name in names {
+            let voice = self.0.voice.clone();
+            asked.spawn(async move {
+                let told = voice.doctor(&name).await;
+                // The host's own word for itself gives way to the name that the controller knows it by.
+                let named = told.map(|doctor| HostDoctor {
+                    host: name.to_string(),
+                    ..doctor
+                });
+                named.unwrap_or_else(|error| HostDoctor::unasked(name.as_str(), error.to_string()))
+            });
+        }
+        let mut doctors = asked.join_all().await;
+        doctors.sort_by(|a, b| a.host.cmp(&b.host));
+        let items = doctors
+            .iter()
+            .map(|doctor| document("HostDoctor", doctor))
+            .collect::<Result<_, _>>()?;
+        Ok(Response::new(Documents { items }))
     }
 
     async fn accept(&self, request: Request<AcceptRequest>) -> Result<Response<Document>, Status> {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proto_wire::v1::controller_message::Body;
-use proto_wire::v1::{ControllerMessage, PreflightAnswer, Start, VerifyAnswer};
+use proto_wire::v1::{ControllerMessage, DoctorAnswer, PreflightAnswer, Start, VerifyAnswer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tonic::Status;
 
@@ -29,6 +29,7 @@ type Starts = Arc<Mutex<VecDeque<(u64, Start)>>>;
 pub(crate) enum Answer {
     Preflight(PreflightAnswer),
     Verify(VerifyAnswer),
+    Doctor(DoctorAnswer),
 }
 
 /// The epochs every message carries.

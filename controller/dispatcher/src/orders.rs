@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use controller_store::HostRecord;
 use proto_model::catalogue::Catalogue;
+use proto_model::doctor::HostDoctor;
 use proto_model::halt::HaltState;
 use proto_model::host::Host;
 use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
 use proto_model::injection::{CleanProof, EndedBy, Injection, Wish};
 use proto_model::probe::ProbeSpec;
 use proto_wire::v1::controller_message::Body;
-use proto_wire::v1::{Accept, Halt, Lease, Preflight, ProbeStart, ProbeStop, Release, Settled, Start, Stop, Verify};
+use proto_wire::v1::{Accept, Doctor, Halt, Lease, Preflight, ProbeStart, ProbeStop, Release, Settled, Start, Stop, Verify};
 use tokio::sync::oneshot;
 
 use crate::dispatcher::Dispatcher;
@@ -172,6 +173,17 @@ impl Voice for Dispatcher {
         if let Err(error) = self.order(host, Body::Lease(Lease { injections, lease_ms })) {
             tracing::debug!(%host, error = %error, "lease not renewed");
         }
+    }
+
+    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, DispatchError>> {
+        Box::pin(async move {
+            let asked = self.link(host)?.ask(|request| Body::Doctor(Doctor { request }));
+            let within = self.0.parts.settings.preflight_within_ms;
+            let Answer::Doctor(answer) = heard(host, "what it can do", within, asked).await? else {
+                return Err(malformed(host, "something else where its abilities were asked"));
+            };
+            serde_json::from_str(&answer.doctor_json).map_err(|e| malformed(host, e))
+        })
     }
 
     fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, DispatchError>> {

@@ -334,6 +334,7 @@ impl Dispatcher {
             Said::Report(_) | Said::Samples(_) if !self.is_first(name, link) => {}
             Said::Report(report) => self.hear_report(name, &report).await,
             Said::Preflight(answer) => link.answered(answer.request, Answer::Preflight(answer)),
+            Said::Doctor(answer) => link.answered(answer.request, Answer::Doctor(answer)),
             Said::Verified(answer) => link.answered(answer.request, Answer::Verify(answer)),
             Said::Samples(samples) => self.hear_samples(name, &samples.run, &samples.samples_json),
             Said::Refused(refused) => self.hear_refusal(name, link, &refused).await,

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use proto_model::catalogue::Catalogue;
+use proto_model::doctor::HostDoctor;
 use proto_model::halt::HaltState;
 use proto_model::host::Host;
 use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
@@ -93,6 +94,8 @@ pub trait Voice: Send + Sync {
     fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), DispatchError>>;
     /// Renews; lost hosts are skipped: their leases run out, which is the point.
     fn renew(&self, host: &HostName, injections: &[InjectionId], lease_ms: u64);
+    /// What a host can do; nothing is changed there.
+    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, DispatchError>>;
     fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, DispatchError>>;
     /// The ends of these injections are durable here.
     fn settle(&self, host: &HostName, injections: &[InjectionId]);

@@ -1,6 +1,7 @@
 //! The nouns of Fracas as types, one meaning each; it never does I/O and never reads a clock.
 
 pub mod catalogue;
+pub mod doctor;
 pub mod document;
 pub mod event;
 pub mod evidence;

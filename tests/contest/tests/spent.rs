@@ -153,7 +153,7 @@ fn every_end_of_the_rounds_is_spent_and_nothing_is_ended_after_it() -> Result<()
     let stop = |run: &str| site.lab.fracas(&["stop", run])?.ok().map(drop);
     let halt = |_: &str| site.lab.fracas(&["halt", "--reason", "enough"])?.ok().map(drop);
     let lose = |_: &str| host.kill9(AGENT, Then::StartsAgain);
-    let ways: [(&str, &dyn Fn(&str) -> Result<()>); 3] = [("stop", &stop), ("halt", &halt), ("guardian", &lose)];
+    let ways: [(&str, Way<'_>); 3] = [("stop", &stop), ("halt", &halt), ("guardian", &lose)];
     for (ended_by, end) in ways {
         let run = attack(&site, &["name=redis-server", "signal=KILL", "every=1s", "--for", LONG])?;
         let acts = || Ok(site.run(&run)?["injections"][0]["state"] == "holding");
@@ -175,6 +175,9 @@ fn every_end_of_the_rounds_is_spent_and_nothing_is_ended_after_it() -> Result<()
     supervised_again(&site)?;
     site.all_clean()
 }
+
+/// How a run of this id is made to end.
+type Way<'a> = &'a dyn Fn(&str) -> Result<()>;
 
 /// Orders a kill that is confirmed and leaves it alone; the run's id.
 fn attack(site: &Site, words: &[&str]) -> Result<String> {

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use agent_levers::{Levers, WorkerHandle};
-use agent_view::{CpuTicks, HostView};
+use agent_view::{CpuTicks, Feature, HostView};
+use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
 use proto_model::quantity::{CpuList, Percent};
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use super::duty::{self, Share};
 use super::total;
+use crate::ability::needs;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -174,6 +176,10 @@ impl Fault for Burn {
             Mode::Add => Vec::new(),
             Mode::Total => vec![Claim("the total load of the processors".to_owned())],
         }
+    }
+
+    fn ability(view: &dyn HostView) -> Ability {
+        needs(view, &[Feature::Root, Feature::Groups])
     }
 
     fn preflight(params: &BurnParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

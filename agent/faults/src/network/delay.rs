@@ -3,6 +3,7 @@
 use agent_levers::work::packets::{Delay as Hold, Distribution, Harm};
 use agent_levers::{Direction, Levers, WorkerHandle};
 use agent_view::HostView;
+use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -132,8 +133,13 @@ impl Fault for Delay {
         params.matching.claims_here(params.direction, view)
     }
 
+    fn ability(view: &dyn HostView) -> Ability {
+        Engine::ability(view)
+    }
+
     fn preflight(params: &DelayParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let (resolved, mut warnings) = params.matching.preflight(scene)?;
+        Engine::check(scene.view)?;
         warnings.extend(surprises(params));
         Ok(Preflight {
             warnings,

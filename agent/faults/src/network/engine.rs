@@ -4,13 +4,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use agent_levers::work::packets::{Harm, PacketNote, PacketWork, Probe};
 use agent_levers::{Direction, Fate, Levers, Protocol, Queues, WorkerHandle};
-use agent_view::{HostView, ProcessState};
+use agent_view::{Feature, HostView, ProcessState};
+use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
+use proto_model::problem::Refusal;
 use serde_json::Value;
 
 use super::matching::{Matching, Resolved};
 use super::observe;
+use crate::ability::{needs, refuse_without};
 use crate::fault::{FaultError, Scene};
 use crate::work::WorkControl;
 
@@ -29,6 +32,29 @@ impl Engine {
     /// The best that this host has.
     pub fn of_host(_view: &dyn HostView) -> Self {
         Self::Packets
+    }
+
+    /// Whether the engine that this host would use can be used.
+    pub fn ability(view: &dyn HostView) -> Ability {
+        let engine = Self::of_host(view);
+        needs(view, engine.needs()).by(engine.name())
+    }
+
+    /// The same before a deed.
+    pub fn check(view: &dyn HostView) -> Result<(), Refusal> {
+        refuse_without(view, Self::of_host(view).needs())
+    }
+
+    fn needs(self) -> &'static [Feature] {
+        match self {
+            Self::Packets => &[
+                Feature::Root,
+                Feature::NetAdmin,
+                Feature::Groups,
+                Feature::PacketRules,
+                Feature::PacketQueues,
+            ],
+        }
     }
 
     /// As it is called in answers.

@@ -2,7 +2,8 @@
 
 use agent_levers::work::packets::{GilbertElliott, Harm};
 use agent_levers::{Direction, Fate, Levers, Lose, WorkerHandle};
-use agent_view::HostView;
+use agent_view::{Feature, HostView};
+use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -14,6 +15,7 @@ use serde_json::Value;
 use super::engine::{self, Deed, Engine};
 use super::matching::{Matching, Resolved};
 use super::{observe, share};
+use crate::ability::needs;
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -206,6 +208,11 @@ impl Fault for Loss {
         params.matching.claims_here(params.direction, view)
     }
 
+    fn ability(view: &dyn HostView) -> Ability {
+        // Plain losses need rules alone; only bursts need the engine.
+        needs(view, &[Feature::NetAdmin, Feature::PacketRules, Feature::RandomRules]).by("nftables")
+    }
+
     fn preflight(params: &LossParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let (resolved, mut warnings) = params.matching.preflight(scene)?;
         if params.asked().percent >= HOPELESS && !params.matching.is_without_tcp() {
@@ -213,7 +220,10 @@ impl Fault for Loss {
         }
         let engine = match params.model() {
             Model::Single(_) => "nftables",
-            Model::Bursts(_) => Engine::of_host(scene.view).name(),
+            Model::Bursts(_) => {
+                Engine::check(scene.view)?;
+                Engine::of_host(scene.view).name()
+            }
         };
         Ok(Preflight {
             warnings,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use agent_levers::{Direction, Fate, PacketFate, Protocol, TrafficSpec};
-use agent_view::HostView;
+use agent_view::{Feature, HostView};
 use proto_model::injection::Observation;
 use proto_model::peer::{Network, Peer};
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -13,8 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::peers;
+use crate::ability::refuse_without;
 use crate::claim::{Claim, Narrowing, TrafficClaim};
 use crate::fault::{Answers, Followed, Look, Scene};
+
+/// What rules for packets stand on.
+pub(super) const NEEDS: &[Feature] = &[Feature::NetAdmin, Feature::PacketRules];
 
 /// Peers that one injection may name.
 const MAX_PEERS: usize = 1_000;
@@ -156,6 +160,7 @@ impl Matching {
 
     /// Looks at the host, and answers with the peers' addresses and what a person would like to know, or refuses.
     pub fn preflight(&self, scene: &Scene<'_>) -> Result<(Resolved, Vec<String>), Refusal> {
+        refuse_without(scene.view, NEEDS)?;
         let resolved = self.resolve(scene.view)?;
         self.check_interface(scene)?;
         peers::check_any(&resolved.peers, scene.duration_ms)?;

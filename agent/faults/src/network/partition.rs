@@ -2,6 +2,7 @@
 
 use agent_levers::{Direction, Levers, PacketFate, Protocol};
 use agent_view::HostView;
+use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use proto_model::peer::Peer;
@@ -10,8 +11,9 @@ use proto_model::quantity::PortRange;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::matching::{Matching, Resolved};
+use super::matching::{self, Matching, Resolved};
 use super::observe;
+use crate::ability::needs;
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
 
@@ -104,6 +106,10 @@ impl Fault for Partition {
 
     fn claims_here(params: &PartitionParams, view: &dyn HostView) -> Vec<Claim> {
         params.matching.claims_here(params.direction, view)
+    }
+
+    fn ability(view: &dyn HostView) -> Ability {
+        needs(view, matching::NEEDS).by("nftables")
     }
 
     fn preflight(params: &PartitionParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

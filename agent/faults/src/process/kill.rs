@@ -2,8 +2,9 @@
 
 use agent_journal::Victim;
 use agent_levers::{KillSignal, Levers};
-use agent_view::{HostView, Process};
+use agent_view::{Feature, HostView, Process};
 use proto_model::catalogue::DurationRule;
+use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation, Reversal};
 use proto_model::problem::{Problem, Problems, Refusal};
 use proto_model::quantity::Millis;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use super::killed::{Killed, Watch};
 use super::matching::{Matching, Pick};
 use super::restart;
+use crate::ability::needs;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 
@@ -127,6 +129,10 @@ impl Fault for Kill {
 
     fn claims(params: &KillParams) -> Vec<Claim> {
         vec![params.matching.claim()]
+    }
+
+    fn ability(view: &dyn HostView) -> Ability {
+        needs(view, &[Feature::Kill])
     }
 
     fn preflight(params: &KillParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

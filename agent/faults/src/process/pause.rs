@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use agent_journal::Victim;
 use agent_levers::Levers;
-use agent_view::{HostView, Process, ProcessState};
+use agent_view::{Feature, HostView, Process, ProcessState};
+use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
 use schemars::JsonSchema;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::matching::{Matching, Pick};
+use crate::ability::needs;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 
@@ -98,6 +100,10 @@ impl Fault for Pause {
 
     fn claims(params: &PauseParams) -> Vec<Claim> {
         vec![params.matching.claim()]
+    }
+
+    fn ability(view: &dyn HostView) -> Ability {
+        needs(view, &[Feature::Kill])
     }
 
     fn preflight(params: &PauseParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

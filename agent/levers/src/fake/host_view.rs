@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use agent_view::{
-    CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, Process, ProcessMemory, TrafficCounters, ViewError, Volume,
+    CpuTicks, Feature, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, Presence, Process, ProcessMemory, TrafficCounters,
+    ViewError, Volume,
 };
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -143,6 +144,10 @@ impl HostView for FakeHost {
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
         let known = self.state().names.get(name).cloned();
         known.ok_or_else(|| ViewError::new(format!("the addresses of {name}"), io::ErrorKind::NotFound.into()))
+    }
+
+    fn presence(&self, feature: Feature) -> Presence {
+        self.state().lacking.get(&feature).cloned().unwrap_or(Presence::Present)
     }
 
     fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {

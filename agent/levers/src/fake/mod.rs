@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use agent_journal::crash::CrashPlan;
-use agent_view::{CpuTicks, GroupId, Listener, Process, ProcessState, TrafficCounters};
+use agent_view::{CpuTicks, Feature, GroupId, Listener, Presence, Process, ProcessState, TrafficCounters};
 use proto_model::id::InjectionId;
 
 use crate::hands::WorkerSpec;
@@ -48,6 +48,8 @@ struct State {
     mounts: Vec<IpAddr>,
     /// Share of every processor that each worker uses, 0 to 1.
     worker_load: f64,
+    /// What this host does not have, or does not tell of.
+    lacking: BTreeMap<Feature, Presence>,
     /// Pids that end by nothing but KILL.
     stubborn: BTreeSet<u32>,
     undo_calls: u64,
@@ -136,6 +138,10 @@ impl FakeHost {
     /// As somebody with `kill -9` would do it.
     pub fn kill(&self, pid: u32) {
         self.state().end(pid);
+    }
+
+    pub fn set_presence(&self, feature: Feature, presence: Presence) {
+        self.state().lacking.insert(feature, presence);
     }
 
     /// From now on this one ends by nothing but KILL.

@@ -30,6 +30,7 @@ pub(super) fn state() -> State {
         names: BTreeMap::from([("db.example".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))])]),
         mounts: Vec::new(),
         worker_load: 1.0,
+        lacking: BTreeMap::new(),
         stubborn: BTreeSet::new(),
         undo_calls: 0,
         failing_undo: None,

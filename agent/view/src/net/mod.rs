@@ -62,6 +62,16 @@ pub fn our_traffic() -> Result<Vec<InjectionId>, ViewError> {
     Ok(ids.unwrap_or_default().into_iter().collect())
 }
 
+/// `None` when the kernel cannot be asked at all.
+#[cfg(test)]
+pub(crate) fn kernel_has_tables() -> Option<bool> {
+    match Netfilter::open().and_then(|mut kernel| listing::table_exists(&mut kernel)) {
+        Ok(_) => Some(true),
+        Err(NetfilterError::Absent) => Some(false),
+        Err(_) => None,
+    }
+}
+
 /// Whether our table exists. A kernel without nf_tables cannot have it.
 pub fn our_table() -> Result<bool, ViewError> {
     Ok(look("whether our packet table exists", listing::table_exists)?.unwrap_or(false))

@@ -136,6 +136,7 @@ fn preflight_holds_wishes_that_act_together_against_each_other() {
         params: json!({}),
         duration_ms: 5_000,
         seed: 0,
+        unattended: false,
         beside: beside.to_vec(),
     };
     let (sender, receiver) = std::sync::mpsc::channel();

@@ -63,6 +63,7 @@ impl Desk {
             lease_ms: 60_000,
             plan_digest: PlanDigest("sha256:0".into()),
             seed: 1,
+            unattended: false,
         };
         self.warden.command(Command::Start(order, Box::new(drop)));
         let fact = self.told.try_iter().filter(|report| report.injection == injection).last();

@@ -200,3 +200,21 @@ fn changes_of_a_host_say_where_they_go() {
     );
     assert_eq!(started.fracas(&["hosts", "show", "nobody"]).code, 1);
 }
+
+#[test]
+fn a_host_that_was_not_asked_is_neither_able_nor_unable() {
+    let started = start(Script::default());
+    let said = started.fracas(&["hosts", "doctor", "web", "-o", "json"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let list: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(
+        (&list["kind"], &list["items"][0]["kind"]),
+        (&json!("HostDoctorList"), &json!("HostDoctor"))
+    );
+    let said = started.fracas(&["hosts", "doctor"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.out.contains("db") && said.out.contains("not evaluated") && said.out.contains("db is lost"),
+        "{said:?}"
+    );
+}

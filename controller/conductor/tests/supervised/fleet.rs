@@ -11,6 +11,7 @@ use controller_planner::Policy;
 use controller_report::fold;
 use controller_store::{Actor, HostRecord, MemoryStore, StoreHandle};
 use proto_model::catalogue::Catalogue;
+use proto_model::doctor::HostDoctor;
 use proto_model::document::{ErrorBody, RunDocument};
 use proto_model::event::{Event, EventBody, FleetEventBody, RunPhase};
 use proto_model::halt::HaltState;
@@ -247,6 +248,10 @@ impl Voice for Scripted {
     }
 
     fn renew(&self, _: &HostName, _: &[InjectionId], _: u64) {}
+
+    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, DispatchError>> {
+        Box::pin(async move { Ok(HostDoctor::unasked(host.as_str(), "a paper host has no abilities")) })
+    }
 
     fn verify<'a>(&'a self, host: &'a HostName, _: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, DispatchError>> {
         Box::pin(async move {

@@ -48,7 +48,7 @@ pub struct AgentMessage {
     /// dense from 1 within a session
     #[prost(uint64, tag = "1")]
     pub seq: u64,
-    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: ::core::option::Option<agent_message::Body>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -71,6 +71,8 @@ pub mod agent_message {
         Refused(super::OrderRefused),
         #[prost(message, tag = "9")]
         Halt(super::HaltAnswer),
+        #[prost(message, tag = "10")]
+        Doctor(super::DoctorAnswer),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -174,6 +176,14 @@ pub struct VerifyAnswer {
     pub proof_json: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DoctorAnswer {
+    #[prost(uint64, tag = "1")]
+    pub request: u64,
+    /// model::HostDoctor
+    #[prost(string, tag = "2")]
+    pub doctor_json: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Samples {
     #[prost(string, tag = "1")]
     pub run: ::prost::alloc::string::String,
@@ -273,7 +283,7 @@ pub struct ControllerMessage {
     pub store_epoch: u64,
     #[prost(
         oneof = "controller_message::Body",
-        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
     )]
     pub body: ::core::option::Option<controller_message::Body>,
 }
@@ -305,6 +315,8 @@ pub mod controller_message {
         Settled(super::Settled),
         #[prost(message, tag = "16")]
         Accept(super::Accept),
+        #[prost(message, tag = "17")]
+        Doctor(super::Doctor),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -400,6 +412,12 @@ pub struct Release {
 pub struct Settled {
     #[prost(string, repeated, tag = "1")]
     pub injections: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// What can this host do? Nothing is changed to find out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Doctor {
+    #[prost(uint64, tag = "1")]
+    pub request: u64,
 }
 /// A person answers for this dirty host in their name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2580,6 +2598,25 @@ pub mod hosts_client {
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Verify"));
             self.inner.unary(req, path, codec).await
         }
+        /// What each host can and cannot do, why not, and what mends it; no host named: every one.
+        pub async fn doctor(
+            &mut self,
+            request: impl tonic::IntoRequest<super::HostRef>,
+        ) -> std::result::Result<tonic::Response<super::Documents>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Doctor");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Doctor"));
+            self.inner.unary(req, path, codec).await
+        }
         pub async fn accept(
             &mut self,
             request: impl tonic::IntoRequest<super::AcceptRequest>,
@@ -2652,6 +2689,11 @@ pub mod hosts_server {
             &self,
             request: tonic::Request<super::HostRef>,
         ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status>;
+        /// What each host can and cannot do, why not, and what mends it; no host named: every one.
+        async fn doctor(
+            &self,
+            request: tonic::Request<super::HostRef>,
+        ) -> std::result::Result<tonic::Response<super::Documents>, tonic::Status>;
         async fn accept(
             &self,
             request: tonic::Request<super::AcceptRequest>,
@@ -2938,6 +2980,49 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = VerifySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fracas.v1.Hosts/Doctor" => {
+                    #[allow(non_camel_case_types)]
+                    struct DoctorSvc<T: Hosts>(pub Arc<T>);
+                    impl<T: Hosts> tonic::server::UnaryService<super::HostRef>
+                    for DoctorSvc<T> {
+                        type Response = super::Documents;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::HostRef>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Hosts>::doctor(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DoctorSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -2,6 +2,7 @@
 
 mod accept;
 mod cordon;
+mod doctor;
 mod label;
 mod list;
 mod lock;
@@ -30,7 +31,7 @@ Examples:
   fracas hosts label web role=web zone-
   fracas hosts cordon web --reason 'disk is being replaced'";
 
-/// List, show, label, cordon, lock and verify hosts
+/// List, show, label, cordon, lock, verify and examine hosts
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, help_template = HELP, disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
 pub struct Hosts {
@@ -51,6 +52,7 @@ enum Verb {
     Unlock(unlock::Unlock),
     Verify(verify::Verify),
     Accept(accept::Accept),
+    Doctor(doctor::Doctor),
 }
 
 impl Hosts {
@@ -66,6 +68,7 @@ impl Hosts {
             Verb::Unlock(verb) => verb.run(&client, console).await,
             Verb::Verify(verb) => verb.run(&client, console).await,
             Verb::Accept(verb) => verb.run(&client, console).await,
+            Verb::Doctor(verb) => verb.run(&client, console).await,
         }
     }
 }

@@ -1,0 +1,485 @@
+//! Whether this host has what kinds stand on: powers, groups, parts of the kernel, a clock. It only reads; no module is loaded to find out.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use crate::hierarchy::Hierarchies;
+use crate::text;
+
+/// More of the kernel's list of symbols is not read.
+const SYMBOLS_LIMIT: u64 = 64 * 1024 * 1024;
+/// Bits of the capability sets, from include/uapi/linux/capability.h.
+const CAP_KILL: u32 = 5;
+const CAP_NET_ADMIN: u32 = 12;
+
+/// Something that a host has or has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feature {
+    Root,
+    /// The power to signal any process.
+    Kill,
+    /// The power to change the network.
+    NetAdmin,
+    /// Control groups that we may make groups in.
+    Groups,
+    /// nf_tables, with comparing, counting and sets.
+    PacketRules,
+    /// Choosing packets by chance, in the rules.
+    RandomRules,
+    /// Handing packets to a process: NFQUEUE.
+    PacketQueues,
+    Netem,
+    Tbf,
+    Ifb,
+    Clsact,
+    ClsBpf,
+    Mirred,
+    /// A clock that somebody keeps right.
+    Clock,
+}
+
+/// A part of the kernel: its module, and the beginning of a symbol that only it has.
+struct Part {
+    module: &'static str,
+    symbol: &'static str,
+}
+
+const fn part(module: &'static str, symbol: &'static str) -> Part {
+    Part { module, symbol }
+}
+
+impl Feature {
+    pub const ALL: [Self; 14] = [
+        Self::Root,
+        Self::Kill,
+        Self::NetAdmin,
+        Self::Groups,
+        Self::PacketRules,
+        Self::RandomRules,
+        Self::PacketQueues,
+        Self::Netem,
+        Self::Tbf,
+        Self::Ifb,
+        Self::Clsact,
+        Self::ClsBpf,
+        Self::Mirred,
+        Self::Clock,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Kill => "cap_kill",
+            Self::NetAdmin => "cap_net_admin",
+            Self::Groups => "cgroups",
+            Self::PacketRules => "nf_tables",
+            Self::RandomRules => "nft_numgen",
+            Self::PacketQueues => "nfqueue",
+            Self::Netem => "sch_netem",
+            Self::Tbf => "sch_tbf",
+            Self::Ifb => "ifb",
+            Self::Clsact => "clsact",
+            Self::ClsBpf => "cls_bpf",
+            Self::Mirred => "act_mirred",
+            Self::Clock => "clock",
+        }
+    }
+
+    /// What it is for, in words.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Root => "acting on the whole host",
+            Self::Kill => "signals to processes of others",
+            Self::NetAdmin => "rules for packets",
+            Self::Groups => "workers in groups of their own",
+            Self::PacketRules => "choosing packets, and dropping or rejecting them",
+            Self::RandomRules => "choosing packets by chance",
+            Self::PacketQueues => "holding packets in a worker (the engine without netem)",
+            Self::Netem => "shaping packets in the kernel",
+            Self::Tbf => "limiting bandwidth in the kernel",
+            Self::Ifb => "a place for shaped packets beside their interface",
+            Self::Clsact => "filters that send packets there",
+            Self::ClsBpf => "filters that end by themselves",
+            Self::Mirred => "sending packets from one interface to another",
+            Self::Clock => "times in reports, and certificates",
+        }
+    }
+
+    /// Empty for what is no part of the kernel.
+    fn parts(self) -> &'static [Part] {
+        const RULES: &[Part] = &[part("nf_tables", "nf_tables_newtable")];
+        const RANDOM: &[Part] = &[part("nft_numgen", "nft_ng_random_")];
+        const QUEUES: &[Part] = &[
+            part("nfnetlink_queue", "nfqnl_"),
+            part("xt_NFQUEUE", "nfqueue_tg"),
+            part("nft_compat", "nft_target_"),
+        ];
+        const NETEM: &[Part] = &[part("sch_netem", "netem_")];
+        const TBF: &[Part] = &[part("sch_tbf", "tbf_")];
+        const IFB: &[Part] = &[part("ifb", "ifb_xmit")];
+        const CLSACT: &[Part] = &[part("sch_ingress", "clsact_")];
+        const BPF: &[Part] = &[part("cls_bpf", "cls_bpf_")];
+        const MIRRED: &[Part] = &[part("act_mirred", "tcf_mirred_")];
+        match self {
+            Self::Root | Self::Kill | Self::NetAdmin | Self::Groups | Self::Clock => &[],
+            Self::PacketRules => RULES,
+            Self::RandomRules => RANDOM,
+            Self::PacketQueues => QUEUES,
+            Self::Netem => NETEM,
+            Self::Tbf => TBF,
+            Self::Ifb => IFB,
+            Self::Clsact => CLSACT,
+            Self::ClsBpf => BPF,
+            Self::Mirred => MIRRED,
+        }
+    }
+}
+
+/// Whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "presence", rename_all = "snake_case")]
+pub enum Presence {
+    Present,
+    /// Not in the running kernel; loaded by it when it is first used.
+    Loadable,
+    Absent {
+        why: String,
+        /// The command that mends it.
+        mend: Option<String>,
+    },
+    /// It could not be looked at, or the look says nothing.
+    Unknown {
+        why: String,
+    },
+}
+
+impl Presence {
+    fn absent(why: impl Into<String>, mend: impl Into<Option<String>>) -> Self {
+        Self::Absent {
+            why: why.into(),
+            mend: mend.into(),
+        }
+    }
+
+    fn unknown(why: impl Into<String>) -> Self {
+        Self::Unknown { why: why.into() }
+    }
+
+    /// Of several that are needed together, the one that says most against it.
+    fn worst(all: impl Iterator<Item = Self>) -> Self {
+        let rank = |presence: &Self| match presence {
+            Self::Present => 0,
+            Self::Loadable => 1,
+            Self::Unknown { .. } => 2,
+            Self::Absent { .. } => 3,
+        };
+        all.max_by_key(rank).unwrap_or(Self::Present)
+    }
+}
+
+pub(crate) fn presence(feature: Feature, hierarchies: &Hierarchies) -> Presence {
+    match feature {
+        Feature::Root => root(),
+        Feature::Kill => power(CAP_KILL, "CAP_KILL"),
+        Feature::NetAdmin => power(CAP_NET_ADMIN, "CAP_NET_ADMIN"),
+        Feature::Groups => groups(hierarchies),
+        Feature::Clock => clock(),
+        _ => Presence::worst(feature.parts().iter().map(|part| of_kernel(part, &Kernel::here()))),
+    }
+}
+
+fn root() -> Presence {
+    if rustix::process::geteuid().is_root() {
+        return Presence::Present;
+    }
+    Presence::absent("this process is not root", "sudo fracas-agent doctor".to_owned())
+}
+
+fn power(bit: u32, name: &str) -> Presence {
+    let status = text::read_if_there("/proc/self/status").ok().flatten().unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    match set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()) {
+        None => Presence::unknown("this process's powers cannot be read from /proc/self/status"),
+        Some(set) if set >> bit & 1 == 1 => Presence::Present,
+        Some(_) => Presence::absent(
+            format!("this process lacks {name}"),
+            format!("systemctl edit fracas-agent, and let CapabilityBoundingSet= have {name}"),
+        ),
+    }
+}
+
+fn groups(hierarchies: &Hierarchies) -> Presence {
+    let Some(first) = hierarchies.used().first() else {
+        let mend = "mount -t cgroup2 none /sys/fs/cgroup".to_owned();
+        return Presence::absent("no control groups are mounted", mend);
+    };
+    let read_only = |root: &Path| rustix::fs::access(root, rustix::fs::Access::WRITE_OK).is_err();
+    match hierarchies.used().iter().find(|h| h.root.exists() && read_only(&h.root)) {
+        Some(closed) => Presence::absent(
+            format!("groups cannot be made in {}", closed.root.display()),
+            format!("mount -o remount,rw {}", closed.root.display()),
+        ),
+        None if first.root.exists() => Presence::Present,
+        None => Presence::absent(format!("{} does not exist", first.root.display()), None),
+    }
+}
+
+/// What the kernel's own discipline says; nothing is set.
+fn clock() -> Presence {
+    // SAFETY: timex is plain data for which zero is a valid value; with `modes` zero adjtimex only fills it in.
+    let state = unsafe {
+        let mut timex: libc::timex = std::mem::zeroed();
+        libc::adjtimex(&mut timex)
+    };
+    match state {
+        libc::TIME_ERROR => {
+            let mend = Distribution::here().installs("chrony");
+            Presence::absent("the kernel says that nobody keeps the clock right", mend)
+        }
+        -1 => Presence::unknown(format!("the clock's state cannot be read: {}", std::io::Error::last_os_error())),
+        _ => Presence::Present,
+    }
+}
+
+/// What is known of the running kernel's parts.
+struct Kernel {
+    release: String,
+    /// Beginnings of symbols that were found; `None` when the list cannot be read.
+    symbols: Option<&'static BTreeSet<&'static str>>,
+    /// The modules that are installed for it; `None` when their folder cannot be read.
+    modules: Option<String>,
+    may_load: bool,
+}
+
+impl Kernel {
+    fn here() -> Self {
+        let read = |path: &str| text::read_if_there(path).ok().flatten();
+        let release = read("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
+        let listed = |file: &str| read(&format!("/lib/modules/{release}/{file}"));
+        let modules = match (listed("modules.dep"), listed("modules.builtin")) {
+            (None, None) => None,
+            (loadable, builtin) => Some(loadable.unwrap_or_default() + &builtin.unwrap_or_default()),
+        };
+        Self {
+            symbols: symbols(),
+            modules,
+            may_load: read("/proc/sys/kernel/modules_disabled").is_none_or(|text| text.trim() != "1"),
+            release,
+        }
+    }
+}
+
+/// Built-in parts never change while this process lives, and loaded ones are seen in /sys/module.
+fn symbols() -> Option<&'static BTreeSet<&'static str>> {
+    static FOUND: OnceLock<Option<BTreeSet<&'static str>>> = OnceLock::new();
+    FOUND
+        .get_or_init(|| {
+            let list = File::open("/proc/kallsyms").ok()?;
+            symbols_in(BufReader::new(list.take(SYMBOLS_LIMIT)))
+        })
+        .as_ref()
+}
+
+fn symbols_in(list: impl BufRead) -> Option<BTreeSet<&'static str>> {
+    let wanted: Vec<&str> = Feature::ALL.iter().flat_map(|f| f.parts()).map(|part| part.symbol).collect();
+    let (mut found, mut any) = (BTreeSet::new(), false);
+    for line in list.split(b'\n') {
+        let line = line.ok()?;
+        let Some(name) = line.split(|byte| *byte == b' ').nth(2) else {
+            continue;
+        };
+        any = true;
+        found.extend(wanted.iter().filter(|symbol| name.starts_with(symbol.as_bytes())));
+    }
+    any.then_some(found)
+}
+
+fn of_kernel(part: &Part, kernel: &Kernel) -> Presence {
+    let loaded = Path::new("/sys/module").join(part.module).exists();
+    if loaded || kernel.symbols.is_some_and(|symbols| symbols.contains(part.symbol)) {
+        return Presence::Present;
+    }
+    let (module, release) = (part.module, &kernel.release);
+    match &kernel.modules {
+        Some(listed) if lists(listed, module) && kernel.may_load => Presence::Loadable,
+        Some(listed) if lists(listed, module) => {
+            let why = format!("{module} is not loaded, and this kernel loads no more modules (kernel.modules_disabled)");
+            Presence::absent(why, "reboot".to_owned())
+        }
+        Some(_) => Presence::absent(
+            format!("kernel {release} has no {module}, and no such module is installed"),
+            Distribution::here().kernel_modules(release),
+        ),
+        None if kernel.symbols.is_some() => Presence::absent(
+            format!("{module} is not in the running kernel {release}, and no modules are installed for it (/lib/modules/{release})"),
+            Distribution::here().kernel_modules(release),
+        ),
+        None => Presence::unknown(format!(
+            "neither the symbols of kernel {release} (/proc/kallsyms) nor its modules (/lib/modules/{release}) can be read"
+        )),
+    }
+}
+
+/// Whether a list of module files names this one; files may be compressed, and `-` and `_` are the same.
+fn lists(files: &str, module: &str) -> bool {
+    let same = |name: &str| name.replace('-', "_") == module.replace('-', "_");
+    let paths = files.lines().filter_map(|line| line.split(':').next());
+    paths
+        .filter_map(|path| path.rsplit('/').next()?.split_once(".ko"))
+        .any(|(name, _)| same(name))
+}
+
+/// Who made this system, as far as its way of installing things goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Distribution {
+    Debian,
+    Ubuntu,
+    RedHat,
+    Suse,
+    Other,
+}
+
+impl Distribution {
+    fn here() -> Self {
+        let release = ["/etc/os-release", "/usr/lib/os-release"];
+        let text = release.into_iter().find_map(|path| text::read_if_there(path).ok().flatten());
+        Self::of(&text.unwrap_or_default())
+    }
+
+    fn of(release: &str) -> Self {
+        let value = |key: &str| release.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+        let words = format!("{} {}", value("ID=").trim_matches('"'), value("ID_LIKE=").trim_matches('"'));
+        let has = |names: &[&str]| words.split_whitespace().any(|word| names.contains(&word));
+        if has(&["ubuntu"]) {
+            Self::Ubuntu
+        } else if has(&["debian"]) {
+            Self::Debian
+        } else if has(&["fedora", "rhel", "centos"]) {
+            Self::RedHat
+        } else if has(&["suse", "opensuse", "sles"]) {
+            Self::Suse
+        } else {
+            Self::Other
+        }
+    }
+
+    fn installs(self, package: &str) -> Option<String> {
+        let tool = match self {
+            Self::Debian | Self::Ubuntu => "apt install",
+            Self::RedHat => "dnf install",
+            Self::Suse => "zypper install",
+            Self::Other => return None,
+        };
+        Some(format!("{tool} {package}"))
+    }
+
+    /// The package with the modules that a small kernel leaves out.
+    fn kernel_modules(self, release: &str) -> Option<String> {
+        match self {
+            Self::Ubuntu => self.installs(&format!("linux-modules-extra-{release}")),
+            Self::Debian => Some("apt install linux-image-$(dpkg --print-architecture) && reboot".to_owned()),
+            Self::RedHat => self.installs(&format!("kernel-modules-extra-{release}")),
+            Self::Suse => Some("zypper install kernel-default && reboot".to_owned()),
+            Self::Other => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kernel(symbols: Option<&'static BTreeSet<&'static str>>, modules: Option<&str>, may_load: bool) -> Kernel {
+        Kernel {
+            release: "0.0.0-none".to_owned(),
+            symbols,
+            modules: modules.map(str::to_owned),
+            may_load,
+        }
+    }
+
+    /// A module that no kernel of ours has.
+    const NONE: Part = part("fracas_no_such", "fracas_no_such_");
+
+    #[test]
+    fn what_is_neither_seen_nor_ruled_out_is_unknown() {
+        static NOTHING: BTreeSet<&str> = BTreeSet::new();
+        assert!(matches!(of_kernel(&NONE, &kernel(None, None, true)), Presence::Unknown { .. }));
+        assert!(matches!(
+            of_kernel(&NONE, &kernel(Some(&NOTHING), None, true)),
+            Presence::Absent { .. }
+        ));
+        assert!(matches!(
+            of_kernel(&NONE, &kernel(None, Some("kernel/a.ko:"), true)),
+            Presence::Absent { .. }
+        ));
+        let listed = "kernel/net/fracas-no-such.ko.xz: kernel/a.ko\n";
+        assert_eq!(of_kernel(&NONE, &kernel(Some(&NOTHING), Some(listed), true)), Presence::Loadable);
+        assert!(
+            matches!(of_kernel(&NONE, &kernel(None, Some(listed), false)), Presence::Absent { why, .. } if why.contains("modules_disabled"))
+        );
+    }
+
+    #[test]
+    fn a_symbol_or_a_line_of_a_list_is_found_and_nothing_near_it() {
+        let list = "0000000000000000 t netem_enqueue\n0000000000000000 T some_ifb_xmit\n0000000000000000 t x [nf_tables]\n";
+        let found = symbols_in(list.as_bytes()).unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["netem_"]);
+        assert!(symbols_in(&b""[..]).is_none(), "an empty list says nothing");
+        assert!(lists("kernel/net/sched/sch_netem.ko.zst: a\n", "sch_netem") && lists("a/xt_NFQUEUE.ko", "xt_NFQUEUE"));
+        assert!(!lists("kernel/b.ko: kernel/sch_netem.ko", "sch_netem") && !lists("a/sch_netem2.ko:", "sch_netem"));
+    }
+
+    #[test]
+    fn each_distribution_is_told_its_own_command() {
+        for (text, command) in [
+            ("ID=ubuntu\nID_LIKE=debian\n", Some("apt install linux-modules-extra-6.8")),
+            (
+                "ID=debian\n",
+                Some("apt install linux-image-$(dpkg --print-architecture) && reboot"),
+            ),
+            (
+                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n",
+                Some("dnf install kernel-modules-extra-6.8"),
+            ),
+            (
+                "ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n",
+                Some("zypper install kernel-default && reboot"),
+            ),
+            ("ID=alpine\n", None),
+            ("", None),
+        ] {
+            assert_eq!(Distribution::of(text).kernel_modules("6.8").as_deref(), command, "{text}");
+        }
+        assert_eq!(Distribution::Suse.installs("chrony").as_deref(), Some("zypper install chrony"));
+    }
+
+    #[test]
+    fn the_worst_of_several_needs_is_told() {
+        let all = [Presence::Loadable, Presence::unknown("x"), Presence::Present];
+        assert_eq!(Presence::worst(all.into_iter()), Presence::unknown("x"));
+        assert_eq!(
+            Presence::worst([Presence::unknown("x"), Presence::absent("y", None)].into_iter()),
+            Presence::absent("y", None)
+        );
+    }
+
+    #[test]
+    fn this_kernel_agrees_with_what_it_lets_us_read() {
+        let hierarchies = Hierarchies::detect(Path::new("")).unwrap();
+        for feature in Feature::ALL {
+            println!("{}: {:?}", feature.name(), presence(feature, &hierarchies));
+        }
+        // Who can read our packet table, or knows that there is none, has nf_tables.
+        if crate::net::kernel_has_tables() == Some(true) {
+            let seen = presence(Feature::PacketRules, &hierarchies);
+            assert!(matches!(seen, Presence::Present | Presence::Unknown { .. }), "{seen:?}");
+        }
+    }
+}

@@ -159,6 +159,14 @@ impl Site {
         Ok(run["id"].as_str().context("a run has an id")?.to_owned())
     }
 
+    /// What would be done, and whether the host would accept it; nothing is changed.
+    pub fn plan(&self, host: &str, fault: &str, params: &Value) -> Result<Value> {
+        let mut line = vec!["attack".to_owned(), fault.to_owned()];
+        line.extend(words(params));
+        line.extend(["--on", host, "--for", "20s", "--dry-run"].map(str::to_owned));
+        self.lab.json(&line.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     pub fn run(&self, id: &str) -> Result<Value> {
         self.lab.json(&["runs", "show", id])
     }

@@ -1,8 +1,10 @@
 //! What a kind says that it stands on, and its preflight, agree: what is surely missing is refused before anything is touched.
 
+use std::path::Path;
+
 use agent_faults::{Protection, Scene, registry};
 use agent_levers::fake::FakeHost;
-use agent_view::{Feature, Presence, Process};
+use agent_view::{Feature, Presence, Process, Volume};
 use proto_model::doctor::Can;
 use proto_model::peer::Network;
 
@@ -20,6 +22,15 @@ impl Protection for Unprotected {
     }
     fn port(&self, _port: u16) -> Option<String> {
         None
+    }
+    fn path(&self, _path: &Path, _volume: &Volume) -> Option<String> {
+        None
+    }
+    fn memory_reserve(&self) -> u64 {
+        0
+    }
+    fn disk_reserve(&self, _volume: &Volume) -> u64 {
+        0
     }
 }
 

@@ -1,10 +1,12 @@
 //! process.kill on the paper host: who is chosen, when KILL follows, who counts as a replacement, and when a round is left out.
 
+use std::path::Path;
+
 use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
 use agent_journal::{Journal, Opened, Shelf};
 use agent_levers::fake::FakeHost;
 use agent_levers::{Levers, PullContext, Spared};
-use agent_view::{HostView, Process, ProcessState};
+use agent_view::{HostView, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
 use proto_model::injection::EffectState;
@@ -28,6 +30,15 @@ impl Protection for Sshd {
     }
     fn port(&self, _port: u16) -> Option<String> {
         None
+    }
+    fn path(&self, _path: &Path, _volume: &Volume) -> Option<String> {
+        None
+    }
+    fn memory_reserve(&self) -> u64 {
+        0
+    }
+    fn disk_reserve(&self, _volume: &Volume) -> u64 {
+        0
     }
 }
 

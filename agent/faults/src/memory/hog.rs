@@ -1,7 +1,8 @@
 //! `memory.hog`: takes memory and holds it, in a worker of its own; what the host keeps free is never taken.
 
 use agent_levers::{Levers, WorkerHandle};
-use agent_view::{HostView, Memory, ProcessMemory};
+use agent_view::{Feature, HostView, Memory, ProcessMemory};
+use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
 use proto_model::quantity::{Amount, Bytes, Percent};
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use super::aim::{Aim, leaked};
 use super::hold;
+use crate::ability::needs;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -160,6 +162,10 @@ impl Fault for Hog {
             Mode::Add => Vec::new(),
             Mode::Total => vec![Claim("the total use of memory".to_owned())],
         }
+    }
+
+    fn ability(view: &dyn HostView) -> Ability {
+        needs(view, &[Feature::Root, Feature::Groups])
     }
 
     fn preflight(params: &HogParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

@@ -3,9 +3,8 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use proto_transport::replace_private;
 use serde::{Deserialize, Serialize};
-
-use crate::files::keep_private;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +50,7 @@ impl EpochFile {
         }
         self.seen = newest;
         let text = serde_json::to_vec(&newest).unwrap_or_default();
-        if let Err(error) = keep_private(&self.path, &text) {
+        if let Err(error) = replace_private(&self.path, &text) {
             tracing::error!(path = %self.path.display(), %error, "the epochs seen cannot be written");
         }
     }

@@ -1,11 +1,11 @@
 //! The host's identity on disk: key, certificate, authority, controller. The key is made here and never leaves.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use proto_transport::{Authority, ClientIdentity, TransportError, Trust, csr};
+use proto_transport::{Authority, ClientIdentity, TransportError, Trust, csr, replace_private};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -109,28 +109,13 @@ impl Files {
 
     fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), IdentityError> {
         let path = self.dir.join(name);
-        keep_private(&path, bytes).map_err(file("write", &path))
+        replace_private(&path, bytes).map_err(file("write", &path))
     }
 }
 
 fn private_dir(dir: &Path) -> Result<(), IdentityError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(file("make", dir))
-}
-
-/// For its owner alone (0600), in one step, and on the disk before it returns.
-pub(crate) fn keep_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let draft = path.with_extension("new");
-    // A draft of an earlier crash may have other permissions.
-    match std::fs::remove_file(&draft) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    std::fs::rename(&draft, path)?;
-    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 fn certificate_pem(der: &[u8]) -> String {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
+use proto_transport::{ClientIdentity, TransportError, Trust, connect, connect_unix};
 use proto_wire::v1::audit_client::AuditClient;
 use proto_wire::v1::emergency_client::EmergencyClient;
 use proto_wire::v1::evidence_client::EvidenceClient;
@@ -18,13 +18,13 @@ use proto_wire::v1::operators_client::OperatorsClient;
 use proto_wire::v1::runs_client::RunsClient;
 use proto_wire::v1::schedules_client::SchedulesClient;
 use proto_wire::v1::tokens_client::TokensClient;
-use tokio::net::UnixStream;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
-use tower::service_fn;
 
 use crate::command::Globals;
 use crate::config::{self, Remote};
@@ -35,8 +35,6 @@ use crate::failure::Failure;
 pub const ASK: Duration = Duration::from_secs(30);
 /// How long a call may take for which hosts are asked or undo faults.
 pub const DEED: Duration = Duration::from_secs(90);
-const CONNECT: Duration = Duration::from_secs(5);
-const KEEPALIVE: Duration = Duration::from_secs(10);
 /// The longest history or report that is read.
 const MESSAGE_BYTES: usize = 64 << 20;
 
@@ -73,7 +71,7 @@ impl Client {
     pub async fn connect(globals: &Globals) -> Result<Self, Failure> {
         let context = Context::resolve(globals)?;
         let (channel, bearer) = match &context.place {
-            Place::Socket(path) => (by_socket(path).await.map_err(|error| no_socket(path, &error))?, None),
+            Place::Socket(path) => (connect_unix(path).await.map_err(|error| no_socket(path, &error))?, None),
             Place::Remote(remote) => {
                 let bearer = bearer(remote)?;
                 (by_tls(remote).await?, bearer)
@@ -110,27 +108,8 @@ impl Client {
     }
 }
 
-fn endpoint(endpoint: Endpoint) -> Endpoint {
-    endpoint
-        .connect_timeout(CONNECT)
-        .http2_keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE * 2)
-        .keep_alive_while_idle(true)
-}
-
-async fn by_socket(path: &Path) -> Result<Channel, tonic::transport::Error> {
-    let path = path.to_owned();
-    let connector = service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    endpoint(Endpoint::from_static("http://controller"))
-        .connect_with_connector(connector)
-        .await
-}
-
 /// Names the socket, what is wrong with it, and what to do.
-fn no_socket(path: &Path, error: &tonic::transport::Error) -> Failure {
+fn no_socket(path: &Path, error: &TransportError) -> Failure {
     let cause = io_cause(error);
     let why = cause.map_or_else(|| error.to_string(), ToString::to_string);
     let hint = match cause.map(io::Error::kind) {
@@ -155,33 +134,44 @@ fn io_cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
 }
 
 async fn by_tls(remote: &Remote) -> Result<Channel, Failure> {
-    let bad =
-        |error: tonic::transport::Error| Failure::usage(format!("context {:?}: {} is no server: {error}", remote.name, remote.server));
-    let configured = endpoint(Endpoint::from_shared(format!("https://{}", remote.server)).map_err(bad)?);
-    let configured = configured.tls_config(tls(remote)?).map_err(bad)?;
-    configured.connect().await.map_err(|error| {
+    let (trust, identity) = (trust(remote)?, identity(remote)?);
+    connect(&remote.server, trust, identity.as_ref()).await.map_err(|error| {
+        if let TransportError::Address(_) = error {
+            return Failure::usage(format!(
+                "context {:?}: {} is no server: expected HOST:PORT",
+                remote.name, remote.server
+            ));
+        }
         let why = innermost(&error);
         let hint = format!("check the server and ca_file of context {:?} (`fracas contexts`)", remote.name);
         Failure::unreachable(format!("cannot reach the controller at {}: {why}", remote.server)).hint(hint)
     })
 }
 
-fn tls(remote: &Remote) -> Result<ClientTlsConfig, Failure> {
-    let ca_file = remote.ca_file.as_deref();
-    let ca_file = ca_file.ok_or_else(|| {
+fn trust(remote: &Remote) -> Result<Trust, Failure> {
+    let ca_file = remote.ca_file.as_deref().ok_or_else(|| {
         Failure::local(format!(
             "context {:?} names no ca_file, so its controller cannot be known",
             remote.name
         ))
     })?;
-    let ca = std::fs::read(ca_file).map_err(|error| Failure::local(format!("cannot read {}: {error}", ca_file.display())))?;
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
-    let (Some(certificate), Some(key)) = (&remote.certificate_file, &remote.key_file) else {
-        return Ok(tls);
+    let unreadable = |why: String| Failure::local(format!("cannot read {}: {why}", ca_file.display()));
+    let found = CertificateDer::pem_file_iter(ca_file).map_err(|error| unreadable(error.to_string()))?;
+    let authorities: Vec<_> = found.collect::<Result<_, _>>().map_err(|error| unreadable(error.to_string()))?;
+    match authorities.is_empty() {
+        true => Err(unreadable("it holds no certificate".to_owned())),
+        false => Ok(Trust::Named(authorities)),
+    }
+}
+
+fn identity(remote: &Remote) -> Result<Option<ClientIdentity>, Failure> {
+    let (Some(path), Some(key)) = (&remote.certificate_file, &remote.key_file) else {
+        return Ok(None);
     };
-    let certificate =
-        std::fs::read(certificate).map_err(|error| Failure::local(format!("cannot read {}: {error}", certificate.display())))?;
-    Ok(tls.identity(Identity::from_pem(certificate, config::secret(key)?)))
+    let certificate = CertificateDer::from_pem_file(path);
+    let certificate = certificate.map_err(|error| Failure::local(format!("cannot read {}: {error}", path.display())))?;
+    let key_pem = config::secret(key)?;
+    Ok(Some(ClientIdentity { certificate, key_pem }))
 }
 
 fn bearer(remote: &Remote) -> Result<Option<MetadataValue<Ascii>>, Failure> {

@@ -1,13 +1,12 @@
 //! `fracas-controller --issue-operator NAME --out DIR`: what an operator on another machine needs, in three files.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use anyhow::Context;
 use proto_model::role::Role;
-use proto_transport::{Authority, certificate_pem};
+use proto_transport::{Authority, certificate_pem, create_private};
 
 use crate::clock::now;
 
@@ -34,7 +33,7 @@ pub fn issue(state_dir: &Path, name: &str, role: Role, out: &Path) -> anyhow::Re
 }
 
 fn write_new(path: &Path, text: &str) -> anyhow::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
+    create_private(path)
+        .and_then(|file| file.fill(text.as_bytes()))
         .with_context(|| format!("write {}", path.display()))
 }

@@ -1,12 +1,13 @@
 //! The halt latch: in memory, and in a file beside the store. What cannot be read counts as halted.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use proto_model::halt::HaltState;
 use proto_model::time::Timestamp;
+use proto_transport::replace_private;
 
 /// Epochs from here on are nobody's: an agent that claims one is not believed, so that it cannot use them up.
 const LAST_CREDIBLE_EPOCH: u64 = 1 << 53;
@@ -65,12 +66,7 @@ impl HaltLatch {
             }
             *held = state.clone();
         }
-        let fresh = self.path.with_extension("new");
-        let mut file = fs::File::create(&fresh)?;
-        file.write_all(&serde_json::to_vec(&state)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.path)?;
-        self.path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
+        replace_private(&self.path, &serde_json::to_vec(&state)?)
     }
 }
 

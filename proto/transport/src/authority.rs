@@ -1,8 +1,7 @@
 //! The controller's own certificate authority: made on first start, kept in two files, and the root of every identity.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, DnsName};
 
 use crate::error::TransportError;
 use crate::identity::{Identity, hex, is_operator};
+use crate::private::replace_private;
 
 /// How far before now the authority's and the controller's certificates begin, for hosts whose clock is behind: 7 days.
 /// Hosts' certificates begin now: the clock that issues them is the one that judges them.
@@ -243,22 +243,8 @@ fn span(params: &mut CertificateParams, now: Timestamp, backdate_ms: u64, valid_
     params.not_after = epoch + Duration::from_millis(now_ms.saturating_add(valid_ms));
 }
 
-/// 0600, synced, and never half written under its own name.
 fn write_private(path: &Path, text: &str) -> Result<(), TransportError> {
-    let fresh = path.with_extension("new");
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&fresh)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&fresh, path)?;
-            path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
-        });
-    written.map_err(|source| TransportError::File {
+    replace_private(path, text.as_bytes()).map_err(|source| TransportError::File {
         deed: "write",
         path: path.to_owned(),
         source,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpStream, UnixStream};
@@ -26,6 +26,8 @@ const KEEPALIVE_WITHIN: Duration = Duration::from_secs(20);
 /// Whom to believe.
 #[derive(Clone)]
 pub enum Trust {
+    /// Whoever one of these vouches for by the very name that is dialled, as browsers do.
+    Named(Vec<CertificateDer<'static>>),
     /// This authority.
     Authority(CertificateDer<'static>),
     /// The authority whose certificate has this SHA-256, in hex; it must be in the chain that is shown.
@@ -51,9 +53,10 @@ impl ClientIdentity {
 
 /// Connects to `host:port`.
 pub async fn connect(address: &str, trust: Trust, identity: Option<&ClientIdentity>) -> Result<Channel, TransportError> {
+    let name = server_name(address, &trust)?;
     let tls = TlsConnector::from(Arc::new(client_config(trust, identity)?));
     let dial = address.to_owned();
-    let connector = service_fn(move |_: Uri| dial_tls(dial.clone(), tls.clone()));
+    let connector = service_fn(move |_: Uri| dial_tls(dial.clone(), name.clone(), tls.clone()));
     let endpoint = endpoint(&format!("http://{address}"))?;
     endpoint
         .connect_with_connector(connector)
@@ -91,11 +94,19 @@ fn endpoint(uri: &str) -> Result<Endpoint, TransportError> {
         .keep_alive_while_idle(true))
 }
 
-async fn dial_tls(address: String, tls: TlsConnector) -> std::io::Result<TokioIo<TlsStream<TcpStream>>> {
+/// Where the name is not what is checked (see `OurController`), TLS wants one all the same.
+fn server_name(address: &str, trust: &Trust) -> Result<ServerName<'static>, TransportError> {
+    let name = match trust {
+        Trust::Named(_) => address.rsplit_once(':').map_or(address, |(name, _)| name),
+        Trust::Authority(_) | Trust::Fingerprint(_) => "controller.fracas",
+    };
+    let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+    ServerName::try_from(bare).map_err(|_| TransportError::Address(address.to_owned()))
+}
+
+async fn dial_tls(address: String, name: ServerName<'static>, tls: TlsConnector) -> std::io::Result<TokioIo<TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(&address).await?;
     stream.set_nodelay(true)?;
-    // The name is not what is checked (see `OurController`), but TLS wants one.
-    let name = ServerName::try_from("controller.fracas").map_err(std::io::Error::other)?;
     let stream = tokio::time::timeout(CONNECT_WITHIN, tls.connect(name, stream))
         .await
         .map_err(|_| std::io::Error::other("TLS handshake took longer than 5 s"))??;
@@ -104,10 +115,17 @@ async fn dial_tls(address: String, tls: TlsConnector) -> std::io::Result<TokioIo
 
 fn client_config(trust: Trust, identity: Option<&ClientIdentity>) -> Result<ClientConfig, TransportError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(OurController::new(trust, provider)));
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let builder = match trust {
+        Trust::Named(authorities) => {
+            let mut roots = RootCertStore::empty();
+            authorities.into_iter().try_for_each(|authority| roots.add(authority))?;
+            builder.with_root_certificates(roots)
+        }
+        Trust::Authority(_) | Trust::Fingerprint(_) => builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(OurController::new(trust, provider))),
+    };
     let mut config = match identity {
         None => builder.with_no_client_auth(),
         Some(identity) => {

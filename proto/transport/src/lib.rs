@@ -5,6 +5,7 @@ mod backoff;
 mod client;
 mod error;
 mod identity;
+mod private;
 mod server;
 mod token;
 mod verify;
@@ -14,6 +15,7 @@ pub use backoff::Backoff;
 pub use client::{ClientIdentity, Trust, connect, connect_unix};
 pub use error::TransportError;
 pub use identity::{Identity, PeerInfo, fingerprint_of, fingerprint_of_key, is_operator, not_after_of, validity_of};
+pub use private::{NewFile, create_private, replace_private};
 pub use server::{Limits, ServerTls, TlsIo, incoming};
 pub use token::{InvalidOperatorToken, InvalidToken, JoinToken, OperatorToken};
 

@@ -1,8 +1,5 @@
 //! `fracas operators create`: makes a person's token; its secret is shown this once, or goes to a file that only you can read.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,6 +7,7 @@ use proto_model::document::OperatorDocument;
 use proto_model::exit;
 use proto_model::quantity::Millis;
 use proto_model::role::Role;
+use proto_transport::{NewFile, create_private};
 use proto_wire::v1::OperatorCreateRequest;
 
 use crate::age::{ago, now};
@@ -56,8 +54,8 @@ impl Create {
         let mut value = documents::value("Operator", &reply.document_json)?;
         let operator: OperatorDocument = documents::read("Operator", &value)?;
         match (file, &self.token_file) {
-            (Some(mut file), Some(path)) => {
-                let written = writeln!(file, "{}", reply.token).and_then(|()| file.sync_all());
+            (Some(file), Some(path)) => {
+                let written = file.fill(format!("{}\n", reply.token).as_bytes());
                 written.map_err(|error| Failure::local(format!("cannot write {}: {error}; revoke {}", path.display(), operator.id)))?;
             }
             _ => value["token"] = reply.token.clone().into(),
@@ -81,9 +79,8 @@ fn told(operator: &OperatorDocument, file: Option<&Path>) -> String {
     }
 }
 
-fn private(path: &Path) -> Result<std::fs::File, Failure> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.map_err(|error| Failure::local(format!("cannot make {}: {error}", path.display())))
+fn private(path: &Path) -> Result<NewFile, Failure> {
+    create_private(path).map_err(|error| Failure::local(format!("cannot make {}: {error}", path.display())))
 }
 
 fn discard(path: Option<&Path>) {

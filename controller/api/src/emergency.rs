@@ -34,9 +34,15 @@ impl Emergency for Api {
             tracing::warn!(error = error.0.message, "what acts could not be listed; hosts' own counts stand");
             Vec::new()
         });
+        let halt = self.0.runs.halt_state();
         let status = StatusDocument {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            halt: self.0.runs.halt_state(),
+            silent: if halt.engaged {
+                self.0.voice.silent(halt.epoch)
+            } else {
+                Vec::new()
+            },
+            halt,
             hosts_connected: count(|h| h.connection == Connection::Connected),
             hosts_lost: count(|h| h.connection == Connection::Lost),
             hosts_dirty: count(|h| h.cleanliness == Cleanliness::Dirty),

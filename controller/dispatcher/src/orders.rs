@@ -240,6 +240,13 @@ impl Voice for Dispatcher {
         self.refreshed(record);
     }
 
+    fn silent(&self, epoch: u64) -> Vec<HostName> {
+        let fleet = self.fleet();
+        let answered = |entry: &Entry| entry.halt_answer.is_some_and(|(answered, _)| answered >= epoch);
+        let silent = fleet.0.iter().filter(|(_, entry)| entry.live.is_some() && !answered(entry));
+        silent.map(|(name, _)| name.clone()).collect()
+    }
+
     fn halt<'a>(&'a self, state: HaltState, wait_ms: u64) -> BoxFuture<'a, HaltOutcome> {
         Box::pin(async move {
             let started = Instant::now();

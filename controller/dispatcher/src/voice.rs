@@ -105,6 +105,10 @@ pub trait Voice: Send + Sync {
     fn accept<'a>(&'a self, host: &'a HostName, by: &'a str, reason: &'a str) -> BoxFuture<'a, Result<(), DispatchError>>;
     /// What is stored about a host has changed (labels, cordon, cleanliness).
     fn refresh(&self, record: controller_store::HostRecord);
+    /// Connected hosts that have not answered the halt or release of this epoch.
+    fn silent(&self, _epoch: u64) -> Vec<HostName> {
+        Vec::new()
+    }
     /// Tells every connected host at once and waits at most `wait_ms` for their answers.
     fn halt<'a>(&'a self, state: HaltState, wait_ms: u64) -> BoxFuture<'a, HaltOutcome>;
 }

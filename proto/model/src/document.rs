@@ -279,6 +279,9 @@ pub struct StatusDocument {
     pub caller: String,
     #[serde(default)]
     pub role: Option<Role>,
+    /// Connected hosts that have not answered the halt that is in force: they may still be undoing.
+    #[serde(default)]
+    pub silent: Vec<HostName>,
     /// Since the controller started: calls whose caller could not be known.
     #[serde(default)]
     pub failed_authentications: u64,

@@ -49,6 +49,11 @@ fn print(console: &mut Console, client: &Client, status: &StatusDocument) {
         console.paint(Tone::Good, "released")
     };
     console.line(&format!("halt        {state}"));
+    if !status.silent.is_empty() {
+        let names: Vec<String> = status.silent.iter().map(ToString::to_string).collect();
+        let silent = console.paint(Tone::Bad, &format!("not yet answered by {}", names.join(", ")));
+        console.line(&format!("            {silent}"));
+    }
     let dirty = if status.hosts_dirty > 0 {
         console.paint(Tone::Bad, &format!("{} dirty", status.hosts_dirty))
     } else {

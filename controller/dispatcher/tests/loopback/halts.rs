@@ -3,6 +3,7 @@
 use controller_dispatcher::{DispatchError, Voice};
 use proto_model::id::RunId;
 use proto_wire::v1;
+use proto_wire::v1::agent_message::Body;
 use proto_wire::v1::controller_message::Body as Order;
 
 use crate::agent::{Agent, Bare, Told, hello};
@@ -46,13 +47,23 @@ async fn a_halt_reaches_those_who_are_there_and_those_who_come_later() {
 #[tokio::test]
 async fn a_halt_does_not_wait_for_the_silent() {
     let (_dir, host, controller) = joined().await;
-    let _bare = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
+    let mut bare = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
     let halt = controller.latch.get().engage("ann", "smoke", now());
+    let epoch = halt.epoch;
     let outcome = controller.dispatcher.halt(halt, 200).await;
     assert!(
         outcome.told == [name("web")] && outcome.answered.is_empty() && outcome.took_ms < 1_000,
         "{outcome:?}"
     );
+    assert_eq!(controller.dispatcher.silent(epoch), [name("web")]);
+    let late = v1::HaltAnswer {
+        epoch,
+        halted: true,
+        undone: 1,
+        failed: 0,
+    };
+    bare.say(Body::Halt(late)).await;
+    eventually("a late answer is taken", || controller.dispatcher.silent(epoch).is_empty()).await;
 }
 
 #[tokio::test]

@@ -32,6 +32,15 @@ impl List {
         };
         let documents = client.call("list the hosts", ASK, client.hosts().list(request)).await?;
         console.list::<Host>(&documents.items)?;
+        for (name, note) in documents.items.iter().filter_map(|text| noted(text)) {
+            console.note(&format!("{name}: {note}"));
+        }
         Ok(exit::OK)
     }
+}
+
+/// What is to be known of a host besides its row: why it is locked, cordoned or dirty, or that two machines are it.
+fn noted(document: &str) -> Option<(String, String)> {
+    let host: Host = serde_json::from_str(document).ok()?;
+    Some((host.name.to_string(), host.note?))
 }

@@ -1,26 +1,22 @@
-//! `cargo xtask demo`: three hosts with real software, an experiment on them, and the proof that they are whole again.
+//! `cargo xtask demo`: hosts with real software, experiments on them, the proof that they are whole again, and the site that tells of it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
-use tests_harness::lab::CONTROL;
-use tests_harness::protocol::Ended;
-use tests_harness::{Fleet, Footprint, Lab, LabPlan, Packages, interrupt, programs};
+use tests_harness::{Fleet, Lab, LabPlan, Packages, interrupt, programs};
 
 use crate::rungs::spoken;
+use crate::showing::Showing;
 use crate::wrappers::Wrappers;
-use crate::{orders, stage};
+use crate::{orders, showing, stage};
 
 const PACKAGES: [&str; 4] = ["iproute2", "nftables", "redis-server", "nginx"];
-const LONGEST_RUN: Duration = Duration::from_secs(600);
-/// What agents change by living: journals, certificates, and processes of their own.
-const OUR_FILES: &str = "files";
-const OUR_PROCESSES: &str = "fracas-agent";
+const SETTINGS: &str = include_str!("../../demo/controller.toml");
 
-/// Make three hosts with real software, break them, and see them proven clean.
+/// Make hosts with real software, break them, see them proven clean, and publish it.
 #[derive(Debug, Args)]
 pub struct Demo {
     /// Stay up afterwards and print what to try
@@ -57,22 +53,19 @@ impl Demo {
         steps.say("build (profile dev: quick to build, not quick to run)");
         programs::build_all(programs::Loudness::Progress)?;
         interrupt::check()?;
-        steps.say("hosts: control, web, cache and client, on a bridge of their own");
+        steps.say("hosts: control, web, cache and client, and live in production, on a bridge of their own");
         let lab = plan()?.create()?;
-        steps.say("software: redis on cache, nginx and a reader of redis on web");
+        steps.say("software: redis on cache, nginx and a reader of redis on web, all of it on live");
         stage::start(&lab)?;
         steps.say("controller on control");
         lab.start_controller()?;
-        steps.say("agents join with tokens: web, cache, client");
+        steps.say("agents join with tokens: web, cache, client, live");
         for host in lab.agents().map(str::to_owned).collect::<Vec<_>>() {
             lab.join(&host)?;
         }
         lab.all_connected()?;
         let wrappers = Wrappers::write(&lab, &folder()?)?;
-        let code = match self.file.path() {
-            Some(file) => attempt(&mut steps, &lab, file)?,
-            None => 0,
-        };
+        let code = self.runs(&mut steps, &lab)?;
         if self.keep {
             invite()?;
             orders::serve(&lab)?;
@@ -81,14 +74,41 @@ impl Demo {
         steps.say("taking everything down");
         Ok(ExitCode::from(code))
     }
+
+    /// Runs what was asked for and publishes it; the first answer that is not success is the demonstration's.
+    fn runs(&self, steps: &mut Steps, lab: &Lab) -> Result<u8> {
+        let shown = self.file.runs();
+        if shown.is_empty() {
+            return Ok(0);
+        }
+        steps.say("fracas services apply deploy/demo/service.yaml");
+        showing::declare(lab)?;
+        let mut code = 0;
+        for showing in shown {
+            steps.say(&showing.line());
+            let ended = showing.run(lab, &folder()?)?;
+            if code == 0 {
+                code = ended;
+            }
+        }
+        steps.say("fracas publish target/demo/site");
+        showing::publish(lab, &folder()?)?;
+        Ok(code)
+    }
 }
 
 impl Shipped {
-    fn path(self) -> Option<&'static str> {
+    /// Each is run by `fracas run` with these words.
+    fn runs(self) -> &'static [Showing] {
+        const WITHOUT_CACHE: &[Showing] = &[Showing::new("deploy/demo/without-cache.yaml", &[])];
+        const BOTH: &[Showing] = &[
+            Showing::new("deploy/demo/experiment.yaml", &[]),
+            Showing::new("deploy/demo/production.yaml", &["--confirm", "production"]),
+        ];
         match self {
-            Self::Experiment => Some("deploy/demo/experiment.yaml"),
-            Self::WithoutCache => Some("deploy/demo/without-cache.yaml"),
-            Self::None => None,
+            Self::Experiment => BOTH,
+            Self::WithoutCache => WITHOUT_CACHE,
+            Self::None => &[],
         }
     }
 }
@@ -98,49 +118,9 @@ fn plan() -> Result<LabPlan> {
     let logs = folder.join("logs");
     std::fs::remove_dir_all(&logs).ok();
     std::fs::create_dir_all(&logs)?;
-    let plan = LabPlan::new("demo", "demo").writable(folder).logs(logs);
-    Ok(["web", "cache", "client"].iter().fold(plan, |plan, name| plan.host(name, name)))
-}
-
-/// Runs an experiment, and holds what it says of the hosts against what they were before.
-fn attempt(steps: &mut Steps, lab: &Lab, file: &str) -> Result<u8> {
-    let hosts: Vec<String> = lab.agents().map(str::to_owned).collect();
-    let before = looks(lab, &hosts)?;
-    let report = folder()?.join("report.md");
-    std::fs::remove_file(&report).ok();
-    steps.say(&format!("fracas run {file}"));
-    let line = ["run", file, "--report", report.to_str().context("a path that is text")?];
-    let run = lab.command(&line)?.cwd(programs::repository().canonicalize()?).limit(LONGEST_RUN);
-    let code = match lab.host(CONTROL).attach(&run)? {
-        Ended::Code(code) => u8::try_from(code).unwrap_or(1),
-        Ended::Signal(_) => 1,
-    };
-    let shown = lab.json(&["runs", "show", "@last"])?;
-    let after = looks(lab, &hosts)?;
-    println!("\nverdict   {}", shown["verdict"].as_str().unwrap_or("none"));
-    let mut clean = true;
-    for ((host, before), after) in hosts.iter().zip(before).zip(after) {
-        let left: Vec<String> = before.differences(&after).iter().map(ToString::to_string).collect();
-        clean &= left.is_empty();
-        println!(
-            "residue   {host} {}",
-            if left.is_empty() { "none".to_owned() } else { left.join("; ") }
-        );
-    }
-    println!("report    {}", report.display());
-    // The harness saw something that the run did not tell: no success.
-    Ok(if code == 0 && !clean { 1 } else { code })
-}
-
-fn looks(lab: &Lab, hosts: &[String]) -> Result<Vec<Footprint>> {
-    let look = |host: &String| {
-        let mut seen = lab.host(host).snapshot()?.without(&[OUR_FILES]);
-        if let Some(processes) = seen.0.get_mut("processes") {
-            processes.retain(|command, _| !command.contains(OUR_PROCESSES));
-        }
-        Ok(seen)
-    };
-    hosts.iter().map(look).collect()
+    let plan = LabPlan::new("demo", "demo").writable(folder).logs(logs).settings(SETTINGS);
+    let plan = ["web", "cache", "client"].iter().fold(plan, |plan, name| plan.host(name, name));
+    Ok(plan.host_with("live", &[("role", "live"), ("env", "production")]))
 }
 
 fn invite() -> Result<()> {

@@ -7,6 +7,7 @@ mod goods;
 mod measure;
 mod orders;
 mod rungs;
+mod showing;
 mod stage;
 mod summary;
 mod traffic;
@@ -29,7 +30,7 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make three hosts with real software, break them, and see them proven clean
+    /// Make hosts with real software, break them, see them proven clean, and publish it
     Demo(demo::Demo),
     /// Tell the agents of a demo that stays up: `cargo xtask demo-agent client down`
     DemoAgent(orders::Order),

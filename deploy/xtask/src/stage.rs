@@ -1,4 +1,4 @@
-//! The demonstration's software: redis on cache, nginx and a reader of redis on web; it breaks nothing.
+//! The demonstration's software: redis, and nginx before a reader of redis, on hosts of their own or together; it breaks nothing.
 
 use std::time::Duration;
 
@@ -10,33 +10,36 @@ const NGINX: &str = include_str!("../../demo/nginx.conf");
 /// What redis holds and web answers.
 const GREETING: &str = "hello from the cache";
 
+/// Redis on cache and nginx on web, as the experiments of environment `demo` know them; both on `live`, which counts as production.
 pub fn start(lab: &Lab) -> Result<()> {
-    redis(lab)?;
-    web(lab)?;
-    for door in ["web:80", "web:8080"] {
+    redis(lab, "cache")?;
+    web(lab, "web", "cache:6379")?;
+    redis(lab, "live")?;
+    web(lab, "live", "127.0.0.1:6379")?;
+    for door in ["web:80", "web:8080", "live:80"] {
         let answers = || Ok(get(lab, door)?.is_some_and(|answer| answer == format!("200 {GREETING}")));
         wait::until(format_args!("client gets the greeting from {door}"), UP, answers)?;
     }
     Ok(())
 }
 
-fn redis(lab: &Lab) -> Result<()> {
-    let cache = lab.host("cache");
+fn redis(lab: &Lab, name: &str) -> Result<()> {
+    let host = lab.host(name);
     let listen = ["--bind", "0.0.0.0", "::", "--port", "6379", "--protected-mode", "no"];
     let forget = ["--save", "", "--appendonly", "no", "--dir", "/run/tmp"];
-    cache.start("redis", &Cmd::new(tool("redis-server")?).args(listen).args(forget))?;
+    host.start("redis", &Cmd::new(tool("redis-server")?).args(listen).args(forget))?;
     let set = Cmd::new(tool("redis-cli")?).args(["set", "greeting", GREETING]);
-    let answers = || Ok(cache.exec(set.clone())?.stdout.trim() == "OK");
-    wait::until("redis takes the greeting", UP, answers).map(drop)
+    let answers = || Ok(host.exec(set.clone())?.stdout.trim() == "OK");
+    wait::until(format_args!("redis on {name} takes the greeting"), UP, answers).map(drop)
 }
 
-fn web(lab: &Lab) -> Result<()> {
-    let web = lab.host("web");
+fn web(lab: &Lab, name: &str, cache: &str) -> Result<()> {
+    let host = lab.host(name);
     let reader = programs::find("fracas-test-greeting")?;
-    web.start("reader", &Cmd::new(reader.to_string_lossy()).args(["127.0.0.1:8081", "cache:6379"]))?;
-    web.write("/run/demo/nginx.conf", NGINX)?;
+    host.start("reader", &Cmd::new(reader.to_string_lossy()).args(["127.0.0.1:8081", cache]))?;
+    host.write("/run/demo/nginx.conf", NGINX)?;
     let nginx = Cmd::new(tool("nginx")?).args(["-c", "/run/demo/nginx.conf", "-p", "/run/demo", "-e", "stderr"]);
-    web.start("nginx", &nginx).map(drop)
+    host.start("nginx", &nginx).map(drop)
 }
 
 /// What the client host is answered, as `200 body`; none while nobody answers.

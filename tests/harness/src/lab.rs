@@ -1,5 +1,6 @@
 //! A whole small installation on a fleet: one controller, and agents that enrolled with tokens; it attacks nothing by itself.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ impl LabPlan {
         }
     }
 
-    /// A host whose only label besides its environment is `role`.
+    /// A host whose only label besides its environment is `role`. A label `env` of its own goes before the plan's.
     pub fn host(self, name: &str, role: &str) -> Self {
         self.host_with(name, &[("role", role)])
     }
@@ -100,6 +101,12 @@ impl LabPlan {
             fleet: fleet.create()?,
             plan: self,
         })
+    }
+
+    fn labels(&self, name: &str) -> BTreeMap<String, String> {
+        let of_host = self.hosts.iter().filter(|(host, _)| host == name).flat_map(|(_, labels)| labels);
+        let environment = ("env".to_owned(), self.environment.clone());
+        [environment].into_iter().chain(of_host.cloned()).collect()
     }
 
     /// As [`Self::create`], with the controller and every agent up and connected.
@@ -183,14 +190,7 @@ impl Lab {
             "--ttl".into(),
             "10m".into(),
         ];
-        let environment = ("env".to_owned(), self.plan.environment.clone());
-        let labels = self
-            .plan
-            .hosts
-            .iter()
-            .filter(|(host, _)| host == name)
-            .flat_map(|(_, labels)| labels);
-        for (key, value) in labels.chain([&environment]) {
+        for (key, value) in self.plan.labels(name) {
             line.extend(["--label".to_owned(), format!("{key}={value}")]);
         }
         let answer = self.json(&line.iter().map(String::as_str).collect::<Vec<_>>())?;

@@ -7,14 +7,14 @@ use proto_model::document::{ErrorBody, HostError};
 use proto_model::host::{Availability, Connection, Host, Membership};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{Cleanliness, Injection};
-use proto_model::plan::Plan;
+use proto_model::plan::{Origin, Plan};
 
 use crate::supervisor::Going;
 
 /// Runs at once; one more is refused.
 const MAX_RUNS: usize = 100;
 
-/// A host carries one run's injections at a time, and every run counts with its widest step.
+/// A host carries one experiment alone or several attacks, and every run counts with its widest step.
 pub(crate) fn room_for(plan: &Plan, runs: &BTreeMap<RunId, Going>, policy: &Policy, hosts: &[Host]) -> Result<(), ErrorBody> {
     if runs.len() >= MAX_RUNS {
         return Err(ErrorBody::new(
@@ -53,7 +53,10 @@ pub(crate) fn room_for(plan: &Plan, runs: &BTreeMap<RunId, Going>, policy: &Poli
 fn check_hosts(plan: &Plan, runs: &BTreeMap<RunId, Going>, hosts: &[Host]) -> Result<(), ErrorBody> {
     let mut refused = ErrorBody::new("conflict", "hosts of the plan are not free; nothing was touched");
     for name in plan.hosts.iter().map(|h| &h.name) {
-        let other = runs.iter().find(|(_, going)| going.injections.iter().any(|i| &i.host == name));
+        let injects = |going: &Going| going.injections.iter().any(|i| &i.host == name);
+        let other = runs
+            .iter()
+            .find(|(_, going)| injects(going) && !may_share(plan.origin, going.origin));
         let unfit = hosts.iter().find(|h| &h.name == name).map_or(Some("is not enrolled"), unfitness);
         let word = match (other, unfit) {
             (Some((run, _)), _) => format!("is under run {run}"),
@@ -66,6 +69,11 @@ fn check_hosts(plan: &Plan, runs: &BTreeMap<RunId, Going>, hosts: &[Host]) -> Re
         return Ok(());
     }
     Err(refused)
+}
+
+/// What two attacks do to one host is between them and the host: it refuses what conflicts. A verdict needs the host for itself.
+fn may_share(one: Origin, other: Origin) -> bool {
+    one == Origin::Attack && other == Origin::Attack
 }
 
 fn refusal(name: &HostName, word: &str) -> HostError {
@@ -128,4 +136,27 @@ pub(crate) fn injections_of(plan: &Plan) -> Vec<Injection> {
             unattended: plan.origin.is_unattended(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_attacks_share_a_host() {
+        let all = [
+            Origin::Attack,
+            Origin::Experiment,
+            Origin::Schedule,
+            Origin::Gameday,
+            Origin::Import,
+        ];
+        for (one, other) in all.iter().flat_map(|one| all.iter().map(move |other| (*one, *other))) {
+            assert_eq!(
+                may_share(one, other),
+                (one, other) == (Origin::Attack, Origin::Attack),
+                "{one:?} {other:?}"
+            );
+        }
+    }
 }

@@ -15,7 +15,7 @@ use proto_model::halt::HaltState;
 use proto_model::host::Connection;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{EndedBy, Injection, InjectionState};
-use proto_model::plan::PlanView;
+use proto_model::plan::{Origin, PlanView};
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
@@ -59,6 +59,7 @@ pub(crate) struct Going {
     pub inbox: mpsc::Sender<Input>,
     pub injections: Vec<Injection>,
     pub hosts: BTreeSet<HostName>,
+    pub origin: Origin,
     pub environment: String,
     pub service: Option<String>,
     /// Hosts that its widest step injects at the same time.
@@ -302,6 +303,7 @@ impl Supervisor {
             inbox: own.clone(),
             injections: conductor.injections().cloned().collect(),
             hosts: conductor.hosts().cloned().collect(),
+            origin: conductor.plan().origin,
             environment: conductor.plan().environment.clone(),
             service: conductor.plan().service.clone(),
             widest: crate::room::widest(conductor.plan()),

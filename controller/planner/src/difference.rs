@@ -1,23 +1,23 @@
 //! What changed on a plan's hosts since it was made: a plan that is run again must meet the hosts that it was made for.
 
-use proto_model::plan::{Plan, PlannedHost};
+use proto_model::plan::{Origin, Plan, PlannedHost};
 
 use crate::plan::Fleet;
-use crate::targets::unfitness;
+use crate::targets::bar;
 
 /// One sentence per change, each with its host; empty when the plan still fits.
 pub fn difference(plan: &Plan, fleet: &Fleet) -> Vec<String> {
-    plan.hosts.iter().flat_map(|planned| changes(planned, fleet)).collect()
+    plan.hosts.iter().flat_map(|planned| changes(planned, plan.origin, fleet)).collect()
 }
 
-fn changes(planned: &PlannedHost, fleet: &Fleet) -> Vec<String> {
+fn changes(planned: &PlannedHost, origin: Origin, fleet: &Fleet) -> Vec<String> {
     let name = &planned.name;
     let Some(host) = fleet.known().find(|host| &host.name == name) else {
         return vec![format!("host {name} is gone")];
     };
     let now = fleet.planned(host);
     let mut words = Vec::new();
-    if let Some((_, why)) = unfitness(host) {
+    if let Some((_, why)) = bar(host, origin) {
         words.push(format!("host {name} {why}"));
     }
     if now.boot_id != planned.boot_id {

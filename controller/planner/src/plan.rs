@@ -132,7 +132,7 @@ impl<'a> Choices<'a> {
     }
 
     fn fault(&mut self, wish: &'a WishedFault) -> Result<FaultStep, PlanRefusal> {
-        let chosen = targets::targets(wish, &self.environment, self.fleet, self.seed)?;
+        let chosen = targets::targets(wish, self.experiment.origin, &self.environment, self.fleet, self.seed)?;
         self.notes.extend(chosen.notes.iter().cloned());
         let mut step = step::resolve(wish, &chosen, &self.environment, self.fleet, self.seed, &mut self.notes)?;
         let limits = &self.experiment.limits;

@@ -6,6 +6,7 @@ use controller_reader::only_facts;
 use proto_model::catalogue::nearest;
 use proto_model::host::{Availability, Connection, Host, Membership, PRODUCTION};
 use proto_model::injection::Cleanliness;
+use proto_model::plan::Origin;
 use proto_model::problem::Problem;
 use proto_model::quantity::Pick;
 use proto_model::selector::{Selector, Term};
@@ -17,6 +18,8 @@ use crate::refusal::PlanRefusal;
 
 /// Values and names that a hint lists at most.
 const HINTS: usize = 12;
+/// The word for a host under an injection.
+const INJECTED: &str = "injected";
 
 pub(crate) struct Targets<'a> {
     /// In the order of their names.
@@ -61,12 +64,18 @@ fn fault_steps(experiment: &Experiment) -> impl Iterator<Item = &WishedFault> {
 }
 
 /// The hosts of one step.
-pub(crate) fn targets<'a>(step: &WishedFault, environment: &str, fleet: &'a Fleet, seed: u64) -> Result<Targets<'a>, PlanRefusal> {
+pub(crate) fn targets<'a>(
+    step: &WishedFault,
+    origin: Origin,
+    environment: &str,
+    fleet: &'a Fleet,
+    seed: u64,
+) -> Result<Targets<'a>, PlanRefusal> {
     selectors_allowed(step, environment)?;
     named_hosts_exist(step, environment, fleet)?;
     let matched = in_environment(step, environment, fleet)?;
     match &step.on.pick {
-        None => everybody(step, matched),
+        None => everybody(step, origin, matched),
         Some(pick) => some(step, pick, matched, pick.seed.unwrap_or(seed)),
     }
 }
@@ -116,13 +125,15 @@ fn in_environment<'a>(step: &WishedFault, environment: &str, fleet: &'a Fleet) -
 }
 
 /// Without a pick everything that matches is meant: one host that cannot be used is a refusal.
-fn everybody<'a>(step: &WishedFault, matched: Vec<&'a Host>) -> Result<Targets<'a>, PlanRefusal> {
+fn everybody<'a>(step: &WishedFault, origin: Origin, matched: Vec<&'a Host>) -> Result<Targets<'a>, PlanRefusal> {
     let message = format!("{}: not every host that matches {} may be used", step.path, step.on.text());
-    refuse_unhealthy(message, &matched)?;
+    refuse(message, &matched, |host| bar(host, origin))?;
+    let shared = matched.iter().filter_map(|host| Some((host, unfitness(host)?)));
+    let notes = shared.map(|(host, (_, why))| format!("{}: {} {why}; it decides whether both can act", step.path, host.name));
     Ok(Targets {
+        notes: notes.collect(),
         chosen: matched.clone(),
         matched,
-        notes: Vec::new(),
     })
 }
 
@@ -146,7 +157,7 @@ fn some<'a>(step: &WishedFault, pick: &WishedPick, matched: Vec<&'a Host>, seed:
             step.path,
             step.on.text()
         );
-        refuse_unhealthy(message, &matched)?;
+        refuse(message, &matched, unfitness)?;
     }
     let mut notes = Vec::new();
     if let Pick::Share(share) = pick.count {
@@ -189,8 +200,8 @@ pub(crate) fn hosts_in_words(count: usize) -> String {
 }
 
 /// Refuses with every host that may not be used now, each with its reason; `Ok` when there is none.
-fn refuse_unhealthy(message: String, hosts: &[&Host]) -> Result<(), PlanRefusal> {
-    let unfit: Vec<_> = hosts.iter().filter_map(|host| Some((host, unfitness(host)?))).collect();
+fn refuse(message: String, hosts: &[&Host], bar: impl Fn(&Host) -> Option<Unfitness>) -> Result<(), PlanRefusal> {
+    let unfit: Vec<_> = hosts.iter().filter_map(|host| Some((host, bar(host)?))).collect();
     if unfit.is_empty() {
         return Ok(());
     }
@@ -200,8 +211,16 @@ fn refuse_unhealthy(message: String, hosts: &[&Host]) -> Result<(), PlanRefusal>
         .fold(refusal, |refusal, (host, (code, why))| refusal.host(&host.name, code, why)))
 }
 
+/// What keeps a host from being used for a wish of this origin. Attacks share a host as far as it accepts both; an experiment has its
+/// hosts to itself, or its verdict would be about somebody else's fault.
+pub(crate) fn bar(host: &Host, origin: Origin) -> Option<Unfitness> {
+    unfitness(host).filter(|(code, _)| origin != Origin::Attack || *code != INJECTED)
+}
+
 /// Why a host may not be injected now: a stable word, and a sentence that follows its name.
-pub(crate) fn unfitness(host: &Host) -> Option<(&'static str, String)> {
+pub(crate) type Unfitness = (&'static str, String);
+
+fn unfitness(host: &Host) -> Option<Unfitness> {
     let because = |note: &Option<String>| note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
     match (host.membership, host.connection, host.cleanliness, host.availability) {
         (Membership::Locked | Membership::Removed, ..) => Some(("locked", "is locked".to_owned())),
@@ -214,7 +233,7 @@ pub(crate) fn unfitness(host: &Host) -> Option<(&'static str, String)> {
         (.., Availability::Cordoned) => Some(("cordoned", format!("is cordoned{}", because(&host.note)))),
         (.., Availability::Halted) => Some(("halted", format!("is halted{}", because(&host.note)))),
         _ if host.active_injections > 0 || host.cleanliness == Cleanliness::Faulted => {
-            Some(("injected", "is already under an injection".to_owned()))
+            Some((INJECTED, "is already under an injection".to_owned()))
         }
         _ => None,
     }

@@ -8,7 +8,7 @@ use controller_planner::{AttackWish, Experiment, Fleet, PlanRefusal, Policy, att
 use fleet::{SPOILT, burn, fleet, host, name, wish};
 use proto_model::host::{Availability, Connection, Membership};
 use proto_model::injection::Reversal;
-use proto_model::plan::{FaultStep, Plan};
+use proto_model::plan::{FaultStep, Origin, Plan};
 use proto_model::probe::Prober;
 use proto_model::quantity::Millis;
 use serde_json::json;
@@ -137,7 +137,11 @@ fn an_unfit_host_is_refused_by_name_or_passed_over() {
     for (code, spoil) in SPOILT {
         let mut fleet = fleet();
         spoil(fleet.hosts.iter_mut().find(|h| h.name == name("web-2")).unwrap());
-        let refusal = refused(&burn("role=web", None), &fleet);
+        let everybody = Experiment {
+            origin: Origin::Experiment,
+            ..burn("role=web", None)
+        };
+        let refusal = refused(&everybody, &fleet);
         assert_eq!(refusal.error.code, "unhealthy");
         let named: Vec<(&str, &str)> = refusal.error.hosts.iter().map(|h| (h.name.as_str(), h.code.as_str())).collect();
         assert_eq!(named, [("web-2", code)]);
@@ -153,6 +157,29 @@ fn an_unfit_host_is_refused_by_name_or_passed_over() {
     let mut removed = fleet();
     removed.hosts.iter_mut().find(|h| h.name == name("web-2")).unwrap().membership = Membership::Removed;
     assert_eq!(step(&planned(&burn("role=web", None), &removed), 0).matched, 3);
+}
+
+#[test]
+fn an_attack_may_share_a_host_and_says_so() {
+    let mut fleet = fleet();
+    let busy = |fleet: &mut Fleet| fleet.hosts.iter_mut().find(|h| h.name == name("web-2")).unwrap().active_injections = 1;
+    let alone = planned(&burn("role=web", None), &fleet);
+    busy(&mut fleet);
+    let shared = planned(&burn("role=web", None), &fleet);
+    assert_eq!(hosts(step(&shared, 0)), hosts(step(&alone, 0)));
+    assert!(
+        shared.notes.iter().any(|n| n.contains("web-2 is already under an injection")),
+        "{:?}",
+        shared.notes
+    );
+    assert!(difference(&shared, &fleet).is_empty());
+    let experiment = Plan {
+        origin: Origin::Experiment,
+        ..shared
+    };
+    assert!(difference(&experiment, &fleet).iter().any(|n| n.contains("web-2 is already under")));
+    fleet.hosts.iter_mut().find(|h| h.name == name("web-2")).unwrap().availability = Availability::Cordoned;
+    is_refused(&burn("role=web", None), &fleet, "unhealthy", &["web-2: is cordoned"]);
 }
 
 #[test]

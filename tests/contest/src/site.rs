@@ -72,7 +72,7 @@ impl Site {
         Ok(site)
     }
 
-    /// A host for each kind that can be undone: a host is under one run at a time.
+    /// A host for each kind that can be undone, so that none of them sees what another does.
     pub fn one_each(name: &str) -> Result<Self> {
         let hosts: Vec<String> = reversible().enumerate().map(|(number, _)| host_of(number)).collect();
         Self::start(name, &hosts.iter().map(String::as_str).collect::<Vec<_>>())

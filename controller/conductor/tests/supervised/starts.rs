@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use proto_model::event::EventBody;
-use proto_model::plan::Plan;
+use proto_model::plan::{Origin, Plan};
 use proto_model::verdict::{Cleanup, Verdict};
 
 use crate::fleet::{Bench, view};
@@ -54,13 +54,31 @@ async fn a_key_that_was_used_names_its_run_and_starts_nothing() {
 }
 
 #[tokio::test]
-async fn a_host_under_a_run_is_not_free_for_another() {
+async fn an_experiment_has_its_hosts_to_itself() {
+    let experiment = |hosts: &[&str]| Plan {
+        origin: Origin::Experiment,
+        ..attack(hosts, LONG)
+    };
+    for (first, second) in [
+        (experiment(&["web"]), attack(&["cache", "web"], LONG)),
+        (attack(&["web"], LONG), experiment(&["cache", "web"])),
+        (experiment(&["web"]), experiment(&["cache", "web"])),
+    ] {
+        let bench = Bench::new().await;
+        let run = bench.start(first).await.unwrap().run;
+        let refused = bench.start(second).await.unwrap_err();
+        assert_eq!((refused.code.as_str(), refused.hosts.len()), ("conflict", 1));
+        assert!(refused.hosts[0].message.contains(run.as_str()), "{}", refused.hosts[0].message);
+        bench.start(attack(&["cache"], LONG)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn attacks_share_a_host() {
     let bench = Bench::new().await;
-    let run = bench.start(attack(&["web"], LONG)).await.unwrap().run;
-    let refused = bench.start(attack(&["cache", "web"], LONG)).await.unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.hosts.len()), ("conflict", 1));
-    assert!(refused.hosts[0].message.contains(run.as_str()), "{}", refused.hosts[0].message);
-    bench.start(attack(&["cache"], LONG)).await.unwrap();
+    let first = bench.start(attack(&["web"], LONG)).await.unwrap().run;
+    let second = bench.start(attack(&["cache", "web"], LONG)).await.unwrap().run;
+    assert_ne!(first, second);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use proto_model::probe::ProbeSpec;
 use proto_model::problem::Problem;
 use proto_model::quantity::{Millis, Pick};
 use proto_model::selector::{Selector, Term};
+use proto_model::steps::as_written;
 
 /// Longest duration of an injection or a wait; hosts may allow less.
 pub const LONGEST: Millis = Millis(12 * 3_600_000);
@@ -177,12 +178,6 @@ impl Experiment {
             }
         }
     }
-}
-
-/// A round is planned more often than it is written.
-fn as_written(path: &str) -> String {
-    let parts: Vec<&str> = path.split('.').filter(|part| !part.starts_with("round[")).collect();
-    parts.join(".")
 }
 
 impl WishedTarget {

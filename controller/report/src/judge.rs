@@ -3,15 +3,15 @@
 use proto_model::event::Event;
 use proto_model::exit;
 use proto_model::plan::Origin;
-use proto_model::probe::{Phase, SampleResult};
-use proto_model::time::Timestamp;
+use proto_model::probe::{Phase, ProbeRole, SampleResult};
 use proto_model::verdict::{Cleanup, Reason, RunEndedBy, Verdict};
 
 use crate::history::History;
 use crate::rules;
+use crate::samples::{Standing, standing};
 
 /// Grows when the same history would be judged differently.
-pub const JUDGE_VERSION: u32 = 2;
+pub const JUDGE_VERSION: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Judgement {
@@ -20,9 +20,9 @@ pub struct Judgement {
     pub exit_code: u8,
     pub ended_by: RunEndedBy,
     pub reasons: Vec<Reason>,
-    /// From the first effect to the first sign of it.
+    /// From the newest effect to the first sign that a probe or a guard gave of it; none when nothing broke.
     pub detection_ms: Option<u64>,
-    /// Of the slowest probe, from the last undo.
+    /// Of the slowest probe, from the last undo; none unless every probe came back.
     pub recovery_ms: Option<u64>,
 }
 
@@ -48,7 +48,7 @@ pub fn judge(events: &[Event]) -> Option<Judgement> {
         exit_code: exit_code(&history, verdict, cleanup, &reasons),
         ended_by: ended_by(&history),
         detection_ms: detection(&history),
-        recovery_ms: history.recovered.values().max().copied(),
+        recovery_ms: recovery(&history),
         reasons,
     })
 }
@@ -71,14 +71,31 @@ fn exit_code(history: &History, verdict: Verdict, cleanup: Cleanup, reasons: &[R
     exit::of_run(verdict, cleanup)
 }
 
-/// The first sign is a guard that breaks or the end of the first bad sample, whichever comes first.
+fn recovery(history: &History) -> Option<u64> {
+    let probes = history.plan.hypothesis.iter().flat_map(|hypothesis| &hypothesis.probes);
+    let each: Option<Vec<u64>> = probes.map(|probe| history.recovered.get(&probe.name).copied()).collect();
+    each?.into_iter().max()
+}
+
+/// The first sign is a guard that breaks or the end of the first bad sample of a probe that broke, whichever comes first.
 fn detection(history: &History) -> Option<u64> {
-    let first = history.first_applied()?;
+    let probes = history.plan.hypothesis.iter().flat_map(|hypothesis| &hypothesis.probes);
+    let broke: Vec<&str> = probes
+        .filter(|probe| standing(history, probe, Phase::During) == Standing::Broke)
+        .map(|probe| probe.name.as_str())
+        .collect();
     let bad = history
         .samples
         .iter()
-        .filter(|(phase, _, sample)| *phase == Phase::During && sample.result == SampleResult::Bad)
+        .filter(|(phase, role, sample)| *phase == Phase::During && *role == ProbeRole::Hypothesis && broke.contains(&sample.probe.as_str()))
+        .filter(|(_, _, sample)| sample.result == SampleResult::Bad)
         .map(|(_, _, sample)| sample.started_at.plus_ms(sample.took_ms));
-    let broken = history.guard_broken.iter().map(|(_, at)| *at).filter(|at| *at >= first);
-    bad.chain(broken).min().map(|at: Timestamp| at.since(first))
+    let sign = bad.chain(history.guard_broken.iter().map(|(_, at)| *at)).min()?;
+    let effect = history
+        .injections
+        .iter()
+        .filter_map(|i| i.applied_at)
+        .filter(|at| *at <= sign)
+        .max()?;
+    Some(sign.since(effect))
 }

@@ -6,7 +6,7 @@ use proto_model::probe::{Phase, ProbeSpec, SampleResult};
 use proto_model::verdict::{Cleanup, Reason};
 
 use crate::history::{History, InjectionHistory};
-use crate::samples::{Standing, standing, tally};
+use crate::samples::{Standing, during, standing, tally};
 
 /// The plain attack's only reason.
 pub(crate) const NO_HYPOTHESIS: &str = "no_hypothesis";
@@ -50,15 +50,11 @@ pub(crate) fn broken(history: &History) -> Vec<Reason> {
     };
     let mut reasons = Vec::new();
     for probe in &hypothesis.probes {
-        if any_confirmed(history) && standing(history, probe, Phase::During) == Standing::Broke {
-            let during = tally(history, &probe.name, Phase::During);
-            let steps = steps_when_bad(history, &probe.name);
-            let text = format!(
-                "{} was bad in {} of {} samples during {steps}",
-                probe.name,
-                during.bad,
-                during.answered()
-            );
+        let during = during(history, probe);
+        if any_confirmed(history) && during.standing == Standing::Broke {
+            let steps = during.step.unwrap_or_else(|| steps_when_bad(history, &probe.name));
+            let (bad, answered) = (during.tally.bad, during.tally.answered());
+            let text = format!("{} was bad in {bad} of {answered} samples during {steps}", probe.name);
             reasons.push(Reason::new("hypothesis_broke", text).probe(&probe.name));
         }
         if after_was_waited_for(history) && standing(history, probe, Phase::After) == Standing::Broke {
@@ -157,7 +153,7 @@ pub(crate) fn cut_short(history: &History) -> Vec<Reason> {
     if history.restarted && reasons.iter().all(|r| r.code != "controller_restart") {
         reasons.push(Reason::new(
             "controller_restart",
-            "the controller was restarted before the run was judged",
+            "the controller was restarted, or lost the run, before it was judged",
         ));
     }
     reasons.extend(history.injections.iter().filter_map(|i| taken_over(history, i)));
@@ -223,7 +219,12 @@ fn undecided_probe(history: &History, probe: &ProbeSpec) -> Vec<Reason> {
         (Phase::During, "during", injected),
         (Phase::After, "after", injected && !cut),
     ] {
-        let seen = tally(history, &probe.name, phase);
+        let (mut seen, mut word) = (tally(history, &probe.name, phase), word.to_owned());
+        if phase == Phase::During {
+            let during = during(history, probe);
+            seen = during.tally;
+            word.extend(during.step.iter().flat_map(|step| [" ", step]));
+        }
         let (code, text) = match (standing(history, probe, phase), phase) {
             _ if !asked => continue,
             (Standing::Held, _) => continue,

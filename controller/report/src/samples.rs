@@ -1,8 +1,12 @@
 //! Samples counted: per probe and phase, whether it held, and whether enough was seen to say so.
 
-use proto_model::probe::{MAX_MISSING_PERCENT, MIN_SAMPLES, Phase, ProbeRole, ProbeSpec, Sample, SampleResult};
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::history::History;
+use proto_model::probe::{MAX_MISSING_PERCENT, MIN_SAMPLES, Phase, ProbeRole, ProbeSpec, Sample, SampleResult};
+use proto_model::steps::as_written;
+use proto_model::time::Timestamp;
+
+use crate::history::{History, InjectionHistory};
 
 /// One probe in one phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,11 +65,61 @@ pub enum Standing {
 pub fn standing(history: &History, probe: &ProbeSpec, phase: Phase) -> Standing {
     let seen = tally(history, &probe.name, phase);
     match phase {
-        Phase::Before | Phase::During => seen.standing(probe),
+        Phase::Before => seen.standing(probe),
+        Phase::During => during(history, probe).standing,
         Phase::After if history.recovered.contains_key(&probe.name) => Standing::Held,
         Phase::After if seen.enough() => Standing::Broke,
         Phase::After => Standing::Unknown,
     }
+}
+
+/// What decides how a probe stood while the run went on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct During {
+    pub standing: Standing,
+    pub tally: PhaseTally,
+    /// The step while which this was seen; none for the whole time from the first effect to the last.
+    pub step: Option<String>,
+}
+
+/// The whole time, and each step by itself: good samples from a wait say nothing of a fault, so the worst of them counts.
+pub fn during(history: &History, probe: &ProbeSpec) -> During {
+    let whole = (None, tally(history, &probe.name, Phase::During));
+    let steps = while_acting(history, &probe.name)
+        .into_iter()
+        .map(|(step, tally)| (Some(step), tally));
+    let all: Vec<During> = [whole]
+        .into_iter()
+        .chain(steps)
+        .map(|(step, tally)| During {
+            standing: tally.standing(probe),
+            tally,
+            step,
+        })
+        .collect();
+    let first = |standing: Standing| all.iter().find(|seen| seen.standing == standing).cloned();
+    first(Standing::Broke)
+        .or_else(|| first(Standing::Unknown))
+        .unwrap_or_else(|| all[0].clone())
+}
+
+/// By step as it is written, over all of its rounds and hosts: the samples that began while one of its injections acted.
+fn while_acting(history: &History, probe: &str) -> BTreeMap<String, PhaseTally> {
+    let mut steps: BTreeMap<String, PhaseTally> = BTreeMap::new();
+    let applied = history.injections.iter().filter(|i| i.applied_at.is_some());
+    steps.extend(applied.map(|i| (as_written(&i.injection.step), PhaseTally::default())));
+    for sample in of(history, probe, Phase::During) {
+        let acting = history.injections.iter().filter(|i| acted_at(i, sample.started_at));
+        for step in acting.map(|i| as_written(&i.injection.step)).collect::<BTreeSet<_>>() {
+            steps.entry(step).or_default().add(sample.result);
+        }
+    }
+    steps
+}
+
+fn acted_at(injection: &InjectionHistory, at: Timestamp) -> bool {
+    let end = injection.ending_at.or(injection.ended_at);
+    injection.applied_at.is_some_and(|applied| applied <= at) && end.is_none_or(|end| at <= end)
 }
 
 /// A hypothesis probe's samples in one phase.

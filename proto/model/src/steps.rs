@@ -122,6 +122,12 @@ impl Plan {
     }
 }
 
+/// The path of a step as somebody wrote it: a round is planned more often than it is written.
+pub fn as_written(path: &str) -> String {
+    let parts: Vec<&str> = path.split('.').filter(|part| !part.starts_with("round[")).collect();
+    parts.join(".")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,4 +5,5 @@ mod cut;
 mod formats;
 mod properties;
 mod rules;
+mod steps;
 mod story;

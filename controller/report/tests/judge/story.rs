@@ -283,6 +283,15 @@ impl Story {
         })
     }
 
+    /// One of several injections from its order to its undo, seen to act, with these samples meanwhile.
+    pub fn acts_alone(&mut self, at: usize, letters: &str) -> &mut Self {
+        let all = self.injections.clone();
+        self.injections = vec![all[at].clone()];
+        self.acting().samples(Phase::During, letters).undone(EndedBy::DurationElapsed);
+        self.injections = all;
+        self
+    }
+
     pub fn spent(&mut self) -> &mut Self {
         for i in self.injections.clone() {
             self.push(EventBody::InjectionSpent {

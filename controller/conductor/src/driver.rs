@@ -78,18 +78,19 @@ impl Driver {
         }
     }
 
-    /// Until the run is finished, or its store is lost.
-    pub async fn drive(mut self, first: Decision) {
+    /// Until the run is finished; false when its store is lost before.
+    pub async fn drive(mut self, first: Decision) -> bool {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut decision = first;
         self.count();
         loop {
             if !self.follow(decision).await {
-                return self.abandon().await;
+                self.abandon().await;
+                return false;
             }
             if self.conductor.is_finished() {
-                return;
+                return true;
             }
             let input = tokio::select! {
                 input = self.inbox.recv() => input.unwrap_or(Input::Tick),

@@ -10,6 +10,7 @@ mod mass_loss;
 mod phases;
 mod proofs;
 mod reports;
+mod revive;
 mod room;
 mod routing;
 mod sampling;

@@ -54,7 +54,8 @@ impl Supervisor {
         let Ok(run) = RunId::parse(&report.run) else {
             return tracing::warn!(%host, run = report.run, "a report names no run");
         };
-        match self.inbox(&run) {
+        // A broken driver hears nothing; whoever takes the run up again reads it from the record.
+        match self.inbox(&run).filter(|inbox| !inbox.is_closed()) {
             Some(inbox) => tell(&inbox, Input::Report { host, report }).await,
             None => self.keep_late(host, run, report).await,
         }

@@ -290,12 +290,12 @@ impl Supervisor {
         self.runs().get(run).map(|going| going.inbox.clone())
     }
 
-    fn connected(&self) -> Vec<HostName> {
+    pub(crate) fn connected(&self) -> Vec<HostName> {
         let hosts = self.0.parts.voice.hosts().into_iter();
         hosts.filter(|h| h.connection == Connection::Connected).map(|h| h.name).collect()
     }
 
-    fn launch(&self, conductor: Conductor, first: Decision) -> mpsc::Sender<Input> {
+    pub(crate) fn launch(&self, conductor: Conductor, first: Decision) -> mpsc::Sender<Input> {
         let parts = &self.0.parts;
         let (own, inbox) = mpsc::channel(INBOX);
         let run = conductor.run().clone();
@@ -308,8 +308,7 @@ impl Supervisor {
             service: conductor.plan().service.clone(),
             widest: crate::room::widest(conductor.plan()),
         };
-        let injections = going.injections.clone();
-        self.known().extend(injections.iter().map(|i| i.id.clone()));
+        self.known().extend(going.injections.iter().map(|i| i.id.clone()));
         self.runs().insert(run.clone(), going);
         let means = Means {
             store: parts.store.clone(),
@@ -323,21 +322,17 @@ impl Supervisor {
             proofs: self.0.proofs.clone(),
         };
         let driver = tokio::spawn(Driver::new(conductor, means, own.clone(), inbox).drive(first));
-        let this = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = driver.await {
-                tracing::error!(%run, %error, "a run's driver broke; its hosts are told to undo");
-                for injection in &injections {
-                    let _ = this.0.parts.voice.stop(&injection.host, &injection.id, EndedBy::Stop).await;
-                }
-            }
-            this.0.acting.leave(&run);
-            crate::summaries::keep(&this.0.parts.store, &run).await;
-            this.runs().remove(&run);
-            this.0.leases.forget(&injections);
-            this.known().retain(|id| injections.iter().all(|i| &i.id != id));
-        });
+        tokio::spawn(self.clone().attend(run, driver));
         own
+    }
+
+    /// Forgets a run that is over.
+    pub(crate) async fn let_go(&self, run: &RunId) {
+        crate::summaries::keep(&self.0.parts.store, run).await;
+        self.0.acting.leave(run);
+        let Some(going) = self.runs().remove(run) else { return };
+        self.0.leases.forget(&going.injections);
+        self.known().retain(|id| going.injections.iter().all(|i| &i.id != id));
     }
 
     fn owner_of(&self, id: InjectionId) -> Result<(RunId, Option<Injection>), ErrorBody> {

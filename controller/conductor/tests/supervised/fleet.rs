@@ -56,6 +56,8 @@ pub struct Scripted {
     recorded: Mutex<BTreeSet<InjectionId>>,
     /// An order came that was not on record.
     pub unrecorded: AtomicBool,
+    /// The next renewal breaks the driver that asks for it.
+    pub breaks: AtomicBool,
 }
 
 impl Scripted {
@@ -247,7 +249,9 @@ impl Voice for Scripted {
         })
     }
 
-    fn renew(&self, _: &HostName, _: &[InjectionId], _: u64) {}
+    fn renew(&self, _: &HostName, _: &[InjectionId], _: u64) {
+        assert!(!self.breaks.swap(false, Ordering::SeqCst), "told to break whoever renews");
+    }
 
     fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, DispatchError>> {
         Box::pin(async move { Ok(HostDoctor::unasked(host.as_str(), "a paper host has no abilities")) })
@@ -396,6 +400,7 @@ async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy, fo
         news: Mutex::default(),
         recorded: Mutex::default(),
         unrecorded: AtomicBool::new(false),
+        breaks: AtomicBool::new(false),
     });
     let settings = Settings {
         verify_within_ms: 1_000,

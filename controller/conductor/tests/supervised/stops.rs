@@ -1,5 +1,7 @@
 //! Stops, halts, restarts, and what arrives when a run is over.
 
+use std::sync::atomic::Ordering;
+
 use controller_conductor::{StopOutcome, StopTarget};
 use controller_dispatcher::FromHost;
 use proto_model::event::EventBody;
@@ -37,6 +39,23 @@ async fn a_stop_answers_when_its_effect_is_gone() {
     assert_eq!(document.reasons[0].message, "enough");
     let again = bench.supervisor.stop(StopTarget::Run(run), "ann", "").await.unwrap();
     assert!(matches!(again.outcome, StopOutcome::AlreadyFinished | StopOutcome::Stopped));
+}
+
+#[tokio::test]
+async fn a_run_whose_driver_broke_is_taken_up_again_and_ends_on_record() {
+    let bench = Bench::new().await;
+    bench.fleet.breaks.store(true, Ordering::SeqCst);
+    let run = bench.start(attack(&["web", "cache"], LONG)).await.unwrap().run;
+    bench.acting(&run).await;
+    let document = bench.finished(&run).await;
+    assert!(!bench.fleet.breaks.load(Ordering::SeqCst), "nothing broke");
+    assert_eq!(
+        (document.verdict, document.cleanup, document.ended_by),
+        (Some(Verdict::Aborted), Cleanup::Proven, Some(RunEndedBy::ControllerRestart))
+    );
+    assert!(document.injections.iter().all(|i| i.state == InjectionState::Undone));
+    wait_for(|| bench.supervisor.active_runs() == 0).await;
+    bench.start(attack(&["web"], 200)).await.unwrap();
 }
 
 #[tokio::test]

@@ -22,6 +22,16 @@ pub enum Undo {
     RemoveTraffic { injection: InjectionId },
     /// Empty and remove our ballast file, only if it is still that file.
     RemoveBallast { ballast: Ballast },
+    /// Remove the injection's filters, wait for its link to be empty, then remove the link, and at last the clsact of these
+    /// interfaces where it is ours and nothing hangs on it.
+    RemovePath {
+        injection: InjectionId,
+        link: String,
+        /// The preference of the filters for IPv4; those for IPv6 have the next.
+        preference: u16,
+        drain_ms: u64,
+        scaffolds: Vec<ScaffoldPlace>,
+    },
 }
 
 /// A file that does nothing but use a volume's space, named by its injection.
@@ -53,6 +63,16 @@ impl Ballast {
     }
 }
 
+/// An interface whose clsact we use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaffoldPlace {
+    /// Its name then, for people; the index is what counts.
+    pub interface: String,
+    pub index: u32,
+    /// There was no clsact before, so one that nothing hangs on is ours although it bears no mark yet.
+    pub was_absent: bool,
+}
+
 /// A process acted upon, by pid and start time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Victim {
@@ -66,6 +86,10 @@ pub struct Victim {
 #[serde(tag = "found", rename_all = "snake_case")]
 pub enum UndoOutcome {
     Restored,
+    /// Undone, and so many packets that were under way were dropped.
+    Dropped {
+        packets: u64,
+    },
     /// Nothing was there any more; that is success.
     AlreadyGone,
     /// Somebody else has changed it since; it was left alone.
@@ -86,6 +110,7 @@ impl fmt::Display for Undo {
             Self::RestoreKnob { path, before, .. } => write!(f, "write {before:?} back to {path}"),
             Self::RemoveTraffic { injection } => write!(f, "remove the network rules of {injection}"),
             Self::RemoveBallast { ballast } => write!(f, "remove {}", ballast.path.display()),
+            Self::RemovePath { injection, link, .. } => write!(f, "remove the path of {injection} through {link}"),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use agent_journal::{Ballast, Victim};
-use agent_view::GroupId;
+use agent_journal::{Ballast, ScaffoldPlace, Victim};
+use agent_view::{GroupId, PathInterface};
 use proto_model::id::InjectionId;
 
+use crate::path::{Packets, PathSpec, Shape};
 use crate::signal::KillSignal;
 use crate::traffic::{Spared, TrafficSpec};
 
@@ -31,6 +32,33 @@ pub struct WorkerSpec {
     pub kind: String,
     pub params: serde_json::Value,
     pub deadline_boot_ms: u64,
+}
+
+/// Where packets are led into a path, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathOpening {
+    pub interfaces: Vec<PathInterface>,
+    /// Of the filters for IPv4; those for IPv6 get the next.
+    pub preference: u16,
+    pub spared: Spared,
+    /// Milliseconds after which the kernel ends it by itself unless renewed.
+    pub gate_ms: u64,
+}
+
+/// What became of a clsact that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaffoldLeft {
+    Removed,
+    /// There is none any more.
+    Gone,
+    /// Another injection of ours uses it.
+    InUse,
+    /// It is not ours.
+    Foreign,
+    /// It was ours; so many filters of others hang on it now that it stays, without our mark.
+    HandedOver {
+        strangers: usize,
+    },
 }
 
 /// Everything that can be done to a host. Implemented by Linux and by the fake host of the suites.
@@ -80,4 +108,23 @@ pub trait Hands: Send {
     fn remove_traffic(&mut self, injection: &InjectionId) -> Result<bool, HandsError>;
     /// Removes our table when nothing hangs on it and removing it harms nobody; returns whether it is gone.
     fn remove_idle_table(&mut self) -> Result<bool, HandsError>;
+
+    /// Adds a clsact of ours to an interface that has none.
+    fn make_scaffold(&mut self, place: &ScaffoldPlace) -> Result<(), HandsError>;
+    /// Removes it where it is ours and nothing hangs on it.
+    fn remove_scaffold(&mut self, place: &ScaffoldPlace) -> Result<ScaffoldLeft, HandsError>;
+    /// Makes the injection's link with the queue that worsens packets; none is led into it yet.
+    fn make_path(&mut self, injection: &InjectionId, shape: &Shape) -> Result<(), HandsError>;
+    /// Leads the packets into it.
+    fn open_path(&mut self, injection: &InjectionId, spec: &PathSpec, opening: &PathOpening) -> Result<(), HandsError>;
+    /// Lets the kernel hold it for `gate_ms` from now; one that has ended by itself stays ended, which is an error.
+    fn renew_path(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError>;
+    /// Replaces the peers' and exceptions' addresses; what is spared must be told again.
+    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, spared: &Spared) -> Result<(), HandsError>;
+    /// Leads nothing into it any more; returns false when nothing was led into it.
+    fn close_path(&mut self, injection: &InjectionId) -> Result<bool, HandsError>;
+    /// Waits until it is empty, at most `wait_ms`; returns how many packets are still in it.
+    fn drain_path(&mut self, injection: &InjectionId, wait_ms: u64) -> Result<u64, HandsError>;
+    /// Removes the injection's link; returns false when there was none.
+    fn remove_path(&mut self, injection: &InjectionId) -> Result<bool, HandsError>;
 }

@@ -3,20 +3,23 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_journal::{Ballast, Journal, Undo, Victim};
-use agent_view::{GroupId, HostView, ProcessState, ViewError, Volume};
+use agent_journal::{Ballast, Journal, ScaffoldPlace, Undo, Victim};
+use agent_view::tc::names;
+use agent_view::{Clsact, GroupId, HostView, PathInterface, ProcessState, ViewError, Volume};
 use proto_model::id::InjectionId;
 use serde::Serialize;
 
-use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::hands::{Hands, HandsError, PathOpening, WorkerSpec};
+use crate::path::{self, PathSpec};
 use crate::rewind::DRAIN_WITHIN_MS;
 use crate::rewind::same_process;
 use crate::signal::KillSignal;
+use crate::tc::free_preference;
 use crate::traffic::{Spared, TrafficSpec};
-use crate::work::packets::PacketWork;
+use crate::work::packets::{PacketNote, PacketWork, TimingWork};
 
-/// How long a worker may take to read its queues, its look at the peers before the fault included.
-const READS_WITHIN: Duration = Duration::from_secs(3);
+/// How long a worker may take to begin, its look at the peers before the fault included.
+const READY_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// File systems that end with their mount.
@@ -44,6 +47,17 @@ pub enum LeverError {
 pub struct WorkerHandle {
     pub pid: u32,
     pub group: GroupId,
+}
+
+/// A path that packets take now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct PathHandle {
+    pub link: String,
+    pub interfaces: Vec<String>,
+    /// How many filters lead packets into it.
+    pub filters: usize,
+    /// How many packets it holds before it drops more.
+    pub room_packets: u32,
 }
 
 /// What a pull needs to know besides its own arguments.
@@ -123,30 +137,46 @@ impl<'a> Levers<'a> {
         Ok(worker)
     }
 
+    /// The same for one that times the way to a peer, and returns when it has done so: what is changed from here on shows.
+    pub fn start_timing_worker(&mut self, order: &TimingWork) -> Result<WorkerHandle, LeverError> {
+        let worker = self.start_worker(order)?;
+        let ready = || {
+            Ok(self
+                .view
+                .worker_note(worker.pid)?
+                .is_some_and(|note| PacketNote::parse(&note).is_some()))
+        };
+        self.wait_for_worker(&worker, "has not timed the way to the peer", ready)?;
+        Ok(worker)
+    }
+
     /// Numbers of queues that somebody reads.
     pub fn queues_taken(&self) -> Result<Vec<u16>, LeverError> {
         Ok(self.view.packet_queues()?.into_iter().map(|queue| queue.number).collect())
     }
 
     fn wait_for_reader(&self, worker: &WorkerHandle, order: &PacketWork) -> Result<(), LeverError> {
-        let deadline = Instant::now() + READS_WITHIN;
-        loop {
+        let ready = || {
             let read = self.queues_taken()?;
-            if order.queues.numbers().all(|number| read.contains(&number)) {
-                return Ok(());
-            }
+            Ok(order.queues.numbers().all(|number| read.contains(&number)))
+        };
+        self.wait_for_worker(worker, "does not read its queues", ready)
+    }
+
+    fn wait_for_worker(&self, worker: &WorkerHandle, not: &str, ready: impl Fn() -> Result<bool, LeverError>) -> Result<(), LeverError> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while !ready()? {
             let process = self.view.process(worker.pid)?;
             if process.is_none_or(|p| matches!(p.state, ProcessState::Zombie | ProcessState::Dead)) {
-                return Err(LeverError::Other(
-                    "the worker ended before it read its queues; the agent's log says why".to_owned(),
-                ));
+                let text = format!("the worker ended, and {not}; the agent's log says why");
+                return Err(LeverError::Other(text));
             }
             if Instant::now() >= deadline {
-                let text = format!("the worker does not read its queues after {} s", READS_WITHIN.as_secs());
-                return Err(LeverError::Other(text));
+                return Err(LeverError::Other(format!("the worker {not} after {} s", READY_WITHIN.as_secs())));
             }
             std::thread::sleep(LOOK_PAUSE);
         }
+        Ok(())
     }
 
     fn start<P: Serialize>(&mut self, group: GroupId, params: &P) -> Result<WorkerHandle, LeverError> {
@@ -236,6 +266,58 @@ impl<'a> Levers<'a> {
         Ok(())
     }
 
+    /// Makes a worse path for these packets, held by the kernel for at most the context's gate unless renewed.
+    pub fn shape_path(&mut self, spec: &PathSpec) -> Result<PathHandle, LeverError> {
+        path::check(spec).map_err(LeverError::Other)?;
+        let interfaces = self.begins_at(spec)?;
+        let preference = free_preference(&interfaces).ok_or_else(|| LeverError::Other("others hold every preference of filters".into()))?;
+        let injection = self.context.injection.clone();
+        let scaffolds = places(&interfaces);
+        self.intend(Undo::RemovePath {
+            injection: injection.clone(),
+            link: names::link_of(&injection),
+            preference,
+            drain_ms: spec.shape.drain_ms(),
+            scaffolds: scaffolds.clone(),
+        })?;
+        for place in scaffolds.iter().filter(|place| place.was_absent) {
+            self.hands.make_scaffold(place)?;
+        }
+        self.hands.make_path(&injection, &spec.shape)?;
+        let handle = PathHandle {
+            link: names::link_of(&injection),
+            interfaces: interfaces.iter().map(|i| i.name.clone()).collect(),
+            filters: interfaces.len() * spec.packets.filters_per_interface(),
+            room_packets: spec.shape.room_packets(),
+        };
+        let opening = PathOpening {
+            interfaces,
+            preference,
+            spared: self.context.spared.clone(),
+            gate_ms: self.context.gate_ms,
+        };
+        self.hands.open_path(&injection, spec, &opening)?;
+        Ok(handle)
+    }
+
+    fn begins_at(&self, spec: &PathSpec) -> Result<Vec<PathInterface>, LeverError> {
+        let packets = &spec.packets;
+        let interfaces = self.view.path_interfaces(&packets.peers, packets.interface.as_deref())?;
+        if interfaces.is_empty() {
+            return Err(LeverError::Other("no interface leads to the peers".into()));
+        }
+        let taken = interfaces
+            .iter()
+            .find(|i| i.clsact == Clsact::Taken && packets.direction.covers_out());
+        match taken {
+            Some(interface) => Err(LeverError::Other(format!(
+                "{} has an ingress queue of somebody else in the place of a clsact",
+                interface.name
+            ))),
+            None => Ok(interfaces),
+        }
+    }
+
     /// Makes this injection's ballast file in a folder of a volume; it is empty.
     pub fn make_ballast(&mut self, folder: &Path, volume: &Volume) -> Result<Ballast, LeverError> {
         let mut ballast = Ballast {
@@ -288,4 +370,15 @@ impl<'a> Levers<'a> {
         }
         self.log.intend(undo).map(|_| ()).map_err(LeverError::Journal)
     }
+}
+
+/// Where a clsact of ours is or will be.
+fn places(interfaces: &[PathInterface]) -> Vec<ScaffoldPlace> {
+    let ours = interfaces.iter().filter(|i| matches!(i.clsact, Clsact::Absent | Clsact::Ours));
+    let place = |interface: &PathInterface| ScaffoldPlace {
+        interface: interface.name.clone(),
+        index: interface.index,
+        was_absent: interface.clsact == Clsact::Absent,
+    };
+    ours.map(place).collect()
 }

@@ -8,18 +8,21 @@ mod hands;
 mod levers;
 mod linux;
 mod net;
+mod path;
 mod prove;
 mod rewind;
 mod signal;
 mod spawn;
 #[cfg(test)]
 mod suite;
+mod tc;
 mod traffic;
 pub mod work;
 
-pub use hands::{Hands, HandsError, WorkerSpec};
-pub use levers::{LeverError, Levers, PullContext, UndoLog, WorkerHandle};
+pub use hands::{Hands, HandsError, PathOpening, ScaffoldLeft, WorkerSpec};
+pub use levers::{LeverError, Levers, PathHandle, PullContext, UndoLog, WorkerHandle};
 pub use linux::LinuxHands;
+pub use path::{Packets, PathSpec, Rate, Shape};
 pub use prove::prove;
 pub use rewind::{DRAIN_WITHIN_MS, END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
 pub use signal::KillSignal;

@@ -3,16 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agent_journal::{Ballast, Victim};
+use agent_journal::{Ballast, ScaffoldPlace, Victim};
 use agent_view::{GroupId, LinuxView, ProcessState};
 use proto_model::id::InjectionId;
 use rustix::process::Signal;
 
-use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::hands::{Hands, HandsError, PathOpening, ScaffoldLeft, WorkerSpec};
+use crate::path::{Packets, PathSpec, Shape};
 use crate::signal::KillSignal;
 use crate::spawn::Worker;
 use crate::traffic::{Spared, TrafficSpec};
-use crate::{ballast, groups, net, signal};
+use crate::{ballast, groups, net, signal, tc};
 
 /// A stopped process is looked at for so long; one that sleeps in the kernel stops later.
 const STOP_LOOKED_AT: Duration = Duration::from_millis(200);
@@ -149,5 +150,41 @@ impl Hands for LinuxHands {
 
     fn remove_idle_table(&mut self) -> Result<bool, HandsError> {
         net::remove_idle_table()
+    }
+
+    fn make_scaffold(&mut self, place: &ScaffoldPlace) -> Result<(), HandsError> {
+        tc::make_scaffold(place)
+    }
+
+    fn remove_scaffold(&mut self, place: &ScaffoldPlace) -> Result<ScaffoldLeft, HandsError> {
+        tc::remove_scaffold(place)
+    }
+
+    fn make_path(&mut self, injection: &InjectionId, shape: &Shape) -> Result<(), HandsError> {
+        tc::make_path(injection, shape)
+    }
+
+    fn open_path(&mut self, injection: &InjectionId, spec: &PathSpec, opening: &PathOpening) -> Result<(), HandsError> {
+        tc::open_path(injection, spec, opening)
+    }
+
+    fn renew_path(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {
+        tc::renew_path(injection, gate_ms)
+    }
+
+    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, spared: &Spared) -> Result<(), HandsError> {
+        tc::replace_path_peers(injection, packets, &spared.networks)
+    }
+
+    fn close_path(&mut self, injection: &InjectionId) -> Result<bool, HandsError> {
+        tc::close_path(injection)
+    }
+
+    fn drain_path(&mut self, injection: &InjectionId, wait_ms: u64) -> Result<u64, HandsError> {
+        tc::drain_path(injection, wait_ms)
+    }
+
+    fn remove_path(&mut self, injection: &InjectionId) -> Result<bool, HandsError> {
+        tc::remove_path(injection)
     }
 }

@@ -31,6 +31,7 @@ pub fn prove<H: Borrow<History>>(histories: &[H], holding: &[InjectionId], view:
     look.groups();
     look.workers();
     look.traffic();
+    look.paths(histories);
     for history in ended {
         look.history(history);
     }
@@ -50,7 +51,11 @@ fn touched(history: &History) -> Vec<Thing<'_>> {
         match undo {
             Undo::ResumeProcesses { victims } => things.extend(victims.iter().map(|v| Thing::Process(v.pid, v.start_time))),
             Undo::RestoreKnob { path, .. } => things.push(Thing::Knob(path)),
-            Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } | Undo::RemoveBallast { .. } => {}
+            Undo::EmptyGroup { .. }
+            | Undo::DrainGroup { .. }
+            | Undo::RemoveTraffic { .. }
+            | Undo::RemovePath { .. }
+            | Undo::RemoveBallast { .. } => {}
         }
     }
     things
@@ -110,6 +115,20 @@ impl Look<'_> {
         }
     }
 
+    /// A link's name holds a part of an id only; the histories know the rest.
+    fn paths<H: Borrow<History>>(&mut self, histories: &[H]) {
+        for thing in self.seen(self.view.our_paths()).unwrap_or_default() {
+            if self.holding.iter().any(|id| thing.is_of(id)) {
+                continue;
+            }
+            let owner = histories.iter().map(|h| &h.borrow().opened.injection).find(|id| thing.is_of(id));
+            self.owned_left.insert(match owner {
+                Some(id) => format!("{thing}, because of {id}"),
+                None => thing.to_string(),
+            });
+        }
+    }
+
     fn history(&mut self, history: &History) {
         self.consequences.extend(history.told_consequences());
         let same_boot = is_of_this_boot(history, self.view);
@@ -122,7 +141,7 @@ impl Look<'_> {
                 Undo::ResumeProcesses { .. } => {}
                 Undo::RestoreKnob { path, ours, before } => self.knob(path, ours, before),
                 Undo::RemoveBallast { ballast } => self.ballast(ballast, same_boot, history.undone.contains_key(seq)),
-                Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } => {}
+                Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } | Undo::RemovePath { .. } => {}
             }
         }
         if history.is_open() {

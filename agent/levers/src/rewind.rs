@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use agent_journal::{Ballast, History, Journal, Undo, UndoOutcome, Victim};
+use agent_journal::{Ballast, History, Journal, ScaffoldPlace, Undo, UndoOutcome, Victim};
+use agent_view::tc::names;
 use agent_view::{GroupId, HostView, Process, ProcessState};
 use proto_model::id::InjectionId;
 
-use crate::hands::{Hands, HandsError};
+use crate::hands::{Hands, HandsError, ScaffoldLeft};
+use crate::path::DRAIN_AT_MOST_MS;
 use crate::work::packets::PacketNote;
 
 /// How long the processes of a group may take to be gone after they were killed.
@@ -128,6 +130,13 @@ impl Back<'_> {
             Undo::RestoreKnob { path, ours, before } => self.restore_knob(path, ours, before),
             Undo::RemoveTraffic { injection } => self.remove_traffic(injection),
             Undo::RemoveBallast { ballast } => self.remove_ballast(ballast),
+            Undo::RemovePath {
+                injection,
+                link,
+                drain_ms,
+                scaffolds,
+                ..
+            } => self.remove_path(injection, link, *drain_ms, scaffolds),
         }
     }
 
@@ -256,6 +265,52 @@ impl Back<'_> {
             Ok(_) => {}
             Err(error) => tracing::warn!(error = with_causes(&error), "our packet table could not be read"),
         }
+    }
+
+    /// A link that went while packets are led into it would swallow them, and those in it are lost with it: so this order.
+    fn remove_path(
+        &mut self,
+        injection: &InjectionId,
+        link: &str,
+        drain_ms: u64,
+        scaffolds: &[ScaffoldPlace],
+    ) -> Result<UndoOutcome, UndoError> {
+        if link != names::link_of(injection) {
+            return Err(UndoError::NoEffect(format!("link {link:?} is not that of {injection}")));
+        }
+        let closed = self.hands.close_path(injection)?;
+        let packets = self.hands.drain_path(injection, drain_ms.min(DRAIN_AT_MOST_MS))?;
+        let removed = self.hands.remove_path(injection)?;
+        let (cleared, by_others) = self.remove_scaffolds(scaffolds)?;
+        if packets > 0 {
+            tracing::warn!(injection = %injection, packets, "packets that were still under way were dropped with their path");
+        }
+        let found = closed || removed || cleared;
+        Ok(match packets {
+            _ if !by_others.is_empty() => UndoOutcome::Drift { what: by_others },
+            0 if found => UndoOutcome::Restored,
+            0 => UndoOutcome::AlreadyGone,
+            packets => UndoOutcome::Dropped { packets },
+        })
+    }
+
+    /// Whether one was removed, and what others made of them. Each is tried whatever becomes of the others.
+    fn remove_scaffolds(&mut self, places: &[ScaffoldPlace]) -> Result<(bool, Vec<String>), UndoError> {
+        // Interfaces are numbered anew at every boot, and a clsact does not outlive one.
+        let places = if self.same_boot { places } else { &[] };
+        let (mut removed, mut by_others, mut failure) = (false, Vec::new(), None);
+        for place in places {
+            match self.hands.remove_scaffold(place) {
+                Ok(ScaffoldLeft::Removed) => removed = true,
+                Ok(ScaffoldLeft::Gone | ScaffoldLeft::InUse | ScaffoldLeft::Foreign) => {}
+                Ok(ScaffoldLeft::HandedOver { strangers }) => by_others.push(format!(
+                    "the clsact of {} stays: {strangers} filters of somebody else hang on it",
+                    place.interface
+                )),
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok((removed, by_others)), |error| Err(error.into()))
     }
 
     fn remove_ballast(&mut self, ballast: &Ballast) -> Result<UndoOutcome, UndoError> {

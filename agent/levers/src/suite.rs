@@ -5,14 +5,17 @@ use std::time::Duration;
 
 use agent_journal::crash::CrashPlan;
 use agent_journal::{Ballast, Journal, Opened, Outcome, Shelf, Undo, UndoOutcome, Victim};
-use agent_view::{FileSeen, GroupId, HostView, ProcessState, Volume};
+use agent_view::{Clsact, FileSeen, GroupId, HostView, ProcessState, Volume};
 use proto_model::id::InjectionId;
 use proto_model::injection::{Cleanliness, EndedBy};
 use proto_model::peer::Network;
 use serde_json::{Value, json};
 
 use crate::fake::FakeHost;
-use crate::{Direction, LeverError, Levers, PacketFate, PullContext, Rewound, Spared, TrafficSpec, prove, rewind};
+use crate::work::packets::GilbertElliott;
+use crate::{
+    Direction, Hands, LeverError, Levers, PacketFate, Packets, PathSpec, PullContext, Rewound, Shape, Spared, TrafficSpec, prove, rewind,
+};
 
 const REDIS: u32 = 1_001;
 const KNOB: &str = "/sys/fs/cgroup/system.slice/nginx.service/cgroup.freeze";
@@ -69,7 +72,8 @@ impl World {
         let volume = self.host.volume(Path::new(SPACE))?.expect("an ordinary host has it");
         let ballast = levers.make_ballast(Path::new(SPACE), &volume)?;
         levers.grow_ballast(&ballast, 1 << 20)?;
-        levers.shape_traffic(&traffic())
+        levers.shape_traffic(&traffic())?;
+        levers.shape_path(&path()).map(|_| ())
     }
 
     fn held(&self) -> Journal {
@@ -133,6 +137,13 @@ fn victim(host: &FakeHost, pid: u32) -> Victim {
         pid,
         start_time: process.start_time,
         name: process.name,
+    }
+}
+
+fn path() -> PathSpec {
+    PathSpec {
+        packets: Packets::from(&traffic()),
+        shape: Shape::Loss(GilbertElliott::correlated(0.2, 0.0)),
     }
 }
 
@@ -219,7 +230,7 @@ fn things_of_those_that_hold_are_nobodys_residue() {
     assert_eq!(held.result, Cleanliness::Clean, "{held:?}");
     let dirty = prove(&histories, &[], &world.host);
     assert_eq!(dirty.result, Cleanliness::Dirty);
-    assert_eq!((dirty.owned_left.len(), dirty.not_restored.len()), (5, 3), "{dirty:?}");
+    assert_eq!((dirty.owned_left.len(), dirty.not_restored.len()), (8, 3), "{dirty:?}");
 }
 
 #[test]
@@ -345,4 +356,42 @@ fn a_gate_that_nobody_renews_closes_and_the_rules_still_count_as_ours() {
     let proof = prove(&[journal.history()], &[], &world.host);
     assert!(proof.owned_left.iter().any(|left| left.contains("network rules")));
     assert!(world.host.group_cpu_usec(&GroupId::of(&world.id)).unwrap().unwrap() > 0);
+}
+
+#[test]
+fn packets_that_are_left_in_a_path_are_told() {
+    let world = World::new();
+    let mut journal = world.held();
+    world.host.hold_packets(&world.id, 7);
+    let rewound = world.finish(&mut journal).unwrap();
+    assert!(rewound.outcomes.contains(&UndoOutcome::Dropped { packets: 7 }), "{rewound:?}");
+    world.judge().unwrap();
+}
+
+#[test]
+fn a_path_that_has_ended_by_itself_is_not_revived() {
+    let world = World::new();
+    let _journal = world.held();
+    let mut hands = world.host.clone();
+    hands.renew_path(&world.id, 30_000).unwrap();
+    world.host.advance(20_000);
+    assert!(world.host.path(&world.id).unwrap().unwrap().gate_open);
+    world.host.advance(20_000);
+    assert!(!world.host.path(&world.id).unwrap().unwrap().gate_open);
+    assert!(hands.renew_path(&world.id, 30_000).is_err());
+}
+
+#[test]
+fn a_clsact_of_somebody_else_is_used_and_left() {
+    let world = World::new();
+    world.host.set_clsact("eth0", Clsact::Foreign);
+    let mut journal = world.held();
+    world.finish(&mut journal).unwrap();
+    assert!(world.host.footprint().scaffolds.contains("eth0"));
+    assert_eq!(prove(&[journal.history()], &[], &world.host).result, Cleanliness::Clean);
+
+    let refused = World::new();
+    refused.host.set_clsact("eth0", Clsact::Taken);
+    let mut journal = refused.open().unwrap();
+    assert!(refused.pull_all(&mut journal).is_err(), "an ingress queue is in its place");
 }

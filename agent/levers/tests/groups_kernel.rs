@@ -352,6 +352,7 @@ fn a_knob_is_restored_only_while_it_is_ours() {
             UndoOutcome::Restored => "restored",
             UndoOutcome::AlreadyGone => "gone",
             UndoOutcome::Drift { .. } => "drift",
+            UndoOutcome::Dropped { .. } => "dropped",
         };
         assert_eq!(found, outcome, "{now:?}");
         let read = fs::read_to_string(&path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Whether this host has what kinds stand on: powers, groups, parts of the kernel, a clock. It only reads; no module is loaded to find out.
+//! Whether this host has what kinds stand on: powers, groups, parts of the kernel, a clock. It changes nothing; no module is loaded to find out.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use crate::hierarchy::Hierarchies;
+use crate::tc::bpf::Program;
 use crate::text;
 
 /// More of the kernel's list of symbols is not read.
@@ -39,6 +40,8 @@ pub enum Feature {
     Ifb,
     Clsact,
     ClsBpf,
+    /// Loading programs for filters, one that asks for the boot time, and finding them again.
+    BpfPrograms,
     Mirred,
     /// A clock that somebody keeps right.
     Clock,
@@ -55,7 +58,7 @@ const fn part(module: &'static str, symbol: &'static str) -> Part {
 }
 
 impl Feature {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Root,
         Self::Kill,
         Self::NetAdmin,
@@ -68,6 +71,7 @@ impl Feature {
         Self::Ifb,
         Self::Clsact,
         Self::ClsBpf,
+        Self::BpfPrograms,
         Self::Mirred,
         Self::Clock,
     ];
@@ -86,6 +90,7 @@ impl Feature {
             Self::Ifb => "ifb",
             Self::Clsact => "clsact",
             Self::ClsBpf => "cls_bpf",
+            Self::BpfPrograms => "bpf",
             Self::Mirred => "act_mirred",
             Self::Clock => "clock",
         }
@@ -105,7 +110,8 @@ impl Feature {
             Self::Tbf => "limiting bandwidth in the kernel",
             Self::Ifb => "a place for shaped packets beside their interface",
             Self::Clsact => "filters that send packets there",
-            Self::ClsBpf => "filters that end by themselves",
+            Self::ClsBpf => "filters that are programs",
+            Self::BpfPrograms => "filters that end by themselves",
             Self::Mirred => "sending packets from one interface to another",
             Self::Clock => "times in reports, and certificates",
         }
@@ -127,7 +133,7 @@ impl Feature {
         const BPF: &[Part] = &[part("cls_bpf", "cls_bpf_")];
         const MIRRED: &[Part] = &[part("act_mirred", "tcf_mirred_")];
         match self {
-            Self::Root | Self::Kill | Self::NetAdmin | Self::Groups | Self::Clock => &[],
+            Self::Root | Self::Kill | Self::NetAdmin | Self::Groups | Self::BpfPrograms | Self::Clock => &[],
             Self::PacketRules => RULES,
             Self::RandomRules => RANDOM,
             Self::PacketQueues => QUEUES,
@@ -189,6 +195,7 @@ pub(crate) fn presence(feature: Feature, hierarchies: &Hierarchies) -> Presence 
         Feature::Kill => power(CAP_KILL, "CAP_KILL"),
         Feature::NetAdmin => power(CAP_NET_ADMIN, "CAP_NET_ADMIN"),
         Feature::Groups => groups(hierarchies),
+        Feature::BpfPrograms => programs(),
         Feature::Clock => clock(),
         _ => Presence::worst(feature.parts().iter().map(|part| of_kernel(part, &Kernel::here()))),
     }
@@ -227,6 +234,14 @@ fn groups(hierarchies: &Hierarchies) -> Presence {
         ),
         None if first.root.exists() => Presence::Present,
         None => Presence::absent(format!("{} does not exist", first.root.display()), None),
+    }
+}
+
+/// Loads one that no packet ever meets: it is gone with its descriptor.
+fn programs() -> Presence {
+    match Program::try_out() {
+        Ok(()) => Presence::Present,
+        Err(error) => Presence::absent(format!("the kernel takes no program of ours for filters: {error}"), None),
     }
 }
 

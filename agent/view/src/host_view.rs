@@ -6,10 +6,12 @@ use std::path::Path;
 
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
+use proto_model::peer::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::ability::{Feature, Presence};
 use crate::memory::{Memory, ProcessMemory};
+use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::volumes::{FileSeen, Volume};
 
 /// A look that failed: what was looked at, and the system's answer.
@@ -189,6 +191,14 @@ pub trait HostView: Send + Sync {
     fn worker_note(&self, _pid: u32) -> Result<Option<String>, ViewError> {
         Ok(None)
     }
+
+    /// The interfaces that packets of these networks pass, or the named one; never loopback.
+    fn path_interfaces(&self, peers: &[Network], named: Option<&str>) -> Result<Vec<PathInterface>, ViewError>;
+    /// `None` when nothing of this injection's path is there.
+    fn path(&self, injection: &InjectionId) -> Result<Option<PathCounters>, ViewError>;
+    /// Every link, filter and scaffold of ours.
+    fn our_paths(&self) -> Result<Vec<PathThing>, ViewError>;
+
     /// Names of the interfaces.
     fn interfaces(&self) -> Result<Vec<String>, ViewError>;
     /// Addresses a name resolves to on this host.

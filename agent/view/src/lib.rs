@@ -14,6 +14,7 @@ pub mod net;
 mod notes;
 mod process;
 mod queues;
+pub mod tc;
 mod text;
 mod volumes;
 
@@ -22,4 +23,5 @@ pub use host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, PassedTr
 pub use linux::{LinuxView, boot_ms};
 pub use memory::{Memory, ProcessMemory};
 pub use notes::PAGE as NOTE_PAGE;
+pub use tc::{Clsact, PathCounters, PathInterface, PathThing};
 pub use volumes::{FileSeen, Volume};

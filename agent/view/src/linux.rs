@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
+use proto_model::peer::Network;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::ability::{Feature, Presence};
@@ -12,8 +13,9 @@ use crate::hierarchy::Hierarchies;
 use crate::host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
 use crate::memory::{Memory, ProcessMemory};
 use crate::process::Users;
+use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::volumes::{FileSeen, Volume};
-use crate::{ability, addresses, cpu, facts, listeners, memory, mounts, net, notes, process, queues, text, volumes};
+use crate::{ability, addresses, cpu, facts, listeners, memory, mounts, net, notes, process, queues, tc, text, volumes};
 
 /// Milliseconds since boot, time asleep included.
 pub fn boot_ms() -> u64 {
@@ -156,6 +158,18 @@ impl HostView for LinuxView {
 
     fn worker_note(&self, pid: u32) -> Result<Option<String>, ViewError> {
         notes::note(pid)
+    }
+
+    fn path_interfaces(&self, peers: &[Network], named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {
+        tc::interfaces_to(peers, named)
+    }
+
+    fn path(&self, injection: &InjectionId) -> Result<Option<PathCounters>, ViewError> {
+        tc::counters(injection)
+    }
+
+    fn our_paths(&self) -> Result<Vec<PathThing>, ViewError> {
+        tc::our_paths()
     }
 
     fn interfaces(&self) -> Result<Vec<String>, ViewError> {

@@ -43,7 +43,7 @@ pub(crate) struct Holding {
     pub(crate) next_deed_ms: Option<u64>,
     pub(crate) lease_until_ms: u64,
     /// The kernel holds it for a while by itself and must be told to go on.
-    pub(crate) gated: bool,
+    pub(crate) gates: Gates,
     pub(crate) next_alive_ms: u64,
     pub(crate) windows: Windows,
 }
@@ -113,9 +113,21 @@ impl Active {
     }
 }
 
-/// True when the kernel ends some of it by itself unless told to go on.
-pub(crate) fn is_gated(history: &History) -> bool {
-    history.intents.iter().any(|(_, undo)| matches!(undo, Undo::RemoveTraffic { .. }))
+/// What the kernel ends by itself unless told to go on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Gates {
+    pub(crate) traffic: bool,
+    pub(crate) path: bool,
+}
+
+impl Gates {
+    pub(crate) fn of(history: &History) -> Self {
+        let has = |is: fn(&Undo) -> bool| history.intents.iter().any(|(_, undo)| is(undo));
+        Self {
+            traffic: has(|undo| matches!(undo, Undo::RemoveTraffic { .. })),
+            path: has(|undo| matches!(undo, Undo::RemovePath { .. })),
+        }
+    }
 }
 
 #[cfg(test)]

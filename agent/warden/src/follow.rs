@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use agent_faults::Answers;
+use agent_levers::{HandsError, Packets, TrafficSpec};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 
-use crate::active::Stage;
+use crate::active::{Gates, Stage};
+use crate::protection::Wards;
 use crate::start::chain;
 use crate::warden::Warden;
 
@@ -94,11 +96,26 @@ impl Warden {
             Err(error) => return tracing::warn!(injection = %id, error = chain(&error), "names that moved cannot be followed"),
         };
         if let Some(spec) = &followed.traffic {
-            if let Err(error) = self.hands.replace_peers(id, spec) {
+            let gates = holding.gates;
+            if let Err(error) = self.replace_peers(id, spec, gates) {
                 return tracing::warn!(injection = %id, error = chain(&error), "the peers cannot be replaced");
             }
             tracing::info!(injection = %id, peers = spec.peers.len(), "names of peers moved, and the fault with them");
         }
-        holding.effect = followed.effect;
+        if let Some((_, holding)) = self.holding(id) {
+            holding.effect = followed.effect;
+        }
+    }
+
+    /// Where it acts by rules and where by a path beside the interface.
+    fn replace_peers(&mut self, id: &InjectionId, spec: &TrafficSpec, gates: Gates) -> Result<(), HandsError> {
+        if gates.traffic {
+            self.hands.replace_peers(id, spec)?;
+        }
+        if gates.path {
+            let spared = Wards::of(&self.policy, self.view.as_ref()).spared(&self.controllers);
+            self.hands.replace_path_peers(id, &Packets::from(spec), &spared)?;
+        }
+        Ok(())
     }
 }

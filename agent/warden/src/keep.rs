@@ -71,14 +71,16 @@ impl Warden {
                 continue;
             }
             holding.lease_until_ms = now + lease_ms;
-            let (gated, gate_ms) = (holding.gated, kernel_holds(deadline_ms.saturating_sub(now), lease_ms));
-            if gated && let Err(error) = self.hands.renew_traffic(id, gate_ms) {
+            let (gates, gate_ms) = (holding.gates, kernel_holds(deadline_ms.saturating_sub(now), lease_ms));
+            let traffic = gates.traffic.then(|| self.hands.renew_traffic(id, gate_ms));
+            let path = gates.path.then(|| self.hands.renew_path(id, gate_ms));
+            for error in [traffic, path].into_iter().flatten().filter_map(Result::err) {
                 tracing::warn!(injection = %id, error = chain(&error), "the kernel's own deadline cannot be moved");
             }
         }
     }
 
-    fn holding(&mut self, id: &InjectionId) -> Option<(u64, &mut Holding)> {
+    pub(crate) fn holding(&mut self, id: &InjectionId) -> Option<(u64, &mut Holding)> {
         let active = self.active.get_mut(id)?;
         match &mut active.stage {
             Stage::Holding(holding) => Some((active.deadline_ms, holding)),

@@ -9,7 +9,7 @@ use proto_model::injection::{AgentFact, Applied, EndedBy, Wish};
 use proto_model::problem::Refusal;
 use serde_json::Value;
 
-use crate::active::{ALIVE_EVERY_MS, Active, Holding, Stage, Windows, is_gated};
+use crate::active::{ALIVE_EVERY_MS, Active, Gates, Holding, Stage, Windows};
 use crate::admit::{Admitted, panic_text};
 use crate::follow::Following;
 use crate::handle::StartOrder;
@@ -103,7 +103,7 @@ impl Warden {
             effect,
             order: Box::new(order.clone()),
             lease_until_ms: now + order.lease_ms,
-            gated: is_gated(journal.history()),
+            gates: Gates::of(journal.history()),
             next_alive_ms: now + ALIVE_EVERY_MS,
             windows: Windows::plan(now, deadline_ms.saturating_sub(now), admitted.fault.settle_ms()),
         };

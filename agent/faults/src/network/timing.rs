@@ -201,6 +201,7 @@ mod tests {
             answered,
             before_us: Some(200),
             last_us: last_us.to_vec(),
+            ..Echoes::default()
         };
         Seen {
             rules: Some(TrafficCounters {

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use agent_faults::Protection;
-use agent_view::{CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, Process, ProcessMemory, TrafficCounters, ViewError, Volume};
+use agent_view::{
+    CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process, ProcessMemory,
+    TrafficCounters, ViewError, Volume,
+};
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
@@ -82,6 +85,15 @@ impl HostView for Paper {
     }
     fn our_table(&self) -> Result<bool, ViewError> {
         Ok(false)
+    }
+    fn path_interfaces(&self, _peers: &[Network], _named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn path(&self, _injection: &InjectionId) -> Result<Option<PathCounters>, ViewError> {
+        Ok(None)
+    }
+    fn our_paths(&self) -> Result<Vec<PathThing>, ViewError> {
+        Ok(Vec::new())
     }
     fn interfaces(&self) -> Result<Vec<String>, ViewError> {
         Ok(["lo", "eth0", "mgmt0"].map(str::to_owned).into())

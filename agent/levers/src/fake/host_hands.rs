@@ -3,12 +3,13 @@
 use std::io;
 use std::path::Path;
 
-use agent_journal::{Ballast, Victim};
+use agent_journal::{Ballast, ScaffoldPlace, Victim};
 use agent_view::{GroupId, Process, ProcessState, TrafficCounters};
 use proto_model::id::InjectionId;
 
 use super::{AGENT_PID, FakeHost, State, Traffic};
-use crate::hands::{Hands, HandsError, WorkerSpec};
+use crate::hands::{Hands, HandsError, PathOpening, ScaffoldLeft, WorkerSpec};
+use crate::path::{Packets, PathSpec, Shape};
 use crate::signal::KillSignal;
 use crate::traffic::{Spared, TrafficSpec};
 
@@ -195,6 +196,51 @@ impl Hands for FakeHost {
         self.deed("remove our idle packet table", |state| {
             state.table &= !state.traffic.is_empty();
             Ok(!state.table)
+        })
+    }
+
+    fn make_scaffold(&mut self, place: &ScaffoldPlace) -> Result<(), HandsError> {
+        self.deed(&format!("add a clsact to {}", place.interface), |state| state.make_scaffold(place))
+    }
+
+    fn remove_scaffold(&mut self, place: &ScaffoldPlace) -> Result<ScaffoldLeft, HandsError> {
+        let deed = format!("remove the clsact of {}", place.interface);
+        self.undo(&deed, |state| Ok(state.remove_scaffold(place)))
+    }
+
+    fn make_path(&mut self, injection: &InjectionId, shape: &Shape) -> Result<(), HandsError> {
+        self.deed(&format!("make the path of {injection}"), |state| state.make_path(injection, shape))
+    }
+
+    fn open_path(&mut self, injection: &InjectionId, spec: &PathSpec, opening: &PathOpening) -> Result<(), HandsError> {
+        let deed = format!("lead packets into the path of {injection}");
+        self.deed(&deed, |state| state.open_path(injection, spec, opening))
+    }
+
+    fn renew_path(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {
+        self.deed(&format!("keep the path of {injection}"), |state| {
+            state.renew_path(injection, gate_ms)
+        })
+    }
+
+    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, _spared: &Spared) -> Result<(), HandsError> {
+        let deed = format!("replace the peers of the path of {injection}");
+        self.deed(&deed, |state| state.replace_path_peers(injection, packets))
+    }
+
+    fn close_path(&mut self, injection: &InjectionId) -> Result<bool, HandsError> {
+        self.undo(&format!("close the path of {injection}"), |state| Ok(state.close_path(injection)))
+    }
+
+    fn drain_path(&mut self, injection: &InjectionId, _wait_ms: u64) -> Result<u64, HandsError> {
+        self.undo(&format!("empty the path of {injection}"), |state| {
+            Ok(state.paths.get(injection).map_or(0, |path| path.counters.waiting_packets))
+        })
+    }
+
+    fn remove_path(&mut self, injection: &InjectionId) -> Result<bool, HandsError> {
+        self.undo(&format!("remove the path of {injection}"), |state| {
+            Ok(state.paths.remove(injection).is_some())
         })
     }
 }

@@ -3,6 +3,7 @@
 mod goods;
 mod host_hands;
 mod host_view;
+mod paths;
 mod populace;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,11 +12,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use agent_journal::crash::CrashPlan;
-use agent_view::{CpuTicks, Feature, GroupId, Listener, Presence, Process, ProcessState, TrafficCounters};
+use agent_view::{Clsact, CpuTicks, Feature, GroupId, Listener, Presence, Process, ProcessState, TrafficCounters};
 use proto_model::id::InjectionId;
 
 use crate::hands::WorkerSpec;
 use crate::traffic::TrafficSpec;
+use paths::Path;
 
 /// The agent's own pid on a fake host.
 pub const AGENT_PID: u32 = 700;
@@ -42,6 +44,9 @@ struct State {
     traffic: BTreeMap<InjectionId, Traffic>,
     table: bool,
     goods: goods::Goods,
+    paths: BTreeMap<InjectionId, Path>,
+    /// Interfaces that have a clsact, and whose it is.
+    scaffolds: BTreeMap<String, Clsact>,
     ticks: Vec<CpuTicks>,
     interfaces: Vec<String>,
     names: BTreeMap<String, Vec<IpAddr>>,
@@ -81,6 +86,8 @@ pub struct Footprint {
     pub table: bool,
     /// Files of ours, with their sizes.
     pub files: BTreeMap<PathBuf, u64>,
+    pub paths: BTreeSet<InjectionId>,
+    pub scaffolds: BTreeSet<String>,
 }
 
 impl Default for FakeHost {
@@ -230,6 +237,8 @@ impl FakeHost {
                 .iter()
                 .map(|(path, file)| (path.clone(), file.allocated))
                 .collect(),
+            paths: state.paths.keys().cloned().collect(),
+            scaffolds: state.scaffolds.keys().cloned().collect(),
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) fn state() -> State {
         traffic: BTreeMap::new(),
         table: false,
         goods: super::goods::Goods::default(),
+        paths: BTreeMap::new(),
+        scaffolds: BTreeMap::new(),
         ticks: (0..CPUS).map(idle).collect(),
         interfaces: vec!["eth0".to_owned(), "lo".to_owned()],
         names: BTreeMap::from([("db.example".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))])]),

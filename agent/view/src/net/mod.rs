@@ -2,7 +2,7 @@
 
 pub mod listing;
 pub mod names;
-mod socket;
+pub(crate) mod socket;
 
 use std::collections::BTreeSet;
 

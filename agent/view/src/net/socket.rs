@@ -87,11 +87,11 @@ pub struct Netfilter {
 }
 
 /// One netlink message of an answer.
-struct Message<'a> {
-    kind: u16,
-    flags: u16,
-    seq: u32,
-    body: &'a [u8],
+pub(crate) struct Message<'a> {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) seq: u32,
+    pub(crate) body: &'a [u8],
 }
 
 impl Netfilter {
@@ -236,9 +236,9 @@ impl Netfilter {
     }
 }
 
-fn framed<R: NetlinkRequest>(request: &R, seq: u32) -> Result<Vec<u8>, NetfilterError> {
+pub(crate) fn framed<R: NetlinkRequest>(request: &R, seq: u32) -> Result<Vec<u8>, NetfilterError> {
     let Protocol::Raw { request_type, .. } = request.protocol() else {
-        return Err(NetfilterError::Garbled("the question is not netfilter's"));
+        return Err(NetfilterError::Garbled("the question is not plain netlink"));
     };
     let flags = request.flags() | (libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16;
     let length = u32::try_from(HEADER + request.payload().len()).map_err(|_| NetfilterError::Garbled("the question is too long"))?;
@@ -252,7 +252,7 @@ fn framed<R: NetlinkRequest>(request: &R, seq: u32) -> Result<Vec<u8>, Netfilter
     Ok(bytes)
 }
 
-fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NetfilterError>> {
+pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NetfilterError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -284,7 +284,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 }
 
 /// The refusal in an error message; `None` when it is an acknowledgement.
-fn refusal(message: &Message<'_>) -> Option<NetfilterError> {
+pub(crate) fn refusal(message: &Message<'_>) -> Option<NetfilterError> {
     let Some(code) = u32_at(message.body, 0) else {
         return Some(NetfilterError::Garbled("it is an error without a number"));
     };
@@ -312,7 +312,7 @@ fn words(message: &Message<'_>) -> Option<String> {
     Some(text.to_string_lossy().into_owned())
 }
 
-fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+pub(crate) fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let size = libc::socklen_t::try_from(size_of::<libc::c_int>()).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the length of the call, and the pointer and size describe one c_int that outlives it.
     let result = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), size) };

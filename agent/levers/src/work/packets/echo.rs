@@ -36,6 +36,19 @@ pub enum Probe {
     Connect(SocketAddr),
 }
 
+impl Probe {
+    /// Packets that one question sends when it is answered at once: a connection is asked for, taken and reset.
+    pub const MOST_SENT: u64 = 3;
+
+    /// How often the kernel asks for a connection again within this time: after 1 s, and then after twice as long each time.
+    fn repeats(self, within: Duration) -> u64 {
+        match self {
+            Self::Echo(_) => 0,
+            Self::Connect(_) => u64::from((within.as_secs() + 1).ilog2()),
+        }
+    }
+}
+
 /// A thread that asks until its engine is dropped.
 pub(crate) struct Prober {
     probe: Probe,
@@ -107,7 +120,7 @@ fn time_before(probe: Probe, mark: &AtomicU16) -> Vec<u64> {
         if left.is_zero() {
             break;
         }
-        times.extend(ask(probe, mark, number as u16, left).map(micros));
+        times.extend(ask(probe, mark, number as u16, left).map(|answer| micros(answer.after)));
     }
     times
 }
@@ -121,14 +134,18 @@ fn ask_on(probe: Probe, shared: &Shared, patience: Duration) {
     let mut number = BEFORE as u16;
     while !shared.over.load(Ordering::Relaxed) {
         let begun = Instant::now();
-        let time = ask(probe, &shared.mark, number, patience);
+        shared.echoes.lock().unwrap_or_else(PoisonError::into_inner).sent += 1;
+        let answer = ask(probe, &shared.mark, number, patience);
         number = number.wrapping_add(1);
         {
             let mut echoes = shared.echoes.lock().unwrap_or_else(PoisonError::into_inner);
+            let again = probe.repeats(begun.elapsed());
+            echoes.sent += again + answer.as_ref().map_or(0, |answer| answer.then_sent);
+            echoes.came += again + u64::from(answer.is_some());
             echoes.asked += 1;
-            if let Some(time) = time {
+            if let Some(Answer { after, .. }) = answer {
                 echoes.answered += 1;
-                echoes.last_us.push(micros(time));
+                echoes.last_us.push(micros(after));
                 let more = echoes.last_us.len().saturating_sub(KEPT);
                 echoes.last_us.drain(..more);
             }
@@ -141,10 +158,19 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The time until the answer; `None` when there is none in time, or it cannot be asked.
-fn ask(probe: Probe, mark: &AtomicU16, number: u16, patience: Duration) -> Option<Duration> {
+/// An answer, and how many packets were sent after it.
+struct Answer {
+    after: Duration,
+    then_sent: u64,
+}
+
+/// `None` when there is no answer in time, or it cannot be asked.
+fn ask(probe: Probe, mark: &AtomicU16, number: u16, patience: Duration) -> Option<Answer> {
     match probe {
-        Probe::Echo(to) => echo(to, mark.load(Ordering::Relaxed), number, patience).ok().flatten(),
+        Probe::Echo(to) => {
+            let after = echo(to, mark.load(Ordering::Relaxed), number, patience).ok().flatten()?;
+            Some(Answer { after, then_sent: 0 })
+        }
         Probe::Connect(to) => connect(to, mark, patience).ok(),
     }
 }
@@ -199,7 +225,7 @@ fn checksum(message: &[u8]) -> u16 {
 }
 
 /// A refusal is an answer as well.
-fn connect(to: SocketAddr, mark: &AtomicU16, patience: Duration) -> io::Result<Duration> {
+fn connect(to: SocketAddr, mark: &AtomicU16, patience: Duration) -> io::Result<Answer> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let any: SocketAddr = if to.is_ipv4() {
@@ -214,10 +240,15 @@ fn connect(to: SocketAddr, mark: &AtomicU16, patience: Duration) -> io::Result<D
     sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(patience.max(Duration::from_millis(1))))?;
     let begun = Instant::now();
-    match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(rustix::io::Errno::CONNREFUSED) => Ok(begun.elapsed()),
-        Err(errno) => Err(errno.into()),
-    }
+    let then_sent = match rustix::net::connect(&socket, &to) {
+        Ok(()) => Probe::MOST_SENT - 1,
+        Err(rustix::io::Errno::CONNREFUSED) => 0,
+        Err(errno) => return Err(errno.into()),
+    };
+    Ok(Answer {
+        after: begun.elapsed(),
+        then_sent,
+    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod note;
 mod queue;
 mod run;
 mod split;
+mod timing;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use echo::Probe;
 pub use note::{Echoes, PacketNote};
 pub use run::run;
+pub use timing::{TimingWork, time};
 
 use crate::traffic::Queues;
 

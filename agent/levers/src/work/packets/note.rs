@@ -44,6 +44,11 @@ pub struct Echoes {
     pub by: String,
     pub asked: u64,
     pub answered: u64,
+    /// Packets that it sent, and got, while the fault acts; the next ones to be sent are counted before they are.
+    #[serde(default)]
+    pub sent: u64,
+    #[serde(default)]
+    pub came: u64,
     /// The median before the fault acted, in microseconds.
     pub before_us: Option<u64>,
     /// The last round trips while it acts, the newest last, in microseconds.

@@ -6,11 +6,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use agent_journal::{Ballast, Victim};
-use agent_levers::{Hands, HandsError, KillSignal, Spared, TrafficSpec, WorkerSpec};
-use agent_view::{CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, Process, ProcessMemory, TrafficCounters, ViewError, Volume};
+use agent_journal::{Ballast, ScaffoldPlace, Victim};
+use agent_levers::{Hands, HandsError, KillSignal, Packets, PathOpening, PathSpec, ScaffoldLeft, Shape, Spared, TrafficSpec, WorkerSpec};
+use agent_view::{
+    CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process, ProcessMemory,
+    TrafficCounters, ViewError, Volume,
+};
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
+use proto_model::peer::Network;
 
 /// The one thing that the test kinds change.
 pub const KNOB: &str = "/test/knob";
@@ -136,6 +140,15 @@ impl HostView for Host {
     fn our_table(&self) -> Result<bool, ViewError> {
         Ok(false)
     }
+    fn path_interfaces(&self, _peers: &[Network], _named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {
+        Ok(Vec::new())
+    }
+    fn path(&self, _injection: &InjectionId) -> Result<Option<PathCounters>, ViewError> {
+        Ok(None)
+    }
+    fn our_paths(&self) -> Result<Vec<PathThing>, ViewError> {
+        Ok(Vec::new())
+    }
     fn interfaces(&self) -> Result<Vec<String>, ViewError> {
         Ok(Vec::new())
     }
@@ -211,5 +224,33 @@ impl Hands for Host {
     }
     fn remove_idle_table(&mut self) -> Result<bool, HandsError> {
         Ok(true)
+    }
+    fn make_scaffold(&mut self, _place: &ScaffoldPlace) -> Result<(), HandsError> {
+        Ok(())
+    }
+    fn remove_scaffold(&mut self, _place: &ScaffoldPlace) -> Result<ScaffoldLeft, HandsError> {
+        Ok(ScaffoldLeft::Gone)
+    }
+    fn make_path(&mut self, _injection: &InjectionId, _shape: &Shape) -> Result<(), HandsError> {
+        Ok(())
+    }
+    fn open_path(&mut self, _injection: &InjectionId, _spec: &PathSpec, _opening: &PathOpening) -> Result<(), HandsError> {
+        Ok(())
+    }
+    fn renew_path(&mut self, _injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {
+        self.state().gate_ms = Some(gate_ms);
+        Ok(())
+    }
+    fn replace_path_peers(&mut self, _injection: &InjectionId, _packets: &Packets, _spared: &Spared) -> Result<(), HandsError> {
+        Ok(())
+    }
+    fn close_path(&mut self, _injection: &InjectionId) -> Result<bool, HandsError> {
+        Ok(false)
+    }
+    fn drain_path(&mut self, _injection: &InjectionId, _wait_ms: u64) -> Result<u64, HandsError> {
+        Ok(0)
+    }
+    fn remove_path(&mut self, _injection: &InjectionId) -> Result<bool, HandsError> {
+        Ok(false)
     }
 }

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use agent_faults::{Protection, Scene, registry};
 use agent_levers::fake::FakeHost;
-use agent_view::{Feature, Presence, Process, Volume};
-use proto_model::doctor::Can;
+use agent_view::{Clsact, Feature, Presence, Process, Volume};
+use proto_model::catalogue::FaultKind;
+use proto_model::doctor::{Ability, Can};
 use proto_model::peer::Network;
+use serde_json::json;
 
 struct Unprotected;
 
@@ -34,16 +36,28 @@ impl Protection for Unprotected {
     }
 }
 
-/// Parts of the kernel without which packets cannot be chosen at all.
-const PACKETS: [Feature; 2] = [Feature::PacketRules, Feature::NetAdmin];
+fn absent(feature: Feature) -> Presence {
+    Presence::Absent {
+        why: format!("no {}", feature.name()),
+        mend: Some("apt install it".to_owned()),
+    }
+}
+
+/// Without these packets cannot be chosen at all: not by rules, nor by filters.
+const PACKETS: [&[Feature]; 3] = [
+    &[Feature::NetAdmin],
+    &[Feature::PacketRules, Feature::Netem],
+    &[Feature::PacketRules, Feature::BpfPrograms],
+];
 
 #[test]
 fn every_network_fault_is_refused_where_the_kernel_lacks_what_it_needs() {
-    for feature in PACKETS {
+    for features in PACKETS {
         let host = FakeHost::new();
-        let why = format!("no {}", feature.name());
-        let mend = Some("apt install it".to_owned());
-        host.set_presence(feature, Presence::Absent { why: why.clone(), mend });
+        let why = format!("no {}", features[0].name());
+        for feature in features {
+            host.set_presence(*feature, absent(*feature));
+        }
         let scene = Scene {
             view: &host,
             protection: &Unprotected,
@@ -67,6 +81,94 @@ fn every_network_fault_is_refused_where_the_kernel_lacks_what_it_needs() {
             }
         }
     }
+}
+
+fn engine_of(host: &FakeHost, kind: &str, params: serde_json::Value) -> (Option<String>, Vec<String>) {
+    let scene = Scene {
+        view: host,
+        protection: &Unprotected,
+        seed: 1,
+        duration_ms: 60_000,
+    };
+    let fault = agent_faults::find(&FaultKind::parse(kind).unwrap()).expect("it is registered");
+    let told = fault.preflight(&fault.check(&params).unwrap(), &scene).unwrap();
+    (told.engine, told.warnings)
+}
+
+#[test]
+fn the_kernels_queue_is_used_where_it_says_what_is_asked_and_a_worker_otherwise_with_the_reason() {
+    let slow = |more: serde_json::Value| {
+        let mut params = json!({"to": ["192.0.2.10"], "delay": "100ms", "protocol": "udp"});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+    };
+    let bare = FakeHost::new();
+    bare.set_presence(Feature::Netem, absent(Feature::Netem));
+    let passing_on = FakeHost::new();
+    passing_on.set_knob("/proc/sys/net/ipv4/ip_forward", "1");
+    let taken = FakeHost::new();
+    taken.set_clsact("eth0", Clsact::Taken);
+    let plain = FakeHost::new();
+    for (host, params, engine, says) in [
+        (&plain, slow(json!({})), "netem", None),
+        (&plain, slow(json!({"jitter": "20ms", "distribution": "pareto"})), "netem", None),
+        (&plain, slow(json!({"direction": "both"})), "netem", None),
+        (&passing_on, slow(json!({})), "netem", None),
+        (&bare, slow(json!({})), "packets", None),
+        (
+            &plain,
+            slow(json!({"jitter": "20ms", "correlation": 25})),
+            "packets",
+            Some("narrows the jitter"),
+        ),
+        (&plain, slow(json!({"delay": "10s"})), "packets", Some("under way for so long")),
+        (
+            &passing_on,
+            slow(json!({"direction": "in"})),
+            "packets",
+            Some("passes packets of others on"),
+        ),
+        (&taken, slow(json!({})), "packets", Some("ingress queue on eth0")),
+    ] {
+        let (used, warnings) = engine_of(host, "network.delay", params.clone());
+        assert_eq!(used.as_deref(), Some(engine), "{params}: {warnings:?}");
+        let told = |words: &str| {
+            warnings
+                .iter()
+                .any(|warning| warning.contains("although this host has netem") && warning.contains(words))
+        };
+        assert_eq!(told(says.unwrap_or_default()), says.is_some(), "{params}: {warnings:?}");
+    }
+}
+
+#[test]
+fn losses_are_rules_when_single_and_an_engines_otherwise_or_where_rules_know_no_chance() {
+    let (single, bursts) = (
+        json!({"to": ["192.0.2.10"], "percent": 20}),
+        json!({"to": ["192.0.2.10"], "percent": 20, "correlation": 25}),
+    );
+    let host = FakeHost::new();
+    assert_eq!(engine_of(&host, "network.loss", single.clone()).0.as_deref(), Some("nftables"));
+    assert_eq!(engine_of(&host, "network.loss", bursts.clone()).0.as_deref(), Some("netem"));
+    host.set_presence(Feature::RandomRules, absent(Feature::RandomRules));
+    assert_eq!(engine_of(&host, "network.loss", single).0.as_deref(), Some("netem"));
+    host.set_presence(Feature::Netem, absent(Feature::Netem));
+    assert_eq!(engine_of(&host, "network.loss", bursts).0.as_deref(), Some("packets"));
+}
+
+#[test]
+fn a_host_without_netem_says_by_what_it_is_done_instead_and_why() {
+    let host = FakeHost::new();
+    let told = |kind: &str| agent_faults::find(&FaultKind::parse(kind).unwrap()).unwrap().ability(&host);
+    assert_eq!(told("network.delay"), Ability::yes().by("netem"));
+    host.set_presence(Feature::Netem, absent(Feature::Netem));
+    let delay = told("network.delay");
+    assert_eq!((delay.can, delay.engine.as_deref()), (Can::Yes, Some("packets")));
+    assert_eq!(delay.why.as_deref(), Some("not by netem: no sch_netem"));
+    assert_eq!(delay.mend.as_deref(), Some("apt install it"));
+    let loss = told("network.loss");
+    assert_eq!((loss.can, loss.engine.as_deref()), (Can::Yes, Some("nftables")));
+    assert_eq!(loss.why.as_deref(), Some("losses in bursts by packets: not by netem: no sch_netem"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use agent_faults::{AnyFault, Protection, Scene, registry};
 use agent_journal::{Journal, JournalError, Opened, Outcome, Shelf, Undo};
 use agent_levers::fake::{CrashPlan, FakeHost, Footprint};
 use agent_levers::{Levers, PullContext, Rewound, Spared, UndoLog, prove, rewind};
-use agent_view::{HostView, Process, Volume};
+use agent_view::{Feature, HostView, Presence, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
 use proto_model::injection::{Cleanliness, EndedBy};
@@ -16,6 +16,8 @@ use proto_model::peer::Network;
 use serde_json::Value;
 
 const DURATION_MS: u64 = 60_000;
+/// Parts of the kernel for which there is a substitute.
+const LACKING: [Feature; 1] = [Feature::Netem];
 /// Crash points that are tried side by side: some kinds look at the host for a while before they act.
 const SIDE_BY_SIDE: usize = 32;
 /// More steps than any life has.
@@ -59,26 +61,60 @@ struct Case {
     fault: &'static dyn AnyFault,
     kind: FaultKind,
     params: Value,
+    /// What its host has not.
+    lacking: Option<Feature>,
 }
 
+/// Every example on an ordinary host, and on one that lacks something where another engine does it then.
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for fault in registry() {
         for example in fault.describe().examples {
-            cases.push(Case {
+            let params = fault.check(&example.params).expect("an example is valid");
+            let case = |lacking| Case {
                 fault,
                 kind: fault.kind(),
-                params: fault.check(&example.params).expect("an example is valid"),
-            });
+                params: params.clone(),
+                lacking,
+            };
+            let ordinary = case(None).engine();
+            let others = LACKING.map(|feature| case(Some(feature)));
+            cases.push(case(None));
+            cases.extend(
+                others
+                    .into_iter()
+                    .filter(|other| other.engine().is_some_and(|engine| Some(engine) != ordinary)),
+            );
         }
     }
     assert!(!cases.is_empty(), "no kind is registered");
     cases
 }
 
+impl Case {
+    fn host(&self, plan: &CrashPlan) -> FakeHost {
+        let host = FakeHost::with_plan(plan);
+        if let Some(feature) = self.lacking {
+            let why = "it is not there".to_owned();
+            host.set_presence(feature, Presence::Absent { why, mend: None });
+        }
+        host
+    }
+
+    fn engine(&self) -> Option<String> {
+        let scene = Scene {
+            view: &self.host(&CrashPlan::new()),
+            protection: &Unprotected,
+            seed: 7,
+            duration_ms: DURATION_MS,
+        };
+        self.fault.preflight(&self.params, &scene).ok()?.engine
+    }
+}
+
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.kind, self.params)
+        write!(f, "{} {} without {:?}", self.kind, self.params, self.lacking)
     }
 }
 
@@ -92,9 +128,9 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(case: &Case) -> Self {
         let plan = CrashPlan::new();
-        let host = FakeHost::with_plan(&plan);
+        let host = case.host(&plan);
         Self {
             before: host.footprint(),
             shelf: Shelf::memory_with(&plan),
@@ -233,7 +269,7 @@ fn at_every_point(points: impl IntoIterator<Item = u64>, check: impl Fn(u64) -> 
 }
 
 fn steps_of(case: &Case) -> u64 {
-    let world = World::new();
+    let world = World::new(case);
     world
         .live(case)
         .unwrap_or_else(|why| panic!("{case} does not work on an ordinary host: {why}"));
@@ -249,7 +285,7 @@ fn a_crash_at_any_step_leaves_nothing() {
     for case in cases() {
         let steps = steps_of(&case);
         let wrong = at_every_point(1..=steps, |point| {
-            let world = World::new();
+            let world = World::new(&case);
             world.plan.crash_at(point);
             // Where it crashes it fails; at the very last step everything was done already.
             let _ = world.live(&case);
@@ -268,14 +304,14 @@ fn a_crash_at_any_step_leaves_nothing() {
 fn a_second_crash_while_the_first_is_put_right_leaves_nothing() {
     for case in cases() {
         let rescue_steps = {
-            let world = World::new();
+            let world = World::new(&case);
             let (mut journal, _) = held(&world, &case);
             world.plan.restart();
             world.finish(&mut journal, EndedBy::Rescue).expect("a rescue works");
             world.plan.points()
         };
         let wrong = at_every_point(1..=rescue_steps, |point| {
-            let world = World::new();
+            let world = World::new(&case);
             drop(held(&world, &case));
             for again in 0..3_u64 {
                 // Each rescue gets a little further than the one before.
@@ -296,7 +332,7 @@ fn each_single_undo_may_fail_once() {
     for case in cases() {
         let mut failed = BTreeSet::new();
         for n in 1..MOST_STEPS {
-            let world = World::new();
+            let world = World::new(&case);
             let (mut journal, undos) = held(&world, &case);
             world.host.fail_nth_undo(n);
             let first = world.finish(&mut journal, EndedBy::Stop);
@@ -327,7 +363,7 @@ fn each_single_undo_may_fail_once() {
 #[test]
 fn nothing_is_pulled_once_an_end_is_recorded() {
     for case in cases() {
-        let world = World::new();
+        let world = World::new(&case);
         let mut journal = world.open(&case).expect("a journal");
         journal.ending(EndedBy::Stop).expect("recorded");
         assert!(world.apply(&case, &mut journal).is_err(), "{case}");
@@ -339,7 +375,7 @@ fn nothing_is_pulled_once_an_end_is_recorded() {
 #[test]
 fn what_others_did_meanwhile_is_left_alone() {
     for case in cases() {
-        let world = World::new();
+        let world = World::new(&case);
         let (mut journal, _) = held(&world, &case);
         // Everybody whom the fault touched ends by itself before the undo.
         let touched: Vec<u32> = journal.history().intents.iter().flat_map(|(_, undo)| victims(undo)).collect();
@@ -358,7 +394,7 @@ fn acting_before_the_record_is_caught() {
     for case in cases() {
         let steps = steps_of(&case);
         let caught = at_every_point(1..=steps, |point| {
-            let world = World::new();
+            let world = World::new(&case);
             world.plan.crash_at(point);
             let _ = late_life(&world, &case);
             world.rescue().and_then(|()| world.judge())

@@ -36,7 +36,8 @@ fn without_its_worker(name: &str, signal: i32, flow_within: Duration, why: &str)
             &site,
             "web",
             "network.delay",
-            &json!({"to": [to], "delay": "150ms", "direction": "both"}),
+            // Delays that are alike are a worker's on every kernel.
+            &json!({"to": [to], "delay": "150ms", "jitter": "1ms", "correlation": 50, "direction": "both"}),
             LONG,
         )?;
         let workers = site.workers("web")?;

@@ -216,6 +216,11 @@ fn jitter_spreads_as_asked_and_what_nobody_sends_is_unexercised() {
     });
 }
 
+/// Delays that are alike are a worker's on every kernel.
+fn held_by_a_worker(peer: &str) -> Value {
+    json!({"to": [peer], "delay": "300ms", "jitter": "1ms", "correlation": 50})
+}
+
 #[test]
 fn a_worker_that_is_gone_or_does_not_move_is_told_of() {
     world::run(|world| {
@@ -223,13 +228,13 @@ fn a_worker_that_is_gone_or_does_not_move_is_told_of() {
         let [slow, ..] = Far::PEERS[1];
         let signal = |pid: u32, signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), signal).unwrap();
 
-        let killed = Acting::begin("network.delay", json!({"to": [slow], "delay": "300ms"}));
+        let killed = Acting::begin("network.delay", held_by_a_worker(slow));
         signal(killed.worker(), nix::sys::signal::Signal::SIGKILL);
         until("packets flow", || median(&far.ask(slow, 3, Duration::from_millis(600))) < OFF);
         until("it is missed", || killed.alive().is_err_and(|why| why.contains("gone")));
         killed.end();
 
-        let stopped = Acting::begin("network.delay", json!({"to": [slow], "delay": "300ms"}));
+        let stopped = Acting::begin("network.delay", held_by_a_worker(slow));
         assert_eq!(stopped.alive(), Ok(()));
         signal(stopped.worker(), nix::sys::signal::Signal::SIGSTOP);
         until("it is missed", || stopped.alive().is_err_and(|why| why.contains("not moved")));

@@ -1,7 +1,7 @@
 //! `network.delay`: packets to or from peers take longer; none is lost by it, and the kernel ends it by itself.
 
 use agent_levers::work::packets::{Delay as Hold, Distribution, Harm};
-use agent_levers::{Direction, Levers, WorkerHandle};
+use agent_levers::{Direction, Levers};
 use agent_view::HostView;
 use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
@@ -12,9 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::engine::{self, Deed, Engine};
+use super::engine::{self, Deed, Engine, Made};
 use super::matching::{Matching, Resolved};
-use super::timing;
+use super::{netem, timing};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -57,12 +57,32 @@ fn out() -> Direction {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct DelayEffect {
     injection: InjectionId,
-    worker: WorkerHandle,
+    made: Made,
     hold: Hold,
     direction: Direction,
     /// Addresses that the peers stand for.
     #[serde(flatten)]
     resolved: Resolved,
+}
+
+impl DelayParams {
+    fn hold(&self) -> Hold {
+        Hold {
+            delay_us: self.delay.0 * 1_000,
+            jitter_us: self.jitter.0 * 1_000,
+            distribution: self.distribution,
+            correlation: self.correlation.0 / 100.0,
+        }
+    }
+
+    fn deed<'a>(&'a self, resolved: &'a Resolved) -> Deed<'a> {
+        Deed {
+            matching: &self.matching,
+            resolved,
+            direction: self.direction,
+            harm: Harm::Delay(self.hold()),
+        }
+    }
 }
 
 pub(super) struct Delay;
@@ -72,7 +92,7 @@ impl Fault for Delay {
     const SUMMARY: &'static str = "makes packets between this host and peers take longer";
     const ALIASES: &'static [&'static str] = &["latency", "lag", "slow network", "jitter", "netem delay"];
     const MEASURED_BY: &'static str = "round trips to one of the peers (echoes, or connections to a named port), timed by their own clock and compared with those from before. Confirmed when their median is within 2 ms and 5 percent of what was asked, and packets other than these met the fault; unknown when no peer can be timed";
-    const UNDONE_BY: &'static str = "removing the injection's rules and sets from our own nftables table, after which its worker lets go of every packet that it holds and ends; the kernel lets packets through by itself when the lease is not renewed";
+    const UNDONE_BY: &'static str = "removing the injection's filters from the interfaces, waiting until its own link has let its last packet go, and removing that link (netem); or removing the injection's rules and sets from our own nftables table, after which its worker lets go of every packet that it holds and ends (packets). The interfaces' own queues are never touched, and the kernel lets packets through by itself when the lease is not renewed";
     type Params = DelayParams;
     type Effect = DelayEffect;
 
@@ -139,12 +159,13 @@ impl Fault for Delay {
 
     fn preflight(params: &DelayParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let (resolved, mut warnings) = params.matching.preflight(scene)?;
-        Engine::check(scene.view)?;
-        warnings.extend(surprises(params));
+        let (engine, why) = params.deed(&resolved).check(scene.view)?;
+        warnings.extend(why);
+        warnings.extend(surprises(params, engine));
         Ok(Preflight {
             warnings,
             touches: vec![params.matching.in_words(params.direction, &resolved)],
-            engine: Some(Engine::of_host(scene.view).name().to_owned()),
+            engine: Some(engine.name().to_owned()),
         })
     }
 
@@ -153,23 +174,11 @@ impl Fault for Delay {
             .matching
             .resolve(scene.view)
             .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-        let hold = Hold {
-            delay_us: params.delay.0 * 1_000,
-            jitter_us: params.jitter.0 * 1_000,
-            distribution: params.distribution,
-            correlation: params.correlation.0 / 100.0,
-        };
-        let deed = Deed {
-            matching: &params.matching,
-            resolved: &resolved,
-            direction: params.direction,
-            harm: Harm::Delay(hold),
-        };
-        let worker = Engine::of_host(scene.view).begin(&deed, scene, levers)?;
+        let made = params.deed(&resolved).begin(scene, levers)?;
         Ok(DelayEffect {
             injection: levers.context().injection.clone(),
-            worker,
-            hold,
+            made,
+            hold: params.hold(),
             direction: params.direction,
             resolved,
         })
@@ -180,9 +189,11 @@ impl Fault for Delay {
             hold: effect.hold,
             direction: effect.direction,
         };
-        Ok(effect
-            .resolved
-            .noted(timing::delayed(&effect.injection, &effect.worker, asked, view, before)?))
+        let told = match &effect.made {
+            Made::Path { timer, .. } => netem::delayed(&effect.injection, timer.as_ref(), asked, view, before),
+            Made::Queues { worker } => timing::delayed(&effect.injection, worker, asked, view, before),
+        };
+        Ok(effect.resolved.noted(told?))
     }
 
     fn names(params: &DelayParams) -> Vec<String> {
@@ -196,7 +207,7 @@ impl Fault for Delay {
     }
 
     fn alive(effect: &DelayEffect, view: &dyn HostView) -> Result<(), String> {
-        engine::still_there(&effect.injection, &effect.worker, view)
+        engine::still_there(&effect.injection, &effect.made, view)
     }
 
     fn work_as_ordered(order: &Value, control: &WorkControl) -> Result<(), FaultError> {
@@ -205,7 +216,7 @@ impl Fault for Delay {
 }
 
 /// What people did not expect.
-fn surprises(params: &DelayParams) -> Vec<String> {
+fn surprises(params: &DelayParams, engine: Engine) -> Vec<String> {
     let mut warnings = Vec::new();
     if !params.matching.is_without_tcp() {
         let times = if params.direction == Direction::Both { "six" } else { "three" };
@@ -214,7 +225,7 @@ fn surprises(params: &DelayParams) -> Vec<String> {
             params.delay
         ));
     }
-    if params.direction.covers_in() {
+    if params.direction.covers_in() && engine == Engine::Packets {
         warnings
             .push("ping does not show a delay of what comes in: the kernel notes its time before; use a program's own clock".to_owned());
     }

@@ -2,51 +2,93 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use agent_levers::work::packets::{Harm, PacketNote, PacketWork, Probe};
-use agent_levers::{Direction, Fate, Levers, Protocol, Queues, WorkerHandle};
-use agent_view::{Feature, HostView, ProcessState};
-use proto_model::doctor::Ability;
+use agent_levers::work::packets::{Harm, PacketWork, Probe, TimingWork};
+use agent_levers::{Direction, Levers, PathHandle, Protocol, Shape, WorkerHandle};
+use agent_view::{Clsact, Feature, HostView};
+use proto_model::doctor::{Ability, Can};
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 use proto_model::problem::Refusal;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::matching::{Matching, Resolved};
-use super::observe;
+use super::{netem, packets};
 use crate::ability::{needs, refuse_without};
 use crate::fault::{FaultError, Scene};
 use crate::work::WorkControl;
 
-/// A worker tells of itself ten times a second; one that is silent for so long is stuck, and packets with it.
-const SILENT_MS: u64 = 1_000;
-/// A note can be seen half written; so often it is read again.
-const READ_TRIES: usize = 3;
+/// Where the kernel says whether it passes packets of others on.
+const PASSES_ON: [&str; 2] = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Engine {
+    /// A queue of the kernel's, to which filters of ours lead the packets.
+    Netem,
     /// A worker of ours, to which the kernel hands the packets.
     Packets,
 }
 
+/// What an engine made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Made {
+    /// The timer measures; where nothing can be timed there is none.
+    Path {
+        path: PathHandle,
+        timer: Option<WorkerHandle>,
+    },
+    Queues {
+        worker: WorkerHandle,
+    },
+}
+
+/// What is to be done to which packets.
+pub(super) struct Deed<'a> {
+    pub matching: &'a Matching,
+    pub resolved: &'a Resolved,
+    pub direction: Direction,
+    pub harm: Harm,
+}
+
 impl Engine {
-    /// The best that this host has.
-    pub fn of_host(_view: &dyn HostView) -> Self {
-        Self::Packets
+    /// The better one that this host has, and why it is not the best.
+    fn of_host(view: &dyn HostView) -> (Self, Ability) {
+        let netem = needs(view, Self::Netem.needs());
+        let engine = if netem.can == Can::Yes { Self::Netem } else { Self::Packets };
+        (engine, netem)
     }
 
     /// Whether the engine that this host would use can be used.
     pub fn ability(view: &dyn HostView) -> Ability {
-        let engine = Self::of_host(view);
-        needs(view, engine.needs()).by(engine.name())
-    }
-
-    /// The same before a deed.
-    pub fn check(view: &dyn HostView) -> Result<(), Refusal> {
-        refuse_without(view, Self::of_host(view).needs())
+        let (engine, netem) = Self::of_host(view);
+        match engine {
+            Self::Netem => netem.by(engine.name()),
+            Self::Packets => {
+                let packets = needs(view, engine.needs()).by(engine.name());
+                let told = packets.why.is_some();
+                Ability {
+                    why: packets.why.or(netem.why.map(|why| format!("not by netem: {why}"))),
+                    mend: if told { packets.mend } else { netem.mend },
+                    ..packets
+                }
+            }
+        }
     }
 
     fn needs(self) -> &'static [Feature] {
         match self {
+            Self::Netem => &[
+                Feature::Root,
+                Feature::NetAdmin,
+                Feature::Groups,
+                Feature::Netem,
+                Feature::Ifb,
+                Feature::Clsact,
+                Feature::ClsBpf,
+                Feature::BpfPrograms,
+                Feature::Mirred,
+            ],
             Self::Packets => &[
                 Feature::Root,
                 Feature::NetAdmin,
@@ -60,69 +102,85 @@ impl Engine {
     /// As it is called in answers.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Netem => "netem",
             Self::Packets => "packets",
         }
     }
+}
 
-    pub fn begin(self, deed: &Deed<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<WorkerHandle, FaultError> {
-        match self {
-            Self::Packets => begin_worker(deed, scene, levers),
+impl Deed<'_> {
+    /// The engine for it, and what a person should know where this host's better one would do something else than what is asked.
+    pub fn engine(&self, view: &dyn HostView) -> (Engine, Option<String>) {
+        match Engine::of_host(view).0 {
+            Engine::Packets => (Engine::Packets, None),
+            Engine::Netem => match self.is_beyond_netem(view) {
+                None => (Engine::Netem, None),
+                Some(why) => (
+                    Engine::Packets,
+                    Some(format!("a worker does it, although this host has netem: {why}")),
+                ),
+            },
         }
     }
-}
 
-/// What is to be done to which packets.
-pub(super) struct Deed<'a> {
-    pub matching: &'a Matching,
-    pub resolved: &'a Resolved,
-    pub direction: Direction,
-    pub harm: Harm,
-}
-
-/// The worker reads its queues before the first packet is sent there.
-fn begin_worker(deed: &Deed<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<WorkerHandle, FaultError> {
-    let taken = levers.queues_taken()?;
-    let queues = Queues::choose(&levers.context().injection, deed.direction, &taken);
-    let queues = queues.ok_or_else(|| FaultError::Other("every packet queue of this host is read by somebody".to_owned()))?;
-    let order = PacketWork {
-        queues,
-        harm: deed.harm,
-        seed: scene.seed,
-        probe: matches!(deed.harm, Harm::Delay(_)).then(|| probe(deed, scene)).flatten(),
-    };
-    let worker = levers.start_packet_worker(&order)?;
-    let gate_ms = levers.context().gate_ms;
-    levers.shape_traffic(&deed.matching.spec(deed.resolved, deed.direction, Fate::Queue(queues), gate_ms))?;
-    Ok(worker)
-}
-
-/// The body of the worker.
-pub(super) fn work(order: &Value, control: &WorkControl) -> Result<(), FaultError> {
-    let order: PacketWork =
-        serde_json::from_value(order.clone()).map_err(|e| FaultError::Other(format!("read the worker's order: {e}")))?;
-    agent_levers::work::packets::run(&order, &|| control.should_stop()).map_err(|e| FaultError::Other(format!("work on packets: {e}")))
-}
-
-/// What can be timed from here without a bother that nobody asked for: one host among the peers, by packets that are meant.
-fn probe(deed: &Deed<'_>, scene: &Scene<'_>) -> Option<Probe> {
-    let Matching {
-        ports,
-        local_ports,
-        protocol,
-        ..
-    } = deed.matching;
-    let to = one_host(deed.resolved, scene)?;
-    if !local_ports.is_empty() {
-        return None;
+    /// The same before the deed; refused where the engine lacks something.
+    pub fn check(&self, view: &dyn HostView) -> Result<(Engine, Option<String>), Refusal> {
+        let (engine, why) = self.engine(view);
+        refuse_without(view, engine.needs())?;
+        Ok((engine, why))
     }
-    let free = |port: &u16| scene.protection.port(*port).is_none();
-    match (protocol, ports.first()) {
-        (None | Some(Protocol::Icmp), None) => Some(Probe::Echo(to)),
-        (None | Some(Protocol::Tcp), Some(range)) => {
-            let port = (range.first..=range.last).find(free)?;
-            Some(Probe::Connect(SocketAddr::new(to, port)))
+
+    fn is_beyond_netem(&self, view: &dyn HostView) -> Option<String> {
+        if let Some(why) = Shape::from(self.harm).is_beyond_netem() {
+            return Some(why.to_owned());
         }
-        _ => None,
+        let passes_on = |path: &&str| view.knob(path).is_ok_and(|value| value.is_some_and(|value| value != "0"));
+        if self.direction.covers_in() && PASSES_ON.iter().any(passes_on) {
+            return Some("this host passes packets of others on, and where they come in nobody knows yet which stay here".to_owned());
+        }
+        let interfaces = match view.path_interfaces(&self.resolved.peers, self.matching.interface.as_deref()) {
+            Ok(interfaces) if interfaces.is_empty() => return Some("no interface leads to the peers now".to_owned()),
+            Ok(interfaces) => interfaces,
+            Err(error) => return Some(format!("could not {error}: {}", error.source)),
+        };
+        interfaces.iter().find_map(|interface| match interface.strangers.first() {
+            _ if interface.clsact == Clsact::Taken => Some(format!("somebody else has an ingress queue on {}", interface.name)),
+            Some(stranger) => Some(format!(
+                "{stranger} hangs on {}, and would not see the packets any more",
+                interface.name
+            )),
+            None => None,
+        })
+    }
+
+    pub fn begin(&self, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Made, FaultError> {
+        match self.engine(scene.view).0 {
+            Engine::Netem => netem::begin(self, scene, levers),
+            Engine::Packets => packets::begin(self, scene, levers),
+        }
+    }
+
+    /// What can be timed from here without a bother that nobody asked for: one host among the peers, by packets that are meant.
+    pub fn probe(&self, scene: &Scene<'_>) -> Option<Probe> {
+        let Matching {
+            ports,
+            local_ports,
+            protocol,
+            ..
+        } = self.matching;
+        let to = one_host(self.resolved, scene)?;
+        if !local_ports.is_empty() {
+            return None;
+        }
+        let free = |port: &u16| scene.protection.port(*port).is_none();
+        match (protocol, ports.first()) {
+            (None | Some(Protocol::Icmp), None) => Some(Probe::Echo(to)),
+            (None | Some(Protocol::Tcp), Some(range)) => {
+                let port = (range.first..=range.last).find(free)?;
+                Some(Probe::Connect(SocketAddr::new(to, port)))
+            }
+            _ => None,
+        }
     }
 }
 
@@ -133,28 +191,29 @@ fn one_host(resolved: &Resolved, scene: &Scene<'_>) -> Option<IpAddr> {
     hosts.map(|peer| peer.address).find(is_meant)
 }
 
-/// Why it no longer acts, if so: its rules are gone, or its worker is, or does not move.
-pub(super) fn still_there(injection: &InjectionId, worker: &WorkerHandle, view: &dyn HostView) -> Result<(), String> {
-    observe::still_there(injection, view)?;
-    let pid = worker.pid;
-    let member = view.group_members(&worker.group).is_ok_and(|members| members.contains(&pid));
-    let process = view.process(pid).ok().flatten();
-    let dead = process.is_none_or(|p| matches!(p.state, ProcessState::Zombie | ProcessState::Dead));
-    if !member || dead {
-        return Err(format!("the worker (pid {pid}) is gone, and packets flow past it"));
+/// Why what was made no longer acts, if so.
+pub(super) fn still_there(injection: &InjectionId, made: &Made, view: &dyn HostView) -> Result<(), String> {
+    match made {
+        Made::Path { path, .. } => netem::still_there(injection, path, view),
+        Made::Queues { worker } => packets::still_there(injection, worker, view),
     }
-    let note = note(worker, view).ok_or_else(|| format!("the worker (pid {pid}) tells nothing of itself"))?;
-    let silent_ms = view.boot_ms().saturating_sub(note.beat_ms);
-    if silent_ms > SILENT_MS {
-        return Err(format!(
-            "the worker (pid {pid}) has not moved for {silent_ms} ms, and packets wait for it"
-        ));
-    }
-    Ok(())
 }
 
-/// What the worker tells of itself.
-pub(super) fn note(worker: &WorkerHandle, view: &dyn HostView) -> Option<PacketNote> {
-    let mut read = (0..READ_TRIES).filter_map(|_| PacketNote::parse(&view.worker_note(worker.pid).ok()??));
-    read.next()
+/// What a worker is ordered to do.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Order {
+    Packets(PacketWork),
+    Timing(TimingWork),
+}
+
+/// The body of the worker.
+pub(super) fn work(order: &Value, control: &WorkControl) -> Result<(), FaultError> {
+    let order: Order = serde_json::from_value(order.clone()).map_err(|e| FaultError::Other(format!("read the worker's order: {e}")))?;
+    let should_stop = || control.should_stop();
+    match order {
+        Order::Packets(order) => agent_levers::work::packets::run(&order, &should_stop),
+        Order::Timing(order) => agent_levers::work::packets::time(&order, &should_stop),
+    }
+    .map_err(|e| FaultError::Other(format!("work on packets: {e}")))
 }

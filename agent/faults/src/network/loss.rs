@@ -1,9 +1,9 @@
 //! `network.loss`: a share of the packets to or from peers vanishes, one by one or in bursts; the kernel ends it by itself.
 
 use agent_levers::work::packets::{GilbertElliott, Harm};
-use agent_levers::{Direction, Fate, Levers, Lose, WorkerHandle};
+use agent_levers::{Direction, Fate, Levers, Lose};
 use agent_view::{Feature, HostView};
-use proto_model::doctor::Ability;
+use proto_model::doctor::{Ability, Can};
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -12,10 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::engine::{self, Deed, Engine};
+use super::engine::{self, Deed, Engine, Made};
 use super::matching::{Matching, Resolved};
-use super::{observe, share};
-use crate::ability::needs;
+use super::{netem, observe, share};
+use crate::ability::{needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -68,20 +68,34 @@ fn out() -> Direction {
     Direction::Out
 }
 
+/// What rules for single losses stand on.
+const RULES: &[Feature] = &[Feature::NetAdmin, Feature::PacketRules, Feature::RandomRules];
+
 /// How losses come.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Model {
-    /// Each packet by its own luck: the kernel alone does it.
+    /// Each packet by its own luck: rules alone do it.
     Single(Percent),
     Bursts(GilbertElliott),
+}
+
+impl Model {
+    /// By what it is done here: none where rules alone do it.
+    fn harm(self, view: &dyn HostView) -> Option<Harm> {
+        match self {
+            Self::Bursts(model) => Some(Harm::Loss(model)),
+            Self::Single(_) if needs(view, RULES).can != Can::No || Engine::ability(view).can != Can::Yes => None,
+            Self::Single(percent) => Some(Harm::Loss(GilbertElliott::correlated(percent.0 / 100.0, 0.0))),
+        }
+    }
 }
 
 /// What was lost, and by whom.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct LossEffect {
     injection: InjectionId,
-    /// None where the kernel alone does it.
-    worker: Option<WorkerHandle>,
+    /// None where rules alone do it.
+    made: Option<Made>,
     asked: share::Asked,
     /// Addresses that the peers stand for.
     #[serde(flatten)]
@@ -113,6 +127,15 @@ impl LossParams {
                 percent: model.share_lost() * 100.0,
                 likeness: model.likeness(),
             },
+        }
+    }
+
+    fn deed<'a>(&'a self, resolved: &'a Resolved, harm: Harm) -> Deed<'a> {
+        Deed {
+            matching: &self.matching,
+            resolved,
+            direction: self.direction,
+            harm,
         }
     }
 
@@ -151,8 +174,8 @@ impl Fault for Loss {
     const KIND: &'static str = "network.loss";
     const SUMMARY: &'static str = "makes a share of the packets between this host and peers vanish";
     const ALIASES: &'static [&'static str] = &["packet loss", "drop packets", "flaky network", "netem loss", "gilbert elliott"];
-    const MEASURED_BY: &'static str = "packets that met the fault, and packets of the same peers that came through, counted by the kernel early and late in the same hooks since the fault began. Confirmed when the missing share is within 1 point of what was asked, or within luck where there were too few packets for that";
-    const UNDONE_BY: &'static str = "removing the injection's rules and sets from our own nftables table, and ending its worker where there is one; the kernel lets packets through by itself when the lease is not renewed";
+    const MEASURED_BY: &'static str = "packets that met the fault, and packets of the same peers that came through, counted by the kernel early and late in the same hooks, or before and behind the queue of netem, since the fault began. Confirmed when the missing share is within 1 point of what was asked, or within luck where there were too few packets for that";
+    const UNDONE_BY: &'static str = "removing the injection's rules and sets from our own nftables table, and ending its worker where there is one; or removing the injection's filters from the interfaces, and then its own link (netem). The kernel lets packets through by itself when the lease is not renewed";
     type Params = LossParams;
     type Effect = LossEffect;
 
@@ -209,8 +232,16 @@ impl Fault for Loss {
     }
 
     fn ability(view: &dyn HostView) -> Ability {
-        // Plain losses need rules alone; only bursts need the engine.
-        needs(view, &[Feature::NetAdmin, Feature::PacketRules, Feature::RandomRules]).by("nftables")
+        // Single losses need rules alone; bursts need an engine, which can do single ones as well.
+        let (rules, engine) = (needs(view, RULES), Engine::ability(view));
+        match (rules.can, engine.can) {
+            (Can::No, Can::Yes) => engine,
+            (Can::No, _) => rules,
+            _ => Ability {
+                why: rules.why.clone().or_else(|| Some(bursts(&engine))),
+                ..rules.by("nftables")
+            },
+        }
     }
 
     fn preflight(params: &LossParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
@@ -218,11 +249,15 @@ impl Fault for Loss {
         if params.asked().percent >= HOPELESS && !params.matching.is_without_tcp() {
             warnings.push("with so many losses TCP hardly gets anything through: it waits longer after each, up to minutes".to_owned());
         }
-        let engine = match params.model() {
-            Model::Single(_) => "nftables",
-            Model::Bursts(_) => {
-                Engine::check(scene.view)?;
-                Engine::of_host(scene.view).name()
+        let engine = match params.model().harm(scene.view) {
+            None => {
+                refuse_without(scene.view, RULES)?;
+                "nftables"
+            }
+            Some(harm) => {
+                let (engine, why) = params.deed(&resolved, harm).check(scene.view)?;
+                warnings.extend(why);
+                engine.name()
             }
         };
         Ok(Preflight {
@@ -237,31 +272,28 @@ impl Fault for Loss {
             .matching
             .resolve(scene.view)
             .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-        let worker = match params.model() {
-            Model::Single(percent) => {
+        let made = match (params.model().harm(scene.view), params.percent) {
+            (Some(harm), _) => Some(params.deed(&resolved, harm).begin(scene, levers)?),
+            (None, Some(percent)) => {
                 lose(params, percent, &resolved, levers)?;
                 None
             }
-            Model::Bursts(model) => {
-                let deed = Deed {
-                    matching: &params.matching,
-                    resolved: &resolved,
-                    direction: params.direction,
-                    harm: Harm::Loss(model),
-                };
-                Some(Engine::of_host(scene.view).begin(&deed, scene, levers)?)
-            }
+            (None, None) => return Err(FaultError::Other("neither a share nor odds of losses are given".to_owned())),
         };
         Ok(LossEffect {
             injection: levers.context().injection.clone(),
-            worker,
+            made,
             asked: params.asked(),
             resolved,
         })
     }
 
     fn observe(effect: &LossEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
-        Ok(effect.resolved.noted(share::lost(&effect.injection, effect.asked, view, before)?))
+        let counted = match &effect.made {
+            Some(Made::Path { .. }) => netem::counted(&effect.injection, view)?,
+            Some(Made::Queues { .. }) | None => view.traffic(&effect.injection)?,
+        };
+        Ok(effect.resolved.noted(share::lost(effect.asked, counted, view.boot_ms(), before)?))
     }
 
     fn names(params: &LossParams) -> Vec<String> {
@@ -275,14 +307,24 @@ impl Fault for Loss {
     }
 
     fn alive(effect: &LossEffect, view: &dyn HostView) -> Result<(), String> {
-        match &effect.worker {
-            Some(worker) => engine::still_there(&effect.injection, worker, view),
+        match &effect.made {
+            Some(made) => engine::still_there(&effect.injection, made, view),
             None => observe::still_there(&effect.injection, view),
         }
     }
 
     fn work_as_ordered(order: &Value, control: &WorkControl) -> Result<(), FaultError> {
         engine::work(order, control)
+    }
+}
+
+/// By what losses in bursts are made, beside the rules for single ones.
+fn bursts(engine: &Ability) -> String {
+    let why = engine.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    match (&engine.engine, engine.can) {
+        (_, Can::No) => format!("losses in bursts cannot be made{why}"),
+        (Some(name), _) => format!("losses in bursts by {name}{why}"),
+        (None, _) => format!("losses in bursts{why}"),
     }
 }
 

@@ -13,7 +13,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::peers;
-use crate::ability::refuse_without;
 use crate::claim::{Claim, Narrowing, TrafficClaim};
 use crate::fault::{Answers, Followed, Look, Scene};
 
@@ -160,7 +159,6 @@ impl Matching {
 
     /// Looks at the host, and answers with the peers' addresses and what a person would like to know, or refuses.
     pub fn preflight(&self, scene: &Scene<'_>) -> Result<(Resolved, Vec<String>), Refusal> {
-        refuse_without(scene.view, NEEDS)?;
         let resolved = self.resolve(scene.view)?;
         self.check_interface(scene)?;
         peers::check_any(&resolved.peers, scene.duration_ms)?;

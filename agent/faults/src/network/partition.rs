@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::matching::{self, Matching, Resolved};
 use super::observe;
-use crate::ability::needs;
+use crate::ability::{needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
 
@@ -113,6 +113,7 @@ impl Fault for Partition {
     }
 
     fn preflight(params: &PartitionParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        refuse_without(scene.view, matching::NEEDS)?;
         let (resolved, mut warnings) = params.matching.preflight(scene)?;
         warnings.extend(surprises(params));
         Ok(Preflight {

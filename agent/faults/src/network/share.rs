@@ -1,7 +1,6 @@
 //! Whether as many packets are lost as asked: those that met the fault against those that came through, counted by the kernel.
 
-use agent_view::{HostView, TrafficCounters};
-use proto_model::id::InjectionId;
+use agent_view::TrafficCounters;
 use proto_model::injection::{EffectState, Observation};
 use serde::{Deserialize, Serialize};
 
@@ -40,20 +39,20 @@ struct Seen {
     last: Option<TrafficCounters>,
 }
 
+/// `now` is what the kernel counted of the packets that met the fault and of those that came through.
 pub(super) fn lost(
-    injection: &InjectionId,
     asked: Asked,
-    view: &dyn HostView,
+    now: Option<TrafficCounters>,
+    boot_ms: u64,
     before: Option<&Look>,
 ) -> Result<(Option<Observation>, Look), FaultError> {
-    let now = view.traffic(injection)?;
     let earlier: Option<Seen> = before.map(|look| serde_json::from_value(look.seen.clone()).unwrap_or_default());
     let seen = Seen {
         first: earlier.and_then(|seen| seen.first).or(now),
         last: now,
     };
     let look = Look {
-        boot_ms: view.boot_ms(),
+        boot_ms,
         seen: serde_json::to_value(seen).map_err(|e| FaultError::Other(format!("keep the packet counters: {e}")))?,
     };
     Ok((earlier.map(|earlier| judge(asked, earlier, now)), look))
@@ -77,7 +76,7 @@ fn judge(asked: Asked, earlier: Seen, now: Option<TrafficCounters>) -> Observati
         note: Some(note),
     };
     let Some(now) = now else {
-        return told(EffectState::Mismatch, None, "the network rules are gone".to_owned());
+        return told(EffectState::Mismatch, None, "what made it is gone".to_owned());
     };
     let (Some(first), Some(last)) = (earlier.first, earlier.last) else {
         return told(EffectState::Unknown, None, "there is no earlier count to compare with".to_owned());

@@ -7,7 +7,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::{EffectState, Observation};
 use serde::{Deserialize, Serialize};
 
-use super::engine;
+use super::packets;
 use crate::fault::{FaultError, Look};
 
 const UNIT: &str = "ms";
@@ -72,7 +72,7 @@ pub(super) fn delayed(
 ) -> Result<(Option<Observation>, Look), FaultError> {
     let seen = Seen {
         rules: view.traffic(injection)?,
-        worker: engine::note(worker, view),
+        worker: packets::note(worker, view),
     };
     let look = Look {
         boot_ms: view.boot_ms(),
@@ -84,100 +84,134 @@ pub(super) fn delayed(
 }
 
 fn judge(asked: Asked, before: &Seen, now: &Seen) -> Observation {
-    let told = |state, measured, note| Observation {
-        asked: Some(asked.ms()),
-        measured,
-        unit: UNIT.to_owned(),
-        state,
-        note: Some(note),
-    };
     let (Some(rules), Some(worker)) = (&now.rules, &now.worker) else {
-        let gone = if now.rules.is_none() { "network rules" } else { "worker" };
-        return told(EffectState::Mismatch, None, format!("the {gone} is not there any more"));
+        return asked.gone(if now.rules.is_none() { "network rules" } else { "worker" });
     };
     let (Some(rules_before), Some(worker_before)) = (&before.rules, &before.worker) else {
-        return told(EffectState::Unknown, None, "there is no earlier count to compare with".to_owned());
+        return asked.unknown();
     };
     let met = worker.met.saturating_sub(worker_before.met);
     let reached = rules.hit_packets.saturating_sub(rules_before.hit_packets);
     let timed = worker
         .echoes
         .as_ref()
-        .and_then(|echoes| added(echoes, worker_before.echoes.as_ref()));
-    let words = words(met, worker_before, worker, timed.as_ref());
-    let measured = timed.as_ref().map(|timed| round(timed.median_ms));
-    if !rules.gate_open {
-        return told(
-            EffectState::Mismatch,
-            measured,
-            format!("{words}; the kernel has ended the fault, since its time was not prolonged"),
-        );
+        .and_then(|echoes| Timed::since(echoes, worker_before.echoes.as_ref()));
+    let mut all = vec![
+        format!("{met} packets met the fault"),
+        words(timed.as_ref(), worker.echoes.as_ref()),
+    ];
+    for (count, earlier, what) in [
+        (worker.overflowed, worker_before.overflowed, "dropped for want of room"),
+        (
+            worker.refused,
+            worker_before.refused,
+            "refused by the kernel when they were sent again",
+        ),
+        (worker.passed_by, worker_before.passed_by, "too long to be held"),
+    ] {
+        if count > earlier {
+            all.push(format!("{} {what}", count - earlier));
+        }
     }
-    if reached == 0 || met == 0 {
-        return told(
-            EffectState::Unexercised,
-            measured,
-            format!("no packet of the peers besides our own; {words}"),
-        );
+    asked.judge(&Story {
+        gate_open: rules.gate_open,
+        exercised: reached > 0 && met > 0,
+        timed,
+        words: all.join("; "),
+    })
+}
+
+/// What two looks tell, whatever the engine.
+pub(super) struct Story {
+    pub gate_open: bool,
+    /// Packets met the fault that were not our own.
+    pub exercised: bool,
+    pub timed: Option<Timed>,
+    pub words: String,
+}
+
+impl Asked {
+    pub fn judge(self, story: &Story) -> Observation {
+        let Story { timed, words, .. } = story;
+        let measured = timed.as_ref().map(|timed| round(timed.median_ms));
+        if !story.gate_open {
+            let note = format!("{words}; the kernel has ended the fault, since its time was not prolonged");
+            return self.told(EffectState::Mismatch, measured, note);
+        }
+        if !story.exercised {
+            let note = format!("no packet of the peers besides our own; {words}");
+            return self.told(EffectState::Unexercised, measured, note);
+        }
+        let state = match timed {
+            None => EffectState::Unknown,
+            Some(timed) if (timed.median_ms - self.median_ms()).abs() <= self.tolerance_ms(timed.round_trips) => EffectState::Confirmed,
+            Some(_) => EffectState::Mismatch,
+        };
+        self.told(state, measured, words.clone())
     }
-    let state = match &timed {
-        None => EffectState::Unknown,
-        Some(timed) if (timed.median_ms - asked.median_ms()).abs() <= asked.tolerance_ms(timed.round_trips) => EffectState::Confirmed,
-        Some(_) => EffectState::Mismatch,
-    };
-    told(state, measured, words)
+
+    /// Something of what was made is not there any more.
+    pub fn gone(self, what: &str) -> Observation {
+        self.told(EffectState::Mismatch, None, format!("the {what} is not there any more"))
+    }
+
+    pub fn unknown(self) -> Observation {
+        self.told(EffectState::Unknown, None, "there is no earlier count to compare with".to_owned())
+    }
+
+    fn told(self, state: EffectState, measured: Option<f64>, note: String) -> Observation {
+        Observation {
+            asked: Some(self.ms()),
+            measured,
+            unit: UNIT.to_owned(),
+            state,
+            note: Some(note),
+        }
+    }
 }
 
 /// How much longer round trips took than before the fault.
-struct Timed {
+pub(super) struct Timed {
     round_trips: usize,
     median_ms: f64,
     spread_ms: f64,
     by: String,
 }
 
-/// Over the answers since the look before, as far as they are remembered; `None` when there is nothing to compare.
-fn added(now: &Echoes, before: Option<&Echoes>) -> Option<Timed> {
-    let base = now.before_us? as f64 / 1_000.0;
-    let new = now.answered.saturating_sub(before.map_or(0, |echoes| echoes.answered));
-    let new = usize::try_from(new).unwrap_or(usize::MAX).min(now.last_us.len());
-    let mut ms: Vec<f64> = now.last_us[now.last_us.len() - new..]
-        .iter()
-        .map(|us| *us as f64 / 1_000.0 - base)
-        .collect();
-    ms.sort_unstable_by(f64::total_cmp);
-    let median_ms = *ms.get(ms.len() / 2)?;
-    let mean = ms.iter().sum::<f64>() / ms.len() as f64;
-    let spread = ms.iter().map(|ms| (ms - mean).powi(2)).sum::<f64>() / ms.len() as f64;
-    Some(Timed {
-        round_trips: ms.len(),
-        median_ms,
-        spread_ms: spread.sqrt(),
-        by: now.by.clone(),
-    })
+impl Timed {
+    /// Over the answers since the look before, as far as they are remembered; `None` when there is nothing to compare.
+    pub fn since(now: &Echoes, before: Option<&Echoes>) -> Option<Self> {
+        let base = now.before_us? as f64 / 1_000.0;
+        let new = now.answered.saturating_sub(before.map_or(0, |echoes| echoes.answered));
+        let new = usize::try_from(new).unwrap_or(usize::MAX).min(now.last_us.len());
+        let mut ms: Vec<f64> = now.last_us[now.last_us.len() - new..]
+            .iter()
+            .map(|us| *us as f64 / 1_000.0 - base)
+            .collect();
+        ms.sort_unstable_by(f64::total_cmp);
+        let median_ms = *ms.get(ms.len() / 2)?;
+        let mean = ms.iter().sum::<f64>() / ms.len() as f64;
+        let spread = ms.iter().map(|ms| (ms - mean).powi(2)).sum::<f64>() / ms.len() as f64;
+        Some(Self {
+            round_trips: ms.len(),
+            median_ms,
+            spread_ms: spread.sqrt(),
+            by: now.by.clone(),
+        })
+    }
 }
 
 fn round(ms: f64) -> f64 {
     (ms * 100.0).round() / 100.0
 }
 
-fn words(met: u64, before: &PacketNote, now: &PacketNote, timed: Option<&Timed>) -> String {
-    let mut words = vec![format!("{met} packets met the fault")];
-    match (timed, &now.echoes) {
-        (Some(timed), _) => words.push(format!("{} {}, spread {:.1} ms", timed.round_trips, timed.by, timed.spread_ms)),
-        (None, Some(echoes)) => words.push(format!("{} were not answered before the fault or are not now", echoes.by)),
-        (None, None) => words.push("none of the peers can be timed from here".to_owned()),
+/// What the probe did.
+pub(super) fn words(timed: Option<&Timed>, echoes: Option<&Echoes>) -> String {
+    match (timed, echoes) {
+        (Some(timed), _) => format!("{} {}, spread {:.1} ms", timed.round_trips, timed.by, timed.spread_ms),
+        (None, Some(echoes)) => format!("{} were not answered before the fault or are not now", echoes.by),
+        (None, None) => "none of the peers can be timed from here".to_owned(),
     }
-    for (count, earlier, what) in [
-        (now.overflowed, before.overflowed, "dropped for want of room"),
-        (now.refused, before.refused, "refused by the kernel when they were sent again"),
-        (now.passed_by, before.passed_by, "too long to be held"),
-    ] {
-        if count > earlier {
-            words.push(format!("{} {what}", count - earlier));
-        }
-    }
-    words.join("; ")
 }
 
 #[cfg(test)]

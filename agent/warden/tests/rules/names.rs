@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent_journal::Shelf;
+use agent_levers::Hands;
 use agent_levers::fake::FakeHost;
+use agent_view::HostView;
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, StartOrder, Warden};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
@@ -119,6 +121,33 @@ fn a_fault_follows_its_name_and_a_failed_look_changes_nothing() {
     desk.host.set_name("db.example", Vec::new());
     desk.until("the failed look is told", |_, told| told.iter().any(is_kept));
     assert_eq!(peers(&desk.host), expected);
+}
+
+#[test]
+fn a_path_beside_the_interface_follows_its_name_as_well() {
+    let mut desk = Desk::new();
+    let id = desk.holds(
+        "network.delay",
+        json!({"to": ["db.example"], "except": ["192.0.2.1"], "delay": "100ms"}),
+    );
+    let packets = |host: &FakeHost| host.path_spec(&id).and_then(|(_, spec)| spec).map(|spec| spec.packets);
+    assert_eq!(packets(&desk.host).unwrap().peers, networks(&["192.0.2.10"]));
+    desk.host.set_name("db.example", vec!["192.0.2.77".parse().unwrap()]);
+    let expected = networks(&["192.0.2.77"]);
+    desk.until("the peers are replaced", |host, _| {
+        packets(host).is_some_and(|packets| packets.peers == expected)
+    });
+    assert_eq!(packets(&desk.host).unwrap().except, networks(&["192.0.2.1"]));
+}
+
+#[test]
+fn a_path_whose_filters_somebody_else_removes_ends_its_fault_with_the_reason() {
+    let mut desk = Desk::new();
+    let id = desk.holds("network.delay", json!({"to": ["192.0.2.10"], "delay": "100ms"}));
+    assert!(desk.host.clone().close_path(&id).unwrap());
+    let ended = |report: &AgentReport| matches!(&report.fact, AgentFact::Ending(ending) if format!("{ending:?}").contains("2 of 2 filters on eth0"));
+    desk.until("it ends early", |_, told| told.iter().any(ended));
+    desk.until("nothing is left", |host, _| host.our_paths().is_ok_and(|things| things.is_empty()));
 }
 
 #[test]

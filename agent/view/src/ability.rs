@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::distribution::Distribution;
 use crate::hierarchy::Hierarchies;
 use crate::tc::bpf::Program;
 use crate::text;
@@ -117,11 +118,12 @@ impl Feature {
         }
     }
 
-    /// Empty for what is no part of the kernel.
-    fn parts(self) -> &'static [Part] {
+    /// The ways in which a kernel can have it, and the parts of each; none for what is no part of the kernel.
+    fn ways(self) -> &'static [&'static [Part]] {
         const RULES: &[Part] = &[part("nf_tables", "nf_tables_newtable")];
         const RANDOM: &[Part] = &[part("nft_numgen", "nft_ng_random_")];
-        const QUEUES: &[Part] = &[
+        const QUEUES: &[Part] = &[part("nfnetlink_queue", "nfqnl_"), part("nft_queue", "nft_queue_eval")];
+        const OLD_QUEUES: &[Part] = &[
             part("nfnetlink_queue", "nfqnl_"),
             part("xt_NFQUEUE", "nfqueue_tg"),
             part("nft_compat", "nft_target_"),
@@ -134,15 +136,15 @@ impl Feature {
         const MIRRED: &[Part] = &[part("act_mirred", "tcf_mirred_")];
         match self {
             Self::Root | Self::Kill | Self::NetAdmin | Self::Groups | Self::BpfPrograms | Self::Clock => &[],
-            Self::PacketRules => RULES,
-            Self::RandomRules => RANDOM,
-            Self::PacketQueues => QUEUES,
-            Self::Netem => NETEM,
-            Self::Tbf => TBF,
-            Self::Ifb => IFB,
-            Self::Clsact => CLSACT,
-            Self::ClsBpf => BPF,
-            Self::Mirred => MIRRED,
+            Self::PacketRules => &[RULES],
+            Self::RandomRules => &[RANDOM],
+            Self::PacketQueues => &[QUEUES, OLD_QUEUES],
+            Self::Netem => &[NETEM],
+            Self::Tbf => &[TBF],
+            Self::Ifb => &[IFB],
+            Self::Clsact => &[CLSACT],
+            Self::ClsBpf => &[BPF],
+            Self::Mirred => &[MIRRED],
         }
     }
 }
@@ -179,13 +181,21 @@ impl Presence {
 
     /// Of several that are needed together, the one that says most against it.
     fn worst(all: impl Iterator<Item = Self>) -> Self {
-        let rank = |presence: &Self| match presence {
+        all.max_by_key(Self::rank).unwrap_or(Self::Present)
+    }
+
+    /// Of several of which one is enough, the first that says least against it.
+    fn best(all: impl Iterator<Item = Self>) -> Self {
+        all.min_by_key(Self::rank).unwrap_or(Self::Present)
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
             Self::Present => 0,
             Self::Loadable => 1,
             Self::Unknown { .. } => 2,
             Self::Absent { .. } => 3,
-        };
-        all.max_by_key(rank).unwrap_or(Self::Present)
+        }
     }
 }
 
@@ -197,7 +207,11 @@ pub(crate) fn presence(feature: Feature, hierarchies: &Hierarchies) -> Presence 
         Feature::Groups => groups(hierarchies),
         Feature::BpfPrograms => programs(),
         Feature::Clock => clock(),
-        _ => Presence::worst(feature.parts().iter().map(|part| of_kernel(part, &Kernel::here()))),
+        _ => {
+            let kernel = Kernel::here();
+            let way = |parts: &&'static [Part]| Presence::worst(parts.iter().map(|part| of_kernel(part, &kernel)));
+            Presence::best(feature.ways().iter().map(way))
+        }
     }
 }
 
@@ -302,7 +316,13 @@ fn symbols() -> Option<&'static BTreeSet<&'static str>> {
 }
 
 fn symbols_in(list: impl BufRead) -> Option<BTreeSet<&'static str>> {
-    let wanted: Vec<&str> = Feature::ALL.iter().flat_map(|f| f.parts()).map(|part| part.symbol).collect();
+    let wanted: Vec<&str> = Feature::ALL
+        .iter()
+        .flat_map(|f| f.ways())
+        .copied()
+        .flatten()
+        .map(|part| part.symbol)
+        .collect();
     let (mut found, mut any) = (BTreeSet::new(), false);
     for line in list.split(b'\n') {
         let line = line.ok()?;
@@ -348,62 +368,6 @@ fn lists(files: &str, module: &str) -> bool {
     paths
         .filter_map(|path| path.rsplit('/').next()?.split_once(".ko"))
         .any(|(name, _)| same(name))
-}
-
-/// Who made this system, as far as its way of installing things goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Distribution {
-    Debian,
-    Ubuntu,
-    RedHat,
-    Suse,
-    Other,
-}
-
-impl Distribution {
-    fn here() -> Self {
-        let release = ["/etc/os-release", "/usr/lib/os-release"];
-        let text = release.into_iter().find_map(|path| text::read_if_there(path).ok().flatten());
-        Self::of(&text.unwrap_or_default())
-    }
-
-    fn of(release: &str) -> Self {
-        let value = |key: &str| release.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-        let words = format!("{} {}", value("ID=").trim_matches('"'), value("ID_LIKE=").trim_matches('"'));
-        let has = |names: &[&str]| words.split_whitespace().any(|word| names.contains(&word));
-        if has(&["ubuntu"]) {
-            Self::Ubuntu
-        } else if has(&["debian"]) {
-            Self::Debian
-        } else if has(&["fedora", "rhel", "centos"]) {
-            Self::RedHat
-        } else if has(&["suse", "opensuse", "sles"]) {
-            Self::Suse
-        } else {
-            Self::Other
-        }
-    }
-
-    fn installs(self, package: &str) -> Option<String> {
-        let tool = match self {
-            Self::Debian | Self::Ubuntu => "apt install",
-            Self::RedHat => "dnf install",
-            Self::Suse => "zypper install",
-            Self::Other => return None,
-        };
-        Some(format!("{tool} {package}"))
-    }
-
-    /// The package with the modules that a small kernel leaves out.
-    fn kernel_modules(self, release: &str) -> Option<String> {
-        match self {
-            Self::Ubuntu => self.installs(&format!("linux-modules-extra-{release}")),
-            Self::Debian => Some("apt install linux-image-$(dpkg --print-architecture) && reboot".to_owned()),
-            Self::RedHat => self.installs(&format!("kernel-modules-extra-{release}")),
-            Self::Suse => Some("zypper install kernel-default && reboot".to_owned()),
-            Self::Other => None,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -452,36 +416,22 @@ mod tests {
     }
 
     #[test]
-    fn each_distribution_is_told_its_own_command() {
-        for (text, command) in [
-            ("ID=ubuntu\nID_LIKE=debian\n", Some("apt install linux-modules-extra-6.8")),
-            (
-                "ID=debian\n",
-                Some("apt install linux-image-$(dpkg --print-architecture) && reboot"),
-            ),
-            (
-                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n",
-                Some("dnf install kernel-modules-extra-6.8"),
-            ),
-            (
-                "ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"\n",
-                Some("zypper install kernel-default && reboot"),
-            ),
-            ("ID=alpine\n", None),
-            ("", None),
-        ] {
-            assert_eq!(Distribution::of(text).kernel_modules("6.8").as_deref(), command, "{text}");
-        }
-        assert_eq!(Distribution::Suse.installs("chrony").as_deref(), Some("zypper install chrony"));
-    }
-
-    #[test]
     fn the_worst_of_several_needs_is_told() {
         let all = [Presence::Loadable, Presence::unknown("x"), Presence::Present];
         assert_eq!(Presence::worst(all.into_iter()), Presence::unknown("x"));
         assert_eq!(
             Presence::worst([Presence::unknown("x"), Presence::absent("y", None)].into_iter()),
             Presence::absent("y", None)
+        );
+    }
+
+    #[test]
+    fn of_ways_of_which_one_is_enough_the_best_is_told() {
+        let ways = || [Presence::absent("x", None), Presence::Loadable, Presence::absent("y", None)].into_iter();
+        assert_eq!(Presence::best(ways()), Presence::Loadable);
+        assert_eq!(
+            Presence::best(ways().filter(|way| *way != Presence::Loadable)),
+            Presence::absent("x", None)
         );
     }
 

@@ -3,6 +3,7 @@
 mod ability;
 mod addresses;
 mod cpu;
+mod distribution;
 mod facts;
 pub mod hierarchy;
 mod host_view;

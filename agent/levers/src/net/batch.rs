@@ -7,7 +7,7 @@ use agent_view::net::names::{Base, TABLE, comment_data};
 use agent_view::net::{Netfilter, NetfilterError};
 use netlink_bindings::nftables::{Chained, Nfgenmsg, Request, SetElemFlags, SetFlags};
 
-use super::expressions::{Family, Rule};
+use super::expressions::{Family, QueueBy, Rule};
 use super::interval::{Element, Spans};
 
 /// Elements in one message: an attribute holds at most 64 KiB.
@@ -71,6 +71,7 @@ pub(super) struct Batch {
     first_seq: u32,
     deeds: Vec<String>,
     sets: u32,
+    queue_by: QueueBy,
 }
 
 impl Batch {
@@ -82,6 +83,7 @@ impl Batch {
             first_seq,
             deeds: Vec::new(),
             sets: 0,
+            queue_by: QueueBy::Expression,
         };
         let mut begin = batch.message("begin a transaction".into()).op_batch_begin_do(&batch_header());
         if let Some(generation) = generation {
@@ -158,13 +160,19 @@ impl Batch {
             .push_name_bytes(name.as_bytes());
     }
 
+    /// How rules that are added from here on send packets to queues.
+    pub fn queue_by(&mut self, by: QueueBy) {
+        self.queue_by = by;
+    }
+
     /// At the end of the chain.
     pub fn add_rule(&mut self, chain: &str, rule: &Rule, comment: &str) {
         let deed = format!("add a rule to the chain {chain}, which needs the kernel's {}", rule.needs());
+        let queue_by = self.queue_by;
         let message = self.message(deed).set_create().set_append();
         let mut message = message.op_newrule_do(&header());
         let rule_attributes = message.encode().push_table(TABLE).push_chain_bytes(chain.as_bytes());
-        rule.encode(rule_attributes.nested_expressions())
+        rule.encode(rule_attributes.nested_expressions(), queue_by)
             .end_nested()
             .push_userdata(&comment_data(comment));
     }

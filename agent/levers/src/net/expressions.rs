@@ -4,7 +4,7 @@ use netlink_bindings::nftables::{
     CmpOps, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes,
 };
 use netlink_bindings::traits::Pusher;
-use netlink_bindings::utils::push_header;
+use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -147,13 +147,13 @@ impl Rule {
     pub fn needs(&self) -> &'static str {
         match self.end {
             End::Reject | End::Reset => "meta, payload, cmp, lookup, counter and reject",
-            End::Queue(_) | End::Sink(_) => "meta, payload, cmp, lookup, counter, numgen, compat and target NFQUEUE revision 3",
+            End::Queue(_) | End::Sink(_) => "meta, payload, cmp, lookup, counter, numgen, and queue or target NFQUEUE revision 3",
             _ => "meta, payload, cmp, range, lookup, bitwise, counter and immediate",
         }
     }
 
     /// Appends the rule's expressions.
-    pub fn encode<P: Pusher>(&self, mut list: PushExprListAttrs<P>) -> PushExprListAttrs<P> {
+    pub fn encode<P: Pusher>(&self, mut list: PushExprListAttrs<P>, queue_by: QueueBy) -> PushExprListAttrs<P> {
         for condition in &self.matches {
             list = condition.encode(list);
         }
@@ -166,7 +166,7 @@ impl Rule {
                 .end_nested()
                 .end_nested();
         }
-        self.end.encode(list)
+        self.end.encode(list, queue_by)
     }
 }
 
@@ -198,7 +198,7 @@ impl Match {
 }
 
 impl End {
-    fn encode<P: Pusher>(&self, list: PushExprListAttrs<P>) -> PushExprListAttrs<P> {
+    fn encode<P: Pusher>(&self, list: PushExprListAttrs<P>, queue_by: QueueBy) -> PushExprListAttrs<P> {
         match self {
             Self::GoOn => list,
             Self::Return => verdict(list, VERDICT_RETURN as u32, None),
@@ -218,8 +218,8 @@ impl End {
                 .push_icmp_code(0)
                 .end_nested()
                 .end_nested(),
-            Self::Queue(number) => queue(list, *number, QUEUE_BYPASS),
-            Self::Sink(number) => queue(list, *number, 0),
+            Self::Queue(number) => queue(list, *number, QUEUE_BYPASS, queue_by),
+            Self::Sink(number) => queue(list, *number, 0, queue_by),
             Self::Unmark => {
                 let kept = masked(meta(list, MetaKeys::Priority), PRIORITY_KEPT);
                 let set = kept.nested_elem().nested_data_meta().push_key(MetaKeys::Priority as u32);
@@ -229,17 +229,27 @@ impl End {
     }
 }
 
+/// How a rule says that a packet goes to a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum QueueBy {
+    /// nf_tables' own, with the attributes number, total and flags; the bindings do not have it.
+    Expression,
+    /// That of iptables, which kernels have that lack the former. No kernel loads it for us: its family has no such prefix.
+    Target,
+}
+
 /// NFTA_LOOKUP_SREG of include/uapi/linux/netfilter/nf_tables.h; the bindings number it wrongly (3), so it is written by hand.
 const LOOKUP_SOURCE: u16 = 2;
 const REGISTER: u32 = Registers::Reg1 as u32;
 /// Packets of which a chance is taken.
 const MILLION: u32 = 1_000_000;
-/// NFQ_FLAG_BYPASS of include/uapi/linux/netfilter/xt_NFQUEUE.h.
+/// NFQ_FLAG_BYPASS of include/uapi/linux/netfilter/xt_NFQUEUE.h, and NFT_QUEUE_FLAG_BYPASS.
 const QUEUE_BYPASS: u16 = 1;
 const QUEUE_REVISION: u32 = 3;
 /// Attributes of a byteorder expression, which the bindings do not have: source, destination, operation, length, size.
 const HOST_TO_NETWORK: [(u16, u32); 5] = [(1, REGISTER), (2, REGISTER), (3, 1), (4, 4), (5, 4)];
-const EXPRESSION_DATA_NESTED: u16 = 2 | 1 << 15;
+const EXPRESSION_DATA: u16 = 2;
+const EXPRESSION_DATA_NESTED: u16 = EXPRESSION_DATA | 1 << 15;
 const ATTRIBUTE_U32: u16 = 8;
 
 fn meta<P: Pusher>(list: PushExprListAttrs<P>, key: MetaKeys) -> PushExprListAttrs<P> {
@@ -319,8 +329,26 @@ fn chance<P: Pusher>(list: PushExprListAttrs<P>, per_million: u32) -> PushExprLi
     below.push_value(&per_million.to_be_bytes()).end_nested().end_nested().end_nested()
 }
 
-/// By the target of iptables, which kernels have that lack nf_tables' own queue expression.
-fn queue<P: Pusher>(list: PushExprListAttrs<P>, number: u16, flags: u16) -> PushExprListAttrs<P> {
+fn queue<P: Pusher>(list: PushExprListAttrs<P>, number: u16, flags: u16, by: QueueBy) -> PushExprListAttrs<P> {
+    match by {
+        QueueBy::Expression => queue_by_expression(list, number, flags),
+        QueueBy::Target => queue_by_target(list, number, flags),
+    }
+}
+
+fn queue_by_expression<P: Pusher>(list: PushExprListAttrs<P>, number: u16, flags: u16) -> PushExprListAttrs<P> {
+    let mut queue = list.nested_elem().push_name(c"queue");
+    let buffer = queue.as_vec_mut();
+    let data = push_nested_header(buffer, EXPRESSION_DATA);
+    for (attribute, value) in (1_u16..).zip([number, 1, flags]) {
+        push_header(buffer, attribute, 2);
+        buffer.extend(value.to_be_bytes());
+    }
+    finalize_nested_header(buffer, data);
+    queue.end_nested()
+}
+
+fn queue_by_target<P: Pusher>(list: PushExprListAttrs<P>, number: u16, flags: u16) -> PushExprListAttrs<P> {
     // struct xt_NFQ_info_v3: the first queue, how many, flags; padded to eight bytes.
     let info: Vec<u8> = [number, 1, flags, 0].into_iter().flat_map(u16::to_ne_bytes).collect();
     let target = list.nested_elem().nested_data_target().push_name(c"NFQUEUE");

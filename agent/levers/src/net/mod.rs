@@ -21,8 +21,9 @@ use agent_view::net::{Netfilter, NetfilterError, names};
 use proto_model::id::InjectionId;
 
 use crate::hands::HandsError;
-use crate::traffic::{Spared, TrafficSpec};
+use crate::traffic::{Fate, Spared, TrafficSpec};
 use batch::{Batch, BatchError};
+use expressions::QueueBy;
 
 /// How often a removal is tried anew because somebody else, anybody, changed rules between the look and the deed.
 const TRIES: u32 = 50;
@@ -35,11 +36,20 @@ const QUEUE_LISTENERS: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
 pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {
     let deed = || format!("add the network rules of {injection}");
     plan::check(spec).map_err(|why| HandsError::new(deed(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
-    transact(&deed(), |kernel| {
-        let mut batch = Batch::begin(kernel, None);
-        plan::add(&mut batch, injection, spec, spared);
-        batch.commit(kernel)
-    })
+    let add = |queue_by| {
+        transact(&deed(), |kernel| {
+            let mut batch = Batch::begin(kernel, None);
+            batch.queue_by(queue_by);
+            plan::add(&mut batch, injection, spec, spared);
+            batch.commit(kernel)
+        })
+    };
+    let queues = matches!(spec.fate, Fate::Lose(_) | Fate::Queue(_));
+    match add(QueueBy::Expression) {
+        // Nothing was added: the kernel does not know the expression.
+        Err(refusal) if queues && refusal.source.kind() == io::ErrorKind::NotFound => add(QueueBy::Target),
+        added => added,
+    }
 }
 
 /// Keeps the gate open for `gate_ms` from now, without an instant in which a packet could pass.

@@ -89,11 +89,16 @@ fn chains(kernel: &mut Netfilter) -> Result<Vec<String>, NetfilterError> {
 fn sets(kernel: &mut Netfilter) -> Result<Vec<String>, NetfilterError> {
     let mut request = Request::new().op_getset_dump(&header());
     request.encode().push_table(TABLE);
-    kernel.ask(&request, |(head, set)| {
+    let listed = kernel.ask(&request, |(head, set)| {
         let ours = head.nfgen_family == INET && set.get_table().is_ok_and(|name| name == TABLE);
         ours.then(|| set.get_name().map(|name| name.to_string_lossy().into_owned()).ok())
             .flatten()
-    })
+    });
+    match listed {
+        // Some kernels (6.1) refuse to list the sets of a table that is not there; others (6.18) list none.
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        listed => listed,
+    }
 }
 
 fn rules(kernel: &mut Netfilter) -> Result<Vec<Rule>, NetfilterError> {

@@ -77,7 +77,9 @@ fn echoes_here(to: IpAddr, count: u16) -> Result<usize> {
     }
     let mut back = BTreeSet::new();
     let mut buffer = [0; 256];
-    while back.len() < usize::from(count) {
+    // Replies to others come here too, and must not keep the waiting up.
+    let mut last = Instant::now();
+    while back.len() < usize::from(count) && last.elapsed() < ECHOED {
         let Ok((length, _)) = rustix::net::recv(&socket, &mut buffer[..], RecvFlags::empty()) else {
             break;
         };
@@ -91,6 +93,7 @@ fn echoes_here(to: IpAddr, count: u16) -> Result<usize> {
             && [*a, *b] == mark.to_be_bytes()
         {
             back.insert([*c, *d]);
+            last = Instant::now();
         }
     }
     Ok(back.len())

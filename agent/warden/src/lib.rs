@@ -3,6 +3,7 @@
 mod active;
 mod admit;
 mod answers;
+mod bound;
 mod doctor;
 mod end;
 mod follow;

@@ -10,6 +10,8 @@ use proto_model::quantity::{Bytes, Millis, Percent, PortRange};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::bound::Bound;
+
 /// What a fresh installation has; also written out as a file to be edited.
 pub const SHIPPED: &str = include_str!("../../../deploy/agent.toml");
 /// The word in `faults.allow` for every kind that can be undone.
@@ -52,13 +54,13 @@ impl Default for Faults {
     }
 }
 
-/// The most that one numeric parameter of some kinds may be.
+/// The most that one parameter of some kinds may be.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
     pub faults: Glob,
     pub parameter: String,
-    pub max: f64,
+    pub max: Bound,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -267,16 +269,16 @@ impl Policy {
 
 impl Limit {
     fn check(&self, params: &Value) -> Result<(), Refusal> {
-        let Some(number) = params.get(&self.parameter).and_then(Value::as_f64) else {
+        let Some(value) = params.get(&self.parameter).filter(|value| !value.is_null()) else {
             return Ok(());
         };
-        if number <= self.max {
-            return Ok(());
-        }
-        let message = format!(
-            "{number} is more than this host allows (limits for {:?} in agent.toml)",
-            self.faults.0
-        );
+        let rule = format!("(limits for {:?} in agent.toml)", self.faults.0);
+        let shown = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let message = match self.max.allows(value) {
+            Some(true) => return Ok(()),
+            Some(false) => format!("{shown} is more than this host allows {rule}"),
+            None => format!("{shown} cannot be compared with what this host allows {rule}"),
+        };
         Err(Refusal::new("policy", format!("params.{}", self.parameter), message).allowed(format!("..{}", self.max)))
     }
 }
@@ -367,6 +369,13 @@ mod tests {
             ("params.percent", Some("..80"))
         );
         check(&policy, "network.loss", json!({"percent": 100.0}), 60_000).unwrap();
+        let policy = parse("[[limits]]\nfaults = \"*\"\nparameter = \"amount\"\nmax = \"1GiB\"\n").unwrap();
+        check(&policy, "disk.fill", json!({"amount": "1GiB"}), 60_000).unwrap();
+        check(&policy, "disk.fill", json!({"amount": null}), 60_000).unwrap();
+        for over in ["1025MiB", "10%"] {
+            let refusal = check(&policy, "disk.fill", json!({"amount": over}), 60_000).unwrap_err();
+            assert_eq!(refusal.allowed.as_deref(), Some("..1GiB"), "{over}");
+        }
     }
 
     #[test]

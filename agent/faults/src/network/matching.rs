@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use agent_levers::{Direction, Fate, PacketFate, Protocol, TrafficSpec};
-use agent_view::{Feature, HostView};
+use agent_view::{Feature, HostView, ViewError};
 use proto_model::injection::Observation;
 use proto_model::peer::{Network, Peer};
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use super::peers;
 use crate::claim::{Claim, Narrowing, TrafficClaim};
 use crate::fault::{Answers, Followed, Look, Scene};
+
+/// Never meant by anybody.
+const LOOPBACK: &str = "lo";
 
 /// What rules for packets stand on.
 pub(super) const NEEDS: &[Feature] = &[Feature::NetAdmin, Feature::PacketRules];
@@ -160,7 +163,7 @@ impl Matching {
     /// Looks at the host, and answers with the peers' addresses and what a person would like to know, or refuses.
     pub fn preflight(&self, scene: &Scene<'_>) -> Result<(Resolved, Vec<String>), Refusal> {
         let resolved = self.resolve(scene.view)?;
-        self.check_interface(scene)?;
+        self.check_interface(scene, &resolved)?;
         peers::check_any(&resolved.peers, scene.duration_ms)?;
         let mut warnings = self.check_ports(scene)?;
         warnings.extend(peers::check_elsewhere(&resolved.peers, scene)?);
@@ -279,8 +282,31 @@ impl Matching {
         words.join("; ")
     }
 
-    fn check_interface(&self, scene: &Scene<'_>) -> Result<(), Refusal> {
-        let Some(name) = &self.interface else { return Ok(()) };
+    /// Without a named interface the peers decide which one it is.
+    fn check_ways(&self, scene: &Scene<'_>, resolved: &Resolved) -> Result<(), Refusal> {
+        let unreadable = |error: ViewError| Refusal::new("unreadable", "params.to", format!("{error}: {}", error.source));
+        let known = scene.view.interfaces().map_err(unreadable)?;
+        let guarded = |name: &String| name != LOOPBACK && scene.protection.interface(name).is_some();
+        if !known.iter().any(guarded) {
+            return Ok(());
+        }
+        let ways = scene.view.path_interfaces(&resolved.peers, None).map_err(unreadable)?;
+        let protected = ways
+            .iter()
+            .find_map(|way| Some((&way.name, scene.protection.interface(&way.name)?)));
+        let Some((name, why)) = protected else { return Ok(()) };
+        let refusal = Refusal::new(
+            "protected",
+            "params.to",
+            format!("packets of the peers pass {name}, which is protected: {why}"),
+        );
+        Err(refusal.allowed("peers behind other interfaces, or one that is not protected as params.interface"))
+    }
+
+    fn check_interface(&self, scene: &Scene<'_>, resolved: &Resolved) -> Result<(), Refusal> {
+        let Some(name) = &self.interface else {
+            return self.check_ways(scene, resolved);
+        };
         if let Some(why) = scene.protection.interface(name) {
             return Err(Refusal::new("protected", "params.interface", format!("{name} is protected: {why}")));
         }

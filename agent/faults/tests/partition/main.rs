@@ -115,6 +115,7 @@ fn what_this_host_cannot_do_or_lose_is_refused() {
         "params.local_ports",
         "port 22",
     );
+    refused(json!({"to": ["192.0.2.1", "10.99.3.4"]}), "protected", "params.to", "pass mgmt0");
     refused(json!({"to": ["198.51.100.0/24"]}), "protected", "params.to", "198.51.100.9");
     refused(json!({"to": ["203.0.113.5"]}), "protected", "params.to", "203.0.113.0/24");
     for here in [json!(["127.0.0.1"]), json!(["::1", "127.0.0.0/8"]), json!(["192.0.2.200"])] {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use agent_faults::Protection;
 use agent_view::{
-    CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process, ProcessMemory,
+    Clsact, CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process, ProcessMemory,
     TrafficCounters, ViewError, Volume,
 };
 use proto_model::host::HostFacts;
@@ -86,8 +86,18 @@ impl HostView for Paper {
     fn our_table(&self) -> Result<bool, ViewError> {
         Ok(false)
     }
-    fn path_interfaces(&self, _peers: &[Network], _named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {
-        Ok(Vec::new())
+    /// One network lies behind the protected interface.
+    fn path_interfaces(&self, peers: &[Network], _named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {
+        let network = Network::parse("10.99.0.0/16").unwrap();
+        let far = peers.iter().any(|peer| network.contains(peer.address));
+        let way = |index, name: &str| PathInterface {
+            index,
+            name: name.to_owned(),
+            clsact: Clsact::Absent,
+            strangers: Vec::new(),
+            taken: Vec::new(),
+        };
+        Ok([way(2, "eth0")].into_iter().chain(far.then(|| way(3, "mgmt0"))).collect())
     }
     fn path(&self, _injection: &InjectionId) -> Result<Option<PathCounters>, ViewError> {
         Ok(None)

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::fault::{FaultError, Look};
 
 const UNIT: &str = "percent of packets";
-/// Points of percent that measured may differ from asked, given packets enough.
+/// Points of percent that measured may differ from asked, given packets enough; of small shares no more than this part.
 const TOLERANCE: f64 = 1.0;
+const TOLERANCE_PART: f64 = 0.2;
 /// Deviations of luck that are no mismatch.
 const DEVIATIONS: f64 = 3.0;
 /// Losses to expect before it means something that there was none.
@@ -28,7 +29,7 @@ impl Asked {
         let alike = self.likeness.min(0.99);
         let independent = packets.max(1) as f64 * (1.0 - alike) / (1.0 + alike);
         let luck = 100.0 * DEVIATIONS * (share * (1.0 - share) / independent).sqrt();
-        luck.max(TOLERANCE)
+        luck.max(TOLERANCE.min(self.percent * TOLERANCE_PART))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The guardian: a process beside the agent that puts everything right when the agent dies or falls silent; it starts nothing.
 
+use std::fs::TryLockError;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -22,9 +23,10 @@ use crate::places::Places;
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 /// How long a killed agent may take to end.
 const KILL_WAIT: Duration = Duration::from_secs(5);
-/// How long each undo is tried before the next journal's turn, and how often everything is tried.
+/// How long each undo is tried again before the next journal's turn.
 const PATIENCE: Duration = Duration::from_secs(10);
-const ROUNDS: u32 = 60;
+/// Between two tries of everything; the pause doubles up to the longest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Why the watch is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,7 @@ pub fn guard(places: &Places, agent: u32, watchdog: Duration) -> anyhow::Result<
         _ => {}
     }
     tracing::warn!(agent, why = ?verdict, "the agent is gone: the guardian undoes what it left");
-    put_right(places)
+    Ok(put_right(places))
 }
 
 /// Out of the agent's session and of its unit, deaf to what ends the agent politely.
@@ -151,20 +153,38 @@ fn end_agent(handle: &OwnedFd) {
     }
 }
 
-fn put_right(places: &Places) -> anyhow::Result<ExitCode> {
+/// Until nothing is left, or another agent is there to go on: a volume may be mounted again, memory may be free again.
+fn put_right(places: &Places) -> ExitCode {
+    let mut pause = LONGEST_NAP;
+    loop {
+        match undo_all(places) {
+            Ok(true) => return ExitCode::SUCCESS,
+            Ok(false) => {}
+            Err(error) => tracing::error!("the guardian cannot undo yet, and tries again: {error:#}"),
+        }
+        if is_held(&places.instance_lock()) {
+            tracing::warn!("another agent runs: it goes on with what is left");
+            return ExitCode::FAILURE;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// True when nothing is left.
+fn undo_all(places: &Places) -> anyhow::Result<bool> {
     let mut here = Here::open(places, own_program())?;
     let rescuer = Rescuer {
         ended_by: EndedBy::Guardian,
         name: "guardian",
         patience: PATIENCE,
     };
-    for _ in 0..ROUNDS {
-        let rescued = rescue(&here.shelf, here.hands.as_mut(), here.view.as_ref(), rescuer)?;
-        tracing::info!(undone = rescued.undone.len(), left = rescued.left.len(), "the guardian has undone");
-        if rescued.is_clean() {
-            return Ok(ExitCode::SUCCESS);
-        }
-        std::thread::sleep(LONGEST_NAP);
-    }
-    Ok(ExitCode::FAILURE)
+    let rescued = rescue(&here.shelf, here.hands.as_mut(), here.view.as_ref(), rescuer)?;
+    tracing::info!(undone = rescued.undone.len(), left = rescued.left.len(), "the guardian has undone");
+    Ok(rescued.is_clean())
+}
+
+/// What cannot be opened is held by nobody.
+fn is_held(lock: &Path) -> bool {
+    std::fs::File::open(lock).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }

@@ -1,9 +1,12 @@
 //! Where the agent keeps what: every path follows from two directories and the config file; nothing is opened here.
 
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+
+/// Of the state: nobody but root.
+const PRIVATE: u32 = 0o700;
 
 /// The agent's directories. The state survives a reboot, the run directory does not.
 #[derive(Debug, Clone)]
@@ -43,7 +46,15 @@ impl Places {
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir);
             made.with_context(|| format!("make {}", dir.display()))?;
         }
-        let private = std::fs::Permissions::from_mode(0o700);
-        std::fs::set_permissions(&self.state_dir, private).with_context(|| format!("keep {} for root", self.state_dir.display()))
+        keep_private(&self.state_dir).with_context(|| format!("keep {} for root", self.state_dir.display()))
     }
+}
+
+/// Nothing is changed where nothing has to be: a read-only file system refuses even that, and there must be a way back on it.
+fn keep_private(dir: &Path) -> std::io::Result<()> {
+    let mode = std::fs::metadata(dir)?.permissions().mode();
+    if mode & 0o7777 == PRIVATE {
+        return Ok(());
+    }
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(PRIVATE))
 }

@@ -20,7 +20,7 @@ pub fn rescue_all(places: &Places, ended_by: EndedBy) -> anyhow::Result<ExitCode
     need_root()?;
     let rescued = undo_under_lock(places, ended_by)?;
     print(&rescued);
-    Ok(if rescued.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code(rescued.is_clean()))
 }
 
 fn undo_under_lock(places: &Places, ended_by: EndedBy) -> anyhow::Result<Rescued> {
@@ -48,27 +48,40 @@ fn print(rescued: &Rescued) {
     }
 }
 
-/// The latch first, so that nothing starts whatever comes next; then the agent undoes, or we do.
+/// The latch first, so that nothing starts whatever comes next; then the agent undoes, or we do, also when the disk takes no latch.
 pub fn halt(places: &Places, reason: &str) -> anyhow::Result<ExitCode> {
     need_root()?;
-    places.make()?;
-    let file = host_latch(&places.state_dir);
-    engage_host_file(&file, reason).with_context(|| format!("write {}", file.display()))?;
+    let latched = latch(places, reason);
+    if let Err(error) = &latched {
+        eprintln!("the halt is not on disk, and holds no longer than the agent runs: {error:#}");
+    }
     let ask = Ask::Halt { reason: reason.to_owned() };
     match talk::ask(places, &ask) {
         Ok(Answer::Halted(answer)) => {
             println!("halted   undone {}, failed {}", answer.undone, answer.failed);
-            Ok(if answer.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            Ok(code(answer.failed == 0 && latched.is_ok()))
         }
         Ok(other) => anyhow::bail!("the agent answered a halt with {other:?}"),
         Err(error) => {
             eprintln!("no agent answers ({error:#}); undoing here");
             let rescued = undo_under_lock(places, EndedBy::LocalHalt)?;
             print(&rescued);
-            println!("halted   nothing starts until `fracas-agent release`");
-            Ok(if rescued.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            if latched.is_ok() {
+                println!("halted   nothing starts until `fracas-agent release`");
+            }
+            Ok(code(rescued.is_clean() && latched.is_ok()))
         }
     }
+}
+
+fn latch(places: &Places, reason: &str) -> anyhow::Result<()> {
+    places.make()?;
+    let file = host_latch(&places.state_dir);
+    engage_host_file(&file, reason).with_context(|| format!("write {}", file.display()))
+}
+
+fn code(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 pub fn release(places: &Places) -> anyhow::Result<ExitCode> {

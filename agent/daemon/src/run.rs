@@ -1,7 +1,8 @@
 //! `fracas-agent run`: guardian, warden, local socket and session wired together, and undone in order at the end.
 
-use std::fs::File;
-use std::path::PathBuf;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -51,7 +52,7 @@ pub fn run(places: &Places, watchdog: Duration) -> anyhow::Result<ExitCode> {
 /// Two agents on one host would undo each other's work.
 fn only_one(places: &Places) -> anyhow::Result<File> {
     let path = places.instance_lock();
-    let file = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    let file = private_file(&path).with_context(|| format!("make {}", path.display()))?;
     let until = Instant::now() + PREDECESSOR_WAIT;
     while file.try_lock().is_err() {
         if Instant::now() >= until {
@@ -59,6 +60,14 @@ fn only_one(places: &Places) -> anyhow::Result<File> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
+    Ok(file)
+}
+
+/// Whoever can open a file can lock it, so nobody else may: also not one that was made with other rights.
+fn private_file(path: &Path) -> std::io::Result<File> {
+    let mut options = File::options();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
 

@@ -43,13 +43,20 @@ impl Rescued {
 pub fn rescue(shelf: &Shelf, hands: &mut dyn Hands, view: &dyn HostView, rescuer: Rescuer) -> Result<Rescued, JournalError> {
     let mut rescued = Rescued::default();
     let ids = shelf.ids()?;
-    for id in &ids {
-        match rescue_one(shelf, hands, view, rescuer, id, &ids) {
-            Ok(Some(InjectionState::Spent)) => rescued.spent.push(id.clone()),
-            Ok(Some(_)) => rescued.undone.push(id.clone()),
-            Ok(None) => {}
-            Err(why) => rescued.left.push((id.clone(), why)),
-        }
+    let mut one = |rescuer, id: &InjectionId, rescued: &mut Rescued| match rescue_one(shelf, hands, view, rescuer, id, &ids) {
+        Ok(Some(InjectionState::Spent)) => rescued.spent.push(id.clone()),
+        Ok(Some(_)) => rescued.undone.push(id.clone()),
+        Ok(None) => {}
+        Err(why) => rescued.left.push((id.clone(), why)),
+    };
+    // Each at once before any is waited for: one that fails must not keep the others.
+    let at_once = Rescuer {
+        patience: Duration::ZERO,
+        ..rescuer
+    };
+    ids.iter().for_each(|id| one(at_once, id, &mut rescued));
+    for (id, _) in std::mem::take(&mut rescued.left) {
+        one(rescuer, &id, &mut rescued);
     }
     Ok(rescued)
 }

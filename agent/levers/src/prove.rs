@@ -101,7 +101,9 @@ impl Look<'_> {
             let name = process.command_line.first().map(String::as_str).unwrap_or_default();
             let id = name.strip_prefix(GroupId::PREFIX).and_then(|id| InjectionId::parse(id).ok());
             let dead = matches!(process.state, ProcessState::Zombie | ProcessState::Dead);
-            if id.is_some() && !dead && !self.may_be_there(name) {
+            // Anybody may call a process of his what he likes; ours are root's.
+            let ours = id.is_some() && process.uid == 0;
+            if ours && !dead && !self.may_be_there(name) {
                 self.owned_left.insert(format!("worker {name} (pid {})", process.pid));
             }
         }

@@ -6,6 +6,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::{AgentReport, CleanProof, Cleanliness, InjectionState};
 
 use crate::handle::{AgentStatus, InventoryItem, WardenError};
+use crate::start::chain;
 use crate::warden::Warden;
 
 impl Warden {
@@ -68,18 +69,26 @@ impl Warden {
     /// Looks whether these injections, and the host, are clean. An injection that still acts and is asked for is residue.
     pub(crate) fn verify(&mut self, ids: &[InjectionId]) -> CleanProof {
         let holding: Vec<InjectionId> = self.active.keys().filter(|id| !ids.contains(id)).cloned().collect();
-        let read: Vec<History> = ids
-            .iter()
-            .filter(|id| self.ended.contains_key(id))
-            .filter_map(|id| self.shelf.read(id).ok())
-            .collect();
+        let (mut read, mut unread) = (Vec::new(), Vec::new());
+        for id in ids.iter().filter(|id| self.ended.contains_key(id)) {
+            match self.shelf.read(id) {
+                Ok(history) => read.push(history),
+                Err(error) => unread.push(error),
+            }
+        }
         let acting = ids
             .iter()
             .filter_map(|id| self.active.get(id))
             .map(|active| active.journal.history());
         let histories: Vec<&History> = read.iter().chain(acting).collect();
         let proof = prove(&histories, &holding, self.view.as_ref());
-        let proof = with_strays(proof, self.strays.values());
+        let mut proof = with_strays(proof, self.strays.values());
+        if let Some(error) = unread.first()
+            && proof.result == Cleanliness::Clean
+        {
+            tracing::error!(error = chain(error), "a journal cannot be read, so nobody knows what it touched");
+            proof.result = Cleanliness::Unproven;
+        }
         if !ids.iter().any(|id| self.active.contains_key(id)) {
             self.remember(&proof, ids);
         }

@@ -88,6 +88,9 @@ impl Warden {
             self.end(&id, by, None);
             return self.answer_stop(id, reply);
         }
+        if self.strays.contains_key(&id) {
+            return self.stop_stray(id, by, reply);
+        }
         if self.is_known(&id) {
             self.tell_again(&id);
             let spent = self.has_spent(&id);
@@ -106,6 +109,19 @@ impl Warden {
         self.remember_refused(report.clone());
         self.send(report);
         reply(Ok(UndoAnswer::UnknownId));
+    }
+
+    /// One whose journal could not be opened: it is undone as soon as it can be, and until then nobody may hear that it is.
+    fn stop_stray(&mut self, id: InjectionId, by: EndedBy, reply: Reply<Result<UndoAnswer, WardenError>>) {
+        self.take_over(id.clone());
+        match self.strays.get(&id).cloned() {
+            None => self.stop(id, by, reply),
+            Some(why) => reply(Err(WardenError::UndoFailed(UndoFailed {
+                undo: "open its journal".to_owned(),
+                error: why,
+                attempt: 1,
+            }))),
+        }
     }
 
     fn has_spent(&self, id: &InjectionId) -> bool {
@@ -132,10 +148,8 @@ impl Warden {
     }
 
     pub(crate) fn halt(&mut self, epoch: u64, reason: &str, reply: Reply<HaltAnswer>) {
-        if !self.latches.controller_says(epoch, true, reason) {
-            tracing::warn!(epoch, newest = self.latches.epoch(), "an older halt was not heard");
-            return reply(HaltAnswer::default());
-        }
+        // A halt is obeyed whatever its epoch, so that a controller from an old backup can give one; a newer release ends it.
+        self.latches.controller_says(epoch.max(self.latches.epoch()), true, reason);
         tracing::warn!(epoch, reason, "halted by the controller");
         self.end_all(EndedBy::Halt, reason, reply);
     }
@@ -143,6 +157,12 @@ impl Warden {
     /// Ends everything and answers when the last is gone, or counts as failed.
     pub(crate) fn end_all(&mut self, by: EndedBy, reason: &str, reply: Reply<HaltAnswer>) {
         let all: BTreeSet<InjectionId> = self.active.keys().cloned().collect();
+        // What cannot even be opened is not undone.
+        let strays = u32::try_from(self.strays.len()).unwrap_or(u32::MAX);
+        let reply: Reply<HaltAnswer> = Box::new(move |mut answer: HaltAnswer| {
+            answer.failed = answer.failed.saturating_add(strays);
+            reply(answer);
+        });
         let hopeless: Vec<(InjectionId, UndoFailed)> = all.iter().filter_map(|id| Some((id.clone(), self.last_failure(id)?))).collect();
         self.waits.add(all.clone(), Answer::Halt(reply));
         for (id, failure) in hopeless {

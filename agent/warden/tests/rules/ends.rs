@@ -175,11 +175,41 @@ fn a_halt_undoes_everything_and_outlasts_the_process() {
     assert!(ids.iter().all(|id| bench.undone(id).ended_by == EndedBy::Halt));
     let mut bench = bench.crash();
     assert_eq!(bench.refused(bench.order("test.hold", json!({}))).code, "halted");
-    assert_eq!(bench.halt(6), Some(HaltAnswer::default()), "an older halt is not heard");
     bench.warden.command(Command::Release { epoch: 6 });
     assert_eq!(bench.refused(bench.order("test.hold", json!({}))).code, "halted");
     bench.warden.command(Command::Release { epoch: 8 });
     bench.hold();
+}
+
+#[test]
+fn an_older_halt_is_obeyed_too_until_a_newer_release() {
+    let mut bench = Bench::new();
+    bench.warden.command(Command::Release { epoch: 8 });
+    let id = bench.hold();
+    assert_eq!(bench.halt(3), Some(HaltAnswer { undone: 1, failed: 0 }));
+    assert_eq!(bench.undone(&id).ended_by, EndedBy::Halt);
+    assert_eq!(bench.refused(bench.order("test.hold", json!({}))).code, "halted");
+    bench.warden.command(Command::Release { epoch: 9 });
+    bench.hold();
+}
+
+#[test]
+fn what_cannot_be_opened_is_never_called_undone() {
+    let mut bench = Bench::new();
+    let id = bench.hold();
+    for folder in ["journal", "mirror"] {
+        for file in std::fs::read_dir(bench.dir.path().join(folder)).unwrap() {
+            std::fs::write(file.unwrap().path(), b"no journal at all").unwrap();
+        }
+    }
+    let mut bench = bench.crash();
+    assert!(
+        matches!(bench.stop(&id), Some(Err(WardenError::UndoFailed(_)))),
+        "{:?}",
+        bench.stop(&id)
+    );
+    assert_eq!(bench.halt(1), Some(HaltAnswer { undone: 0, failed: 1 }));
+    assert_eq!(bench.status().cleanliness, Cleanliness::Dirty);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use clap::Args;
 use tests_harness::{LabPlan, Packages, interrupt, programs};
 
 use crate::goods::{self, Amounts};
-use crate::{cargo, measure, traffic};
+use crate::{cargo, measure, packets, traffic};
 
 const PACKAGES: [&str; 4] = ["iproute2", "nftables", "stress-ng", "e2fsprogs"];
 
@@ -28,6 +28,9 @@ const HOW: &str = "How each was taken, on release builds, with a controller and 
 - disk.fill: from the birth of its file to its last change, as the file system dates them, on an ext4 of the host's own; `fallocate -l` on the
   same disk from before its fork to its end.
 - Stop: from before `fracas stop` is started until `fracas runs show` says that the last injection is undone; starting those commands is part of it.
+- network.delay and network.loss: new TCP connections from one host to another, by the clock of the one that connects, less what they take without;
+  jitter as half the width of an even spread with the deviation of 100 connections; loss by datagrams that another host counts.
+- Applied and undone: what the agent tells, the syncs of its journal included; `nft -f` of the same rules and `nft delete table`, in the same host.
 - TCP beside and through a delay: bulk from one host to another for 4 s each, median of three turns, counted by the receiver; the delay is of packets
   from the same host to a third, over the same interface, 20 ms.
 ";
@@ -88,6 +91,8 @@ impl Bench {
         figures.extend(measure::burn(&lab)?);
         figures.extend(goods(&lab, Amounts::FULL)?);
         figures.push(measure::stop(&lab)?);
+        figures.extend(packets::exactness(&lab)?);
+        figures.push(packets::speed(&lab)?);
         figures.extend(traffic::beside_a_delay(&lab)?);
         interrupt::check()?;
         let table = table(&figures);

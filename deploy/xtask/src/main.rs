@@ -6,6 +6,7 @@ mod demo;
 mod goods;
 mod measure;
 mod orders;
+mod packets;
 mod rungs;
 mod showing;
 mod stage;

@@ -25,20 +25,7 @@ pub fn beside_a_delay(lab: &Lab) -> Result<Vec<Figure>> {
     let (mut without, mut with, mut through) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
         without.push(bulk(lab.host("one"), lab.host("two"))?);
-        let run = lab.json(&[
-            "attack",
-            "network.delay",
-            "to=host:three",
-            "delay=20ms",
-            "--on",
-            "one",
-            "--for",
-            "120s",
-            "--detach",
-        ])?;
-        let id = run["id"].as_str().context("a run has an id")?.to_owned();
-        let holds = || Ok(lab.json(&["runs", "show", &id])?["injections"][0]["state"] == "holding");
-        wait::until("the delay holds", SOON, holds)?;
+        let id = held(lab, &["network.delay", "to=host:three", "delay=20ms"])?;
         with.push(bulk(lab.host("one"), lab.host("two"))?);
         through.push(bulk(lab.host("one"), lab.host("three"))?);
         lab.fracas(&["stop", &id])?.ok()?;
@@ -56,9 +43,18 @@ pub fn beside_a_delay(lab: &Lab) -> Result<Vec<Figure>> {
     ])
 }
 
-fn median(mut rates: Vec<f64>) -> f64 {
+pub fn median(mut rates: Vec<f64>) -> f64 {
     rates.sort_by(f64::total_cmp);
     rates.get(rates.len() / 2).copied().unwrap_or_default()
+}
+
+/// Attacks host one and waits until it acts; the run's id.
+pub fn held(lab: &Lab, words: &[&str]) -> Result<String> {
+    let run = lab.json(&[&["attack"], words, &["--on", "one", "--for", "120s", "--detach"]].concat())?;
+    let id = run["id"].as_str().context("a run has an id")?.to_owned();
+    let holds = || Ok(lab.json(&["runs", "show", &id])?["injections"][0]["state"] == "holding");
+    wait::until(format_args!("{} acts", words.join(" ")), SOON, holds)?;
+    Ok(id)
 }
 
 /// Megabits per second that arrive over the window.
@@ -95,7 +91,7 @@ fn send(to: SocketAddr) -> Result<()> {
 }
 
 /// In a thread of its own that enters the host's network and ends there; its sockets stay.
-fn inside<T: Send + 'static>(host: &Host, deed: impl FnOnce() -> Result<T> + Send + 'static) -> Result<JoinHandle<Result<T>>> {
+pub fn inside<T: Send + 'static>(host: &Host, deed: impl FnOnce() -> Result<T> + Send + 'static) -> Result<JoinHandle<Result<T>>> {
     let namespace = File::open(format!("/proc/{}/ns/net", host.init_pid())).context("open a host's network namespace")?;
     Ok(std::thread::spawn(move || {
         setns(namespace, CloneFlags::CLONE_NEWNET).context("enter a host's network namespace")?;

@@ -54,7 +54,7 @@ impl<S> Service<Request<Body>> for Guarded<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
-    S::Error: Send,
+    S::Error: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -73,7 +73,8 @@ where
             return Box::pin(passed(request, ready));
         }
         match door.admit(&request) {
-            Ok((caller, deed)) => Box::pin(through(door, caller, deed, request, ready)),
+            Ok((caller, Deed::Reads)) => Box::pin(through(door, caller, Deed::Reads, request, ready)),
+            Ok((caller, deed)) => Box::pin(to_its_end(through(door, caller, deed, request, ready))),
             Err(error) => Box::pin(async move { Ok(Status::from(error).into_http()) }),
         }
     }
@@ -86,6 +87,16 @@ fn is_page(path: &str) -> bool {
 
 async fn passed<S: Service<Request<Body>>>(request: Request<Body>, mut inner: S) -> Result<S::Response, S::Error> {
     inner.call(request).await
+}
+
+/// What changes or stops something is carried out to its end and written down although its caller hangs up meanwhile.
+async fn to_its_end<E: Send + 'static>(
+    work: impl Future<Output = Result<Response<Body>, E>> + Send + 'static,
+) -> Result<Response<Body>, E> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a call broke");
+        Ok(Status::internal("the call broke; what became of it is in the records").into_http())
+    })
 }
 
 async fn through<S>(
@@ -197,4 +208,40 @@ fn allowed(caller: &Caller, call: &str) -> ApiResult<Deed> {
 /// An address as people know it, also where the listener speaks both families.
 fn plain(address: SocketAddr) -> String {
     SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_caller_that_hangs_up_cuts_nothing_in_half() {
+        let (begun, begins) = oneshot::channel();
+        let (go, goes) = oneshot::channel::<()>();
+        let (done, is_done) = oneshot::channel();
+        let work = async move {
+            begun.send(()).unwrap();
+            goes.await.unwrap();
+            done.send(()).unwrap();
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        };
+        tokio::select! {
+            _ = to_its_end(work) => panic!("it ended before it was let go"),
+            begins = begins => begins.unwrap(),
+        }
+        go.send(()).unwrap();
+        tokio::time::timeout(Duration::from_secs(5), is_done).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_that_breaks_is_answered() {
+        let answer = to_its_end::<Infallible>(async { panic!("told to break") }).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(status.code(), tonic::Code::Internal);
+    }
 }

@@ -34,7 +34,7 @@ use crate::failure::Failure;
 /// How long a call may take that only asks the controller.
 pub const ASK: Duration = Duration::from_secs(30);
 /// How long a call may take for which hosts are asked or undo faults.
-pub const DEED: Duration = Duration::from_secs(90);
+pub const DEED: Duration = Duration::from_secs(75);
 /// The longest history or report that is read.
 const MESSAGE_BYTES: usize = 64 << 20;
 

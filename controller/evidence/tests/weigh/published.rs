@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use controller_evidence::{MARKER, Shown, Site, file_name, parse_service};
 use proto_model::document::RunDocument;
+use proto_model::time::Timestamp;
 use serde_json::{Value, json};
 
-use crate::scene::{FILE, changed, days_ago, run, service};
+use crate::scene::{DAY, FILE, NOW, changed, days_ago, run, service};
 
 fn shown() -> Vec<Shown> {
     vec![Shown {
@@ -83,14 +84,45 @@ fn the_pages_say_what_the_log_says() {
     assert_eq!(history["services"][0]["levels"]["level"], 0);
     let metrics = &files["metrics.prom"];
     for line in [
-        "fracas_service_level{service=\"web\"} 0",
-        "fracas_requirement_holds{service=\"web\",level=\"3\",requirement=\"on_a_cadence\"} 1",
+        "fracas_level_reached_until_timestamp_seconds{service=\"web\",level=\"3\"} 0",
         "fracas_published_runs{service=\"web\",environment=\"demo\",verdict=\"inconclusive\"} 1",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is not in {metrics}");
     }
     assert!(!metrics.contains("agreed"), "what is not evaluated has no figure");
     assert_eq!(files["feed.xml"].matches("<entry>").count(), 4);
+}
+
+/// The rule of docs/evidence.md, `... > time()`, asked of the file at a moment.
+fn above(metrics: &str, name: &str, labels: &str, now: Timestamp) -> Option<bool> {
+    let series = format!("{name}{labels} ");
+    let value: f64 = metrics.lines().find_map(|line| line.strip_prefix(&series))?.parse().ok()?;
+    Some(value > now.0 as f64 / 1_000.0)
+}
+
+#[test]
+fn metrics_that_nobody_writes_again_stop_saying_that_a_line_holds() {
+    let (files, _) = all(&shown(), &runs());
+    let metrics = &files["metrics.prom"];
+    let holds = |code: &str, level: u8, now| {
+        let labels = format!("{{service=\"web\",level=\"{level}\",requirement=\"{code}\"}}");
+        above(metrics, "fracas_requirement_holds_until_timestamp_seconds", &labels, now)
+    };
+    // The last entry of the log is a day old, and what passed last two.
+    let after = |days: i64| Timestamp(NOW.0 + days * DAY);
+    for (code, level, last_day) in [("on_a_cadence", 3, 33), ("on_a_dashboard", 3, 34), ("in_production", 3, 30)] {
+        assert_eq!(holds(code, level, NOW), Some(true), "{code}: {metrics}");
+        assert_eq!(holds(code, level, after(last_day - 1)), Some(true), "{code}: {metrics}");
+        assert_eq!(holds(code, level, after(last_day)), Some(false), "{code}: {metrics}");
+        assert_eq!(holds(code, level, after(100)), Some(false), "{code}: {metrics}");
+    }
+    assert_eq!(holds("fail_tested", 2, after(100)), Some(true), "what was shown was shown");
+    assert_eq!(holds("agreed", 1, NOW), None, "what is not evaluated has no figure");
+    assert_eq!(above(metrics, "fracas_site_as_of_timestamp_seconds", "", days_ago(2)), Some(true));
+    assert_eq!(above(metrics, "fracas_site_as_of_timestamp_seconds", "", days_ago(1)), Some(false));
+    let (files, _) = all(&shown(), &runs()[..1]);
+    let missing = "requirement=\"on_a_cadence\"} 0\n";
+    assert!(files["metrics.prom"].contains(missing), "{}", files["metrics.prom"]);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The requirements that can be computed, one function each. Nothing is true for want of something to look at.
 
 use proto_model::evidence::{Requirement, Standing};
-use proto_model::host::PRODUCTION;
+use proto_model::host::{ENV_LABEL, PRODUCTION};
+use proto_model::id::HostName;
+use proto_model::time::Timestamp;
+use proto_model::verdict::Cleanup;
 
 use crate::cadence::{CADENCE_DAYS, DAY_MS, WARN_DAYS, cadence, days};
 use crate::levels::Evidence;
@@ -9,6 +12,8 @@ use crate::past::{Past, of_service};
 
 /// Points on a dashboard that make a line over time.
 const LEAST_POINTS: u32 = 2;
+/// Runs that do not count and are named, for one requirement.
+const MOST_PASSED_OVER: usize = 3;
 
 pub(crate) fn requirement(code: &str, title: &str, standing: Standing) -> Requirement {
     Requirement {
@@ -20,6 +25,7 @@ pub(crate) fn requirement(code: &str, title: &str, standing: Standing) -> Requir
         holds_until: None,
         warning: None,
         evidence: Vec::new(),
+        passed_over: Vec::new(),
     }
 }
 
@@ -119,7 +125,7 @@ const PUBLISH: &str = "publish the results: fracas publish DIR";
 
 struct Found {
     says: String,
-    at: proto_model::time::Timestamp,
+    at: Timestamp,
 }
 
 fn latest(evidence: &Evidence<'_>, least: u32) -> Option<Found> {
@@ -197,18 +203,25 @@ pub(crate) fn on_a_dashboard(evidence: &Evidence<'_>) -> Requirement {
 pub(crate) fn in_production(evidence: &Evidence<'_>) -> Requirement {
     let (service, now) = (evidence.service, evidence.now);
     let mut line = requirement("in_production", "a failure is injected in production", Standing::Holds);
+    if !service.environments.contains_key(PRODUCTION) {
+        let next = format!("declare {PRODUCTION} under environments in the service file and apply it");
+        return missing(line, format!("the service file does not declare {PRODUCTION}"), next);
+    }
     let past = of_service(&service.name, evidence.runs, now);
-    let decided = past.iter().find(|p| p.run.environment == PRODUCTION && p.decided() && p.injected());
+    let there: Vec<&Past<'_>> = past.iter().filter(|p| p.run.environment == PRODUCTION).collect();
+    let counts = there.iter().position(|p| not_in_production(p).is_none());
     let next = format!("run a required test in {PRODUCTION}: fracas run FILE --confirm {PRODUCTION}");
-    let Some(decided) = decided else {
-        let says = format!("no run of this service in {PRODUCTION} ended as passed or failed with a confirmed fault");
-        return missing(line, says, next);
+    let newer = &there[..counts.unwrap_or(there.len())];
+    let Some(decided) = counts.map(|at| there[at]) else {
+        let says = format!("no run of this service in {PRODUCTION} ended as passed or failed with a confirmed fault on hosts labelled so");
+        return pass_over(missing(line, says, next), newer, now);
     };
     line.evidence.push(decided.witness(now));
     let (age, until) = (now.since(decided.ended_at), decided.ended_at.plus_ms(CADENCE_DAYS * DAY_MS));
     let says = format!("{} {} in {PRODUCTION} {}", decided.run.name, decided.verdict.as_str(), days(age));
     if age > CADENCE_DAYS * DAY_MS {
-        return missing(line, format!("the last one is over {CADENCE_DAYS} days old: {says}"), next);
+        let line = missing(line, format!("the last one is over {CADENCE_DAYS} days old: {says}"), next);
+        return pass_over(line, newer, now);
     }
     Requirement {
         says: vec![says],
@@ -216,4 +229,32 @@ pub(crate) fn in_production(evidence: &Evidence<'_>) -> Requirement {
         warning: (age > WARN_DAYS * DAY_MS).then(|| format!("run it again by {until}")),
         ..line
     }
+}
+
+/// Why a run in production is no evidence of it. A host without a label is treated as production, so that nobody is hurt; whether it
+/// is production nobody has said.
+fn not_in_production(past: &Past<'_>) -> Option<String> {
+    if !past.decided() {
+        let clean = past.run.cleanup == Cleanup::Proven;
+        let why = if clean { past.verdict.as_str() } else { "not proven clean" };
+        return Some(format!("it ended as {why}"));
+    }
+    if !past.injected() {
+        return Some("no fault was confirmed to act".to_owned());
+    }
+    let said = |host: &HostName| past.run.hosts.iter().find(|h| &h.name == host)?.environment.as_deref();
+    let injected = past.run.injections.iter().filter(|i| i.ordered_at.is_some());
+    let unsaid = injected.map(|i| &i.host).find(|host| said(host) != Some(PRODUCTION))?;
+    Some(format!("{unsaid} had no label {ENV_LABEL}={PRODUCTION}"))
+}
+
+/// The newest runs that would have been evidence, each with why it is none.
+fn pass_over(mut line: Requirement, runs: &[&Past<'_>], now: Timestamp) -> Requirement {
+    for past in runs.iter().take(MOST_PASSED_OVER) {
+        let why = not_in_production(past).unwrap_or_default();
+        let (run, age) = (past.run, days(now.since(past.ended_at)));
+        line.says.push(format!("{}, {age}, does not count: {why}", run.name));
+        line.passed_over.push(past.witness(now));
+    }
+    line
 }

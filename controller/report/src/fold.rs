@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proto_model::document::{EffectDocument, InjectionDocument, PlanRef, ProbePhaseDocument, RunDocument, RunHostDocument, StepDocument};
 use proto_model::event::{Event, EventBody, RunPhase, StepOutcome};
+use proto_model::host::ENV_LABEL;
 use proto_model::id::HostName;
 use proto_model::injection::{Cleanliness, EndedBy, InjectionState};
 use proto_model::plan::{PlannedStep, StepBody};
@@ -198,8 +199,10 @@ fn host_of(history: &History, name: &HostName) -> RunHostDocument {
             told.push(line.clone());
         }
     }
+    let planned = history.plan.hosts.iter().find(|h| &h.name == name);
     RunHostDocument {
         name: name.clone(),
+        environment: planned.and_then(|h| h.labels.get(ENV_LABEL)).cloned(),
         cleanliness: proof.map_or_else(|| unproven_yet(history, name), |p| p.result),
         residue: proof
             .iter()

@@ -114,6 +114,9 @@ pub struct EffectDocument {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunHostDocument {
     pub name: HostName,
+    /// Its label `env` when the plan was made; null where it had none. Such a host is treated as production, and is no evidence of it.
+    #[serde(default)]
+    pub environment: Option<String>,
     pub cleanliness: Cleanliness,
     pub residue: Vec<String>,
     pub drift: Vec<String>,

@@ -56,6 +56,9 @@ pub struct Requirement {
     /// Holds, but not for long.
     pub warning: Option<String>,
     pub evidence: Vec<Witness>,
+    /// Runs that `says` names and that do not count for it.
+    #[serde(default)]
+    pub passed_over: Vec<Witness>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

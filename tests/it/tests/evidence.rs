@@ -45,6 +45,9 @@ fn body(value: Value) -> Result<EventBody> {
     serde_json::from_value(value.clone()).with_context(|| format!("{value}"))
 }
 
+/// After an environment: its hosts had no label that said so.
+const UNSAID: &str = " without a label";
+
 /// A run of `lost-cache` as the conductor would have written it: ordered, confirmed, undone, proven, judged.
 fn told(environment: &str, verdict: &str, at: Timestamp) -> Result<Vec<NewEvent>> {
     let id = InjectionId::generate();
@@ -52,9 +55,14 @@ fn told(environment: &str, verdict: &str, at: Timestamp) -> Result<Vec<NewEvent>
         "from": "controller", "every_ms": 1000, "timeout_ms": 1000, "tolerate": {"count": 0}, "breaks": 3});
     let step = json!({"fault": "process.pause", "params": {}, "duration_ms": 8000, "reversal": {"kind": "full"},
         "injections": [{"host": "cache-1", "seed": 1}], "matched": 1});
+    let (environment, labels) = match environment.strip_suffix(UNSAID) {
+        Some(environment) => (environment, json!({})),
+        None => (environment, json!({"env": environment})),
+    };
+    let host = json!({"name": "cache-1", "boot_id": "b", "catalogue_digest": "", "labels": labels, "source_address": null});
     let plan = json!({"name": "lost-cache", "origin": "experiment", "service": "web", "environment": environment,
         "hypothesis": {"says": "web <b>answers</b>", "before_ms": 5000, "after_ms": 9000, "probes": [probe]}, "guards": [], "limits": {},
-        "steps": [{"path": "steps[0]", "body": {"fault": step}}], "hosts": [], "seed": 7, "notes": [], "source": ""});
+        "steps": [{"path": "steps[0]", "body": {"fault": step}}], "hosts": [host], "seed": 7, "notes": [], "source": ""});
     let injection =
         json!({"id": id, "step": "steps[0]", "host": "cache-1", "fault": "process.pause", "params": {}, "duration_ms": 8000, "seed": 1});
     let bodies = [
@@ -216,6 +224,26 @@ fn levels_follow_the_log() -> Result<()> {
     assert!(shown.out.contains(ids[1].as_str()), "evidence is named by its run: {shown:?}");
     let list = controller.fracas(&["levels"])?;
     assert!(list.out.lines().nth(1).is_some_and(|row| row.contains("not evaluated")), "{list:?}");
+    Ok(())
+}
+
+#[test]
+fn a_host_that_nobody_labelled_is_no_evidence_of_production() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let (controller, ids) = after(folder.path(), &[(&format!("production{UNSAID}"), "passed", 2)])?;
+    let file = folder.path().join("service.yaml").display().to_string();
+    expect(&controller.fracas(&["services", "apply", &file])?, exit::OK, &[]);
+    assert_eq!(standing(&levels(&controller)?, "in_production"), "missing");
+    let why = "lost-cache, 2 days ago, does not count: cache-1 had no label env=production";
+    let shown = controller.fracas(&["levels", "show", "web"])?;
+    expect(&shown, exit::OK, &[why, &format!("not counted: run {}", ids[0])]);
+    let site = folder.path().join("site");
+    expect(&controller.fracas(&["publish", &site.display().to_string()])?, exit::OK, &[]);
+    let page = std::fs::read_to_string(site.join("services/web.html"))?;
+    assert!(page.contains(why), "{page}");
     Ok(())
 }
 

@@ -134,9 +134,11 @@ fn requirement(line: &LevelLine, requirement: &Requirement) -> Vec<Cell> {
 fn evidence_section(levels: &Levels) -> Section {
     let mut rows = Vec::new();
     for requirement in levels.levels.iter().flat_map(|line| &line.requirements) {
-        for witness in &requirement.evidence {
+        let counts = requirement.evidence.iter().map(|witness| (witness, "yes"));
+        for (witness, counts) in counts.chain(requirement.passed_over.iter().map(|witness| (witness, "no"))) {
             rows.push(vec![
                 Cell::from(&requirement.title),
+                counts.into(),
                 run_link(&witness.name, &witness.run),
                 Cell::from(&witness.environment),
                 run_link(witness.verdict.as_str(), &witness.run),
@@ -146,7 +148,7 @@ fn evidence_section(levels: &Levels) -> Section {
     }
     Section {
         title: "Evidence".to_owned(),
-        tables: vec![Table::of(&["requirement", "run", "environment", "verdict", "at"], rows)],
+        tables: vec![Table::of(&["requirement", "counts", "run", "environment", "verdict", "at"], rows)],
         ..Section::default()
     }
 }

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use controller_evidence::{Evidence, weigh};
+use controller_evidence::{Evidence, parse_service, weigh};
 use proptest::prelude::*;
 use proto_model::document::RunDocument;
 use proto_model::evidence::{Levels, Publication, Requirement, Standing};
+use proto_model::id::HostName;
 use proto_model::time::Timestamp;
 use serde_json::json;
 
-use crate::scene::{DAY, NOW, changed, days_ago, run, service};
+use crate::scene::{DAY, FILE, NOW, changed, days_ago, run, service};
 
 fn publication(days: i64, points: u32) -> Publication {
     Publication {
@@ -166,6 +167,65 @@ fn what_is_no_evidence_gives_nothing() {
     for environment in ["staging", "lab"] {
         assert!(!held(&twice(environment, "passed", json!({})))[0], "{environment}");
     }
+}
+
+/// A decided run in production on a host whose label was this, two days ago.
+fn on_a_host_labelled(id: u64, label: Option<&str>) -> RunDocument {
+    let host = json!({"name": "cache-1", "environment": label, "cleanliness": "clean", "residue": [], "drift": [], "consequences": []});
+    changed(id, "production", "passed", days_ago(2), json!({"hosts": [host]}))
+}
+
+#[test]
+fn production_is_what_somebody_said_is_production() {
+    let explicit = on_a_host_labelled(1, Some("production"));
+    assert_eq!(line(&at(NOW, &[explicit.clone()], &[]), "in_production").standing, Standing::Holds);
+    let unsaid = on_a_host_labelled(2, None);
+    let levels = at(NOW, std::slice::from_ref(&unsaid), &[]);
+    let unlabelled = line(&levels, "in_production");
+    assert_eq!(unlabelled.standing, Standing::Missing);
+    assert!(unlabelled.evidence.is_empty());
+    assert_eq!(
+        unlabelled.passed_over.iter().map(|w| w.run.as_str()).collect::<Vec<_>>(),
+        ["0000000000000002"]
+    );
+    let why = "lost-cache, 2 days ago, does not count: cache-1 had no label env=production";
+    assert_eq!(unlabelled.says[1], why);
+    // One host of several is enough for a run to be none.
+    let mut mixed = explicit.clone();
+    let mut other = mixed.injections[0].clone();
+    other.host = HostName::parse("cache-2").unwrap();
+    mixed.injections.push(other);
+    assert_eq!(line(&at(NOW, &[mixed.clone()], &[]), "in_production").standing, Standing::Missing);
+    mixed.injections[1].ordered_at = None;
+    let untouched = line(&at(NOW, &[mixed], &[]), "in_production").standing;
+    assert_eq!(untouched, Standing::Holds, "a host to which nothing was sent says nothing");
+    for (change, why) in [
+        (json!({"verdict": "inconclusive"}), "it ended as inconclusive"),
+        (json!({"cleanup": "dirty"}), "it ended as not proven clean"),
+        (json!({"injections": []}), "no fault was confirmed to act"),
+    ] {
+        let levels = at(NOW, &[changed(3, "production", "passed", days_ago(1), change)], &[]);
+        let says = &line(&levels, "in_production").says;
+        assert!(says[1].ends_with(why), "{says:?}");
+    }
+}
+
+#[test]
+fn a_service_that_declares_no_production_has_no_run_there() {
+    let undeclared = FILE.replace("  production:\n", "").replace(
+        "  staging:\n    shares:\n      - { with: production, what: the payment gateway }\n",
+        "",
+    );
+    let service = parse_service(&undeclared, "service.yaml").unwrap();
+    let levels = weigh(&Evidence {
+        service: &service,
+        runs: &[on_a_host_labelled(1, Some("production"))],
+        publications: &[],
+        now: NOW,
+    });
+    let line = line(&levels, "in_production");
+    assert_eq!(line.standing, Standing::Missing);
+    assert_eq!(line.says, ["the service file does not declare production"]);
 }
 
 #[test]

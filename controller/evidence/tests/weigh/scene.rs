@@ -55,7 +55,7 @@ pub fn changed(id: u64, environment: &str, verdict: &str, ended: Timestamp, chan
         "injections": [{"id": "aaaaaaaaaaaaaaaa", "step": "steps[0]", "host": "cache-1", "fault": "process.pause", "params": {},
             "state": "undone", "ordered_at": begun, "applied_at": begun, "ended_at": ended, "ended_by": "duration_elapsed", "undo_ms": 41,
             "effect": {"state": "confirmed", "asked": null, "measured": null, "unit": null, "noop": false, "note": null}, "error": null}],
-        "hosts": [{"name": "cache-1", "cleanliness": "clean", "residue": [], "drift": [], "consequences": []}]
+        "hosts": [{"name": "cache-1", "environment": environment, "cleanliness": "clean", "residue": [], "drift": [], "consequences": []}]
     });
     value.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
     serde_json::from_value(value).unwrap()

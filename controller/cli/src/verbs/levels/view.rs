@@ -70,16 +70,18 @@ pub fn page(levels: &Levels, now: Timestamp, word: impl Fn(&str) -> String) -> V
                     .iter()
                     .map(|warning| format!("                warning: {warning}")),
             );
-            lines.extend(requirement.evidence.iter().take(WITNESSES).map(|w| witness(w, now)));
+            lines.extend(requirement.evidence.iter().take(WITNESSES).map(|w| witness("run", w, now)));
+            let passed_over = requirement.passed_over.iter().take(WITNESSES);
+            lines.extend(passed_over.map(|w| witness("not counted: run", w, now)));
         }
     }
     lines
 }
 
-fn witness(witness: &Witness, now: Timestamp) -> String {
+fn witness(what: &str, witness: &Witness, now: Timestamp) -> String {
     let (verdict, age) = (witness.verdict.as_str(), ago(witness.at, now));
     format!(
-        "                run {} {} {verdict} in {} {age} ago",
+        "                {what} {} {} {verdict} in {} {age} ago",
         witness.run, witness.name, witness.environment
     )
 }

@@ -23,6 +23,8 @@ pub struct TestCadence {
     pub says: String,
     /// The passes of the chain that reaches to now, newest first; with a chain that is broken, the last pass.
     pub passes: Vec<Witness>,
+    /// The last run, where none has passed.
+    pub unpassed: Option<Witness>,
     /// When the chain breaks without another pass.
     pub due_at: Option<Timestamp>,
     pub warning: Option<String>,
@@ -61,8 +63,10 @@ fn of_test(test: &str, past: &[Past<'_>], now: Timestamp) -> TestCadence {
     let due_at = chain.first().map(|last| last.ended_at.plus_ms(CADENCE_DAYS * DAY_MS));
     let old = chain.first().is_some_and(|last| now.since(last.ended_at) > WARN_DAYS * DAY_MS);
     let warning = due_at.filter(|_| old).map(|due| format!("{test} must pass again by {due}"));
+    let unpassed = of_it.first().filter(|_| passes.is_empty());
     TestCadence {
         test: test.to_owned(),
+        unpassed: unpassed.map(|last| last.witness(now)),
         standing,
         says,
         passes: shown,

@@ -1,4 +1,4 @@
-//! Which kinds of fault each dependency was tested with, and what the last decided run of each showed.
+//! Which kinds of fault each dependency was tested with, and what the decided runs of each showed.
 
 use std::collections::BTreeMap;
 
@@ -7,17 +7,22 @@ use proto_model::evidence::Witness;
 use proto_model::injection::EffectState;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
+use proto_model::verdict::Verdict;
 
 use crate::past::of_service;
 
 /// One kind of fault against one dependency.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Covered {
-    /// The last decided run.
-    pub last: Witness,
-    /// Decided runs, and how many of them passed.
-    pub decided: u32,
-    pub passed: u32,
+    /// Decided runs, the newest first; there is at least one.
+    pub runs: Vec<Witness>,
+}
+
+impl Covered {
+    /// How many of the runs passed.
+    pub fn passed(&self) -> usize {
+        self.runs.iter().filter(|run| run.verdict == Verdict::Passed).count()
+    }
 }
 
 /// By dependency, then by kind. Only runs that were decided, and kinds that were confirmed to act, cover anything.
@@ -34,13 +39,7 @@ pub fn coverage<'a>(service: &'a Service, runs: &[RunDocument], now: Timestamp) 
                 .filter(|i| i.effect.state == EffectState::Confirmed && !i.effect.noop);
             let kinds: std::collections::BTreeSet<String> = acted.map(|i| i.fault.to_string()).collect();
             for kind in kinds {
-                let covered = row.entry(kind).or_insert_with(|| Covered {
-                    last: past.witness(now),
-                    decided: 0,
-                    passed: 0,
-                });
-                covered.decided += 1;
-                covered.passed += u32::from(past.passed());
+                row.entry(kind).or_default().runs.push(past.witness(now));
             }
         }
         matrix.insert(dependency, row);

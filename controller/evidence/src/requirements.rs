@@ -93,8 +93,8 @@ pub(crate) fn fail_tested(evidence: &Evidence<'_>) -> Requirement {
                 line.says.push(format!("{}: {name} passed in {place} {age}", dependency.name));
                 line.evidence.push(pass.witness(now));
             }
-            (None, near) => {
-                let why = near.and_then(|p| service.shared(&p.run.environment, PRODUCTION));
+            (None, first) => {
+                let why = first.and_then(|p| service.shared(&p.run.environment, PRODUCTION));
                 let why = why.map_or("no test of it has passed".to_owned(), |why| {
                     format!("its passes do not count: {why}")
                 });
@@ -103,6 +103,8 @@ pub(crate) fn fail_tested(evidence: &Evidence<'_>) -> Requirement {
                     dependency.tests.join(" or ")
                 );
                 line = missing(line, format!("{}: {why}", dependency.name), next);
+                let named = near.iter().take(MOST_PASSED_OVER);
+                line.passed_over.extend(named.map(|p| p.witness(now)));
             }
         }
     }
@@ -168,6 +170,7 @@ pub(crate) fn on_a_cadence(evidence: &Evidence<'_>) -> Requirement {
             );
         }
         line.evidence.extend(test.passes);
+        line.passed_over.extend(test.unpassed);
         line.holds_until = [line.holds_until, test.due_at].into_iter().flatten().min();
         warnings.extend(test.warning);
     }

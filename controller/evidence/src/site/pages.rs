@@ -9,7 +9,7 @@ use proto_model::time::Timestamp;
 
 use super::{Site, file_name, run_path};
 use crate::cadence::{CADENCE_DAYS, cadence};
-use crate::coverage::coverage;
+use crate::coverage::{Covered, coverage};
 use crate::past::Past;
 
 pub(super) fn index(site: &Site<'_>) -> String {
@@ -134,11 +134,11 @@ fn requirement(line: &LevelLine, requirement: &Requirement) -> Vec<Cell> {
 fn evidence_section(levels: &Levels) -> Section {
     let mut rows = Vec::new();
     for requirement in levels.levels.iter().flat_map(|line| &line.requirements) {
-        let counts = requirement.evidence.iter().map(|witness| (witness, "yes"));
-        for (witness, counts) in counts.chain(requirement.passed_over.iter().map(|witness| (witness, "no"))) {
+        let evidence = requirement.evidence.iter().map(|witness| (witness, "evidence"));
+        for (witness, counted) in evidence.chain(requirement.passed_over.iter().map(|witness| (witness, "not counted"))) {
             rows.push(vec![
                 Cell::from(&requirement.title),
-                counts.into(),
+                counted.into(),
                 run_link(&witness.name, &witness.run),
                 Cell::from(&witness.environment),
                 run_link(witness.verdict.as_str(), &witness.run),
@@ -148,7 +148,7 @@ fn evidence_section(levels: &Levels) -> Section {
     }
     Section {
         title: "Evidence".to_owned(),
-        tables: vec![Table::of(&["requirement", "counts", "run", "environment", "verdict", "at"], rows)],
+        tables: vec![Table::of(&["requirement", "is", "run", "environment", "verdict", "at"], rows)],
         ..Section::default()
     }
 }
@@ -192,35 +192,59 @@ fn coverage_section(site: &Site<'_>, service: &Service) -> Section {
     let rows = service.dependencies().map(|(dependency, _)| {
         let mut row = vec![Cell::from(dependency)];
         for kind in &kinds {
-            row.push(match matrix.get(dependency).and_then(|row| row.get(*kind)) {
-                Some(covered) => {
-                    let mut cell = run_link(covered.last.verdict.as_str(), &covered.last.run);
-                    cell.text = format!("{} ({} of {} passed)", cell.text, covered.passed, covered.decided);
-                    cell
-                }
-                None => Cell::word("-"),
-            });
+            row.push(covered_cell(matrix.get(dependency).and_then(|row| row.get(*kind))));
         }
         row
     });
     let rows = rows.collect();
+    let mut counted = Table::of(&["dependency", "fault", "run", "verdict", "at"], counted_rows(&matrix));
+    counted.caption = "The runs that are counted above".to_owned();
     Section {
         title: "Coverage".to_owned(),
         text: vec!["The last decided run of each kind of fault against each dependency; - is never.".to_owned()],
         picture: None,
-        tables: vec![Table::of(&head, rows)],
+        tables: vec![Table::of(&head, rows), counted],
     }
+}
+
+fn covered_cell(covered: Option<&Covered>) -> Cell {
+    let Some((covered, last)) = covered.and_then(|covered| Some((covered, covered.runs.first()?))) else {
+        return Cell::word("-");
+    };
+    let mut cell = run_link(last.verdict.as_str(), &last.run);
+    cell.text = format!("{} ({} of {} passed)", cell.text, covered.passed(), covered.runs.len());
+    cell
+}
+
+fn counted_rows(matrix: &BTreeMap<&str, BTreeMap<String, Covered>>) -> Vec<Vec<Cell>> {
+    let mut rows = Vec::new();
+    for (dependency, kinds) in matrix {
+        for (kind, covered) in kinds {
+            rows.extend(covered.runs.iter().map(|run| {
+                vec![
+                    Cell::from(*dependency),
+                    Cell::from(kind),
+                    run_link(&run.name, &run.run),
+                    run_link(run.verdict.as_str(), &run.run),
+                    run.at.into(),
+                ]
+            }));
+        }
+    }
+    rows
 }
 
 fn cadence_section(site: &Site<'_>, service: &Service) -> Section {
     let rows = cadence(service, site.runs, site.as_of).into_iter().map(|test| {
         let last = test.passes.first();
+        let mut because = Cell::from(&test.says);
+        because.href = test.unpassed.as_ref().and_then(|w| run_link("", &w.run).href);
         vec![
             Cell::from(&test.test),
             Cell::word(test.standing.as_str()),
             last.map_or(Cell::word("-"), |w| run_link(&w.at.to_string(), &w.run)),
             test.due_at.map_or("now".to_owned(), |at| at.to_string()).into(),
-            test.says.into(),
+            because,
         ]
     });
     Section {

@@ -178,7 +178,10 @@ fn on_a_host_labelled(id: u64, label: Option<&str>) -> RunDocument {
 #[test]
 fn production_is_what_somebody_said_is_production() {
     let explicit = on_a_host_labelled(1, Some("production"));
-    assert_eq!(line(&at(NOW, &[explicit.clone()], &[]), "in_production").standing, Standing::Holds);
+    assert_eq!(
+        line(&at(NOW, std::slice::from_ref(&explicit), &[]), "in_production").standing,
+        Standing::Holds
+    );
     let unsaid = on_a_host_labelled(2, None);
     let levels = at(NOW, std::slice::from_ref(&unsaid), &[]);
     let unlabelled = line(&levels, "in_production");
@@ -195,7 +198,10 @@ fn production_is_what_somebody_said_is_production() {
     let mut other = mixed.injections[0].clone();
     other.host = HostName::parse("cache-2").unwrap();
     mixed.injections.push(other);
-    assert_eq!(line(&at(NOW, &[mixed.clone()], &[]), "in_production").standing, Standing::Missing);
+    assert_eq!(
+        line(&at(NOW, std::slice::from_ref(&mixed), &[]), "in_production").standing,
+        Standing::Missing
+    );
     mixed.injections[1].ordered_at = None;
     let untouched = line(&at(NOW, &[mixed], &[]), "in_production").standing;
     assert_eq!(untouched, Standing::Holds, "a host to which nothing was sent says nothing");

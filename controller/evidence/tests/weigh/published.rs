@@ -63,6 +63,34 @@ fn every_link_leads_to_a_page_and_every_run_has_one() {
     assert!(files.contains_key(MARKER));
 }
 
+/// The part of a page under this heading.
+fn section<'a>(page: &'a str, title: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!(">{title}</h2>")).unwrap();
+    rest.split("<h2").next().unwrap()
+}
+
+#[test]
+fn every_run_that_a_figure_or_a_sentence_stands_for_is_linked_beside_it() {
+    let links = |runs: &[RunDocument], title: &str| {
+        let (files, _) = all(&shown(), runs);
+        let page = section(&files["services/web.html"], title).to_owned();
+        move |id: u64| page.contains(&format!("href=\"../runs/{id:016}.html\""))
+    };
+    let covered = links(&runs(), "Coverage");
+    assert_eq!([1, 2, 3, 4].map(covered), [true, true, true, false], "2 of 3 passed are three runs");
+    // It has run and never passed; and what passed is no evidence where something is shared.
+    let failed = [run(7, "demo", "failed", days_ago(3))];
+    assert!(links(&failed, "Cadence")(7) && links(&failed, "Evidence")(7));
+    let (files, _) = all(&shown(), &failed);
+    assert!(files["services/web.html"].contains("its last run ended as failed"));
+    let near = [run(8, "staging", "passed", days_ago(3)), run(9, "staging", "passed", days_ago(4))];
+    let fail_tested = links(&near, "Evidence");
+    assert!(fail_tested(8) && fail_tested(9));
+    let (files, _) = all(&shown(), &near);
+    let evidence = section(&files["services/web.html"], "Evidence");
+    assert_eq!(evidence.matches("not counted").count(), 2, "{evidence}");
+}
+
 #[test]
 fn the_pages_say_what_the_log_says() {
     let (files, _) = all(&shown(), &runs());

@@ -2,6 +2,7 @@
 
 use controller_dispatcher::PreflightReply;
 use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan, policy_allows};
+use controller_store::TICK_KEYS;
 use proto_model::document::{ErrorBody, HostError};
 use proto_model::event::EventBody;
 use proto_model::id::{HostName, PlanDigest};
@@ -33,6 +34,10 @@ impl Experiments for Api {
         let caller = caller(&request)?;
         let wish = request.into_inner();
         let key = Some(wish.idempotency_key).filter(|key| !key.is_empty());
+        if key.as_deref().is_some_and(|key| key.starts_with(TICK_KEYS)) {
+            let text = format!("idempotency_key: keys that begin with {TICK_KEYS:?} are the schedules' own (allowed: any other)");
+            return Err(ApiError::new("usage", text).into());
+        }
         if let Some(repeated) = self.repeated(key.as_deref()).await? {
             return Ok(Response::new(repeated));
         }

@@ -29,10 +29,12 @@ function follow(path) {
   source.addEventListener("alive", () => { last = new Date(); stale.hidden = true; });
   source.addEventListener("over", () => source.close());
   source.addEventListener("gone", () => { source.close(); location.reload(); });
-  source.onerror = () => {
-    stale.textContent = "The controller does not answer: what you see is from " + last.toLocaleTimeString() + " and may be wrong.";
+  const doubt = (why) => {
+    stale.textContent = why + ": what you see is from " + last.toLocaleTimeString() + " and may be wrong.";
     stale.hidden = false;
   };
+  source.addEventListener("stale", () => doubt("The controller cannot read its records"));
+  source.onerror = () => doubt("The controller does not answer");
 }
 
 setInterval(countDown, 250);

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::handle::StoreHandle;
 use crate::store::{Actor, StoreError};
 
+/// What the keys of ticks begin with; nobody else may use such a key.
+pub const TICK_KEYS: &str = "tick:";
+
 /// A schedule as it was added: texts that were understood then, and are understood again when they are used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleRecord {
@@ -61,7 +64,7 @@ pub struct TickRecord {
 impl TickRecord {
     /// The idempotency key of the run that this tick starts: a second start under it is the first one.
     pub fn key(&self) -> String {
-        format!("tick:{}:{}", self.schedule, self.planned_at.0)
+        format!("{TICK_KEYS}{}:{}", self.schedule, self.planned_at.0)
     }
 
     pub(crate) fn event(&self) -> FleetEventBody {

@@ -11,7 +11,7 @@ mod sqlite;
 mod store;
 mod summaries;
 
-pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TickRecord};
+pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TICK_KEYS, TickRecord};
 pub use handle::StoreHandle;
 pub use memory::MemoryStore;
 pub use secret::{hash_secret, is_secret};

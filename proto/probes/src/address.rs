@@ -34,12 +34,16 @@ impl AddressRule {
                 "{ip} is link-local or a metadata service; the controller does not probe it"
             ));
         }
-        let own = self
-            .refused
-            .iter()
-            .any(|own| own.port() == address.port() && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && ip.is_loopback())));
+        let own = self.refused.iter().any(|own| {
+            own.port() == address.port() && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && is_of_this_host(ip)))
+        });
         own.then(|| format!("{address} is the controller itself"))
     }
+}
+
+/// An address that this host has can be bound to; nothing is sent.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    ip.is_loopback() || std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 fn is_special(ip: IpAddr) -> bool {
@@ -52,6 +56,12 @@ fn is_special(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_this_host_is_known() {
+        assert!(is_of_this_host("127.0.0.1".parse().unwrap()) && is_of_this_host("::1".parse().unwrap()));
+        assert!(!is_of_this_host("192.0.2.1".parse().unwrap()));
+    }
 
     #[test]
     fn the_controller_never_probes_what_could_answer_for_it() {

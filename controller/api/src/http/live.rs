@@ -16,6 +16,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::http::sessions::{Session, cookie_in};
 use crate::http::{PagesDoor, answer};
 
+/// The event that says that what is shown may be old.
+const STALE: &str = "stale";
 /// News that come within this time are drawn once.
 const GATHER: Duration = Duration::from_millis(300);
 /// Without news it is looked again, for hosts come and go without an event of a run; and the reader sees that we live.
@@ -112,7 +114,7 @@ impl Follower {
         Ok(over)
     }
 
-    /// What cannot be read now is left as it is; the next look tries again.
+    /// What cannot be read now is left as it is and called old; the next look tries again.
     async fn tell_all(&mut self, sent: &Sent) -> Result<bool, Left> {
         let stop = self.door.stop_forms(&self.session);
         let mut changed = false;
@@ -121,7 +123,9 @@ impl Follower {
             (self.stop, changed) = (stop, true);
         }
         let Ok(known) = self.door.known(&self.session).await else {
-            return Ok(changed);
+            // Not alive: what is shown may be old, and the page must say so.
+            put(sent, STALE, "-").await?;
+            return Ok(true);
         };
         if matches!(&self.shown, Shown::All(last) if last.tells_the_same_as(&known)) {
             return Ok(changed);
@@ -132,7 +136,10 @@ impl Follower {
     }
 
     async fn tell_run(&mut self, sent: &Sent, run: &RunId) -> Result<(bool, bool), Left> {
-        let events = self.door.events(&self.session, &run.to_string()).await.unwrap_or_default();
+        let Ok(events) = self.door.events(&self.session, &run.to_string()).await else {
+            put(sent, STALE, "-").await?;
+            return Ok((true, false));
+        };
         let Some(last) = events.last() else { return Ok((false, false)) };
         let over = controller_report::fold(&events).is_some_and(|run| run.verdict.is_some());
         if matches!(&self.shown, Shown::Until(seq) if *seq == last.seq) {

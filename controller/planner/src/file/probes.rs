@@ -139,15 +139,22 @@ fn http(reader: &mut Reader, fields: &Fields<'_>) -> Option<HttpCheck> {
 pub(super) fn url_ok(reader: &mut Reader, path: &str, at: &Located, url: &str) -> bool {
     let ok = is_url(url);
     if !ok {
-        reader.complain(path, at, format!("{url:?} is not a URL"), "such as http://10.0.0.5:8080/health");
+        reader.complain(
+            path,
+            at,
+            format!("{url:?} is not a URL"),
+            "such as http://10.0.0.5:8080/health, without a user or a password",
+        );
     }
     ok
 }
 
+/// Without `user:password@`: what a file says is kept with every plan, and shown.
 pub(crate) fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
-    host.is_some_and(|host| !host.is_empty() && !host.starts_with(':')) && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with(':') && !host.contains('@'))
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 /// `host:port`, `[fd00::1]:port`.

@@ -176,7 +176,7 @@ impl Api {
         Err(ApiError::new("not_found", format!("no service named {name:?}{hint}")))
     }
 
-    async fn services_shown(&self) -> ApiResult<Vec<Shown>> {
+    pub(crate) async fn services_shown(&self) -> ApiResult<Vec<Shown>> {
         let records = self.0.store.services().await?;
         let read = records.iter().map(|record| {
             let service = shown(record)?.service;

@@ -1,5 +1,7 @@
 //! Schedules as operators see them: added, listed with what is next and what is overdue, paused, removed, and asked for now.
 
+use std::collections::BTreeSet;
+
 use controller_scheduler::{Cadence, by};
 use controller_store::{DecidedTest, ScheduleRecord, TickRecord};
 use proto_model::id::ScheduleId;
@@ -21,6 +23,9 @@ const NEXT: usize = 5;
 /// Ticks shown of one schedule.
 const TICKS: u32 = 50;
 const DEFAULT_ZONE: &str = "UTC";
+
+/// A service, and an experiment by name.
+type Test = (Option<String>, String);
 
 #[async_trait]
 impl Schedules for Api {
@@ -90,7 +95,8 @@ impl Schedules for Api {
 
     async fn due(&self, _request: Request<DueRequest>) -> Result<Response<Documents>, Status> {
         let schedules = self.0.store.schedules().await.map_err(ApiError::from)?;
-        let tests = due(&schedules, &self.decided().await?, self.cadence_now());
+        let required = self.required().await?;
+        let tests = due(&schedules, &required, &self.decided().await?, self.cadence_now());
         let items = tests.iter().map(|test| document("Due", test)).collect::<Result<_, _>>()?;
         Ok(Response::new(Documents { items }))
     }
@@ -176,6 +182,17 @@ impl Api {
         Ok(self.0.store.last_decided().await?)
     }
 
+    /// What the files of applied services require. One that cannot be read any more is an error: nobody knows what it asks for.
+    async fn required(&self) -> ApiResult<BTreeSet<Test>> {
+        let mut tests = BTreeSet::new();
+        for shown in self.services_shown().await? {
+            let name = Some(shown.service.name.clone());
+            let of_it = shown.service.required_tests().into_iter();
+            tests.extend(of_it.map(|test| (name.clone(), test.to_owned())));
+        }
+        Ok(tests)
+    }
+
     async fn schedule_shown(&self, schedule: &ScheduleRecord, decided: &[DecidedTest]) -> ApiResult<ScheduleDocument> {
         let store = &self.0.store;
         let now = self.cadence_now();
@@ -235,14 +252,19 @@ fn standing(decided: &[DecidedTest], service: Option<&str>, experiment: &str, no
     Standing::of(found.map(|test| test.decided.clone()), now)
 }
 
-/// Every test that has a schedule or a decided run in a service, the ones that press most first.
-fn due(schedules: &[ScheduleRecord], decided: &[DecidedTest], now: proto_model::time::Timestamp) -> Vec<DueDocument> {
+/// Every test that a service requires, or that has a schedule or a decided run in a service, the ones that press most first.
+fn due(
+    schedules: &[ScheduleRecord],
+    required: &BTreeSet<Test>,
+    decided: &[DecidedTest],
+    now: proto_model::time::Timestamp,
+) -> Vec<DueDocument> {
     let scheduled = schedules
         .iter()
         .map(|schedule| (schedule.service.clone(), schedule.experiment.clone()));
     let of_services = decided.iter().filter(|test| test.service.is_some());
     let known = of_services.map(|test| (test.service.clone(), test.experiment.clone()));
-    let tests: std::collections::BTreeSet<_> = scheduled.chain(known).collect();
+    let tests: BTreeSet<Test> = scheduled.chain(known).chain(required.iter().cloned()).collect();
     let mut documents: Vec<DueDocument> = tests
         .into_iter()
         .map(|(service, experiment)| {
@@ -312,14 +334,29 @@ mod tests {
         };
         let decided = [test("shop", "slow-payments", 0), test("basket", "lost-cache", 0)];
         let states = |now: Timestamp| {
-            let documents = due(&[], &decided, now);
+            let documents = due(&[], &BTreeSet::new(), &decided, now);
             documents.iter().map(|document| document.due.state).collect::<Vec<_>>()
         };
         assert_eq!(states(Timestamp(0)), [DueState::Fresh, DueState::Fresh]);
         assert_eq!(states(Timestamp(0).plus_ms(36 * DAY_MS)), [DueState::Overdue, DueState::Overdue]);
         let mixed = [test("shop", "slow-payments", 0), test("basket", "lost-cache", 86_400_000 * 30)];
-        let documents = due(&[], &mixed, Timestamp(0).plus_ms(36 * DAY_MS));
+        let documents = due(&[], &BTreeSet::new(), &mixed, Timestamp(0).plus_ms(36 * DAY_MS));
         let named: Vec<_> = documents.iter().map(|d| (d.experiment.as_str(), d.due.state)).collect();
         assert_eq!(named, [("slow-payments", DueState::Overdue), ("lost-cache", DueState::Fresh)]);
+        let required = BTreeSet::from([
+            (Some("basket".to_owned()), "lost-cache".to_owned()),
+            (Some("basket".to_owned()), "lost-host".to_owned()),
+        ]);
+        let documents = due(&[], &required, &mixed, Timestamp(0).plus_ms(36 * DAY_MS));
+        let named: Vec<_> = documents.iter().map(|d| (d.experiment.as_str(), d.due.state)).collect();
+        assert_eq!(
+            named,
+            [
+                ("lost-host", DueState::Never),
+                ("slow-payments", DueState::Overdue),
+                ("lost-cache", DueState::Fresh)
+            ],
+            "a required test without a run and without a schedule is listed too, and each once"
+        );
     }
 }

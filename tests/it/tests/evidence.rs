@@ -248,6 +248,26 @@ fn a_host_that_nobody_labelled_is_no_evidence_of_production() -> Result<()> {
 }
 
 #[test]
+fn a_required_test_that_was_never_decided_is_overdue_without_a_schedule() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let (controller, _) = after(folder.path(), &[("demo", "inconclusive", 1)])?;
+    let due = || controller.fracas(&["schedules", "due", "--fail-overdue"]);
+    expect(&due()?, exit::OK, &[]);
+    let file = folder.path().join("service.yaml").display().to_string();
+    expect(&controller.fracas(&["services", "apply", &file])?, exit::OK, &[]);
+    expect(&due()?, exit::ERROR, &["lost-cache", "web", "never"]);
+    drop(controller);
+    let folder = tempfile::tempdir()?;
+    let (controller, _) = with_service(folder.path())?;
+    let due = controller.fracas(&["schedules", "due", "--fail-overdue"])?;
+    expect(&due, exit::OK, &["lost-cache", "fresh"]);
+    Ok(())
+}
+
+#[test]
 fn a_publication_is_evidence_and_the_same_log_gives_the_same_bytes() -> Result<()> {
     if skipped() {
         return Ok(());

@@ -18,11 +18,11 @@ Examples:
   fracas schedules due
   fracas schedules due --fail-overdue";
 
-/// List tests by how old their last decided run is: due after 28 days, overdue after 35
+/// List required and known tests by how old their last decided run is: due after 28 days, overdue after 35
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, help_template = HELP)]
 pub struct Due {
-    /// Exit 1 when a test is overdue or was never decided
+    /// Exit 1 when a test is overdue or was never decided, whether it has a schedule or not
     #[arg(long)]
     fail_overdue: bool,
 }

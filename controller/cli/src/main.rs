@@ -15,6 +15,7 @@ mod irreversible;
 mod output;
 mod pairs;
 mod plan_view;
+mod replace;
 mod reports;
 mod run_view;
 mod start;

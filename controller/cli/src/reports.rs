@@ -1,16 +1,22 @@
-//! Where the reports of a start go: written when the run passed, failed, or never was, so that a pipeline sees it; the controller makes them.
+//! Where the reports of a start go: red from the first moment, then what the controller made of the run, or why there is nothing.
+//! No older result outlives a start, however it ends.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use proto_model::document::ErrorBody;
 use proto_telling::junit::Suite;
 use proto_telling::refusal;
 
 use crate::client::Client;
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::start::{report, write};
+use crate::replace::{is_ordinary, replace};
+use crate::start::report;
+
+const NOT_FINISHED: &str = "not_finished";
+const NO_REPORT: &str = "no_report";
 
 #[derive(Debug, Clone, Args)]
 pub struct Reports {
@@ -54,33 +60,66 @@ impl Reports {
         self.report.iter().cloned().chain(junit).collect()
     }
 
-    /// Writes what is known of the run; whether every file that was asked for is there.
-    pub async fn written(&self, client: &Client, console: &Console, run: &str) -> bool {
+    /// Before anything is asked of anybody: an older result is gone, and one that never comes is not taken for a good one.
+    pub fn begin(&self, name: &str) -> Result<(), Failure> {
+        let pending = ErrorBody::new(NOT_FINISHED, "fracas has not come to its end; where it runs no more, it was killed");
+        for file in self.files().iter().filter(|file| is_ordinary(&file.path)) {
+            let written = replace(&file.path, &without_result(file.form, name, &pending));
+            written.map_err(|failure| failure.hint("nothing was started"))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what became of a finished run; whether every file that was asked for is there.
+    pub async fn written(&self, client: &Client, console: &Console, name: &str, run: &str) -> bool {
         let mut all = true;
         for file in self.files() {
-            let made = report(client, run, file.form).await;
-            all &= told(console, made.and_then(|reply| write(&file.path, &reply.text)));
+            all &= told(console, fetched(client, name, run, &file).await);
         }
         all
+    }
+
+    /// Of a run that is left before its end: why, as JUnit, and in the other forms as far as it has got.
+    pub async fn left(&self, client: &Client, console: &Console, name: &str, run: &str, why: &str) {
+        let error = ErrorBody::new(NOT_FINISHED, why);
+        for file in self.files() {
+            let written = match file.form {
+                // A pipeline asks this file whether all is well, and whoever left does not know.
+                "junit" => replace(&file.path, &without_result(file.form, name, &error)),
+                _ => fetched(client, name, run, &file).await,
+            };
+            told(console, written);
+        }
     }
 
     /// The outcome of a start, handed on; of one that failed, the files say why.
     pub fn seen(&self, console: &Console, name: &str, outcome: Result<u8, Failure>) -> Result<u8, Failure> {
         if let Err(failure) = &outcome {
             for file in self.files() {
-                told(console, write(&file.path, &refused(file.form, name, failure)));
+                told(console, replace(&file.path, &without_result(file.form, name, &failure.error)));
             }
         }
         outcome
     }
 }
 
-fn refused(form: &str, name: &str, failure: &Failure) -> String {
+/// The controller's report, or why there is none.
+async fn fetched(client: &Client, name: &str, run: &str, file: &ReportFile) -> Result<(), Failure> {
+    let failure = match report(client, run, file.form).await {
+        Ok(reply) => return replace(&file.path, &reply.text),
+        Err(failure) => failure,
+    };
+    let message = format!("the report of run {run} could not be fetched: {}", failure.error.message);
+    replace(&file.path, &without_result(file.form, name, &ErrorBody::new(NO_REPORT, message)))?;
+    Err(failure)
+}
+
+fn without_result(form: &str, name: &str, error: &ErrorBody) -> String {
     match form {
-        "junit" => Suite::refused(name, &failure.error).xml(),
-        "json" => refusal::json(&failure.error),
-        "html" => refusal::html(name, &failure.error),
-        _ => refusal::markdown(name, &failure.error),
+        "junit" => Suite::refused(name, error).xml(),
+        "json" => refusal::json(error),
+        "html" => refusal::html(name, error),
+        _ => refusal::markdown(name, error),
     }
 }
 

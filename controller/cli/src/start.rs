@@ -1,7 +1,6 @@
 //! What `attack` and `run` share: plan, say what was chosen, confirm, start, follow, sum up; nothing starts before it was said.
 
 use std::io::IsTerminal;
-use std::path::Path;
 
 use clap::Args;
 use proto_model::document::{RunDocument, StatusDocument};
@@ -57,6 +56,8 @@ pub struct How {
 pub struct Start<'a> {
     pub client: &'a Client,
     pub request: PlanRequest,
+    /// What the reports call it where there is no run to name it.
+    pub name: &'a str,
     /// The file that problems point into.
     pub file: Option<String>,
     pub how: &'a How,
@@ -157,7 +158,8 @@ impl Start<'_> {
         match follow.to_the_end(console, &mut interrupts, early).await? {
             Ending::Finished => self.sum_up(console, &run).await,
             early => {
-                self.how.reports.written(self.client, console, &run).await;
+                let why = words_of_leaving(&run, early, self.how.timeout);
+                self.how.reports.left(self.client, console, self.name, &run, &why).await;
                 Ok(left(console, &run, early, self.how.timeout))
             }
         }
@@ -212,7 +214,7 @@ impl Start<'_> {
 
     async fn sum_up(&self, console: &mut Console, run: &str) -> Result<u8, Failure> {
         let (value, document) = shown(self.client, run).await?;
-        let written = self.how.reports.written(self.client, console, run).await;
+        let written = self.how.reports.written(self.client, console, self.name, run).await;
         print_end(console, self.client, &value, &document).await?;
         let code = summary::exit_code(&document);
         Ok(if code == exit::OK && !written { exit::ERROR } else { code })
@@ -300,29 +302,30 @@ pub async fn report(client: &Client, run: &str, format: &str) -> Result<ReportRe
     client.call("make the report", ASK, client.runs().report(request)).await
 }
 
-/// Says how a run goes on without us, and the exit code of leaving it.
-pub fn left(console: &Console, run: &str, ending: Ending, timeout: Option<Millis>) -> u8 {
+/// How a run goes on without us.
+fn words_of_leaving(run: &str, ending: Ending, timeout: Option<Millis>) -> String {
     let stop = format!("stop it with `fracas stop {run}`, watch it with `fracas runs watch {run}`");
     match ending {
         Ending::TimedOut => {
             let limit = timeout.unwrap_or_default();
-            console.note(&format!("run {run} goes on after the timeout of {limit}; {stop}"));
-            exit::TIMEOUT
+            format!("run {run} goes on after the timeout of {limit}; {stop}")
         }
-        Ending::Left(interrupt) => {
-            console.note(&format!("run {run} goes on; {stop}"));
-            interrupt.exit_code()
-        }
-        Ending::LeftStopping => {
-            console.note(&format!(
-                "run {run} is stopping, and no host is proven clean yet; see `fracas runs show {run}`"
-            ));
-            exit::NOT_CLEAN
-        }
-        Ending::Finished | Ending::Unread => exit::OK,
+        Ending::Left(_) => format!("run {run} goes on; {stop}"),
+        Ending::LeftStopping => format!("run {run} is stopping, and no host is proven clean yet; see `fracas runs show {run}`"),
+        Ending::Finished | Ending::Unread => String::new(),
     }
 }
 
-pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    std::fs::write(path, text).map_err(|error| Failure::local(format!("cannot write {}: {error}", path.display())))
+/// Says how a run goes on without us, and the exit code of leaving it.
+pub fn left(console: &Console, run: &str, ending: Ending, timeout: Option<Millis>) -> u8 {
+    let why = words_of_leaving(run, ending, timeout);
+    if !why.is_empty() {
+        console.note(&why);
+    }
+    match ending {
+        Ending::TimedOut => exit::TIMEOUT,
+        Ending::Left(interrupt) => interrupt.exit_code(),
+        Ending::LeftStopping => exit::NOT_CLEAN,
+        Ending::Finished | Ending::Unread => exit::OK,
+    }
 }

@@ -53,7 +53,7 @@ impl Trouble {
 }
 
 impl Suite {
-    /// For what went wrong before there was a run: unreachable, halted, refused, an invalid file.
+    /// For what has no result: unreachable, halted, refused, an invalid file, not finished.
     pub fn refused(name: &str, error: &ErrorBody) -> Self {
         let mut message = error.message.clone();
         for problem in &error.problems {

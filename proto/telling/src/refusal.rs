@@ -1,4 +1,4 @@
-//! Reports of a run that never was, so that a pipeline finds the reason where it looks, and no older report in its place.
+//! Reports of a run that never was, or whose end nobody saw, so that a pipeline finds the reason where it looks, and no older report in its place.
 
 use proto_model::document::{ErrorBody, ErrorDocument};
 use quick_xml::escape::escape;
@@ -7,7 +7,7 @@ use quick_xml::escape::escape;
 pub fn markdown(name: &str, error: &ErrorBody) -> String {
     let told: Vec<String> = words(error).iter().map(|words| format!("- {}", plain(words))).collect();
     format!(
-        "# {}: not started\n\n**{}**\n\n{}\n",
+        "# {}: no result\n\n**{}**\n\n{}\n",
         plain(name),
         plain(&error.code),
         told.join("\n")
@@ -20,7 +20,7 @@ pub fn html(name: &str, error: &ErrorBody) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n\
          <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\">\n\
-         <title>{name}: not started</title></head>\n<body><h1>{name}: not started</h1>\n<p><strong>{}</strong></p>\n<ul>\n{told}</ul>\n</body></html>\n",
+         <title>{name}: no result</title></head>\n<body><h1>{name}: no result</h1>\n<p><strong>{}</strong></p>\n<ul>\n{told}</ul>\n</body></html>\n",
         escape(&error.code),
         name = escape(name),
     )
@@ -57,7 +57,7 @@ mod tests {
         let error = ErrorBody::new("refused", "<script>alert(1)</script>");
         for text in [html("<b>", &error), markdown("<b>", &error)] {
             assert!(!text.contains("<script") && !text.contains("<b>"), "{text}");
-            assert!(text.contains("refused") && text.contains("not started"), "{text}");
+            assert!(text.contains("refused") && text.contains("no result"), "{text}");
         }
         assert!(json(&error).contains("\"code\": \"refused\""));
     }

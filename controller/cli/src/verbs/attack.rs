@@ -50,7 +50,7 @@ pub struct Attack {
     #[arg(long, value_name = "PROBE")]
     probe: Vec<String>,
     /// Plan and ask each host; change nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["report", "junit"])]
     dry_run: bool,
     #[command(flatten)]
     how: How,
@@ -58,11 +58,15 @@ pub struct Attack {
 
 impl Attack {
     pub async fn run(self, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
-        let outcome = self.started(globals, console).await;
-        self.how.reports.seen(console, &format!("attack {}", self.fault), outcome)
+        let name = format!("attack {}", self.fault);
+        let outcome = match self.how.reports.begin(&name) {
+            Ok(()) => self.started(&name, globals, console).await,
+            Err(failure) => Err(failure),
+        };
+        self.how.reports.seen(console, &name, outcome)
     }
 
-    async fn started(&self, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
+    async fn started(&self, name: &str, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
         let request = PlanRequest {
             wish: Some(Wish::Attack(self.wish()?)),
             ..PlanRequest::default()
@@ -75,6 +79,7 @@ impl Attack {
             let start = Start {
                 client: &client,
                 request,
+                name,
                 file: None,
                 how: &self.how,
             };

@@ -46,7 +46,10 @@ impl Run {
             (Some(file), _) => Source::File(file.clone()),
             (None, digest) => Source::Digest(digest.clone().unwrap_or_default()),
         };
-        let outcome = self.started(&source, globals, console).await;
+        let outcome = match self.how.reports.begin(source.name()) {
+            Ok(()) => self.started(&source, globals, console).await,
+            Err(failure) => Err(failure),
+        };
         self.how.reports.seen(console, source.name(), outcome)
     }
 
@@ -56,6 +59,7 @@ impl Run {
         let start = Start {
             client: &client,
             request,
+            name: source.name(),
             file: source.file().map(str::to_owned),
             how: &self.how,
         };

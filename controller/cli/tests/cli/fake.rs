@@ -30,6 +30,8 @@ pub struct Script {
     pub error: Option<ErrorBody>,
     /// Only planning fails with this.
     pub plan_error: Option<ErrorBody>,
+    /// No report can be had.
+    pub report_error: Option<ErrorBody>,
     pub plan: Value,
     /// The run as it is shown once finished.
     pub run: Value,
@@ -274,7 +276,9 @@ impl Runs for Fake {
 
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
         let format = request.into_inner().format;
-        drop(self.hear(None)?);
+        if let Some(error) = &self.hear(None)?.report_error {
+            return Err(refusal(error));
+        }
         Ok(Response::new(ReportReply {
             text: format!("a report as {format}\n"),
             media_type: "text/plain".into(),
@@ -391,6 +395,7 @@ impl Default for Script {
         Self {
             error: None,
             plan_error: None,
+            report_error: None,
             plan: plan(true),
             run: run(),
             events: events(),

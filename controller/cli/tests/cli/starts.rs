@@ -153,6 +153,14 @@ fn a_pipeline_finds_the_result_of_a_run_that_failed_and_of_one_that_never_was() 
     let (experiment, junit) = (file(&failed), failed.path().join("out.xml"));
     let both = ["--junit", junit.to_str().unwrap(), "--report", "/nowhere/r.html"];
     let said = failed.fracas(&[&["run", experiment.as_str()][..], &both].concat());
+    assert!(said.code == 1 && said.err.contains("nothing was started"), "{said:?}");
+    assert!(
+        failed.seen().is_empty(),
+        "a result that would be lost is not begun: {:?}",
+        failed.seen()
+    );
+    assert!(std::fs::read_to_string(&junit).unwrap().contains("cannot write /nowhere/r.html"));
+    let said = failed.fracas(&["run", &experiment, "--junit", junit.to_str().unwrap()]);
     assert_eq!(said.code, 6, "{said:?}");
     assert_eq!(std::fs::read_to_string(&junit).unwrap(), "a report as junit\n");
 
@@ -172,7 +180,7 @@ fn a_pipeline_finds_the_result_of_a_run_that_failed_and_of_one_that_never_was() 
     for (name, part) in [
         ("u.xml", "type=\"unreachable\""),
         ("u.json", "\"code\": \"unreachable\""),
-        ("u.html", "not started"),
+        ("u.html", "no result"),
         ("u.md", "**unreachable**"),
     ] {
         let path = alone.path().join(name);
@@ -185,6 +193,93 @@ fn a_pipeline_finds_the_result_of_a_run_that_failed_and_of_one_that_never_was() 
     let said = crate::tool::fracas(alone.path(), &["run", "/nowhere.yaml", "--junit", junit.to_str().unwrap()]);
     assert_eq!(said.code, 3, "{said:?}");
     assert!(std::fs::read_to_string(&junit).unwrap().contains("type=\"invalid_file\""));
+}
+
+/// Files of an earlier run that passed, and the flags that name them.
+fn green(started: &Started) -> (Vec<std::path::PathBuf>, Vec<String>) {
+    let paths: Vec<_> = ["j.xml", "r.md"].iter().map(|name| started.path().join(name)).collect();
+    paths
+        .iter()
+        .for_each(|path| std::fs::write(path, "an older report that passed").unwrap());
+    let flags = ["--junit", "--report"].iter().zip(&paths);
+    let flags = flags.flat_map(|(flag, path)| [(*flag).to_owned(), path.display().to_string()]);
+    (paths.clone(), flags.collect())
+}
+
+fn texts(paths: &[std::path::PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect()
+}
+
+/// Red for whoever reads JUnit, for this reason.
+#[track_caller]
+fn red(xml: &str, code: &str, why: &str) {
+    let head = "errors=\"1\" skipped=\"0\" time=\"0.000\">\n    <testcase";
+    assert!(xml.contains(head) && xml.contains(&format!("<error type=\"{code}\"")), "{xml}");
+    assert!(xml.contains(why) && !xml.contains("passed"), "{xml}");
+}
+
+#[test]
+fn a_run_that_is_left_leaves_no_older_result_behind() {
+    let started = start(Script {
+        endless: true,
+        run: experiment("passed"),
+        ..Script::default()
+    });
+    let ((paths, flags), file) = (green(&started), file(&started));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let said = started.fracas(&[&["run", file.as_str(), "--timeout", "300ms"], &flags[..]].concat());
+    assert_eq!(said.code, 9, "{said:?}");
+    let found = texts(&paths);
+    red(&found[0], "not_finished", &format!("run {RUN} goes on after the timeout of 300ms"));
+    assert_eq!(found[1], "a report as markdown\n", "as far as it has got");
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_no_older_result_behind() {
+    let started = start(Script {
+        endless: true,
+        ..Script::default()
+    });
+    let ((paths, flags), file) = (green(&started), file(&started));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let mut child = crate::tool::command(started.path(), &[&["run", file.as_str()], &flags[..]].concat())
+        .spawn()
+        .unwrap();
+    crate::tool::until("the run is watched", || started.is_watched());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let found = texts(&paths);
+    red(&found[0], "not_finished", "it was killed");
+    assert!(found[1].contains("no result") && found[1].contains("not_finished"), "{}", found[1]);
+}
+
+#[test]
+fn a_report_that_cannot_be_fetched_is_no_older_one() {
+    let started = start(Script {
+        run: experiment("passed"),
+        report_error: Some(ErrorBody::new("internal", "the disk is gone")),
+        ..Script::default()
+    });
+    let ((paths, flags), file) = (green(&started), file(&started));
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let said = started.fracas(&[&["run", file.as_str()], &flags[..]].concat());
+    assert_eq!(said.code, 1, "a lost result is no success: {said:?}");
+    let found = texts(&paths);
+    red(
+        &found[0],
+        "no_report",
+        &format!("the report of run {RUN} could not be fetched: the disk is gone"),
+    );
+    assert!(found[1].contains("no_report") && !found[1].contains("older"), "{}", found[1]);
+}
+
+#[test]
+fn a_dry_run_has_no_result_to_write() {
+    let started = start(Script::default());
+    let (paths, flags) = green(&started);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    assert_eq!(started.fracas(&[&ATTACK[..], &["--dry-run"], &flags].concat()).code, 2);
+    assert_eq!(texts(&paths)[0], "an older report that passed");
 }
 
 #[test]

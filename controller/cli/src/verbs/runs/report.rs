@@ -11,7 +11,8 @@ use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::output::Format;
-use crate::start::{report, write};
+use crate::replace::replace;
+use crate::start::report;
 use crate::values::RunName;
 
 const EXAMPLES: &str = "\
@@ -53,7 +54,7 @@ impl Report {
         let client = Client::connect(globals).await?;
         let reply = report(&client, &self.run.0, form).await?;
         if let Some(path) = &self.to {
-            write(path, &reply.text)?;
+            replace(path, &reply.text)?;
             console.note(&format!("written to {}", path.display()));
             return Ok(exit::OK);
         }

@@ -190,6 +190,102 @@ fn every_exit_code_of_a_gate_says_what_became_of_the_run() -> Result<()> {
     Ok(())
 }
 
+/// What is shipped for pipelines, and where a test has it carried out.
+const GATE: &str = include_str!("../../../deploy/pipeline/gate.sh");
+const JUNIT: &str = "/run/tmp/junit.xml";
+
+/// The shipped gate on the controller's host, over the green result of an earlier run; with what it leaves as the result.
+fn gate(lab: &Lab, rest: &str, flags: &[&str]) -> Result<(Output, String)> {
+    let (path, control) = (file(lab, rest)?, lab.host(CONTROL));
+    control.write("/run/tmp/gate.sh", GATE)?;
+    control.write(JUNIT, GREEN)?;
+    let program = programs::find("fracas")?;
+    let folder = program.parent().context("fracas is in a folder")?.display().to_string();
+    let script = Cmd::new("sh").args(["/run/tmp/gate.sh", path]).args(flags);
+    let script = script
+        .env("PATH", format!("{folder}:/usr/bin:/bin"))
+        .env("JUNIT", JUNIT)
+        .env("LIMIT", "40s");
+    let output = control.exec(script.limit(Duration::from_secs(90)))?;
+    let result = control.exec(Cmd::new("cat").args([JUNIT]))?.ok()?;
+    Ok((output, result))
+}
+
+const GREEN: &str = "<testsuites tests=\"1\" failures=\"0\" errors=\"0\" skipped=\"0\"><!-- older --></testsuites>";
+
+#[track_caller]
+fn closed((output, junit): (Output, String), code: u8, words: &[&str], trouble: &str) {
+    ended(&output, code, &[words, &["gate closed: "]].concat());
+    assert!(!format!("{output:?}").contains("gate open"), "{output:?}");
+    assert!(
+        junit.contains(&format!("type=\"{trouble}\"")) && !junit.contains("older"),
+        "{junit}"
+    );
+    assert!(!junit.contains("failures=\"0\" errors=\"0\""), "{junit}");
+}
+
+#[test]
+fn the_shipped_gate_opens_for_a_pass_and_for_nothing_else() -> Result<()> {
+    let Some(lab) = site("shipped")? else { return Ok(()) };
+    let steps = format!("steps: [{{ {} }}]", pause("web", "7s"));
+    let (open, junit) = gate(&lab, &format!("hypothesis: {STEADY}\n{steps}"), &[])?;
+    ended(&open, exit::OK, &["gate open: passed"]);
+    assert!(
+        junit.contains("failures=\"0\" errors=\"0\"") && junit.contains("verdict passed"),
+        "{junit}"
+    );
+    let broken = gate(&lab, &format!("hypothesis: {ANSWERS}\n{steps}"), &[])?;
+    closed(broken, exit::FAILED, &["the hypothesis broke"], "hypothesis_broke");
+    let unmeasured = "\n  before: 4s\n  probes: [{ name: errors, prometheus: { url: 'http://db:1', query: up, above: 0 } }]";
+    let unknown = gate(&lab, &format!("hypothesis: {unmeasured}\n{steps}"), &[])?;
+    closed(unknown, exit::INCONCLUSIVE, &["nothing was shown"], "too_few_samples");
+    let invalid = gate(&lab, "steps: []", &[])?;
+    closed(invalid, exit::INVALID_FILE, &["experiment.yaml:"], "invalid_file");
+    let unknown = gate(&lab, &format!("hypothesis: {STEADY}\n{steps}"), &["--set", "unknown=1"])?;
+    closed(unknown, exit::INVALID_FILE, &["unknown"], "invalid_file");
+    ended(&lab.fracas(&["halt", "--reason", "drill"])?, exit::OK, &[]);
+    let halted = gate(&lab, &format!("hypothesis: {STEADY}\n{steps}"), &[])?;
+    closed(halted, exit::ABORTED, &["drill"], "halted");
+    ended(&lab.fracas(&["release", "--reason", "over"])?, exit::OK, &[]);
+    let rest = format!("hypothesis: {STEADY}\nsteps: [{{ {} }}]", pause("web", "60s"));
+    let long = gate(&lab, &rest, &[])?;
+    closed(long, exit::TIMEOUT, &["not over after 40s"], "not_finished");
+    ended(&lab.fracas(&["stop", "@last", "--reason", "long enough"])?, exit::OK, &[]);
+    Ok(())
+}
+
+#[test]
+fn the_shipped_gate_is_closed_without_a_controller_and_without_the_program() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("gate.sh"), GATE)?;
+    std::fs::write(path("experiment.yaml"), "apiVersion: fracas/v1\n")?;
+    let program = programs::find("fracas")?;
+    let gate = |with: &str, arguments: &[&str]| -> Result<(Option<i32>, Option<String>)> {
+        std::fs::write(path("junit.xml"), GREEN)?;
+        let mut script = std::process::Command::new("/bin/sh");
+        script.arg("gate.sh").args(arguments).current_dir(folder.path());
+        script
+            .env("PATH", format!("{with}:/usr/bin:/bin"))
+            .env("FRACAS_SOCKET", path("none.sock"));
+        let code = script.output()?.status.code();
+        Ok((code, std::fs::read_to_string(path("junit.xml")).ok()))
+    };
+    let programs = program.parent().context("fracas is in a folder")?.display().to_string();
+    let (code, junit) = gate(&programs, &["experiment.yaml"])?;
+    assert_eq!(code, Some(i32::from(exit::UNREACHABLE)));
+    assert!(junit.is_some_and(|xml| xml.contains("<error type=\"unreachable\"")));
+    let (code, junit) = gate(&programs, &["experiment.yaml", "--detach"])?;
+    assert_eq!(
+        (code, junit),
+        (Some(i32::from(exit::USAGE)), None),
+        "a start that is not waited for is no gate"
+    );
+    let (code, junit) = gate("/nowhere", &["experiment.yaml"])?;
+    assert_eq!((code, junit), (Some(127), None));
+    Ok(())
+}
+
 #[test]
 fn a_gate_without_a_controller_is_unreachable_and_says_where_it_looked() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -74,7 +74,10 @@ where
         }
         match door.admit(&request) {
             Ok((caller, Deed::Reads)) => Box::pin(through(door, caller, Deed::Reads, request, ready)),
-            Ok((caller, deed)) => Box::pin(to_its_end(through(door, caller, deed, request, ready))),
+            Ok((caller, deed)) => {
+                let whole = to_its_end(through(door, caller, deed, request, ready));
+                Box::pin(async move { whole.await.unwrap_or_else(|error| Ok(Status::from(error).into_http())) })
+            }
             Err(error) => Box::pin(async move { Ok(Status::from(error).into_http()) }),
         }
     }
@@ -90,12 +93,10 @@ async fn passed<S: Service<Request<Body>>>(request: Request<Body>, mut inner: S)
 }
 
 /// What changes or stops something is carried out to its end and written down although its caller hangs up meanwhile.
-async fn to_its_end<E: Send + 'static>(
-    work: impl Future<Output = Result<Response<Body>, E>> + Send + 'static,
-) -> Result<Response<Body>, E> {
-    tokio::spawn(work).await.unwrap_or_else(|error| {
+pub(crate) async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> ApiResult<T> {
+    tokio::spawn(work).await.map_err(|error| {
         tracing::error!(%error, "a call broke");
-        Ok(Status::internal("the call broke; what became of it is in the records").into_http())
+        ApiError::new("internal", "the call broke; what became of it is in the records")
     })
 }
 
@@ -142,11 +143,12 @@ impl Door {
     /// The caller of a request and what the call does; a refusal is written down.
     fn admit(&self, request: &Request<Body>) -> ApiResult<(Caller, Deed)> {
         let call = request.uri().path();
+        let peer = request.extensions().get::<PeerInfo>().map(|peer| peer.address);
         let caller = self
             .caller_of(request)
-            .inspect_err(|error| self.write_refusal(None, request, &error.0.code))?;
+            .inspect_err(|error| self.write_refusal(None, peer, call, &error.0.code))?;
         allowed(&caller, call)
-            .inspect_err(|error| self.write_refusal(Some(&caller), request, &error.0.code))
+            .inspect_err(|error| self.write_refusal(Some(&caller), peer, call, &error.0.code))
             .map(|deed| (caller, deed))
     }
 
@@ -175,9 +177,9 @@ impl Door {
         }
     }
 
-    fn write_refusal(&self, caller: Option<&Caller>, request: &Request<Body>, code: &str) {
-        let (now, call) = ((self.now)(), request.uri().path());
-        let peer = request.extensions().get::<PeerInfo>().map(|peer| peer.address);
+    /// Of calls and of pages alike; from one address at most one a second is listed, and the rest counted.
+    pub(crate) fn write_refusal(&self, caller: Option<&Caller>, peer: Option<SocketAddr>, call: &str, code: &str) {
+        let now = (self.now)();
         let address = peer.map_or_else(|| "local".to_owned(), plain);
         let unlisted = match peer {
             Some(peer) => self.keyring.lists(peer.ip(), now),
@@ -212,7 +214,6 @@ fn plain(address: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
     use std::time::Duration;
 
     use tokio::sync::oneshot;
@@ -228,7 +229,6 @@ mod tests {
             begun.send(()).unwrap();
             goes.await.unwrap();
             done.send(()).unwrap();
-            Ok::<_, Infallible>(Response::new(Body::empty()))
         };
         tokio::select! {
             _ = to_its_end(work) => panic!("it ended before it was let go"),
@@ -240,8 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_breaks_is_answered() {
-        let answer = to_its_end::<Infallible>(async { panic!("told to break") }).await.unwrap();
-        let status = Status::from_header_map(answer.headers()).unwrap();
-        assert_eq!(status.code(), tonic::Code::Internal);
+        let error = to_its_end::<()>(async { panic!("told to break") }).await.unwrap_err();
+        assert_eq!(Status::from(error).code(), tonic::Code::Internal);
     }
 }

@@ -46,6 +46,7 @@ impl From<InvalidId> for ApiError {
 fn grpc_code(code: &str) -> Code {
     match code {
         "invalid_file" | "usage" | "unknown_fault" | "invalid_params" => Code::InvalidArgument,
+        "internal" => Code::Internal,
         "not_found" => Code::NotFound,
         "not_authenticated" => Code::Unauthenticated,
         "forbidden" | "approval_needed" => Code::PermissionDenied,

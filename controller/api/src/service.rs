@@ -98,11 +98,15 @@ impl Api {
 
     /// What stands before every service.
     pub fn layer(&self) -> DoorLayer {
-        DoorLayer(Arc::new(Door {
+        DoorLayer(Arc::new(self.door()))
+    }
+
+    pub(crate) fn door(&self) -> Door {
+        Door {
             keyring: self.0.keyring.clone(),
             audit: self.0.audit.clone(),
             now: self.0.now,
-        }))
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -83,7 +83,7 @@ impl AuditLog {
     }
 
     /// The newest lines, the newest last; of one caller, if asked.
-    pub(super) async fn newest(&self, limit: usize, caller: Option<String>) -> io::Result<Vec<AuditEntry>> {
+    pub(crate) async fn newest(&self, limit: usize, caller: Option<String>) -> io::Result<Vec<AuditEntry>> {
         let this = self.clone();
         let read = tokio::task::spawn_blocking(move || this.read_back(limit, caller.as_deref())).await;
         read.map_err(io::Error::other)?

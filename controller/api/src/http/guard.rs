@@ -7,8 +7,9 @@ use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::access::{may, row, short};
 use crate::error::{ApiError, ApiResult};
-use crate::http::PagesDoor;
 use crate::http::sessions::{Session, cookie_in};
+use crate::http::{PagesDoor, stop};
+use proto_transport::PeerInfo;
 
 /// Only our own style, script and connections; no frame around it and no form to elsewhere.
 const CONTENT: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -46,7 +47,19 @@ pub(crate) async fn signed_in(State(door): State<PagesDoor>, mut request: Reques
             request.extensions_mut().insert(session);
             next.run(request).await
         }
-        None => Redirect::to("/sign-in").into_response(),
+        None => {
+            note_strangers_form(&door, &request);
+            Redirect::to("/sign-in").into_response()
+        }
+    }
+}
+
+/// A form that would have done something, sent by nobody who is signed in.
+fn note_strangers_form(door: &PagesDoor, request: &Request) {
+    if let Some(call) = stop::deed_of(request.uri().path())
+        && let Some(peer) = request.extensions().get::<PeerInfo>()
+    {
+        door.refused(None, peer, call, &ApiError::new("not_authenticated", "no session"));
     }
 }
 

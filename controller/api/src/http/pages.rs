@@ -36,6 +36,7 @@ pub(crate) async fn door() -> Response {
 
 #[derive(Deserialize)]
 pub(crate) struct Token {
+    #[serde(default)]
     token: String,
 }
 

@@ -4,11 +4,12 @@ use axum::Extension;
 use axum::extract::{Form, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Redirect, Response};
+use proto_transport::PeerInfo;
 use serde::Deserialize;
 use tonic::Status;
 
+use crate::door::to_its_end;
 use crate::error::{ApiError, ApiResult};
-use crate::http::guard::{allowed, from_our_page};
 use crate::http::pages::RELEASES;
 use crate::http::sessions::Session;
 use crate::http::{PagesDoor, answer};
@@ -17,17 +18,39 @@ const HALTS: &str = "/fracas.v1.Emergency/Halt";
 
 #[derive(Deserialize)]
 pub(crate) struct Why {
+    #[serde(default)]
     form_secret: String,
     #[serde(default)]
     reason: String,
 }
 
-pub(crate) async fn halt(State(door): State<PagesDoor>, Extension(session): Extension<Session>, Form(why): Form<Why>) -> Response {
-    shown(door.halt(&session, &why).await)
+pub(crate) async fn halt(
+    State(door): State<PagesDoor>,
+    Extension(session): Extension<Session>,
+    Extension(peer): Extension<PeerInfo>,
+    Form(why): Form<Why>,
+) -> Response {
+    let deed = async move { door.halt(&session, &peer, &why).await };
+    shown(to_its_end(deed).await.flatten())
 }
 
-pub(crate) async fn release(State(door): State<PagesDoor>, Extension(session): Extension<Session>, Form(why): Form<Why>) -> Response {
-    shown(door.release(&session, &why).await)
+pub(crate) async fn release(
+    State(door): State<PagesDoor>,
+    Extension(session): Extension<Session>,
+    Extension(peer): Extension<PeerInfo>,
+    Form(why): Form<Why>,
+) -> Response {
+    let deed = async move { door.release(&session, &peer, &why).await };
+    shown(to_its_end(deed).await.flatten())
+}
+
+/// The call that a form of this path stands for.
+pub(crate) fn deed_of(path: &str) -> Option<&'static str> {
+    match path {
+        "/halt" => Some(HALTS),
+        "/release" => Some(RELEASES),
+        _ => None,
+    }
 }
 
 /// The first page tells what became of it.
@@ -40,18 +63,16 @@ fn shown(done: ApiResult<()>) -> Response {
 
 impl PagesDoor {
     /// Never refused because it cannot be written down; written after it happened.
-    async fn halt(&self, session: &Session, why: &Why) -> ApiResult<()> {
-        from_our_page(session, &why.form_secret)?;
-        allowed(session, HALTS)?;
+    async fn halt(&self, session: &Session, peer: &PeerInfo, why: &Why) -> ApiResult<()> {
+        self.lets(session, peer, HALTS, &why.form_secret)?;
         let caller = session.caller.for_one_call();
         self.api.halt_by(&caller, &why.reason).await;
         self.api.0.audit.told(&caller, HALTS, self.api.now(), &HeaderMap::new());
         Ok(())
     }
 
-    async fn release(&self, session: &Session, why: &Why) -> ApiResult<()> {
-        from_our_page(session, &why.form_secret)?;
-        allowed(session, RELEASES)?;
+    async fn release(&self, session: &Session, peer: &PeerInfo, why: &Why) -> ApiResult<()> {
+        self.lets(session, peer, RELEASES, &why.form_secret)?;
         let caller = session.caller.for_one_call();
         let noted = self.api.0.audit.noted(&caller, RELEASES, self.api.now()).await;
         let noted = noted.map_err(|error| ApiError::new("audit", format!("refused: the audit log cannot be written: {error}")))?;

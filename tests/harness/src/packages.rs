@@ -229,16 +229,48 @@ fn needed(simulation: &str) -> Vec<&str> {
     names.filter(|name| !NEVER.contains(name)).collect()
 }
 
-/// The folder itself and those below it that are named after an architecture.
+/// The folder itself, those below it that are named after an architecture, and in these the private ones of a single package.
 fn library_folders(lib: &Path) -> Vec<PathBuf> {
-    let below = fs::read_dir(lib).into_iter().flatten().flatten().map(|entry| entry.path());
-    let triplets = below.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-linux-gnu")));
-    triplets.chain([lib.to_owned()]).collect()
+    let is_triplet = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with("-linux-gnu"));
+    let triplets: Vec<PathBuf> = entries(lib).into_iter().filter(is_triplet).collect();
+    let private = triplets
+        .iter()
+        .flat_map(|folder| entries(folder))
+        .filter(|path| holds_libraries(path));
+    let private: Vec<PathBuf> = private.collect();
+    triplets.into_iter().chain(private).chain([lib.to_owned()]).collect()
+}
+
+fn holds_libraries(folder: &Path) -> bool {
+    let is_library = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().contains(".so"));
+    folder.is_dir() && entries(folder).iter().any(is_library)
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_that_a_package_keeps_to_itself_are_found() -> Result<()> {
+        let root = tempfile::tempdir()?;
+        let triplet = root.path().join("x86_64-linux-gnu");
+        for folder in ["pulseaudio", "gconv-without-any"] {
+            fs::create_dir_all(triplet.join(folder))?;
+        }
+        fs::write(triplet.join("pulseaudio/libpulsecommon-16.1.so"), "")?;
+        let found = library_folders(root.path());
+        assert_eq!(found, [triplet.clone(), triplet.join("pulseaudio"), root.path().to_owned()]);
+        Ok(())
+    }
 
     #[test]
     fn links_to_the_machine_s_root_are_turned_into_the_unpacked_one() -> Result<()> {

@@ -20,6 +20,7 @@ use crate::caller::{Caller, Credential};
 use crate::error::{ApiError, ApiResult};
 use crate::keyring::Keyring;
 use crate::watched::watched;
+use crate::whole::{arrived, whole};
 
 const NOBODY: &str = "the caller has no identity: call as root or a member of fracas-admin on the controller's machine, \
      or with an operator's token or certificate";
@@ -53,7 +54,7 @@ pub struct Guarded<S> {
 impl<S> Service<Request<Body>> for Guarded<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
+    S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
     type Response = Response<Body>;
@@ -73,11 +74,7 @@ where
             return Box::pin(passed(request, ready));
         }
         match door.admit(&request) {
-            Ok((caller, Deed::Reads)) => Box::pin(through(door, caller, Deed::Reads, request, ready)),
-            Ok((caller, deed)) => {
-                let whole = to_its_end(through(door, caller, deed, request, ready));
-                Box::pin(async move { whole.await.unwrap_or_else(|error| Ok(Status::from(error).into_http())) })
-            }
+            Ok((caller, deed)) => Box::pin(through(door, caller, deed, request, ready)),
             Err(error) => Box::pin(async move { Ok(Status::from(error).into_http()) }),
         }
     }
@@ -92,14 +89,6 @@ async fn passed<S: Service<Request<Body>>>(request: Request<Body>, mut inner: S)
     inner.call(request).await
 }
 
-/// What changes or stops something is carried out to its end and written down although its caller hangs up meanwhile.
-pub(crate) async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> ApiResult<T> {
-    tokio::spawn(work).await.map_err(|error| {
-        tracing::error!(%error, "a call broke");
-        ApiError::new("internal", "the call broke; what became of it is in the records")
-    })
-}
-
 async fn through<S>(
     door: Arc<Door>,
     caller: Caller,
@@ -108,28 +97,48 @@ async fn through<S>(
     mut inner: S,
 ) -> Result<Response<Body>, S::Error>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
 {
-    let call = request.uri().path().to_owned();
-    let now = (door.now)();
     request.extensions_mut().insert(caller.clone());
-    let answer = match deed {
-        Deed::Reads => inner.call(request).await?,
-        Deed::Stops => {
-            let answer = inner.call(request).await?;
-            door.audit.told(&caller, &call, now, answer.headers());
-            answer
-        }
+    if deed == Deed::Reads {
+        return Ok(watched(inner.call(request).await?, door, caller));
+    }
+    let call = request.uri().path().to_owned();
+    let done = match arrived(request).await {
+        Ok(request) => whole(&call, recorded(door.clone(), caller.clone(), deed, request, inner)).await,
+        Err(error) => Err(error),
+    };
+    Ok(watched(answer_or_error(done)?, door, caller))
+}
+
+/// The call and its line of the audit log; nobody may cut between the two.
+async fn recorded<S>(door: Arc<Door>, caller: Caller, deed: Deed, request: Request<Body>, mut inner: S) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    let (call, now) = (request.uri().path().to_owned(), (door.now)());
+    let written = match deed {
+        Deed::Reads | Deed::Stops => None,
         Deed::Changes => match door.audit.noted(&caller, &call, now).await {
-            Ok(written) => {
-                let answer = inner.call(request).await?;
-                written.answered(answer.headers()).await;
-                answer
-            }
-            Err(error) => unwritten(&caller, &call, &error),
+            Ok(written) => Some(written),
+            Err(error) => return Ok(unwritten(&caller, &call, &error)),
         },
     };
-    Ok(watched(answer, door, caller))
+    // A task of its own again: what breaks off has its line all the same.
+    let answer = answer_or_error(whole(&call, inner.call(request)).await)?;
+    match written {
+        Some(written) => written.answered(answer.headers()).await,
+        None => door.audit.told(&caller, &call, now, answer.headers()),
+    }
+    Ok(answer)
+}
+
+fn answer_or_error<E>(done: ApiResult<Result<Response<Body>, E>>) -> Result<Response<Body>, E> {
+    done.unwrap_or_else(|error| Ok(Status::from(error).into_http()))
 }
 
 /// What cannot be written down does not happen.
@@ -214,33 +223,184 @@ fn plain(address: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::convert::Infallible;
 
-    use tokio::sync::oneshot;
+    use controller_store::{Actor, MemoryStore, OperatorRecord, StoreHandle, hash_secret};
+    use proto_model::document::{AuditEntry, AuditOutcome};
+    use proto_model::role::Role;
+    use proto_transport::OperatorToken;
+    use tokio::sync::mpsc;
+    use tonic::Code;
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_caller_that_hangs_up_cuts_nothing_in_half() {
-        let (begun, begins) = oneshot::channel();
-        let (go, goes) = oneshot::channel::<()>();
-        let (done, is_done) = oneshot::channel();
-        let work = async move {
-            begun.send(()).unwrap();
-            goes.await.unwrap();
-            done.send(()).unwrap();
-        };
-        tokio::select! {
-            _ = to_its_end(work) => panic!("it ended before it was let go"),
-            begins = begins => begins.unwrap(),
+    const NOW: Timestamp = Timestamp(1_000);
+    const WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
+    const CHANGES: &str = "/fracas.v1.Hosts/Lock";
+    const STOPS: &str = "/fracas.v1.Emergency/Halt";
+
+    /// A service in two steps: it says that it has begun, and says that it is done once it may go on.
+    #[derive(Clone)]
+    struct TwoSteps {
+        said: mpsc::Sender<&'static str>,
+        may_go_on: Arc<tokio::sync::Semaphore>,
+        breaks_off: bool,
+    }
+
+    impl Service<Request<Body>> for TwoSteps {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
         }
-        go.send(()).unwrap();
-        tokio::time::timeout(Duration::from_secs(5), is_done).await.unwrap().unwrap();
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            let this = self.clone();
+            Box::pin(async move {
+                this.said.send("begun").await.unwrap();
+                drop(this.may_go_on.acquire().await.unwrap());
+                assert!(!this.breaks_off, "it breaks off");
+                this.said.send("done").await.unwrap();
+                Ok(Response::new(Body::empty()))
+            })
+        }
+    }
+
+    struct World {
+        service: Guarded<TwoSteps>,
+        token: OperatorToken,
+        heard: mpsc::Receiver<&'static str>,
+        may_go_on: Arc<tokio::sync::Semaphore>,
+        audit: AuditLog,
+        _folder: tempfile::TempDir,
+    }
+
+    impl World {
+        async fn new(breaks_off: bool) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let audit = AuditLog::open(folder.path()).unwrap();
+            let keyring = Keyring::load(StoreHandle::spawn(Box::new(MemoryStore::new()))).await.unwrap();
+            let token = OperatorToken::generate();
+            keyring
+                .add(
+                    administrator(&token),
+                    &Actor {
+                        by: "root@local".into(),
+                        address: "local".into(),
+                    },
+                )
+                .await
+                .unwrap();
+            let (said, heard) = mpsc::channel(8);
+            let may_go_on = Arc::new(tokio::sync::Semaphore::new(0));
+            let inner = TwoSteps {
+                said,
+                may_go_on: may_go_on.clone(),
+                breaks_off,
+            };
+            let door = Door {
+                keyring,
+                audit: audit.clone(),
+                now: || NOW,
+            };
+            let service = DoorLayer(Arc::new(door)).layer(inner);
+            Self {
+                service,
+                token,
+                heard,
+                may_go_on,
+                audit,
+                _folder: folder,
+            }
+        }
+
+        fn call(&mut self, call: &str, body: Body) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+            let mut request = Request::new(body);
+            *request.uri_mut() = call.parse().unwrap();
+            let bearer = format!("Bearer {}", self.token);
+            request.headers_mut().insert(AUTHORIZATION, bearer.parse().unwrap());
+            request.extensions_mut().insert(PeerInfo::of("10.0.0.1:1".parse().unwrap(), None));
+            self.service.call(request)
+        }
+
+        async fn hear(&mut self) -> Option<&'static str> {
+            tokio::time::timeout(WITHIN, self.heard.recv())
+                .await
+                .expect("nothing was said within 5 s")
+        }
+
+        /// The one line of the audit log, once it is there.
+        async fn line(&self) -> AuditEntry {
+            let until = tokio::time::Instant::now() + WITHIN;
+            loop {
+                if let Some(line) = self.audit.newest(2, None).await.unwrap().pop() {
+                    return line;
+                }
+                assert!(tokio::time::Instant::now() < until, "no line within 5 s");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn administrator(token: &OperatorToken) -> OperatorRecord {
+        OperatorRecord {
+            id: token.id.clone(),
+            name: "ann".into(),
+            role: Role::Administrator,
+            secret_hash: hash_secret(&token.secret),
+            created_at: NOW,
+            expires_at: NOW.plus_ms(60_000),
+            revoked: false,
+            created_by: "root@local".into(),
+            last_used: None,
+        }
     }
 
     #[tokio::test]
-    async fn a_call_that_breaks_is_answered() {
-        let error = to_its_end::<()>(async { panic!("told to break") }).await.unwrap_err();
-        assert_eq!(Status::from(error).code(), tonic::Code::Internal);
+    async fn a_caller_who_hangs_up_cuts_no_change_in_half() {
+        for call in [CHANGES, STOPS] {
+            let mut world = World::new(false).await;
+            let mut waiting = world.call(call, Body::empty());
+            tokio::select! {
+                _ = &mut waiting => panic!("{call} is answered before it may go on"),
+                heard = world.hear() => assert_eq!(heard, Some("begun")),
+            }
+            drop(waiting);
+            world.may_go_on.add_permits(1);
+            assert_eq!(world.hear().await, Some("done"), "{call}");
+            let line = world.line().await;
+            assert_eq!((line.call.as_str(), line.outcome), (short(call), AuditOutcome::Done));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_breaks_off_is_an_internal_error_and_has_its_line() {
+        for call in [CHANGES, STOPS] {
+            let mut world = World::new(true).await;
+            world.may_go_on.add_permits(1);
+            let answer = world.call(call, Body::empty()).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), Code::Internal, "{status}");
+            assert!(status.message().contains("broke off"), "{status}");
+            let line = world.line().await;
+            assert_eq!(
+                (line.outcome, line.code.as_deref()),
+                (AuditOutcome::Failed, Some("internal")),
+                "{call}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_change_whose_message_does_not_arrive_whole_does_not_begin() {
+        let mut world = World::new(false).await;
+        let endless = axum::body::Body::from(vec![0u8; 5 << 20]);
+        let answer = world.call(CHANGES, Body::new(endless)).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert!(world.heard.try_recv().is_err(), "it began all the same");
+        assert_eq!(world.audit.newest(2, None).await.unwrap(), []);
     }
 }

@@ -23,6 +23,7 @@ mod service;
 mod tokens;
 mod unattended;
 mod watched;
+mod whole;
 
 pub use access::{ACCESS, Deed, Row, may, row};
 pub use audit::AuditLog;

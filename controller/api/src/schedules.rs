@@ -84,13 +84,8 @@ impl Schedules for Api {
         self.audit(&caller, "Schedules/RunNow", &schedule.name).await?;
         let tick = asked(&schedule, &caller, self.now());
         self.0.store.add_tick(&tick).await.map_err(ApiError::from)?;
-        // A caller who hangs up does not end it half way.
-        let (api, scheduler) = (self.clone(), self.0.scheduler.clone());
-        let carried = tokio::spawn(async move { scheduler.carry_out(&api, tick).await });
-        let tick = carried
-            .await
-            .map_err(|error| ApiError::new("internal", format!("carry out the tick: {error}")))?;
-        answer("Tick", &tick_document(&tick.map_err(ApiError::from)?))
+        let tick = self.0.scheduler.carry_out(self, tick).await.map_err(ApiError::from)?;
+        answer("Tick", &tick_document(&tick))
     }
 
     async fn due(&self, _request: Request<DueRequest>) -> Result<Response<Documents>, Status> {

@@ -29,11 +29,12 @@ use tonic::{Request, Response, Status};
 use crate::command::Globals;
 use crate::config::{self, Remote};
 use crate::context::{Context, Place};
-use crate::failure::Failure;
+use crate::failure::{Failure, MAYBE_DONE};
 
 /// How long a call may take that only asks the controller.
 pub const ASK: Duration = Duration::from_secs(30);
-/// How long a call may take for which hosts are asked or undo faults.
+/// How long a call may take for which hosts are asked or undo faults: less than the 80 s of the controller, so that the word of
+/// it is ours.
 pub const DEED: Duration = Duration::from_secs(75);
 /// The longest history or report that is read.
 const MESSAGE_BYTES: usize = 64 << 20;
@@ -102,7 +103,7 @@ impl Client {
                     "cannot {deed}: the controller at {place} did not answer within {} s",
                     limit.as_secs()
                 );
-                Err(Failure::unreachable(message))
+                Err(Failure::unreachable(message).hint(MAYBE_DONE))
             }
         }
     }

@@ -4,6 +4,9 @@ use proto_model::document::{ERROR_METADATA, ErrorBody, ErrorDocument};
 use proto_model::exit;
 use tonic::{Code, Status};
 
+/// Of a call that was not answered in time.
+pub const MAYBE_DONE: &str = "a change may have been accepted all the same: look before you ask again";
+
 /// Why a command could not do what was asked.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -75,6 +78,10 @@ impl Failure {
                 format!("cannot {deed}: this controller does not know the call"),
             ),
             Code::NotFound => Self::new(exit::ERROR, "not_found", message),
+            // The controller's own limit for an answer; what changes something goes on behind it.
+            Code::Cancelled | Code::DeadlineExceeded => {
+                Self::unreachable(format!("cannot {deed}: the controller did not answer in its time")).hint(MAYBE_DONE)
+            }
             _ => Self::new(exit::ERROR, "failed", message),
         }
     }
@@ -146,6 +153,19 @@ mod tests {
         ] {
             assert_eq!(Failure::of_call("plan", &status(code)).exit, expected, "{code}");
         }
+    }
+
+    #[test]
+    fn a_call_out_of_time_may_have_been_accepted() {
+        for code in [Code::Cancelled, Code::DeadlineExceeded] {
+            let failure = Failure::of_call("lock the host", &Status::new(code, "Timeout expired"));
+            assert_eq!(
+                (failure.exit, failure.hint.as_deref()),
+                (exit::UNREACHABLE, Some(MAYBE_DONE)),
+                "{code:?}"
+            );
+        }
+        assert_eq!(Failure::of_call("lock the host", &status("refused")).hint, None);
     }
 
     #[test]

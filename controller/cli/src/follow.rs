@@ -13,7 +13,7 @@ use tonic::{Code, Status, Streaming};
 use crate::client::{ASK, Client, DEED};
 use crate::console::Console;
 use crate::documents;
-use crate::failure::{Failure, is_transport};
+use crate::failure::{Failure, MAYBE_DONE, is_transport};
 use crate::interrupt::{Interrupt, Interrupts, OnInterrupt};
 use crate::output::Format;
 
@@ -215,7 +215,7 @@ impl Follow<'_> {
         let mut runs = self.client.runs();
         let stop = async move {
             let answer = tokio::time::timeout(DEED, runs.stop(request)).await;
-            let answer = answer.map_err(|_| Failure::unreachable("the controller does not answer"))?;
+            let answer = answer.map_err(|_| Failure::unreachable("the controller does not answer").hint(MAYBE_DONE))?;
             answer
                 .map(tonic::Response::into_inner)
                 .map_err(|status| Failure::of_call("stop the run", &status))

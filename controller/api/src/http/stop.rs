@@ -8,11 +8,11 @@ use proto_transport::PeerInfo;
 use serde::Deserialize;
 use tonic::Status;
 
-use crate::door::to_its_end;
 use crate::error::{ApiError, ApiResult};
 use crate::http::pages::RELEASES;
 use crate::http::sessions::Session;
 use crate::http::{PagesDoor, answer};
+use crate::whole::whole;
 
 const HALTS: &str = "/fracas.v1.Emergency/Halt";
 
@@ -31,7 +31,7 @@ pub(crate) async fn halt(
     Form(why): Form<Why>,
 ) -> Response {
     let deed = async move { door.halt(&session, &peer, &why).await };
-    shown(to_its_end(deed).await.flatten())
+    shown(whole(HALTS, deed).await.flatten())
 }
 
 pub(crate) async fn release(
@@ -41,7 +41,7 @@ pub(crate) async fn release(
     Form(why): Form<Why>,
 ) -> Response {
     let deed = async move { door.release(&session, &peer, &why).await };
-    shown(to_its_end(deed).await.flatten())
+    shown(whole(RELEASES, deed).await.flatten())
 }
 
 /// The call that a form of this path stands for.

@@ -28,6 +28,8 @@ pub const INJECTION: &str = "aaaaaaaaaaaaaaaa";
 pub struct Script {
     /// Every call fails with this.
     pub error: Option<ErrorBody>,
+    /// The controller's time for an answer is over before a run's start or a lock is answered.
+    pub out_of_time: bool,
     /// Only planning fails with this.
     pub plan_error: Option<ErrorBody>,
     /// No report can be had.
@@ -207,6 +209,7 @@ impl Experiments for Fake {
 
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<RunReply>, Status> {
         let script = self.hear(Some(Seen::Run(request.into_inner())))?;
+        script.in_time()?;
         Ok(Response::new(RunReply {
             run: RUN.into(),
             plan_json: script.plan.to_string(),
@@ -215,6 +218,14 @@ impl Experiments for Fake {
 }
 
 impl Script {
+    /// As the server's own limit says it: without a document.
+    fn in_time(&self) -> Result<(), Status> {
+        match self.out_of_time {
+            true => Err(Status::cancelled("Timeout expired")),
+            false => Ok(()),
+        }
+    }
+
     fn shown(&self) -> Value {
         let mut run = self.run.clone();
         if self.endless && !self.stopped {
@@ -334,7 +345,9 @@ impl Hosts for Fake {
     }
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<Document>, Status> {
         let host = request.get_ref().host.clone();
-        named(&self.hear(Some(Seen::Lock(request.into_inner())))?.hosts, &host)
+        let script = self.hear(Some(Seen::Lock(request.into_inner())))?;
+        script.in_time()?;
+        named(&script.hosts, &host)
     }
 }
 
@@ -394,6 +407,7 @@ impl Default for Script {
         };
         Self {
             error: None,
+            out_of_time: false,
             plan_error: None,
             report_error: None,
             plan: plan(true),

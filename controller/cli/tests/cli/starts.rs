@@ -433,3 +433,26 @@ fn a_stop_says_what_was_undone() {
     assert!(said.err.contains("env       staging"), "{said:?}");
     assert!(matches!(&started.seen()[0], Seen::Stop(stop) if stop.reason == "enough" && stop.target == RUN));
 }
+
+#[test]
+fn a_start_or_a_change_that_was_not_answered_in_time_may_have_been_accepted() {
+    let started = start(Script {
+        out_of_time: true,
+        ..Script::default()
+    });
+    let said = started.fracas(&ATTACK);
+    assert_eq!(said.code, 10, "{said:?}");
+    assert!(said.err.contains("did not answer in its time"), "{said:?}");
+    assert!(
+        said.err
+            .contains("may have been accepted all the same: look with `fracas runs list --active`"),
+        "{said:?}"
+    );
+    let said = started.fracas(&["hosts", "lock", "web", "--reason", "its key was copied"]);
+    assert_eq!(said.code, 10, "{said:?}");
+    assert!(
+        said.err
+            .contains("a change may have been accepted all the same: look before you ask again"),
+        "{said:?}"
+    );
+}

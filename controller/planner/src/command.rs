@@ -16,7 +16,7 @@ use crate::experiment::{
     Experiment, LONGEST, SHORTEST, WishedFault, WishedHypothesis, WishedParams, WishedPick, WishedProbe, WishedProber, WishedStep,
     WishedTarget,
 };
-use crate::file::{is_address, is_url};
+use crate::file::{URL_FORM, USERINFO, has_userinfo, is_address, is_url};
 use crate::step::span;
 
 /// The path of an attack's only step.
@@ -185,6 +185,7 @@ fn probe(index: usize, text: &str) -> Result<WishedProbe, Problem> {
     let timeout = within.unwrap_or(Millis(DEFAULT_TIMEOUT_MS)).0.max(DEFAULT_TIMEOUT_MS);
     let within_ms = within.map(|w| w.0);
     let check = match kind {
+        "http" if has_userinfo(asked) => return Err(refuse(format!("{USERINFO} (allowed: {URL_FORM})"))),
         "http" if is_url(asked) => ProbeCheck::Http(HttpCheck {
             url: asked.to_owned(),
             status: status.unwrap_or(200),
@@ -298,6 +299,14 @@ mod tests {
             experiment.source,
             "fracas attack cpu.burn percent=60 --on role=web --on 'zone in (a,b)' --for 20s --probe 'http=http://a/?q=1,2,within=300ms'"
         );
+    }
+
+    #[test]
+    fn a_probe_with_a_password_is_refused_and_not_repeated() {
+        let problems = attack(wish(&["http=http://ann:hunter2@a/x,within=300ms"])).unwrap_err().0;
+        let said = format!("{problems:?}");
+        assert!(problems[0].path == "probe[0]" && said.contains("without USER:PASSWORD@"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
     }
 
     #[test]

@@ -303,6 +303,37 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
+fn a_url_with_a_password_is_refused_with_its_place_and_not_repeated() {
+    let http = "http: { url: http://10.0.0.5:8080/health, status: 200, within: 300ms }";
+    let asked = [
+        (
+            "http: { url: 'https://ann:hunter2@10.0.0.5/health' }",
+            "hypothesis.probes[0].http.url",
+        ),
+        ("http: 'http://hunter2@10.0.0.5?q=1'", "hypothesis.probes[0].http"),
+        (
+            "prometheus: { url: 'http://ann:hunter2@10.0.0.5:9090', query: up, below: 1 }",
+            "hypothesis.probes[0].prometheus.url",
+        ),
+    ];
+    for (probe, path) in asked {
+        let found = problems(&with(http, probe));
+        assert_eq!((found.len(), found[0].path.as_str()), (1, path), "{found:?}");
+        assert_eq!(found[0].line, Some(12), "{found:?}");
+        assert!(
+            found[0]
+                .allowed
+                .as_deref()
+                .is_some_and(|allowed| allowed.contains("without USER:PASSWORD@")),
+            "{found:?}"
+        );
+        assert!(!format!("{found:?}").contains("hunter2"), "{found:?}");
+    }
+    // Behind the host it is no password.
+    parse(&with(http, "http: 'http://10.0.0.5:8080/users/@ann?mail=a@b'")).unwrap();
+}
+
+#[test]
 fn several_problems_are_said_at_once_in_the_files_order() {
     let text = with("before: 10s", "before: 10")
         .replace("breaks: 2", "brakes: 2")

@@ -17,7 +17,7 @@ use proto_model::problem::{Problem, Problems};
 use proto_model::quantity::Millis;
 
 use crate::experiment::{Experiment, WishedHypothesis, WishedProbe};
-pub(crate) use probes::{is_address, is_url};
+pub(crate) use probes::{URL_FORM, USERINFO, has_userinfo, is_address, is_url};
 
 const API_VERSION: &str = proto_model::document::API_VERSION;
 const KIND: &str = "Experiment";

@@ -11,6 +11,9 @@ use crate::experiment::{WishedProbe, WishedProber};
 
 /// Probes of one kind in a file.
 const MOST_PROBES: usize = 50;
+/// The URL itself is not repeated: what is said here is kept and shown.
+pub(crate) const USERINFO: &str = "the URL holds a user name or a password, which would be stored and shown with the plan";
+pub(crate) const URL_FORM: &str = "http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH, without USER:PASSWORD@";
 /// How often a probe may ask.
 const EVERY: std::ops::RangeInclusive<Millis> = Millis(100)..=Millis(3_600_000);
 const MOST_BREAKS: u32 = 1_000;
@@ -137,24 +140,32 @@ fn http(reader: &mut Reader, fields: &Fields<'_>) -> Option<HttpCheck> {
 }
 
 pub(super) fn url_ok(reader: &mut Reader, path: &str, at: &Located, url: &str) -> bool {
+    if has_userinfo(url) {
+        reader.complain(path, at, USERINFO, URL_FORM);
+        return false;
+    }
     let ok = is_url(url);
     if !ok {
-        reader.complain(
-            path,
-            at,
-            format!("{url:?} is not a URL"),
-            "such as http://10.0.0.5:8080/health, without a user or a password",
-        );
+        reader.complain(path, at, format!("{url:?} is not a URL"), "such as http://10.0.0.5:8080/health");
     }
     ok
 }
 
-/// Without `user:password@`: what a file says is kept with every plan, and shown.
+/// Whether a name or a password is before the host.
+pub(crate) fn has_userinfo(text: &str) -> bool {
+    authority(text).is_some_and(|authority| authority.contains('@'))
+}
+
 pub(crate) fn is_url(text: &str) -> bool {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    let host = authority(text);
     host.is_some_and(|host| !host.is_empty() && !host.starts_with(':') && !host.contains('@'))
         && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// What is between the scheme and the path.
+fn authority(text: &str) -> Option<&str> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    rest.and_then(|rest| rest.split(['/', '?', '#']).next())
 }
 
 /// `host:port`, `[fd00::1]:port`.

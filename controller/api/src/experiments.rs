@@ -33,11 +33,7 @@ impl Experiments for Api {
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<RunReply>, Status> {
         let caller = caller(&request)?;
         let wish = request.into_inner();
-        let key = Some(wish.idempotency_key).filter(|key| !key.is_empty());
-        if key.as_deref().is_some_and(|key| key.starts_with(TICK_KEYS)) {
-            let text = format!("idempotency_key: keys that begin with {TICK_KEYS:?} are the schedules' own (allowed: any other)");
-            return Err(ApiError::new("usage", text).into());
-        }
+        let key = key_of_an_operator(wish.idempotency_key)?;
         if let Some(repeated) = self.repeated(key.as_deref()).await? {
             return Ok(Response::new(repeated));
         }
@@ -266,6 +262,15 @@ fn no_answer(code: &str, message: String) -> PreflightAnswer {
     }
 }
 
+/// Ticks of schedules have keys of their own: who could use one up would keep a schedule's run from starting.
+fn key_of_an_operator(key: String) -> ApiResult<Option<String>> {
+    if key.starts_with(TICK_KEYS) {
+        let message = format!("idempotency_key {key:?} belongs to the schedules (allowed: keys that do not begin with {TICK_KEYS})");
+        return Err(ApiError::new("usage", message));
+    }
+    Ok(Some(key).filter(|key| !key.is_empty()))
+}
+
 /// Every refusal at once; nothing was touched.
 pub(crate) fn refuse_unaccepted(view: &PlanView) -> ApiResult<()> {
     if view.accepted {
@@ -294,4 +299,42 @@ pub(crate) fn refuse_unaccepted(view: &PlanView) -> ApiResult<()> {
     let mut body = ErrorBody::new("refused", format!("the {noun} was refused and nothing was touched"));
     body.hosts = hosts;
     Err(ApiError(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use controller_store::TickRecord;
+    use proto_model::id::{RunId, ScheduleId};
+    use proto_model::schedule::TickState;
+    use proto_model::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn an_operator_cannot_use_up_the_key_of_a_tick() {
+        let tick = TickRecord {
+            schedule: ScheduleId::generate(),
+            name: "checkout".into(),
+            planned_at: Timestamp(1_000),
+            count: 1,
+            manual: false,
+            by: "schedule checkout".into(),
+            state: TickState::Due,
+            reason: None,
+            message: None,
+            run: None,
+            decided_at: Timestamp(1_000),
+        };
+        let error = key_of_an_operator(tick.key()).unwrap_err().0;
+        assert_eq!(error.code, "usage");
+        assert!(
+            error.message.contains("allowed: keys that do not begin with tick:"),
+            "{}",
+            error.message
+        );
+        assert_eq!(key_of_an_operator(String::new()), Ok(None));
+        for fine in [RunId::generate().to_string(), "my-tick:1".to_owned()] {
+            assert_eq!(key_of_an_operator(fine.clone()), Ok(Some(fine)));
+        }
+    }
 }

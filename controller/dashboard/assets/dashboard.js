@@ -1,6 +1,8 @@
 // Puts what the controller sends into the page's parts, and counts down. The page is whole without it.
 "use strict";
 const stale = document.getElementById("stale");
+// Every 2 s the controller says at least that it lives; after a read that hangs it says within 12 s that it cannot read.
+const SILENT_MS = 15000;
 let received = performance.now();
 
 function countDown() {
@@ -15,26 +17,28 @@ function countDown() {
 
 function follow(path) {
   const source = new EventSource(path);
+  // When what is shown was known to be true, and when anything was heard at all.
   let last = new Date();
+  let heard = performance.now();
+  const good = () => { last = new Date(); heard = performance.now(); stale.hidden = true; };
+  const old = (why) => {
+    stale.textContent = why + ": what you see is from " + last.toLocaleTimeString() + " and may be wrong.";
+    stale.hidden = false;
+  };
   const put = (event) => {
     const part = document.querySelector('[data-part="' + event.type + '"]');
     if (part && !part.contains(document.activeElement)) part.innerHTML = event.data;
     else if (part && event.type === "middle") part.innerHTML = event.data;
-    last = new Date();
-    stale.hidden = true;
-    if (event.type === "middle") { received = performance.now(); countDown(); }
+    if (event.type === "middle") { good(); received = performance.now(); countDown(); }
   };
   source.addEventListener("middle", put);
   source.addEventListener("stop", put);
-  source.addEventListener("alive", () => { last = new Date(); stale.hidden = true; });
-  source.addEventListener("over", () => source.close());
+  source.addEventListener("alive", good);
+  source.addEventListener("stale", () => { heard = performance.now(); old("The controller cannot read its records"); });
+  const watch = setInterval(() => { if (stale.hidden && performance.now() - heard > SILENT_MS) old("The controller says nothing"); }, 1000);
+  source.addEventListener("over", () => { clearInterval(watch); source.close(); });
   source.addEventListener("gone", () => { source.close(); location.reload(); });
-  const doubt = (why) => {
-    stale.textContent = why + ": what you see is from " + last.toLocaleTimeString() + " and may be wrong.";
-    stale.hidden = false;
-  };
-  source.addEventListener("stale", () => doubt("The controller cannot read its records"));
-  source.onerror = () => doubt("The controller does not answer");
+  source.onerror = () => old("The controller does not answer");
 }
 
 setInterval(countDown, 250);

@@ -6,6 +6,9 @@ use proto_model::injection::Cleanliness;
 /// Hosts that are listed one by one; the rest is counted.
 const LISTED: usize = 200;
 
+/// Hosts that are named one by one where it is not known that nothing acts.
+const DOUBTS: usize = 10;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HostLine {
     pub name: String,
@@ -28,6 +31,8 @@ pub struct HostTable {
     pub(crate) lines: Vec<HostLine>,
     /// Hosts that are not listed.
     pub(crate) more: usize,
+    /// Why it is not known that nothing acts although no run says that something does; at most `DOUBTS`, the rest counted.
+    pub(crate) doubts: Vec<String>,
 }
 
 impl HostTable {
@@ -42,7 +47,37 @@ impl HostTable {
             unproven: count(|h| h.cleanliness == Cleanliness::Unproven),
             lines: ordered.iter().take(LISTED).map(|host| line(host)).collect(),
             more: hosts.len().saturating_sub(LISTED),
+            doubts: doubts(&ordered),
         }
+    }
+}
+
+/// What hosts say, or leave unsaid, against "nothing acts".
+fn doubts(ordered: &[&Host]) -> Vec<String> {
+    let mut doubts: Vec<String> = ordered.iter().filter_map(|host| doubt(host)).collect();
+    let more = doubts.len().saturating_sub(DOUBTS);
+    doubts.truncate(DOUBTS);
+    if more > 0 {
+        doubts.push(format!("and {more} more hosts of which it is not known"));
+    }
+    doubts
+}
+
+fn doubt(host: &Host) -> Option<String> {
+    let name = &host.name;
+    let counted = match host.active_injections {
+        0 => None,
+        1 => Some("counts 1 active injection that no unfinished run tells of".to_owned()),
+        several => Some(format!("counts {several} active injections that no unfinished run tells of")),
+    };
+    match (counted, host.connection, host.cleanliness) {
+        (Some(counted), Connection::Lost, _) => Some(format!("{name} is lost; at the last sign of it, it {counted}")),
+        (Some(counted), Connection::Connected, _) => Some(format!("{name} {counted}")),
+        (None, _, Cleanliness::Clean) => None,
+        (None, _, Cleanliness::Unproven) => Some(format!("{name} is unproven: it has not shown that nothing is left")),
+        (None, _, Cleanliness::Dirty) => Some(format!("{name} is dirty: something is left there")),
+        (None, Connection::Lost, Cleanliness::Faulted) => Some(format!("{name} is lost, and something acted there at the last sign of it")),
+        (None, Connection::Connected, Cleanliness::Faulted) => Some(format!("{name} says that something acts there, and counts nothing")),
     }
 }
 

@@ -71,3 +71,80 @@ impl Now<'_> {
         forms.html()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proto_model::host::{Availability, Connection, HostFacts, Membership};
+    use proto_model::id::HostName;
+    use proto_model::injection::Cleanliness;
+
+    use super::*;
+
+    const NOTHING: &str = "Nothing acts on any host.";
+
+    fn host(name: &str, connection: Connection, cleanliness: Cleanliness, active_injections: u32) -> Host {
+        Host {
+            name: HostName::parse(name).unwrap(),
+            labels: BTreeMap::new(),
+            facts: HostFacts::default(),
+            connection,
+            cleanliness,
+            availability: Availability::Open,
+            membership: Membership::Enrolled,
+            note: None,
+            catalogue_digest: String::new(),
+            active_injections,
+            enrolled_at: Timestamp(0),
+            last_seen: Some(Timestamp(0)),
+            certificate_not_after: None,
+            source_address: None,
+        }
+    }
+
+    fn page(hosts: &[Host]) -> String {
+        Known::of(Timestamp(0), Vec::new(), hosts, Vec::new()).html()
+    }
+
+    #[test]
+    fn nothing_acts_only_where_every_host_is_known_to_hold_nothing() {
+        use Cleanliness::{Clean, Dirty, Faulted, Unproven};
+        use Connection::{Connected, Lost};
+        assert!(page(&[]).contains(NOTHING));
+        let quiet = [host("web", Connected, Clean, 0), host("away", Lost, Clean, 0)];
+        assert!(page(&quiet).contains(NOTHING));
+        for (doubtful, says) in [
+            (
+                host("db", Connected, Clean, 1),
+                "db counts 1 active injection that no unfinished run tells of",
+            ),
+            (host("db", Connected, Faulted, 2), "db counts 2 active injections"),
+            (
+                host("db", Lost, Faulted, 1),
+                "db is lost; at the last sign of it, it counts 1 active injection",
+            ),
+            (host("db", Lost, Faulted, 0), "db is lost, and something acted there"),
+            (host("db", Connected, Unproven, 0), "db is unproven"),
+            (host("db", Lost, Unproven, 0), "db is unproven"),
+            (host("db", Connected, Dirty, 0), "db is dirty"),
+        ] {
+            let page = page(&[quiet[0].clone(), doubtful]);
+            assert!(
+                page.contains(says) && page.contains("it is not known that nothing does"),
+                "{says}: {page}"
+            );
+            assert!(!page.contains(NOTHING), "{says}: {page}");
+        }
+    }
+
+    #[test]
+    fn of_many_doubts_a_few_are_named_and_the_rest_is_counted() {
+        let many: Vec<Host> = (0..25)
+            .map(|n| host(&format!("host-{n}"), Connection::Connected, Cleanliness::Unproven, 0))
+            .collect();
+        let page = page(&many);
+        assert_eq!(page.matches("has not shown that nothing is left").count(), 10);
+        assert!(page.contains("and 15 more hosts"), "{page}");
+    }
+}

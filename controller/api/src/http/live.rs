@@ -16,12 +16,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::http::sessions::{Session, cookie_in};
 use crate::http::{PagesDoor, answer};
 
-/// The event that says that what is shown may be old.
-const STALE: &str = "stale";
 /// News that come within this time are drawn once.
 const GATHER: Duration = Duration::from_millis(300);
 /// Without news it is looked again, for hosts come and go without an event of a run; and the reader sees that we live.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// A look that takes longer is no look.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 /// Parts on their way to a slow reader.
 const ON_THEIR_WAY: usize = 8;
 
@@ -88,12 +88,10 @@ impl Follower {
                 Some(session) => self.session = session,
                 None => return drop(put(&sent, "gone", "-").await),
             }
-            let over = match self.tell(&sent).await {
-                Ok(over) => over,
+            match self.tell(&sent).await {
+                Ok(Told::Over) => return drop(put(&sent, "over", "-").await),
+                Ok(_) => {}
                 Err(Left) => return,
-            };
-            if over {
-                return drop(put(&sent, "over", "-").await);
             }
             tokio::select! {
                 () = self.hear() => {}
@@ -102,55 +100,61 @@ impl Follower {
         }
     }
 
-    /// Sends the parts that changed, or only that we live; true when nothing can come any more.
-    async fn tell(&mut self, sent: &Sent) -> Result<bool, Left> {
-        let (changed, over) = match self.run.clone() {
-            None => (self.tell_all(sent).await?, false),
+    /// Sends the parts that changed; else that we live, or that what is shown can be wrong.
+    async fn tell(&mut self, sent: &Sent) -> Result<Told, Left> {
+        let told = match self.run.clone() {
+            None => self.tell_all(sent).await?,
             Some(run) => self.tell_run(sent, &run).await?,
         };
-        if !changed {
-            put(sent, "alive", "-").await?;
+        match told {
+            Told::Same => put(sent, "alive", "-").await?,
+            Told::Unread => put(sent, "stale", "-").await?,
+            Told::Changed | Told::Over => {}
         }
-        Ok(over)
+        Ok(told)
     }
 
-    /// What cannot be read now is left as it is and called old; the next look tries again.
-    async fn tell_all(&mut self, sent: &Sent) -> Result<bool, Left> {
+    /// What cannot be read now is left as it is and said to be old; the next look tries again.
+    async fn tell_all(&mut self, sent: &Sent) -> Result<Told, Left> {
         let stop = self.door.stop_forms(&self.session);
-        let mut changed = false;
         if stop != self.stop {
             put(sent, "stop", &stop).await?;
-            (self.stop, changed) = (stop, true);
+            self.stop = stop;
         }
-        let Ok(known) = self.door.known(&self.session).await else {
-            // Not alive: what is shown may be old, and the page must say so.
-            put(sent, STALE, "-").await?;
-            return Ok(true);
+        let known = match tokio::time::timeout(READ_WITHIN, self.door.known(&self.session)).await {
+            Ok(Ok(known)) => known,
+            Ok(Err(error)) => return Ok(unread("the first page", &error.0.message)),
+            Err(_) => return Ok(unread("the first page", "the store does not answer")),
         };
         if matches!(&self.shown, Shown::All(last) if last.tells_the_same_as(&known)) {
-            return Ok(changed);
+            return Ok(Told::Same);
         }
         put(sent, "middle", &known.html()).await?;
         self.shown = Shown::All(known);
-        Ok(true)
+        Ok(Told::Changed)
     }
 
-    async fn tell_run(&mut self, sent: &Sent, run: &RunId) -> Result<(bool, bool), Left> {
-        let Ok(events) = self.door.events(&self.session, &run.to_string()).await else {
-            put(sent, STALE, "-").await?;
-            return Ok((true, false));
+    async fn tell_run(&mut self, sent: &Sent, run: &RunId) -> Result<Told, Left> {
+        let name = run.to_string();
+        let events = match tokio::time::timeout(READ_WITHIN, self.door.events(&self.session, &name)).await {
+            Ok(Ok(events)) => events,
+            Ok(Err(error)) => return Ok(unread(&name, &error.0.message)),
+            Err(_) => return Ok(unread(&name, "the store does not answer")),
         };
-        let Some(last) = events.last() else { return Ok((false, false)) };
+        let (Some(last), Some(middle)) = (events.last(), RunPage::middle(&events)) else {
+            return Ok(unread(&name, "it has no beginning in the store"));
+        };
         let over = controller_report::fold(&events).is_some_and(|run| run.verdict.is_some());
-        if matches!(&self.shown, Shown::Until(seq) if *seq == last.seq) {
-            return Ok((false, over));
+        let same = matches!(&self.shown, Shown::Until(seq) if *seq == last.seq);
+        if !same {
+            put(sent, "middle", &middle).await?;
+            self.shown = Shown::Until(last.seq);
         }
-        let Some(middle) = RunPage::middle(&events) else {
-            return Ok((false, over));
-        };
-        put(sent, "middle", &middle).await?;
-        self.shown = Shown::Until(last.seq);
-        Ok((true, over))
+        Ok(match (over, same) {
+            (true, _) => Told::Over,
+            (false, true) => Told::Same,
+            (false, false) => Told::Changed,
+        })
     }
 
     /// Waits for news that concern the page, or until it is time to look again.
@@ -169,6 +173,23 @@ impl Follower {
             while self.news.try_recv().is_ok() {}
         }
     }
+}
+
+/// What became of a look.
+enum Told {
+    /// New parts were sent.
+    Changed,
+    /// The reader has it all already.
+    Same,
+    /// It could not be read: what is shown may be wrong.
+    Unread,
+    /// Nothing can come any more.
+    Over,
+}
+
+fn unread(what: &str, why: &str) -> Told {
+    tracing::warn!(what, why, "a page that is followed cannot be read now");
+    Told::Unread
 }
 
 /// What the reader has in the middle of the page.

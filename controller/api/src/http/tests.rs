@@ -17,6 +17,7 @@ use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use proto_transport::{Authority, OperatorToken, PeerInfo};
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
 use tower::Service;
 
 use crate::audit::AuditLog;
@@ -187,6 +188,43 @@ async fn sign_ins_and_refused_forms_are_written_down_as_calls_are() {
         !log.contains(&token) && !log.contains("nobody.nothing"),
         "a token is in the log: {log}"
     );
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_is_said_to_be_old_until_it_can() {
+    let mut world = World::new().await;
+    let token = world.token("vic", Role::Viewer).await;
+    let (cookie, _) = world.signed_in(1, &token).await;
+    let mut live = world.get("/now/live", &cookie).await.into_body().into_data_stream();
+    assert_eq!(next(&mut live, "middle").await, ["stop"]);
+    assert_eq!(next(&mut live, "alive").await, [""; 0]);
+    let other = rusqlite::Connection::open(world.folder.path().join("store.db")).unwrap();
+    other.execute_batch("ALTER TABLE runs RENAME TO away").unwrap();
+    next(&mut live, "stale").await;
+    assert_eq!(
+        next(&mut live, "stale").await,
+        [""; 0],
+        "a sign of life came between two reads that failed"
+    );
+    other.execute_batch("ALTER TABLE away RENAME TO runs").unwrap();
+    let between = next(&mut live, "alive").await;
+    assert!(between.iter().all(|event| event == "stale"), "{between:?}");
+}
+
+/// The events before the next of this kind.
+async fn next(live: &mut axum::body::BodyDataStream, wanted: &str) -> Vec<String> {
+    let mut before = Vec::new();
+    loop {
+        let part = tokio::time::timeout(WITHIN, live.next()).await;
+        let part = part.unwrap_or_else(|_| panic!("no {wanted} within 10 s, only {before:?}"));
+        let text = String::from_utf8(part.expect("the page is followed no more").unwrap().to_vec()).unwrap();
+        for event in text.lines().filter_map(|line| line.strip_prefix("event: ")) {
+            if event == wanted {
+                return before;
+            }
+            before.push(event.to_owned());
+        }
+    }
 }
 
 fn line(from: u8, call: &str, caller: &str, outcome: AuditOutcome, code: &str) -> [String; 5] {

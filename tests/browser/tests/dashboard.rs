@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::chroot;
+use rusqlite::{Connection, OpenFlags};
 use tests_browser::{Browser, PACKAGES, Page};
 use tests_harness::lab::CONTROL;
 use tests_harness::{Lab, LabPlan, Packages, programs, report, wait};
@@ -113,7 +116,7 @@ fn a_reader_sees_what_acts_and_halts_it() -> Result<()> {
     page.click("form[action='/release'] button")?;
     page.shows("Halt everything")?;
     let audited = lab.fracas(&["audit", "list", "-o", "json"])?.ok()?;
-    for call in ["Emergency/Halt", "Emergency/Release"] {
+    for call in ["Emergency/Halt", "Emergency/Release", "Pages/SignIn"] {
         assert!(audited.contains(call), "{call} is not in the audit log: {audited}");
     }
     page.click("form[action='/sign-out'] button")?;
@@ -155,4 +158,35 @@ fn a_viewer_may_halt_but_not_release_and_a_revoked_token_shows_nothing() -> Resu
     // What is open ends with the token.
     lab.fracas(&["operators", "revoke", "vic"])?.ok()?;
     page.shows("Operator token")
+}
+
+#[test]
+fn a_page_that_the_controller_cannot_read_says_so_until_it_can() -> Result<()> {
+    let Some(lab) = lab("stale")? else { return Ok(()) };
+    let secret = token(&lab, "vic", "viewer")?;
+    let mut browser = Browser::start(lab.host(CONTROL))?;
+    let mut page = browser.open()?;
+    sign_in(&mut page, &secret)?;
+    let banner = "document.getElementById('stale').hidden";
+    assert_eq!(page.ask(banner)?, true);
+    // As when the store is damaged: what is asked of it fails.
+    change_store(&lab, "ALTER TABLE runs RENAME TO away")?;
+    page.until("the banner is shown", &format!("!{banner}"))?;
+    page.shows("The controller cannot read its records: what you see is from")?;
+    page.shows("and may be wrong")?;
+    change_store(&lab, "ALTER TABLE away RENAME TO runs")?;
+    page.until("the banner is hidden again", banner)
+}
+
+/// From inside of the control host, in a thread of its own: SQLite resolves links, and would find the machine's own folder.
+fn change_store(lab: &Lab, sql: &'static str) -> Result<()> {
+    let root = lab.host(CONTROL).path("/");
+    let inside = std::thread::spawn(move || -> Result<()> {
+        unshare(CloneFlags::CLONE_FS)?;
+        chroot(&root)?;
+        std::env::set_current_dir("/")?;
+        let store = Connection::open_with_flags("/var/lib/fracas/controller/store.db", OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        Ok(store.execute_batch(sql)?)
+    });
+    inside.join().map_err(|_| anyhow!("the thread inside of the host broke off"))?
 }

@@ -5,8 +5,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::Result;
-use clap::Args;
-use tests_harness::{LabPlan, Packages, interrupt, programs};
+use clap::{Args, ValueEnum};
+use tests_harness::{Lab, LabPlan, Packages, interrupt, programs};
 
 use crate::goods::{self, Amounts};
 use crate::{cargo, measure, packets, traffic};
@@ -24,13 +24,15 @@ const HOW: &str = "How each was taken, on release builds, with a controller and 
   `--cpu CORES --cpu-load PERCENT` in the same host right after. Whatever else runs on the machine takes from both.
 - memory.hog, time: from before the fork until the kernel counts 99 % of it as resident, for the worker that an agent starts, for a C program
   that is compiled by gcc -O2 and does malloc and memset, and for `stress-ng --vm 1 --vm-keep`, polled every millisecond.
-- memory.hog, exactness: `Pss` of the largest process, sampled for 5 s in the host; stress-ng with `--vm 1` in the same host right after.
+- memory.hog, exactness: `Pss` of the largest process, sampled for 5 s in the host, from 1 s after most of it is there; stress-ng with `--vm 1` in the
+  same host right after.
 - disk.fill: from the birth of its file to its last change, as the file system dates them, on an ext4 of the host's own; `fallocate -l` on the
   same disk from before its fork to its end.
 - Stop: from before `fracas stop` is started until `fracas runs show` says that the last injection is undone; starting those commands is part of it.
 - network.delay and network.loss: new TCP connections from one host to another, by the clock of the one that connects, less what they take without;
   jitter as half the width of an even spread with the deviation of 100 connections; loss by datagrams that another host counts.
-- Applied and undone: what the agent tells, the syncs of its journal included; `nft -f` of the same rules and `nft delete table`, in the same host.
+- Applied and undone: what the agent tells, the syncs of its journal included; `nft -f` of one chain that
+  drops such a share of the packets to one address, and `nft delete table`, in the same host.
 - TCP beside and through a delay: bulk from one host to another for 4 s each, median of three turns, counted by the receiver; the delay is of packets
   from the same host to a third, over the same interface, 20 ms.
 ";
@@ -45,6 +47,27 @@ pub struct Bench {
     /// Only memory and disks, with little of both and on a debug build, to try the bench itself; prints and judges nothing
     #[arg(long)]
     small: bool,
+
+    /// Only these rows; they are printed and not written
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Rows>,
+}
+
+/// Rows that are taken together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Rows {
+    /// Sizes, the CLI's start, agents at rest
+    Small,
+    Cpu,
+    /// Memory and disks
+    Goods,
+    Stop,
+    /// How exact delays and losses are
+    Exact,
+    /// How fast a network fault comes and goes
+    Speed,
+    /// Traffic beside a delay and through it
+    Beside,
 }
 
 /// One line of the table.
@@ -80,24 +103,22 @@ impl Bench {
         Packages::ensure(&PACKAGES)?;
         programs::build_all(programs::Loudness::Progress)?;
         let before = measure::machine();
-        let mut figures = measure::sizes()?;
-        figures.push(measure::cli_start()?);
         let plan = ["one", "two", "three"]
             .iter()
             .fold(LabPlan::new("bench", "bench"), |plan, name| plan.host(name, "bench"));
         eprintln!("starting a controller and three agents");
         let lab = plan.start()?;
-        figures.push(measure::at_rest(&lab)?);
-        figures.extend(measure::burn(&lab)?);
-        figures.extend(goods(&lab, Amounts::FULL)?);
-        figures.push(measure::stop(&lab)?);
-        figures.extend(packets::exactness(&lab)?);
-        figures.push(packets::speed(&lab)?);
-        figures.extend(traffic::beside_a_delay(&lab)?);
-        interrupt::check()?;
+        let mut figures = Vec::new();
+        for rows in Rows::value_variants()
+            .iter()
+            .filter(|rows| self.only.is_empty() || self.only.contains(rows))
+        {
+            figures.extend(rows.take(&lab)?);
+            interrupt::check()?;
+        }
         let table = table(&figures);
         print!("{table}");
-        if !self.print {
+        if !self.print && self.only.is_empty() {
             std::fs::write(programs::repository().join("docs/benchmarks.md"), page(&before, &table))?;
         }
         Ok(())
@@ -107,6 +128,12 @@ impl Bench {
     fn in_release(&self) -> Result<()> {
         let mut line = vec!["run", "--release", "--package", "deploy-xtask", "--", "bench"];
         line.extend(self.print.then_some("--print"));
+        let only: Vec<String> = self
+            .only
+            .iter()
+            .filter_map(|rows| Some(format!("--only={}", rows.to_possible_value()?.get_name())))
+            .collect();
+        line.extend(only.iter().map(String::as_str));
         let built = cargo::command(&line)?;
         let mut command = Command::new(built.get_program());
         command
@@ -117,7 +144,26 @@ impl Bench {
     }
 }
 
-fn goods(lab: &tests_harness::Lab, amounts: Amounts) -> Result<Vec<Figure>> {
+impl Rows {
+    fn take(self, lab: &Lab) -> Result<Vec<Figure>> {
+        match self {
+            Self::Small => {
+                let mut figures = measure::sizes()?;
+                figures.push(measure::cli_start()?);
+                figures.push(measure::at_rest(lab)?);
+                Ok(figures)
+            }
+            Self::Cpu => measure::burn(lab),
+            Self::Goods => goods(lab, Amounts::FULL),
+            Self::Stop => Ok(vec![measure::stop(lab)?]),
+            Self::Exact => packets::exactness(lab),
+            Self::Speed => Ok(vec![packets::speed(lab)?]),
+            Self::Beside => traffic::beside_a_delay(lab),
+        }
+    }
+}
+
+fn goods(lab: &Lab, amounts: Amounts) -> Result<Vec<Figure>> {
     Ok(vec![
         goods::memory_speed(amounts.fast)?,
         goods::memory_exactness(lab, amounts.exact)?,

@@ -21,6 +21,7 @@ const LOOK: Duration = Duration::from_millis(1);
 /// How long an amount is watched, and how often.
 const WATCHED: Duration = Duration::from_secs(5);
 const WATCH: Duration = Duration::from_millis(20);
+const SETTLES: Duration = Duration::from_secs(1);
 /// Compiled when it is needed: what anybody would write to touch memory. The line of assembler keeps the compiler from leaving it out.
 const MEMSET: &str = "#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n\
     int main(int c, char **v) { size_t n = strtoull(v[1], 0, 10); char *p = malloc(n); if (!p) return 1; memset(p, 90, n);\n\
@@ -203,6 +204,8 @@ fn held(host: &Host, name: &str, amount: u64) -> Result<String> {
         Ok(most)
     };
     wait::until(format_args!("{name} has memory"), SOON, || Ok(largest()? >= amount / 100 * 98))?;
+    // The last of it is still being taken; what is watched is how it is held.
+    sleep(SETTLES);
     let (begin, mut least, mut most) = (Instant::now(), u64::MAX, 0);
     while begin.elapsed() < WATCHED {
         let now = largest()?;

@@ -154,14 +154,26 @@ fn told_ms(lab: &Lab, run: &str) -> Result<f64> {
 fn by_nft(lab: &Lab) -> Result<Duration> {
     let to = address(lab.host("three"))?;
     let rules = format!(
-        "table inet peer {{ set peers {{ type ipv4_addr; elements = {{ {to} }} }}
-        chain out {{ type filter hook output priority -300; ip daddr @peers numgen random mod 100 < 20 drop }} }}"
+        "table inet peer {{
+            set peers {{
+                type ipv4_addr
+                elements = {{ {to} }}
+            }}
+            chain out {{
+                type filter hook output priority -300
+                ip daddr @peers numgen random mod 100 < 20 drop
+            }}
+        }}"
     );
     let host = lab.host("one");
     host.write("/run/tmp/peer.nft", &rules)?;
-    let once = "nft -f /run/tmp/peer.nft && nft delete table inet peer";
-    let script =
-        format!("set -e; begin=$(date +%s%N); for i in $(seq {TIMES}); do {once}; done; echo $(( ($(date +%s%N) - begin) / {TIMES} ))");
+    let (add, delete) = ("nft -f /run/tmp/peer.nft", "nft delete table inet peer");
+    // Once to see that it does what is meant; in the loop each command must succeed as well.
+    let seen = "nft list table inet peer | grep -q 'numgen random'";
+    let script = format!(
+        "set -e\n{add}\n{seen}\n{delete}\nbegin=$(date +%s%N)\nfor i in $(seq {TIMES}); do\n{add}\n{delete}\ndone\n\
+        echo $(( ($(date +%s%N) - begin) / {TIMES} ))"
+    );
     let took = host.exec(Cmd::sh(script))?.ok()?;
     let nanos = took.trim().parse().with_context(|| format!("read {took:?} as nanoseconds"))?;
     ensure!(nanos > 0, "nft took no time");

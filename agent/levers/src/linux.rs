@@ -24,6 +24,7 @@ pub struct LinuxHands {
     agent: PathBuf,
     view: LinuxView,
     workers: Vec<Worker>,
+    queue_by: net::QueueBy,
 }
 
 impl LinuxHands {
@@ -38,6 +39,7 @@ impl LinuxHands {
             agent,
             view: LinuxView::with_group_root(below),
             workers: Vec::new(),
+            queue_by: net::QueueBy::default(),
         }
     }
 
@@ -133,7 +135,7 @@ impl Hands for LinuxHands {
     }
 
     fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {
-        net::add_traffic(injection, spec, spared)
+        net::add_traffic(injection, spec, spared, &mut self.queue_by)
     }
 
     fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {

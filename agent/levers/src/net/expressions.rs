@@ -230,12 +230,22 @@ impl End {
 }
 
 /// How a rule says that a packet goes to a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum QueueBy {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum QueueBy {
     /// nf_tables' own, with the attributes number, total and flags; the bindings do not have it.
+    #[default]
     Expression,
     /// That of iptables, which kernels have that lack the former. No kernel loads it for us: its family has no such prefix.
     Target,
+}
+
+impl QueueBy {
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Expression => Self::Target,
+            Self::Target => Self::Expression,
+        }
+    }
 }
 
 /// NFTA_LOOKUP_SREG of include/uapi/linux/netfilter/nf_tables.h; the bindings number it wrongly (3), so it is written by hand.

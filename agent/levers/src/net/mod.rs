@@ -17,13 +17,13 @@ mod plan;
 use std::io;
 
 use agent_view::net::listing::{self, Listing};
-use agent_view::net::{Netfilter, NetfilterError, names};
+use agent_view::net::{Netfilter, NetfilterError, names, with_netfilter};
 use proto_model::id::InjectionId;
 
 use crate::hands::HandsError;
 use crate::traffic::{Fate, Spared, TrafficSpec};
 use batch::{Batch, BatchError};
-use expressions::QueueBy;
+pub(crate) use expressions::QueueBy;
 
 /// How often a removal is tried anew because somebody else, anybody, changed rules between the look and the deed.
 const TRIES: u32 = 50;
@@ -32,8 +32,8 @@ const QUEUE_LISTENERS: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
 
 /// Makes our table if it is absent, and everything of the injection, in one transaction: all of it acts, or nothing was changed.
 ///
-/// The gate is open for `spec.gate_ms`. Fails when the injection already has rules.
-pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {
+/// The gate is open for `spec.gate_ms`. Fails when the injection already has rules. `queue_by` is what this kernel knew last.
+pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &Spared, queue_by: &mut QueueBy) -> Result<(), HandsError> {
     let deed = || format!("add the network rules of {injection}");
     plan::check(spec).map_err(|why| HandsError::new(deed(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
     let add = |queue_by| {
@@ -45,9 +45,12 @@ pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &
         })
     };
     let queues = matches!(spec.fate, Fate::Lose(_) | Fate::Queue(_));
-    match add(QueueBy::Expression) {
-        // Nothing was added: the kernel does not know the expression.
-        Err(refusal) if queues && refusal.source.kind() == io::ErrorKind::NotFound => add(QueueBy::Target),
+    match add(*queue_by) {
+        // Nothing was added: the kernel does not know this one. Taking back a batch costs it far more time than adding one.
+        Err(refusal) if queues && refusal.source.kind() == io::ErrorKind::NotFound => {
+            let other = queue_by.other();
+            add(other).inspect(|()| *queue_by = other)
+        }
         added => added,
     }
 }
@@ -75,7 +78,8 @@ pub(crate) fn replace_peers(injection: &InjectionId, spec: &TrafficSpec) -> Resu
     })
 }
 
-/// Removes everything that carries the injection's id, in one transaction; `false` when there was nothing.
+/// Removes everything that carries the injection's id, in one transaction; `false` when there was nothing. Our table goes with the
+/// last of its injections where that costs nobody a packet.
 pub(crate) fn remove_traffic(injection: &InjectionId) -> Result<bool, HandsError> {
     let deed = format!("remove the network rules of {injection}");
     unless_changed(&deed, |kernel| {
@@ -84,8 +88,13 @@ pub(crate) fn remove_traffic(injection: &InjectionId) -> Result<bool, HandsError
         if !listing.injections().contains(injection) {
             return Ok(false);
         }
+        let users = listing::table_users(kernel)?.unwrap_or(u32::MAX);
         let mut batch = Batch::begin(kernel, Some(generation));
-        plan::remove(&mut batch, injection, &listing);
+        if is_idle_but_for(Some(injection), &listing, users) && !has_queue_listeners()? {
+            batch.remove_table();
+        } else {
+            plan::remove(&mut batch, injection, &listing);
+        }
         batch.commit(kernel)?;
         Ok(true)
     })
@@ -100,7 +109,7 @@ pub(crate) fn remove_idle_table() -> Result<bool, HandsError> {
         let Some(users) = listing::table_users(kernel)? else {
             return Ok(true);
         };
-        if !is_idle(&Listing::read(kernel)?, users) || has_queue_listeners()? {
+        if !is_idle_but_for(None, &Listing::read(kernel)?, users) || has_queue_listeners()? {
             return Ok(false);
         }
         let mut batch = Batch::begin(kernel, Some(generation));
@@ -111,10 +120,17 @@ pub(crate) fn remove_idle_table() -> Result<bool, HandsError> {
     .map(|gone| gone.unwrap_or(true))
 }
 
-/// Only our lasting chains, all of them empty, and no object of any sort besides.
-fn is_idle(listing: &Listing, users: u32) -> bool {
+/// Only our lasting chains and what is of this injection, and no object of any sort besides.
+fn is_idle_but_for(injection: Option<&InjectionId>, listing: &Listing, users: u32) -> bool {
     let lasting = |name: &String| names::Base::ALL.iter().any(|base| base.name() == name);
-    listing.rules.is_empty() && listing.chains.iter().all(lasting) && usize::try_from(users) == Ok(listing.chains.len())
+    let of_it = |name: &String| injection.is_some() && names::injection_of(name).as_ref() == injection;
+    listing
+        .rules
+        .iter()
+        .all(|rule| injection.is_some() && rule.injection().as_ref() == injection)
+        && listing.chains.iter().all(|name| lasting(name) || of_it(name))
+        && listing.sets.iter().all(of_it)
+        && usize::try_from(users) == Ok(listing.chains.len() + listing.sets.len())
 }
 
 fn has_queue_listeners() -> Result<bool, BatchError> {
@@ -126,17 +142,14 @@ fn has_queue_listeners() -> Result<bool, BatchError> {
 }
 
 fn transact<T>(deed: &str, act: impl FnOnce(&mut Netfilter) -> Result<T, BatchError>) -> Result<T, HandsError> {
-    Netfilter::open()
-        .map_err(BatchError::from)
-        .and_then(|mut kernel| act(&mut kernel))
-        .map_err(|error| HandsError::new(deed, error.into()))
+    with_netfilter(act).map_err(|error| HandsError::new(deed, error.into()))
 }
 
 /// Looks and acts again while others change rules in between; `None` when the kernel has no nf_tables, so nothing of ours either.
 fn unless_changed<T>(deed: &str, act: impl Fn(&mut Netfilter) -> Result<T, BatchError>) -> Result<Option<T>, HandsError> {
     let mut last = None;
     for _ in 0..TRIES {
-        match Netfilter::open().map_err(BatchError::from).and_then(|mut kernel| act(&mut kernel)) {
+        match with_netfilter(&act) {
             Ok(done) => return Ok(Some(done)),
             Err(BatchError {
                 why: NetfilterError::Absent,
@@ -161,9 +174,17 @@ mod tests {
             chains: lasting,
             ..Listing::default()
         };
-        assert!(is_idle(&listing, 4));
-        assert!(!is_idle(&listing, 5), "an object of somebody else");
+        assert!(is_idle_but_for(None, &listing, 4));
+        assert!(!is_idle_but_for(None, &listing, 5), "an object of somebody else");
         listing.chains.push("mine".into());
-        assert!(!is_idle(&listing, 5), "a chain of somebody else");
+        assert!(!is_idle_but_for(None, &listing, 5), "a chain of somebody else");
+        listing.chains.pop();
+        let (last, other) = (InjectionId::generate(), InjectionId::generate());
+        listing.sets.push(names::SetRole::Gate.set_of(&last));
+        listing.chains.push(names::Base::ALL[0].chain_of(&last));
+        assert!(is_idle_but_for(Some(&last), &listing, 6));
+        assert!(!is_idle_but_for(Some(&other), &listing, 6) && !is_idle_but_for(None, &listing, 6));
+        listing.sets.push(names::SetRole::Gate.set_of(&other));
+        assert!(!is_idle_but_for(Some(&last), &listing, 7), "another injection's set");
     }
 }

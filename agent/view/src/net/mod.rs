@@ -1,5 +1,6 @@
 //! What the kernel says of our packet rules, in the calling thread's network namespace; nothing here changes them.
 
+mod kept;
 pub mod listing;
 pub mod names;
 pub(crate) mod socket;
@@ -9,6 +10,7 @@ use std::collections::BTreeSet;
 use proto_model::id::InjectionId;
 
 use crate::{PassedTraffic, TrafficCounters, ViewError};
+pub use kept::with_netfilter;
 use listing::Listing;
 pub use socket::{Netfilter, NetfilterError};
 
@@ -65,7 +67,7 @@ pub fn our_traffic() -> Result<Vec<InjectionId>, ViewError> {
 /// `None` when the kernel cannot be asked at all.
 #[cfg(test)]
 pub(crate) fn kernel_has_tables() -> Option<bool> {
-    match Netfilter::open().and_then(|mut kernel| listing::table_exists(&mut kernel)) {
+    match with_netfilter(listing::table_exists) {
         Ok(_) => Some(true),
         Err(NetfilterError::Absent) => Some(false),
         Err(_) => None,
@@ -79,7 +81,7 @@ pub fn our_table() -> Result<bool, ViewError> {
 
 /// `None` when the kernel has no nf_tables: then there is nothing of ours to see.
 fn look<T>(what: &str, at: impl FnOnce(&mut Netfilter) -> Result<T, NetfilterError>) -> Result<Option<T>, ViewError> {
-    match Netfilter::open().and_then(|mut kernel| at(&mut kernel)) {
+    match with_netfilter(at) {
         Ok(seen) => Ok(Some(seen)),
         Err(NetfilterError::Absent) => Ok(None),
         Err(error) => Err(ViewError::new(what, error.into())),

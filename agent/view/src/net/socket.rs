@@ -96,7 +96,7 @@ pub(crate) struct Message<'a> {
 
 impl Netfilter {
     /// Opens it, and makes sure that nf_tables is there.
-    pub fn open() -> Result<Self, NetfilterError> {
+    pub(super) fn open() -> Result<Self, NetfilterError> {
         let opened = socket(
             AddressFamily::Netlink,
             SockType::Raw,

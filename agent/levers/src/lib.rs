@@ -26,4 +26,4 @@ pub use path::{Packets, PathSpec, Rate, Shape};
 pub use prove::prove;
 pub use rewind::{DRAIN_WITHIN_MS, END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
 pub use signal::KillSignal;
-pub use traffic::{Direction, Fate, Lose, PacketFate, Protocol, Queues, Spared, TrafficSpec};
+pub use traffic::{Direction, Fate, Lose, PacketFate, Protocol, Queues, SocketGroups, Spared, TrafficSpec};

@@ -155,6 +155,8 @@ fn traffic() -> TrafficSpec {
         local_ports: Vec::new(),
         protocol: None,
         interface: None,
+        groups: None,
+        prober: None,
         direction: Direction::Both,
         fate: PacketFate::Drop.into(),
         gate_ms: 15_000,

@@ -1,5 +1,6 @@
 //! Which packets a network fault means and what becomes of them, as data; encoding it for the kernel is done elsewhere.
 
+use agent_view::UnifiedGroup;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 use proto_model::quantity::PortRange;
@@ -124,6 +125,14 @@ fn luck_of(injection: &InjectionId) -> u32 {
     bytes.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// Groups of the unified hierarchy (cgroup v2), all as deep below its root. They mean the sockets that were made in them or below.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketGroups {
+    pub level: u32,
+    /// The kernel's numbers for them.
+    pub ids: Vec<u64>,
+}
+
 /// The packets of one injection and their fate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrafficSpec {
@@ -135,6 +144,10 @@ pub struct TrafficSpec {
     pub local_ports: Vec<PortRange>,
     pub protocol: Option<Protocol>,
     pub interface: Option<String>,
+    /// Only packets of their sockets; everybody's when there are none.
+    pub groups: Option<SocketGroups>,
+    /// The group of a worker of ours whose own questions are to meet the fault as well, although it is in none of `groups`.
+    pub prober: Option<UnifiedGroup>,
     pub direction: Direction,
     pub fate: Fate,
     /// Milliseconds after which the kernel ends it by itself unless renewed.

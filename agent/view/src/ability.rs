@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -18,6 +19,12 @@ const SYMBOLS_LIMIT: u64 = 64 * 1024 * 1024;
 /// Bits of the capability sets, from include/uapi/linux/capability.h.
 const CAP_KILL: u32 = 5;
 const CAP_NET_ADMIN: u32 = 12;
+
+/// A symbol of kernels whose rules count a group's level from the root of the asker's own namespace, and not from the host's.
+const COUNTS_WITHIN: &str = "nft_socket_cgroup_subtree_level";
+/// The inode of the namespace of groups that a host starts with: PROC_CGROUP_INIT_INO of include/linux/proc_ns.h.
+const FIRST_NAMESPACE: u64 = 0xeffffffb;
+const SOCKETS: &[Part] = &[part("nft_socket", "nft_socket_eval")];
 
 /// Something that a host has or has not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -36,6 +43,8 @@ pub enum Feature {
     RandomRules,
     /// Handing packets to a process: NFQUEUE.
     PacketQueues,
+    /// Choosing packets by the group (cgroup v2) of whose socket they are.
+    SocketGroups,
     Netem,
     Tbf,
     Ifb,
@@ -59,7 +68,7 @@ const fn part(module: &'static str, symbol: &'static str) -> Part {
 }
 
 impl Feature {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Root,
         Self::Kill,
         Self::NetAdmin,
@@ -67,6 +76,7 @@ impl Feature {
         Self::PacketRules,
         Self::RandomRules,
         Self::PacketQueues,
+        Self::SocketGroups,
         Self::Netem,
         Self::Tbf,
         Self::Ifb,
@@ -86,6 +96,7 @@ impl Feature {
             Self::PacketRules => "nf_tables",
             Self::RandomRules => "nft_numgen",
             Self::PacketQueues => "nfqueue",
+            Self::SocketGroups => "nft_socket",
             Self::Netem => "sch_netem",
             Self::Tbf => "sch_tbf",
             Self::Ifb => "ifb",
@@ -107,6 +118,7 @@ impl Feature {
             Self::PacketRules => "choosing packets, and dropping or rejecting them",
             Self::RandomRules => "choosing packets by chance",
             Self::PacketQueues => "holding packets in a worker (the engine without netem)",
+            Self::SocketGroups => "choosing the packets of one unit or group",
             Self::Netem => "shaping packets in the kernel",
             Self::Tbf => "limiting bandwidth in the kernel",
             Self::Ifb => "a place for shaped packets beside their interface",
@@ -128,6 +140,7 @@ impl Feature {
             part("xt_NFQUEUE", "nfqueue_tg"),
             part("nft_compat", "nft_target_"),
         ];
+        const SOCKETS_WITHIN: &[Part] = &[part("nft_socket", COUNTS_WITHIN)];
         const NETEM: &[Part] = &[part("sch_netem", "netem_")];
         const TBF: &[Part] = &[part("sch_tbf", "tbf_")];
         const IFB: &[Part] = &[part("ifb", "ifb_xmit")];
@@ -139,6 +152,7 @@ impl Feature {
             Self::PacketRules => &[RULES],
             Self::RandomRules => &[RANDOM],
             Self::PacketQueues => &[QUEUES, OLD_QUEUES],
+            Self::SocketGroups => &[SOCKETS, SOCKETS_WITHIN],
             Self::Netem => &[NETEM],
             Self::Tbf => &[TBF],
             Self::Ifb => &[IFB],
@@ -206,6 +220,7 @@ pub(crate) fn presence(feature: Feature, hierarchies: &Hierarchies) -> Presence 
         Feature::NetAdmin => power(CAP_NET_ADMIN, "CAP_NET_ADMIN"),
         Feature::Groups => groups(hierarchies),
         Feature::BpfPrograms => programs(),
+        Feature::SocketGroups => socket_groups(hierarchies),
         Feature::Clock => clock(),
         _ => {
             let kernel = Kernel::here();
@@ -248,6 +263,28 @@ fn groups(hierarchies: &Hierarchies) -> Presence {
         ),
         None if first.root.exists() => Presence::Present,
         None => Presence::absent(format!("{} does not exist", first.root.display()), None),
+    }
+}
+
+/// The hierarchy whose groups sockets remember, and the rules that ask them.
+fn socket_groups(hierarchies: &Hierarchies) -> Presence {
+    if hierarchies.unified().is_none() {
+        let mend = "boot with systemd.unified_cgroup_hierarchy=1".to_owned();
+        return Presence::absent("the unified hierarchy of groups (cgroup v2) is not mounted", mend);
+    }
+    let kernel = Kernel::here();
+    let rules = Presence::worst(SOCKETS.iter().map(|part| of_kernel(part, &kernel)));
+    match std::fs::metadata("/proc/thread-self/ns/cgroup").map(|namespace| namespace.ino()) {
+        Ok(FIRST_NAMESPACE) => rules,
+        _ if rules != Presence::Present => rules,
+        _ => match kernel.symbols {
+            Some(symbols) if symbols.contains(COUNTS_WITHIN) => rules,
+            Some(_) => {
+                let why = "this agent lives in a namespace of groups of its own, and this kernel counts levels from the host's root";
+                Presence::absent(why, "run fracas-agent in the host's own cgroup namespace".to_owned())
+            }
+            None => Presence::unknown("from where this kernel counts the levels of groups cannot be read from /proc/kallsyms"),
+        },
     }
 }
 

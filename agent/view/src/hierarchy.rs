@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use proto_model::id::InjectionId;
+use serde::{Deserialize, Serialize};
 
 use crate::mounts::{Mount, mounts};
 use crate::{GroupId, ViewError, text};
@@ -20,12 +21,22 @@ pub enum Version {
     V2,
 }
 
+/// A group of the unified hierarchy (version 2), anybody's, as the kernel's rules for packets know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnifiedGroup {
+    /// The kernel's number for it: a group that is made anew at the same path has another.
+    pub id: u64,
+    /// How many folders deep it lies below the root.
+    pub level: u32,
+}
+
 /// One mounted hierarchy that holds groups of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hierarchy {
     pub version: Version,
     /// Version 1: the controllers mounted here.
     pub controllers: Vec<String>,
+    mount: PathBuf,
     /// The folder in which groups of ours are made.
     pub root: PathBuf,
     device: (u32, u32),
@@ -75,9 +86,30 @@ impl Hierarchies {
         &self.used
     }
 
+    pub(crate) fn unified(&self) -> Option<&Hierarchy> {
+        self.used.iter().find(|h| h.version == Version::V2)
+    }
+
+    /// The group at this path below the root, as in /proc/PID/cgroup; `None` when there is none, or no unified hierarchy.
+    pub fn unified_group(&self, path: &str) -> Result<Option<UnifiedGroup>, ViewError> {
+        let (Some(unified), Some(below)) = (self.unified(), plain(path)) else {
+            return Ok(None);
+        };
+        let folder = unified.mount.join(&below);
+        match fs::metadata(&folder) {
+            // The number of a folder's inode is all of the group's where that has 64 bits.
+            Ok(found) => Ok(found.is_dir().then(|| UnifiedGroup {
+                id: found.ino(),
+                level: u32::try_from(below.components().count()).unwrap_or(u32::MAX),
+            })),
+            Err(e) if text::is_absent(&e) || e.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(e) => Err(ViewError::new(folder.display().to_string(), e)),
+        }
+    }
+
     /// `v1`, `v2`, `hybrid` or `none`.
     pub fn word(&self) -> &'static str {
-        match (self.any_v1, self.used.iter().any(|h| h.version == Version::V2)) {
+        match (self.any_v1, self.unified().is_some()) {
             (true, true) => "hybrid",
             (true, false) => "v1",
             (false, true) => "v2",
@@ -113,12 +145,21 @@ impl Hierarchies {
             let usage = text::read_if_there(accounted.folder(group).join("cpuacct.usage"))?;
             return Ok(usage.and_then(|text| text.trim().parse::<u64>().ok()).map(|ns| ns / 1_000));
         }
-        let Some(unified) = self.used.iter().find(|h| h.version == Version::V2) else {
+        let Some(unified) = self.unified() else {
             return Ok(None);
         };
         let stat = text::read_if_there(unified.folder(group).join("cpu.stat"))?;
         Ok(stat.and_then(|text| text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())))
     }
+}
+
+/// A path from the root without its first slash; `None` when it is none, or leads upward.
+fn plain(path: &str) -> Option<PathBuf> {
+    let below = Path::new(path.strip_prefix('/')?);
+    below
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)))
+        .then(|| below.to_owned())
 }
 
 /// What `stat` says at the mount point is what is mounted there, or something else covers it.
@@ -146,6 +187,7 @@ fn hierarchy_of(mount: &Mount) -> Option<Hierarchy> {
     Some(Hierarchy {
         version,
         controllers,
+        mount: mount.point.clone(),
         root: mount.point.clone(),
         device: (mount.major, mount.minor),
     })
@@ -233,6 +275,21 @@ mod tests {
         let found = Hierarchies::of(&twice, |mount| mount.minor != 2);
         assert_eq!(found.used().len(), 1);
         assert_eq!(found.used()[0].root, PathBuf::from("/sys/fs/cgroup"));
+    }
+
+    #[test]
+    fn a_group_is_found_below_the_mount_wherever_ours_lie_and_never_above() {
+        let crate_folder = env!("CARGO_MANIFEST_DIR");
+        let mut found = Hierarchies::of(&[mount("cgroup2", crate_folder, "rw", 1)], |_| true);
+        found.used[0].root.push("somewhere/else");
+        let seen = found.unified_group("/src/net").unwrap().unwrap();
+        let inode = fs::metadata(Path::new(crate_folder).join("src/net")).unwrap().ino();
+        assert_eq!((seen.id, seen.level), (inode, 2));
+        assert_eq!(found.unified_group("/src/").unwrap().unwrap().level, 1);
+        for absent in ["/src/none.service", "/src/../..", "src", "/src/lib.rs"] {
+            assert_eq!(found.unified_group(absent).unwrap(), None, "{absent}");
+        }
+        assert_eq!(Hierarchies::default().unified_group("/src").unwrap(), None);
     }
 
     #[test]

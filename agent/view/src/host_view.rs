@@ -10,6 +10,7 @@ use proto_model::peer::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::ability::{Feature, Presence};
+use crate::hierarchy::UnifiedGroup;
 use crate::memory::{Memory, ProcessMemory};
 use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::volumes::{FileSeen, Volume};
@@ -64,6 +65,8 @@ pub struct Process {
     pub kernel_thread: bool,
     /// Paths of its groups, one per hierarchy, as in /proc/PID/cgroup.
     pub groups: Vec<String>,
+    /// That in the unified hierarchy (cgroup v2), where there is one.
+    pub unified: Option<String>,
 }
 
 impl Process {
@@ -159,6 +162,10 @@ pub trait HostView: Send + Sync {
     /// Names of every group of ours that exists, whatever hierarchy it is in.
     fn our_groups(&self) -> Result<Vec<GroupId>, ViewError>;
     fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError>;
+    /// The group, anybody's, at this path of the unified hierarchy (cgroup v2); `None` when there is none.
+    fn unified_group(&self, _path: &str) -> Result<Option<UnifiedGroup>, ViewError> {
+        Ok(None)
+    }
     /// Processor time used by the group, in microseconds; `None` when it does not exist or is not accounted.
     fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError>;
 

@@ -20,6 +20,7 @@ mod text;
 mod volumes;
 
 pub use ability::{Feature, Presence};
+pub use hierarchy::UnifiedGroup;
 pub use host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, PassedTraffic, Process, ProcessState, TrafficCounters, ViewError};
 pub use linux::{LinuxView, boot_ms};
 pub use memory::{Memory, ProcessMemory};

@@ -9,7 +9,7 @@ use proto_model::peer::Network;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::ability::{Feature, Presence};
-use crate::hierarchy::Hierarchies;
+use crate::hierarchy::{Hierarchies, UnifiedGroup};
 use crate::host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
 use crate::memory::{Memory, ProcessMemory};
 use crate::process::Users;
@@ -109,6 +109,10 @@ impl HostView for LinuxView {
 
     fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError> {
         self.hierarchies.members(group)
+    }
+
+    fn unified_group(&self, path: &str) -> Result<Option<UnifiedGroup>, ViewError> {
+        self.hierarchies.unified_group(path)
     }
 
     fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {

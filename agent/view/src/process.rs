@@ -77,6 +77,7 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
         user: users.0.get(&uid).cloned(),
         state: stat.state,
         kernel_thread: stat.flags & PF_KTHREAD != 0,
+        unified: groups.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned),
         groups: groups
             .lines()
             .filter_map(|line| line.splitn(3, ':').nth(2))

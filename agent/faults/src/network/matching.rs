@@ -230,6 +230,8 @@ impl Matching {
             local_ports: self.local_ports.clone(),
             protocol: self.protocol,
             interface: self.interface.clone(),
+            groups: None,
+            prober: None,
             direction,
             fate,
             gate_ms,

@@ -326,6 +326,7 @@ mod tests {
             state: ProcessState::Sleeping,
             kernel_thread: false,
             groups: vec![format!("/system.slice/{name}.service/inner"), "/".to_owned()],
+            unified: None,
         }
     }
 

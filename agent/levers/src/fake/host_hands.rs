@@ -182,6 +182,7 @@ impl Hands for FakeHost {
             let traffic = state.traffic.get_mut(injection).ok_or_else(|| absent("such rules"))?;
             traffic.spec.peers.clone_from(&spec.peers);
             traffic.spec.except.clone_from(&spec.except);
+            traffic.spec.groups.clone_from(&spec.groups);
             Ok(())
         })
     }
@@ -258,5 +259,6 @@ fn worker(pid: u32, boot_ms: u64, group: &GroupId) -> Process {
         state: ProcessState::Running,
         kernel_thread: false,
         groups: vec![format!("/{}", group.0)],
+        unified: Some(format!("/{}", group.0)),
     }
 }

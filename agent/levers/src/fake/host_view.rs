@@ -6,7 +6,7 @@ use std::path::Path;
 
 use agent_view::{
     CpuTicks, Feature, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, PathCounters, PathInterface, PathThing, Presence,
-    Process, ProcessMemory, TrafficCounters, ViewError, Volume,
+    Process, ProcessMemory, TrafficCounters, UnifiedGroup, ViewError, Volume,
 };
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -77,6 +77,11 @@ impl HostView for FakeHost {
             .get(group)
             .map(|g| g.members.iter().copied().collect())
             .unwrap_or_default())
+    }
+
+    fn unified_group(&self, path: &str) -> Result<Option<UnifiedGroup>, ViewError> {
+        let level = u32::try_from(path.split('/').filter(|part| !part.is_empty()).count()).unwrap_or(u32::MAX);
+        Ok(self.state().unified.get(path).map(|id| UnifiedGroup { id: *id, level }))
     }
 
     fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {

@@ -38,6 +38,8 @@ struct State {
     processes: BTreeMap<u32, Process>,
     next_pid: u32,
     listeners: Vec<Listener>,
+    /// Numbers of groups of the unified hierarchy, by their paths.
+    unified: BTreeMap<String, u64>,
     groups: BTreeMap<GroupId, Group>,
     workers: BTreeMap<u32, WorkerSpec>,
     knobs: BTreeMap<String, String>,
@@ -173,6 +175,15 @@ impl FakeHost {
 
     pub fn set_name(&self, name: &str, addresses: Vec<IpAddr>) {
         self.state().names.insert(name.to_owned(), addresses);
+    }
+
+    /// The group at this path of the unified hierarchy is made anew with this number, or is gone.
+    pub fn set_group(&self, path: &str, id: Option<u64>) {
+        let groups = &mut self.state().unified;
+        match id {
+            Some(id) => groups.insert(path.to_owned(), id),
+            None => groups.remove(path),
+        };
     }
 
     pub fn set_network_mounts(&self, addresses: Vec<IpAddr>) {

@@ -8,6 +8,8 @@ use agent_view::{CpuTicks, Listener, Process, ProcessState};
 use super::{AGENT_PID, State};
 
 const CPUS: u32 = 4;
+/// The number of the first service's group.
+const FIRST_GROUP: u64 = 100;
 /// Folder of a service's group in the unified hierarchy.
 const UNIFIED: &str = "/sys/fs/cgroup";
 
@@ -17,6 +19,7 @@ pub(super) fn state() -> State {
         boot_ms: 3_600_000,
         boot_id: "0f0e0d0c-1111-4222-8333-444455556666".to_owned(),
         knobs: knobs(&processes),
+        unified: unified(&processes),
         processes,
         next_pid: 5_000,
         listeners: [(22, 400), (6379, 1_001), (80, 1_100), (80, 1_101)].map(listener).to_vec(),
@@ -78,7 +81,14 @@ fn process(pid: u32, parent: u32, name: &str, uid: u32, group: &str) -> Process 
         state: ProcessState::Sleeping,
         kernel_thread: false,
         groups: vec![group.to_owned()],
+        unified: Some(group.to_owned()),
     }
+}
+
+/// Each service's group in the unified hierarchy.
+fn unified(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, u64> {
+    let paths = processes.values().filter_map(|process| process.unified.clone());
+    paths.zip(FIRST_GROUP..).collect()
 }
 
 /// Each service's freezer and list of members.

@@ -201,13 +201,17 @@ impl Batch {
 
     /// Empties the set and fills it again; a packet sees the old elements or the new ones.
     pub fn replace_spans(&mut self, name: &str, spans: &Spans) {
+        self.empty_set(name);
+        self.add_spans(name, spans);
+    }
+
+    fn empty_set(&mut self, name: &str) {
         let message = self.message(format!("empty the set {name}"));
         message
             .op_delsetelem_do(&header())
             .encode()
             .push_table(TABLE)
             .push_set_bytes(name.as_bytes());
-        self.add_spans(name, spans);
     }
 
     fn add_spans(&mut self, name: &str, spans: &Spans) {
@@ -231,6 +235,29 @@ impl Batch {
             list = encoded.end_nested();
         }
         list.end_nested();
+    }
+
+    /// A set of groups (cgroup v2) by the kernel's own numbers, with its elements. Refused when there is such a set.
+    pub fn add_group_set(&mut self, name: &str, ids: &[u64]) {
+        let key = KeyType { shown_as: 46, length: 8 };
+        self.add_set(name, 0, key);
+        self.add_groups(name, ids);
+    }
+
+    /// Empties the set and fills it again; a packet sees the old elements or the new ones.
+    pub fn replace_groups(&mut self, name: &str, ids: &[u64]) {
+        self.empty_set(name);
+        self.add_groups(name, ids);
+    }
+
+    /// The kernel compares with what it holds of a group, which is in the machine's byte order.
+    fn add_groups(&mut self, name: &str, ids: &[u64]) {
+        let element = |id: &u64| Element {
+            key: id.to_ne_bytes().into(),
+            is_end: false,
+        };
+        let elements: Vec<Element> = ids.iter().map(element).collect();
+        self.add_elements(name, &elements);
     }
 
     /// The set by which the kernel ends the fault: one element per family, each with a timeout.

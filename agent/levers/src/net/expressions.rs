@@ -1,5 +1,7 @@
 //! What a rule looks at and does, and its encoding as nf_tables expressions; it knows nothing of injections.
 
+use std::ffi::CStr;
+
 use netlink_bindings::nftables::{
     CmpOps, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes,
 };
@@ -89,6 +91,11 @@ pub(super) enum Match {
     Is(Field, Vec<u8>),
     Within(Field, Vec<u8>, Vec<u8>),
     InSet(Field, String),
+    /// The set holds the group, at this level, of the socket that sends the packet or is to get it.
+    SocketIn {
+        level: u32,
+        set: String,
+    },
     /// The gate holds the packet's family.
     GateOpen(String),
     /// A TCP segment that resets a connection.
@@ -146,6 +153,9 @@ impl Rule {
     /// The kernel's expressions that this rule is made of, for the message when it lacks one.
     pub fn needs(&self) -> &'static str {
         match self.end {
+            _ if self.matches.iter().any(|condition| matches!(condition, Match::SocketIn { .. })) => {
+                "socket cgroupv2 (Linux 5.13), lookup and counter, besides what it needs for everybody's packets"
+            }
             End::Reject | End::Reset => "meta, payload, cmp, lookup, counter and reject",
             End::Queue(_) | End::Sink(_) => "meta, payload, cmp, lookup, counter, numgen, and queue or target NFQUEUE revision 3",
             _ => "meta, payload, cmp, range, lookup, bitwise, counter and immediate",
@@ -188,6 +198,7 @@ impl Match {
             Self::Is(field, value) => equal(load(list, *field), value),
             Self::Within(field, from, to) => within(load(list, *field), from, to),
             Self::InSet(field, set) => look_up(load(list, *field), set),
+            Self::SocketIn { level, set } => look_up(socket_group(list, *level), set),
             Self::GateOpen(set) => look_up(meta(list, MetaKeys::Nfproto), set),
             Self::TcpReset => tcp_flags(list, TCP_FLAG_RST, TCP_FLAG_RST),
             Self::TcpOpening => tcp_flags(list, TCP_FLAGS_OPENING, TCP_FLAG_SYN),
@@ -251,6 +262,8 @@ impl QueueBy {
 /// NFTA_LOOKUP_SREG of include/uapi/linux/netfilter/nf_tables.h; the bindings number it wrongly (3), so it is written by hand.
 const LOOKUP_SOURCE: u16 = 2;
 const REGISTER: u32 = Registers::Reg1 as u32;
+/// NFT_SOCKET_CGROUPV2.
+const SOCKET_CGROUP: u32 = 3;
 /// Packets of which a chance is taken.
 const MILLION: u32 = 1_000_000;
 /// NFQ_FLAG_BYPASS of include/uapi/linux/netfilter/xt_NFQUEUE.h, and NFT_QUEUE_FLAG_BYPASS.
@@ -269,6 +282,23 @@ fn meta<P: Pusher>(list: PushExprListAttrs<P>, key: MetaKeys) -> PushExprListAtt
         .push_dreg(REGISTER)
         .end_nested()
         .end_nested()
+}
+
+/// NFTA_SOCKET_KEY, NFTA_SOCKET_DREG and NFTA_SOCKET_LEVEL of include/uapi/linux/netfilter/nf_tables.h, which the bindings do not have.
+fn socket_group<P: Pusher>(list: PushExprListAttrs<P>, level: u32) -> PushExprListAttrs<P> {
+    by_hand(list, c"socket", &[(1, SOCKET_CGROUP), (2, REGISTER), (3, level)])
+}
+
+/// An expression whose attributes are all 32 bits wide.
+fn by_hand<P: Pusher>(list: PushExprListAttrs<P>, name: &CStr, attributes: &[(u16, u32)]) -> PushExprListAttrs<P> {
+    let mut expression = list.nested_elem().push_name(name);
+    let length = u16::try_from(attributes.len()).unwrap_or(0) * ATTRIBUTE_U32;
+    push_header(expression.as_vec_mut(), EXPRESSION_DATA_NESTED, length);
+    for (attribute, value) in attributes {
+        push_header(expression.as_vec_mut(), *attribute, 4);
+        expression.as_vec_mut().extend(value.to_be_bytes());
+    }
+    expression.end_nested()
 }
 
 fn load<P: Pusher>(list: PushExprListAttrs<P>, field: Field) -> PushExprListAttrs<P> {
@@ -327,14 +357,8 @@ fn chance<P: Pusher>(list: PushExprListAttrs<P>, per_million: u32) -> PushExprLi
     // The bindings write this register in the machine's byte order; the kernel reads it big-endian.
     let numgen = numgen.push_dreg(REGISTER.to_be()).push_modulus(MILLION);
     let list = numgen.push_type(NumgenTypes::Random as u32).end_nested().end_nested();
-    let mut swapped = list.nested_elem().push_name(c"byteorder");
-    let length = u16::try_from(HOST_TO_NETWORK.len()).unwrap_or(0) * ATTRIBUTE_U32;
-    push_header(swapped.as_vec_mut(), EXPRESSION_DATA_NESTED, length);
-    for (attribute, value) in HOST_TO_NETWORK {
-        push_header(swapped.as_vec_mut(), attribute, 4);
-        swapped.as_vec_mut().extend(value.to_be_bytes());
-    }
-    let below = swapped.end_nested().nested_elem().nested_data_cmp().push_sreg(REGISTER);
+    let swapped = by_hand(list, c"byteorder", &HOST_TO_NETWORK);
+    let below = swapped.nested_elem().nested_data_cmp().push_sreg(REGISTER);
     let below = below.push_op(CmpOps::Lt as u32).nested_data();
     below.push_value(&per_million.to_be_bytes()).end_nested().end_nested().end_nested()
 }

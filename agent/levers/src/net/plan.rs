@@ -1,6 +1,7 @@
 //! Which chains, sets and rules make up one injection; how they are sent is not decided here.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use agent_view::net::listing::Listing;
 use agent_view::net::names::{self, Base, SetRole, injection_of};
@@ -9,10 +10,13 @@ use proto_model::id::InjectionId;
 use super::batch::Batch;
 use super::expressions::{End, Family, Field, ICMP, ICMPV6, Match, Rule, TCP, UDP};
 use super::interval::Spans;
-use crate::traffic::{Fate, PacketFate, Protocol, Spared, TrafficSpec};
+use crate::traffic::{Fate, PacketFate, Protocol, SocketGroups, Spared, TrafficSpec};
 
 /// Networks that one injection may name; more is a mistake.
 const MAX_NETWORKS: usize = 10_000;
+/// Groups that one injection may name, and how deep the kernel's rules look.
+const MAX_GROUPS: usize = 64;
+const LEVELS: RangeInclusive<u32> = 1..=255;
 /// Bytes of an interface's name, without its end.
 const MAX_INTERFACE: usize = 15;
 const SSH: u16 = 22;
@@ -32,6 +36,14 @@ pub(super) fn check(spec: &TrafficSpec) -> Result<(), String> {
         return Err(format!(
             "it names {} networks (allowed: up to {MAX_NETWORKS})",
             spec.peers.len() + spec.except.len()
+        ));
+    }
+    if let Some(SocketGroups { level, ids }) = &spec.groups
+        && !(LEVELS.contains(level) && (1..=MAX_GROUPS).contains(&ids.len()))
+    {
+        return Err(format!(
+            "it names {} groups at level {level} (allowed: 1 to {MAX_GROUPS} at level 1 to 255)",
+            ids.len()
         ));
     }
     if spec.protocol == Some(Protocol::Icmp) && !(spec.ports.is_empty() && spec.local_ports.is_empty()) {
@@ -75,6 +87,9 @@ pub(super) fn renew(batch: &mut Batch, injection: &InjectionId, gate_ms: u64) {
 pub(super) fn replace(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec) {
     for (role, spans) in peer_sets(spec) {
         batch.replace_spans(&role.set_of(injection), &spans);
+    }
+    if let Some(groups) = &spec.groups {
+        batch.replace_groups(&SetRole::Groups.set_of(injection), &groups.ids);
     }
 }
 
@@ -145,6 +160,12 @@ fn add_sets(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, spar
     for (role, spans) in peer_sets(spec).into_iter().chain(fixed_sets(spec, spared)) {
         batch.add_interval_set(&role.set_of(injection), &spans);
     }
+    if let Some(groups) = &spec.groups {
+        batch.add_group_set(&SetRole::Groups.set_of(injection), &groups.ids);
+    }
+    if let Some(prober) = &spec.prober {
+        batch.add_group_set(&SetRole::Prober.set_of(injection), &[prober.id]);
+    }
     batch.add_gate_set(&SetRole::Gate.set_of(injection), spec.gate_ms);
 }
 
@@ -164,7 +185,7 @@ fn entrances(base: Base, injection: &InjectionId) -> impl Iterator<Item = Rule> 
 
 /// The injection's own chain at this hook: what is spared returns, then the fate; or, late in the hook, only the count.
 fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Vec<Rule> {
-    let mut rules = sent_again(base, spec.fate);
+    let mut rules = sent_again(base, spec);
     rules.extend(always_spared(base));
     rules.extend(spared.controllers.iter().map(|endpoint| spared_controller(base, endpoint)));
     for (role, _) in fixed_sets(spec, spared) {
@@ -178,9 +199,20 @@ fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, spared: &Spare
 }
 
 /// What a worker of ours has held already is let go, first of all.
-fn sent_again(base: Base, fate: Fate) -> Vec<Rule> {
-    let acts = matches!(fate, Fate::Queue(_)) && base.is_out() && !base.counts_what_passed();
-    acts.then(|| Rule::new(vec![Match::SentAgain], End::Unmark)).into_iter().collect()
+///
+/// Packets of one peer may belong to several injections where each means other groups: then the sign that they were sent again
+/// is left on them until all have seen it.
+fn sent_again(base: Base, spec: &TrafficSpec) -> Vec<Rule> {
+    if !(matches!(spec.fate, Fate::Queue(_)) && base.is_out()) {
+        return Vec::new();
+    }
+    let end = match (base.counts_what_passed(), &spec.groups) {
+        (false, None) => End::Unmark,
+        (false, Some(_)) => End::Return,
+        (true, Some(_)) => End::Unmark,
+        (true, None) => return Vec::new(),
+    };
+    vec![Rule::new(vec![Match::SentAgain], end)]
 }
 
 fn always_spared(base: Base) -> Vec<Rule> {
@@ -260,8 +292,11 @@ fn own_answers(base: Base, fate: Fate) -> Vec<Rule> {
 fn fates(base: Base, injection: &InjectionId, spec: &TrafficSpec) -> Vec<Rule> {
     let gate = Match::GateOpen(SetRole::Gate.set_of(injection));
     let mut rules = Vec::new();
-    for protocol in protocols(spec) {
-        let meant = meant(base, injection, spec, protocol);
+    let each = protocols(spec)
+        .into_iter()
+        .flat_map(|protocol| whose(injection, spec).map(move |whose| (protocol, whose)));
+    for (protocol, whose) in each {
+        let meant = meant(base, injection, spec, protocol).into_iter().chain(whose).collect::<Vec<_>>();
         if base.counts_what_passed() {
             rules.push(Rule::counted(meant, End::GoOn));
             continue;
@@ -285,6 +320,18 @@ fn meant(base: Base, injection: &InjectionId, spec: &TrafficSpec, protocol: Opti
     let local = (!spec.local_ports.is_empty()).then(|| in_set(local_port(base), SetRole::LocalPorts));
     let protocol = protocol.map(Match::Protocol);
     [interface, protocol, remote, local].into_iter().flatten().collect()
+}
+
+/// One rule per sort of group where only those are meant; `None` is everybody.
+fn whose(injection: &InjectionId, spec: &TrafficSpec) -> impl Iterator<Item = Option<Match>> + use<> {
+    let socket_in = |level, role: SetRole| Match::SocketIn {
+        level,
+        set: role.set_of(injection),
+    };
+    let groups = spec.groups.as_ref().map(|groups| socket_in(groups.level, SetRole::Groups));
+    let prober = spec.prober.as_ref().filter(|_| groups.is_some());
+    let prober = prober.map(|prober| Some(socket_in(prober.level, SetRole::Prober)));
+    std::iter::once(groups).chain(prober)
 }
 
 /// One rule per protocol where ports are to be read; `None` is any.

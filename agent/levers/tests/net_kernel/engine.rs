@@ -14,12 +14,12 @@ use proto_model::id::InjectionId;
 use crate::world::*;
 use crate::{add, counters, hands, remove};
 
-const HELD: Duration = Duration::from_millis(100);
+pub const HELD: Duration = Duration::from_millis(100);
 /// What an ordinary machine, with others on it, may be late.
-const LATE: Duration = Duration::from_millis(40);
+pub const LATE: Duration = Duration::from_millis(40);
 
 /// An engine that works in a thread, and the rules that feed it.
-struct Engine {
+pub struct Engine {
     injection: InjectionId,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<std::io::Result<()>>>,
@@ -50,7 +50,7 @@ impl Engine {
         }
     }
 
-    fn hold(held: Duration, spec: TrafficSpec) -> Self {
+    pub fn hold(held: Duration, spec: TrafficSpec) -> Self {
         let delay = Delay {
             delay_us: held.as_micros() as u64,
             jitter_us: 0,
@@ -61,10 +61,15 @@ impl Engine {
     }
 
     /// As an undo does it: the rules first, then the worker.
-    fn end(mut self) {
+    pub fn stop(mut self) {
         assert!(remove(&self.injection).expect("remove"));
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap().expect("the engine ends well");
+    }
+
+    /// The last of them.
+    pub fn end(self) {
+        self.stop();
         assert!(hands().remove_idle_table().expect("the table"), "nobody reads a queue");
     }
 }
@@ -74,7 +79,7 @@ fn toward(peer: &str, direction: Direction) -> TrafficSpec {
 }
 
 /// A byte there and back.
-fn round_trip(stream: &mut std::net::TcpStream) -> Duration {
+pub fn round_trip(stream: &mut std::net::TcpStream) -> Duration {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let begun = Instant::now();
     echoes(stream).expect("an echo");

@@ -200,6 +200,8 @@ pub fn cut(peers: &[&str]) -> TrafficSpec {
         local_ports: Vec::new(),
         protocol: None,
         interface: None,
+        groups: None,
+        prober: None,
         direction: Direction::Both,
         fate: PacketFate::Drop.into(),
         gate_ms: 60_000,

@@ -70,6 +70,10 @@ pub enum SetRole {
     RemotePorts,
     LocalPorts,
     SparedPorts,
+    /// Numbers of the groups whose sockets are meant.
+    Groups,
+    /// The group of a worker of ours whose questions are meant as well.
+    Prober,
     Gate,
 }
 
@@ -85,6 +89,8 @@ impl SetRole {
             Self::RemotePorts => "ports",
             Self::LocalPorts => "local_ports",
             Self::SparedPorts => "spared_ports",
+            Self::Groups => "groups",
+            Self::Prober => "prober",
             Self::Gate => "gate",
         };
         format!("{role}_{injection}")
@@ -134,7 +140,7 @@ mod tests {
             assert_eq!(injection_of(&base.chain_of(&id)), Some(id.clone()));
             assert_eq!(injection_of(base.name()), None);
         }
-        for role in [SetRole::Peers4, SetRole::LocalPorts, SetRole::Gate] {
+        for role in [SetRole::Peers4, SetRole::LocalPorts, SetRole::Groups, SetRole::Gate] {
             assert_eq!(injection_of(&role.set_of(&id)), Some(id.clone()));
         }
         assert_eq!(injection_of("in_somebody"), None);

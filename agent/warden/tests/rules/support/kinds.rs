@@ -126,6 +126,8 @@ kind!(Gated, "test.gated", Reversal::Full, yes(), |levers| {
         local_ports: Vec::new(),
         protocol: None,
         interface: None,
+        groups: None,
+        prober: None,
         direction: Direction::Both,
         fate: PacketFate::Drop.into(),
         gate_ms: levers.context().gate_ms,

@@ -19,10 +19,15 @@ pub(crate) fn needs(view: &dyn HostView, features: &[Feature]) -> Ability {
 
 /// The same before a deed: what is surely missing is refused, and doubt is no reason.
 pub(crate) fn refuse_without(view: &dyn HostView, features: &[Feature]) -> Result<(), Refusal> {
+    refuse_at_without("fault", view, features)
+}
+
+/// The same for what only the parameter at `path` asks for.
+pub(crate) fn refuse_at_without(path: &str, view: &dyn HostView, features: &[Feature]) -> Result<(), Refusal> {
     let ability = needs(view, features);
     if ability.can != Can::No {
         return Ok(());
     }
     let mend = ability.mend.map(|mend| format!(" (mended by: {mend})")).unwrap_or_default();
-    Err(Refusal::new("unsupported", "fault", ability.why.unwrap_or_default() + &mend))
+    Err(Refusal::new("unsupported", path, ability.why.unwrap_or_default() + &mend))
 }

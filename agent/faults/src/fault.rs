@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use agent_levers::{LeverError, Levers, TrafficSpec};
-use agent_view::{HostView, Process, ViewError, Volume};
+use agent_view::{HostView, Process, UnifiedGroup, ViewError, Volume};
 use proto_model::catalogue::{DurationRule, ExampleDescription, FaultKind, KindDescription};
 use proto_model::doctor::Ability;
 use proto_model::injection::{Observation, Reversal};
@@ -110,7 +110,11 @@ pub trait Fault: Send + Sync + 'static {
     fn names(_params: &Self::Params) -> Vec<String> {
         Vec::new()
     }
-    /// What it acts on when names mean these addresses now. It only decides; a name without an answer keeps its old addresses.
+    /// Paths of groups (cgroup v2) whose packets it acts on: they are looked at again while it acts, and [`Self::follow`] is told.
+    fn groups(_effect: &Self::Effect) -> Vec<String> {
+        Vec::new()
+    }
+    /// What it acts on when names and groups mean this now. It only decides; what is without an answer stays as it was.
     fn follow(_params: &Self::Params, effect: Self::Effect, _answers: &Answers) -> Followed<Self::Effect> {
         Followed { effect, traffic: None }
     }
@@ -151,10 +155,25 @@ pub struct Look {
     pub seen: serde_json::Value,
 }
 
-/// What each name was looked up to be, or why not.
-pub type Answers = BTreeMap<String, Result<Vec<IpAddr>, String>>;
+/// What was found when what a fault stands on was looked at again.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Answers {
+    /// What each name was looked up to be, or why not.
+    pub names: BTreeMap<String, Result<Vec<IpAddr>, String>>,
+    /// What is at each group's path, where that is another than before.
+    pub groups: BTreeMap<String, GroupSeen>,
+}
 
-/// An effect after names were looked up again.
+/// One look at the path of a group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupSeen {
+    /// `None` when no group is there.
+    pub now: Result<Option<UnifiedGroup>, String>,
+    /// Milliseconds since the look before.
+    pub since_ms: u64,
+}
+
+/// An effect after names and groups were looked at again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Followed<E> {
     pub effect: E,
@@ -182,6 +201,7 @@ pub trait AnyFault: Send + Sync {
         before: Option<&Look>,
     ) -> Result<(Option<Observation>, Look), FaultError>;
     fn names(&self, params: &serde_json::Value) -> Vec<String>;
+    fn groups(&self, effect: &serde_json::Value) -> Vec<String>;
     fn follow(
         &self,
         params: &serde_json::Value,
@@ -299,6 +319,10 @@ impl<F: Fault> AnyFault for Kind<F> {
 
     fn names(&self, params: &serde_json::Value) -> Vec<String> {
         Self::parse(params).map(|params| F::names(&params)).unwrap_or_default()
+    }
+
+    fn groups(&self, effect: &serde_json::Value) -> Vec<String> {
+        Self::parse_effect(effect).map(|effect| F::groups(&effect)).unwrap_or_default()
     }
 
     fn follow(

@@ -12,10 +12,11 @@ mod paper;
 mod params;
 mod process;
 mod registry;
+mod unit;
 mod work;
 mod worker;
 
 pub use claim::Claim;
-pub use fault::{Answers, AnyFault, Example, Fault, FaultError, Followed, Kind, Look, Preflight, Protection, Scene};
+pub use fault::{Answers, AnyFault, Example, Fault, FaultError, Followed, GroupSeen, Kind, Look, Preflight, Protection, Scene};
 pub use registry::{catalogue, find, registry};
 pub use work::WorkControl;

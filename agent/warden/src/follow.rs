@@ -1,11 +1,13 @@
-//! Looks up the names on which faults stand, again and again while they act; never on the warden's own thread.
+//! Looks again and again at names and groups on which faults stand while they act; it never waits for a name on the warden's own thread.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
-use agent_faults::Answers;
+use agent_faults::{Answers, GroupSeen};
 use agent_levers::{HandsError, Packets, TrafficSpec};
-use agent_view::HostView;
+use agent_view::{HostView, UnifiedGroup};
 use proto_model::id::InjectionId;
 
 use crate::active::{Gates, Stage};
@@ -19,31 +21,76 @@ const EVERY_MS: u64 = 5_000;
 const MOST_NAMES: usize = 64;
 const STACK_BYTES: usize = 128 * 1024;
 
-/// The names of one injection.
+/// What each name was looked up to be.
+type Names = BTreeMap<String, Result<Vec<IpAddr>, String>>;
+
+/// The names and groups of one injection.
 pub(crate) struct Following {
     names: Vec<String>,
     next_ms: u64,
     /// A look is under way; there is never more than one.
-    answers: Option<Receiver<Answers>>,
+    answers: Option<Receiver<Names>>,
+    groups: Vec<Group>,
+}
+
+/// The path of a group, and what was there at the last look.
+struct Group {
+    path: String,
+    looked_ms: u64,
+    seen: Option<Result<Option<UnifiedGroup>, String>>,
+}
+
+impl Group {
+    /// What is there now, when it is not what was there before.
+    fn look(&mut self, now_ms: u64, view: &dyn HostView) -> Option<(String, GroupSeen)> {
+        let now = view
+            .unified_group(&self.path)
+            .map_err(|error| format!("could not {error}: {}", error.source));
+        let since_ms = now_ms.saturating_sub(self.looked_ms);
+        self.looked_ms = now_ms;
+        let is_news = self.seen.as_ref() != Some(&now);
+        self.seen = Some(now.clone());
+        is_news.then(|| (self.path.clone(), GroupSeen { now, since_ms }))
+    }
 }
 
 impl Following {
-    pub(crate) fn new(mut names: Vec<String>, now_ms: u64) -> Self {
+    pub(crate) fn new(mut names: Vec<String>, groups: Vec<String>, now_ms: u64) -> Self {
         names.sort();
         names.dedup();
         if names.len() > MOST_NAMES {
             tracing::warn!(names = names.len(), followed = MOST_NAMES, "not every name is looked up again");
             names.truncate(MOST_NAMES);
         }
+        let group = |path| Group {
+            path,
+            looked_ms: now_ms,
+            seen: None,
+        };
         Self {
             names,
             next_ms: now_ms + EVERY_MS,
             answers: None,
+            groups: groups.into_iter().map(group).collect(),
         }
     }
 
-    /// Answers of a look that has ended; otherwise begins one when it is time.
+    /// Names that were looked up, and groups that are others now.
     fn poll(&mut self, now_ms: u64, view: &Arc<dyn HostView>) -> Option<Answers> {
+        let names = self.poll_names(now_ms, view);
+        let groups: BTreeMap<String, GroupSeen> = self
+            .groups
+            .iter_mut()
+            .filter_map(|group| group.look(now_ms, view.as_ref()))
+            .collect();
+        (names.is_some() || !groups.is_empty()).then(|| Answers {
+            names: names.unwrap_or_default(),
+            groups,
+        })
+    }
+
+    /// Answers of a look that has ended; otherwise begins one when it is time.
+    fn poll_names(&mut self, now_ms: u64, view: &Arc<dyn HostView>) -> Option<Names> {
         if let Some(receiver) = &self.answers {
             let answer = receiver.try_recv();
             if !matches!(answer, Err(TryRecvError::Empty)) {
@@ -59,7 +106,7 @@ impl Following {
     }
 }
 
-fn look_up(names: Vec<String>, view: Arc<dyn HostView>) -> Option<Receiver<Answers>> {
+fn look_up(names: Vec<String>, view: Arc<dyn HostView>) -> Option<Receiver<Names>> {
     let (sender, receiver) = sync_channel(1);
     let look = move || {
         let answer = |name: &String| match view.resolve(name) {
@@ -83,7 +130,7 @@ fn look_up(names: Vec<String>, view: Arc<dyn HostView>) -> Option<Receiver<Answe
 
 impl Warden {
     /// What a look has found is acted on at once; the fault's undo names no peer, so it stays what it was.
-    pub(crate) fn follow_names(&mut self, id: &InjectionId, now_ms: u64) {
+    pub(crate) fn follow(&mut self, id: &InjectionId, now_ms: u64) {
         let view = self.view.clone();
         let Some(Stage::Holding(holding)) = self.active.get_mut(id).map(|active| &mut active.stage) else {
             return;
@@ -93,14 +140,16 @@ impl Warden {
         };
         let followed = match holding.fault.follow(&holding.order.params, &holding.effect, &answers) {
             Ok(followed) => followed,
-            Err(error) => return tracing::warn!(injection = %id, error = chain(&error), "names that moved cannot be followed"),
+            Err(error) => {
+                return tracing::warn!(injection = %id, error = chain(&error), "what it stands on has moved, and cannot be followed");
+            }
         };
         if let Some(spec) = &followed.traffic {
             let gates = holding.gates;
             if let Err(error) = self.replace_peers(id, spec, gates) {
-                return tracing::warn!(injection = %id, error = chain(&error), "the peers cannot be replaced");
+                return tracing::warn!(injection = %id, error = chain(&error), "the peers and groups cannot be replaced");
             }
-            tracing::info!(injection = %id, peers = spec.peers.len(), "names of peers moved, and the fault with them");
+            tracing::info!(injection = %id, peers = spec.peers.len(), "names or groups moved, and the fault with them");
         }
         if let Some((_, holding)) = self.holding(id) {
             holding.effect = followed.effect;

@@ -28,7 +28,7 @@ impl Warden {
                 return self.end(id, EndedBy::EndedEarly, Some(reason));
             }
         }
-        self.follow_names(id, now);
+        self.follow(id, now);
         self.observe(id, now);
         self.go_on(id, now);
     }

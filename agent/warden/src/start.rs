@@ -98,7 +98,7 @@ impl Warden {
         let effect = result.clone().unwrap_or_default();
         let holding = Holding {
             fault: admitted.fault,
-            following: Following::new(admitted.fault.names(&admitted.params), now),
+            following: Following::new(admitted.fault.names(&admitted.params), admitted.fault.groups(&effect), now),
             next_deed_ms: admitted.fault.due(&effect),
             effect,
             order: Box::new(order.clone()),

@@ -1,7 +1,7 @@
 //! Which packets an injection holds, as a claim that can be compared: two that could mean the same packet conflict. It resolves nothing.
 //!
 //! Written as `network:out:10.0.0.0/8` and, where it is narrower, ` protocol=tcp`, ` ports=80,443`, ` local_ports=8000-8100`
-//! or ` interface=eth0` behind it. A DNS name stands for itself; who knows its addresses claims
+//! ` interface=eth0` or ` group=/system.slice/nginx.service` behind it. A DNS name stands for itself; who knows its addresses claims
 //! them besides.
 
 use std::fmt;
@@ -11,6 +11,7 @@ use proto_model::peer::{Network, Peer};
 use proto_model::quantity::PortRange;
 
 use super::Claim;
+use crate::unit::is_within;
 
 const PREFIX: &str = "network:";
 
@@ -21,6 +22,8 @@ pub(crate) struct Narrowing {
     pub ports: Vec<PortRange>,
     pub local_ports: Vec<PortRange>,
     pub interface: Option<String>,
+    /// The path of the group (cgroup v2) whose packets they are.
+    pub group: Option<String>,
 }
 
 /// The packets of one peer in one direction.
@@ -103,6 +106,7 @@ impl Narrowing {
             "ports" => self.ports = ports(value)?,
             "local_ports" => self.local_ports = ports(value)?,
             "interface" => self.interface = Some(value.to_owned()),
+            "group" => self.group = Some(value.to_owned()),
             _ => return None,
         }
         Some(())
@@ -116,6 +120,7 @@ impl Narrowing {
             && same(&self.interface, &other.interface)
             && ports_meet(&self.ports, &other.ports)
             && ports_meet(&self.local_ports, &other.local_ports)
+            && groups_meet(self.group.as_deref(), other.group.as_deref())
     }
 }
 
@@ -126,6 +131,12 @@ fn ports(text: &str) -> Option<Vec<PortRange>> {
 fn ports_meet(a: &[PortRange], b: &[PortRange]) -> bool {
     let meet = |x: &PortRange, y: &PortRange| x.first <= y.last && y.first <= x.last;
     a.is_empty() || b.is_empty() || a.iter().any(|x| b.iter().any(|y| meet(x, y)))
+}
+
+/// A socket is in one group, and in those above it.
+fn groups_meet(a: Option<&str>, b: Option<&str>) -> bool {
+    let (Some(a), Some(b)) = (a, b) else { return true };
+    is_within(a, b) || is_within(b, a)
 }
 
 impl fmt::Display for TrafficClaim {
@@ -155,8 +166,12 @@ impl fmt::Display for Narrowing {
                 write!(f, " {key}={}", ranges.join(","))?;
             }
         }
-        match &self.interface {
-            Some(name) => write!(f, " interface={name}"),
+        if let Some(name) = &self.interface {
+            write!(f, " interface={name}")?;
+        }
+        // One whose name cannot be read back is as good as any: in doubt they conflict.
+        match self.group.as_ref().filter(|path| !path.contains(char::is_whitespace)) {
+            Some(path) => write!(f, " group={path}"),
             None => Ok(()),
         }
     }
@@ -203,6 +218,14 @@ mod tests {
                 "network:in:10.0.0.2/32 interface=eth1",
                 false,
             ),
+            (
+                "network:in:10.0.0.2/32 group=/a/x.service",
+                "network:in:10.0.0.2/32 group=/a/y.service",
+                false,
+            ),
+            ("network:in:10.0.0.2/32 group=/a/x.service", "network:in:10.0.0.2/32 group=/a", true),
+            ("network:in:10.0.0.2/32 group=/a/x.service", "network:in:10.0.0.2/32", true),
+            ("network:in:10.0.0.2/32 group=/a/x", "network:in:10.0.0.2/32 group=/a/xy", false),
             ("cpu", "cpu", true),
             ("cpu", "network:out:10.0.0.2/32", false),
         ] {
@@ -217,6 +240,7 @@ mod tests {
             ports: vec![PortRange { first: 80, last: 90 }, PortRange { first: 443, last: 443 }],
             local_ports: vec![PortRange { first: 1, last: 1 }],
             interface: Some("eth0".into()),
+            group: Some("/system.slice/x.service".into()),
         };
         let peers = ["any", "2001:db8::/32", "192.0.2.7", "db.example"].map(|p| Peer::parse(p).unwrap());
         let claims = TrafficClaim::of(&peers, Direction::Both, &narrowing);

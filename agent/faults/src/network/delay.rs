@@ -158,7 +158,7 @@ impl Fault for Delay {
     }
 
     fn preflight(params: &DelayParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
-        let (resolved, mut warnings) = params.matching.preflight(scene)?;
+        let (resolved, mut warnings) = params.matching.preflight(params.direction, scene)?;
         let (engine, why) = params.deed(&resolved).check(scene.view)?;
         warnings.extend(why);
         warnings.extend(surprises(params, engine));
@@ -198,6 +198,10 @@ impl Fault for Delay {
 
     fn names(params: &DelayParams) -> Vec<String> {
         params.matching.names()
+    }
+
+    fn groups(effect: &DelayEffect) -> Vec<String> {
+        effect.resolved.groups()
     }
 
     fn follow(params: &DelayParams, effect: DelayEffect, answers: &Answers) -> Followed<DelayEffect> {

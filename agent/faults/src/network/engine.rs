@@ -134,6 +134,9 @@ impl Deed<'_> {
         if let Some(why) = Shape::from(self.harm).is_beyond_netem() {
             return Some(why.to_owned());
         }
+        if self.resolved.whose.is_some() {
+            return Some("filters on an interface see no socket, so they cannot tell a unit's packets from others".to_owned());
+        }
         let passes_on = |path: &&str| view.knob(path).is_ok_and(|value| value.is_some_and(|value| value != "0"));
         if self.direction.covers_in() && PASSES_ON.iter().any(passes_on) {
             return Some("this host passes packets of others on, and where they come in nobody knows yet which stay here".to_owned());
@@ -173,8 +176,10 @@ impl Deed<'_> {
             return None;
         }
         let free = |port: &u16| scene.protection.port(*port).is_none();
+        // An echo that comes in is nobody's for the kernel.
+        let echoes = self.resolved.whose.is_none() || !self.direction.covers_in();
         match (protocol, ports.first()) {
-            (None | Some(Protocol::Icmp), None) => Some(Probe::Echo(to)),
+            (None | Some(Protocol::Icmp), None) if echoes => Some(Probe::Echo(to)),
             (None | Some(Protocol::Tcp), Some(range)) => {
                 let port = (range.first..=range.last).find(free)?;
                 Some(Probe::Connect(SocketAddr::new(to, port)))

@@ -245,7 +245,7 @@ impl Fault for Loss {
     }
 
     fn preflight(params: &LossParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
-        let (resolved, mut warnings) = params.matching.preflight(scene)?;
+        let (resolved, mut warnings) = params.matching.preflight(params.direction, scene)?;
         if params.asked().percent >= HOPELESS && !params.matching.is_without_tcp() {
             warnings.push("with so many losses TCP hardly gets anything through: it waits longer after each, up to minutes".to_owned());
         }
@@ -298,6 +298,10 @@ impl Fault for Loss {
 
     fn names(params: &LossParams) -> Vec<String> {
         params.matching.names()
+    }
+
+    fn groups(effect: &LossEffect) -> Vec<String> {
+        effect.resolved.groups()
     }
 
     fn follow(params: &LossParams, effect: LossEffect, answers: &Answers) -> Followed<LossEffect> {

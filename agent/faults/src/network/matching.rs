@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::peers;
+use super::whose::{self, Whose};
 use crate::claim::{Claim, Narrowing, TrafficClaim};
 use crate::fault::{Answers, Followed, Look, Scene};
 
@@ -47,16 +48,26 @@ pub(super) struct Matching {
     /// Only packets that leave or arrive by this interface, such as `eth0`. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Only packets of this systemd unit, such as `nginx.service` (`.service` may be left out): of sockets that its processes made, also after
+    /// it was started anew. Default everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// Only packets of this control group (cgroup v2) and those below it, a path such as `/system.slice/nginx.service`. Default everybody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// Peers that are left alone although `to` covers them, written the same way. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<Peer>,
 }
 
-/// The peers as networks, at one moment.
+/// The peers as networks, and whose packets are meant, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Resolved {
     pub peers: Vec<Network>,
     pub except: Vec<Network>,
+    /// None where everybody's packets are meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whose: Option<Whose>,
     /// The names among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<String, Known>,
@@ -74,7 +85,12 @@ pub(super) struct Known {
 }
 
 impl Resolved {
-    /// What a person should know of names that did not stay as they were.
+    /// Paths of groups that it stands on.
+    pub fn groups(&self) -> Vec<String> {
+        self.whose.iter().map(|whose| whose.path().to_owned()).collect()
+    }
+
+    /// What a person should know of names and groups that did not stay as they were.
     fn gaps(&self) -> Option<String> {
         let told = self.names.iter().flat_map(|(name, known)| {
             let moved = (known.changes > 0).then(|| format!("{name} moved {} times, noticed within seconds", known.changes));
@@ -84,7 +100,7 @@ impl Resolved {
                 .map(|why| format!("{why}; its addresses from before are kept"));
             moved.into_iter().chain(lost)
         });
-        let told: Vec<String> = told.collect();
+        let told: Vec<String> = told.chain(self.whose.iter().flat_map(Whose::gaps)).collect();
         (!told.is_empty()).then(|| told.join("; "))
     }
 
@@ -126,6 +142,7 @@ impl Matching {
                 problems.push(Problem::new(path, "icmp has no ports").allowed("protocol tcp or udp"));
             }
         }
+        whose::validate(self, &mut problems);
         if self.interface.as_ref().is_some_and(|name| !is_interface_name(name)) {
             let problem = Problem::new("params.interface", "is not the name of an interface");
             problems.push(problem.allowed("1 to 15 characters without spaces and slashes"));
@@ -135,10 +152,11 @@ impl Matching {
 
     /// By what is written; a name claims only itself.
     pub fn claims(&self, direction: Direction) -> Vec<Claim> {
-        self.claims_on(&self.to, direction)
+        self.claims_on(&self.to, direction, None)
     }
 
-    /// The same with the addresses of names besides, so that a name and its address are seen to be one host.
+    /// The same with the addresses of names besides, so that a name and its address are seen to be one host, and with the path of
+    /// the group that is meant.
     pub fn claims_here(&self, direction: Direction, view: &dyn HostView) -> Vec<Claim> {
         let look_up = peers::patient_look_up(view);
         let names = self.to.iter().filter_map(|peer| match peer {
@@ -147,25 +165,29 @@ impl Matching {
         });
         let addresses = names.flatten().map(|address| Peer::Network(Network::host(address.to_canonical())));
         let all: Vec<Peer> = self.to.iter().cloned().chain(addresses).collect();
-        self.claims_on(&all, direction)
+        self.claims_on(&all, direction, whose::path_here(self, view))
     }
 
-    fn claims_on(&self, peers: &[Peer], direction: Direction) -> Vec<Claim> {
+    fn claims_on(&self, peers: &[Peer], direction: Direction, group: Option<String>) -> Vec<Claim> {
         let narrowing = Narrowing {
             protocol: self.protocol,
             ports: self.ports.clone(),
             local_ports: self.local_ports.clone(),
             interface: self.interface.clone(),
+            group,
         };
         TrafficClaim::of(peers, direction, &narrowing)
     }
 
     /// Looks at the host, and answers with the peers' addresses and what a person would like to know, or refuses.
-    pub fn preflight(&self, scene: &Scene<'_>) -> Result<(Resolved, Vec<String>), Refusal> {
+    pub fn preflight(&self, direction: Direction, scene: &Scene<'_>) -> Result<(Resolved, Vec<String>), Refusal> {
         let resolved = self.resolve(scene.view)?;
         self.check_interface(scene, &resolved)?;
         peers::check_any(&resolved.peers, scene.duration_ms)?;
         let mut warnings = self.check_ports(scene)?;
+        if let Some(whose) = &resolved.whose {
+            warnings.extend(whose::check(self, whose, direction.covers_in(), scene)?);
+        }
         warnings.extend(peers::check_elsewhere(&resolved.peers, scene)?);
         warnings.extend(peers::check_protected(&resolved.peers, &resolved.except, scene)?);
         Ok((resolved, warnings))
@@ -185,7 +207,13 @@ impl Matching {
         };
         let peers = peers::resolve("params.to", &self.to, &mut look_up)?;
         let except = peers::resolve("params.except", &self.except, &mut look_up)?;
-        Ok(Resolved { peers, except, names })
+        let whose = whose::find(self, view)?;
+        Ok(Resolved {
+            peers,
+            except,
+            whose,
+            names,
+        })
     }
 
     /// DNS names among the peers.
@@ -197,11 +225,16 @@ impl Matching {
         self.to.iter().chain(&self.except).filter_map(name).collect()
     }
 
-    /// The peers after their names were looked up again; a name without an answer keeps what it meant.
+    /// The same after names and groups were looked at again; what is without an answer keeps what it meant.
     pub fn follow(&self, before: &Resolved, answers: &Answers) -> Resolved {
-        let mut names = before.names.clone();
+        let (mut names, mut whose) = (before.names.clone(), before.whose.clone());
+        if let Some(whose) = &mut whose
+            && let Some(seen) = answers.groups.get(whose.path())
+        {
+            whose.follow(seen);
+        }
         for (name, known) in &mut names {
-            match answers.get(name) {
+            match answers.names.get(name) {
                 Some(Ok(addresses)) => {
                     let addresses = sorted(addresses.clone());
                     known.changes += u32::from(addresses != known.addresses);
@@ -215,7 +248,12 @@ impl Matching {
         let peers = peers::resolve("params.to", &self.to, &mut known);
         let except = peers::resolve("params.except", &self.except, &mut known);
         match (peers, except) {
-            (Ok(peers), Ok(except)) => Resolved { peers, except, names },
+            (Ok(peers), Ok(except)) => Resolved {
+                peers,
+                except,
+                whose,
+                names,
+            },
             // Cannot be: it was resolved before, and no name has gone.
             _ => before.clone(),
         }
@@ -230,7 +268,7 @@ impl Matching {
             local_ports: self.local_ports.clone(),
             protocol: self.protocol,
             interface: self.interface.clone(),
-            groups: None,
+            groups: resolved.whose.as_ref().map(Whose::groups),
             prober: None,
             direction,
             fate,
@@ -238,11 +276,12 @@ impl Matching {
         }
     }
 
-    /// A kind's effect after its names were looked up again, with what the levers are told when the peers are others now.
+    /// A kind's effect after a new look, with what the levers are told when the peers or the groups are others now.
     pub fn followed<E>(&self, before: &Resolved, answers: &Answers, direction: Direction, with: impl FnOnce(Resolved) -> E) -> Followed<E> {
         let now = self.follow(before, answers);
-        let changed = (&now.peers, &now.except) != (&before.peers, &before.except);
-        // Of these only the peers are looked at.
+        let groups = |resolved: &Resolved| resolved.whose.as_ref().map(Whose::groups);
+        let changed = (&now.peers, &now.except, groups(&now)) != (&before.peers, &before.except, groups(before));
+        // Of these only the peers and the groups are looked at.
         let unused = Fate::Cut(PacketFate::Drop);
         let traffic = changed.then(|| self.spec(&now, direction, unused, 0));
         Followed {
@@ -281,6 +320,7 @@ impl Matching {
             words.push(format!("local ports {}", list(&self.local_ports)));
         }
         words.extend(self.interface.iter().map(|name| format!("by {name}")));
+        words.extend(resolved.whose.as_ref().map(Whose::in_words));
         words.join("; ")
     }
 
@@ -379,6 +419,7 @@ mod tests {
         let resolved = Resolved {
             peers: ["192.0.2.1", "192.0.2.50"].map(|text| Network::parse(text).unwrap()).into(),
             except: Vec::new(),
+            whose: None,
             names: BTreeMap::from([("db.example".to_owned(), known)]),
         };
         (Matching::of(&["192.0.2.1", "db.example"]), resolved)
@@ -386,7 +427,10 @@ mod tests {
 
     fn followed(answer: Result<Vec<IpAddr>, String>) -> Followed<Resolved> {
         let (matching, resolved) = before();
-        let answers = BTreeMap::from([("db.example".to_owned(), answer)]);
+        let answers = Answers {
+            names: BTreeMap::from([("db.example".to_owned(), answer)]),
+            ..Answers::default()
+        };
         matching.followed(&resolved, &answers, Direction::Out, |resolved| resolved)
     }
 

@@ -11,6 +11,7 @@ mod partition;
 mod peers;
 mod share;
 mod timing;
+mod whose;
 
 use crate::fault::{AnyFault, Kind};
 

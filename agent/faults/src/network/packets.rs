@@ -2,7 +2,7 @@
 
 use agent_levers::work::packets::{Harm, PacketNote, PacketWork};
 use agent_levers::{Fate, Levers, Queues, WorkerHandle};
-use agent_view::{HostView, ProcessState};
+use agent_view::{HostView, ProcessState, UnifiedGroup};
 use proto_model::id::InjectionId;
 
 use super::engine::{Deed, Made};
@@ -27,8 +27,18 @@ pub(super) fn begin(deed: &Deed<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>)
     };
     let worker = levers.start_packet_worker(&order)?;
     let gate_ms = levers.context().gate_ms;
-    levers.shape_traffic(&deed.matching.spec(deed.resolved, deed.direction, Fate::Queue(queues), gate_ms))?;
+    let mut spec = deed.matching.spec(deed.resolved, deed.direction, Fate::Queue(queues), gate_ms);
+    if spec.groups.is_some() && order.probe.is_some() {
+        spec.prober = group_of(&worker, scene.view)?;
+    }
+    levers.shape_traffic(&spec)?;
     Ok(Made::Queues { worker })
+}
+
+/// Where the worker's questions come from: what it times must meet the fault as the packets do that are meant.
+fn group_of(worker: &WorkerHandle, view: &dyn HostView) -> Result<Option<UnifiedGroup>, FaultError> {
+    let path = view.process(worker.pid)?.and_then(|process| process.unified);
+    Ok(path.map(|path| view.unified_group(&path)).transpose()?.flatten())
 }
 
 /// Why it no longer acts, if so: its rules are gone, or its worker is, or does not move.

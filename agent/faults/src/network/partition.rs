@@ -114,7 +114,7 @@ impl Fault for Partition {
 
     fn preflight(params: &PartitionParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         refuse_without(scene.view, matching::NEEDS)?;
-        let (resolved, mut warnings) = params.matching.preflight(scene)?;
+        let (resolved, mut warnings) = params.matching.preflight(params.direction, scene)?;
         warnings.extend(surprises(params));
         Ok(Preflight {
             warnings,
@@ -142,6 +142,10 @@ impl Fault for Partition {
 
     fn names(params: &PartitionParams) -> Vec<String> {
         params.matching.names()
+    }
+
+    fn groups(effect: &PartitionEffect) -> Vec<String> {
+        effect.resolved.groups()
     }
 
     fn follow(params: &PartitionParams, effect: PartitionEffect, answers: &Answers) -> Followed<PartitionEffect> {

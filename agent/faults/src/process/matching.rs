@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::claim::Claim;
 use crate::fault::Scene;
+use crate::unit::{in_group, in_unit};
 
 /// The kernel keeps this many bytes of a process's name.
 const KERNEL_NAME: usize = 15;
@@ -256,23 +257,6 @@ fn unreadable(path: &str, error: &agent_view::ViewError) -> Refusal {
     Refusal::new("unsupported", path, format!("the host's processes cannot be read: {error}"))
 }
 
-fn in_unit(process: &Process, unit: &str) -> bool {
-    let unit: Cow<'_, str> = if unit.contains('.') {
-        unit.into()
-    } else {
-        format!("{unit}.service").into()
-    };
-    process.groups.iter().any(|path| path.split('/').any(|part| part == unit))
-}
-
-fn in_group(process: &Process, group: &str) -> bool {
-    let group = group.trim_end_matches('/');
-    process.groups.iter().any(|path| {
-        path.strip_prefix(group)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
-}
-
 fn runs_file(process: &Process, exe: &str) -> bool {
     process
         .exe
@@ -328,15 +312,6 @@ mod tests {
             groups: vec![format!("/system.slice/{name}.service/inner"), "/".to_owned()],
             unified: None,
         }
-    }
-
-    #[test]
-    fn a_unit_and_a_group_hold_what_is_below_them_and_no_neighbour() {
-        let nginx = process(5, "nginx");
-        assert!(in_unit(&nginx, "nginx") && in_unit(&nginx, "nginx.service"));
-        assert!(!in_unit(&nginx, "ngin"));
-        assert!(in_group(&nginx, "/system.slice/nginx.service") && in_group(&nginx, "/system.slice/"));
-        assert!(!in_group(&nginx, "/system.slice/nginx.serv"));
     }
 
     #[test]

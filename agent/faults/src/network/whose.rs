@@ -1,0 +1,249 @@
+//! Whose packets a network fault means: those of one unit or group, found on this host and followed when it is made anew; it acts on nothing.
+
+use std::collections::BTreeSet;
+
+use agent_levers::{Protocol, SocketGroups};
+use agent_view::{Feature, HostView, Process, ProcessState, UnifiedGroup, ViewError};
+use proto_model::problem::{Problem, Problems, Refusal};
+use serde::{Deserialize, Serialize};
+
+use super::matching::Matching;
+use crate::ability::refuse_at_without;
+use crate::fault::{GroupSeen, Scene};
+use crate::unit::{full_name, group_of_unit, in_unit, is_group_path, is_within};
+
+/// What telling packets apart by group stands on.
+const NEEDS: &[Feature] = &[Feature::SocketGroups];
+/// Earlier groups at the same path that are still meant: a socket may outlive the group that it was made in.
+const MOST_IDS: usize = 16;
+/// The init process, which holds the sockets of units that it starts when somebody connects.
+const INIT: u32 = 1;
+
+/// One group (cgroup v2), at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Whose {
+    /// As people know it.
+    name: String,
+    path: String,
+    level: u32,
+    /// The kernel's numbers for it, the newest last.
+    ids: Vec<u64>,
+    /// How often it was made anew since the fault began.
+    restarts: u32,
+    /// How long a group that was made anew may have gone without its fault, at most.
+    unnoticed_ms: u64,
+    is_there: bool,
+    /// Why it could not be looked at the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+/// How it was asked for.
+#[derive(Clone, Copy)]
+enum Asked<'a> {
+    Unit(&'a str),
+    Group(&'a str),
+}
+
+impl<'a> Asked<'a> {
+    fn of(matching: &'a Matching) -> Option<Self> {
+        let unit = matching.unit.as_deref().map(Self::Unit);
+        unit.or(matching.group.as_deref().map(Self::Group))
+    }
+
+    fn path(self) -> &'static str {
+        match self {
+            Self::Unit(_) => "params.unit",
+            Self::Group(_) => "params.group",
+        }
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Unit(unit) => full_name(unit).into_owned(),
+            Self::Group(group) => group.trim_end_matches('/').to_owned(),
+        }
+    }
+
+    fn no_match(self, message: String) -> Refusal {
+        Refusal::new("no_match", self.path(), message)
+    }
+
+    fn unreadable(self, error: &ViewError) -> Refusal {
+        Refusal::new("unreadable", self.path(), format!("{error}: {}", error.source))
+    }
+
+    /// Where it is in the unified hierarchy, by the processes that are in it.
+    fn find(self, processes: &[Process]) -> Result<String, Refusal> {
+        let name = self.name();
+        let unit = match self {
+            Self::Group(_) if processes.iter().any(|process| is_in(process, &name)) => return Ok(name),
+            Self::Group(_) => return Err(self.no_match(format!("no process on this host is in the group {name} of cgroup v2"))),
+            Self::Unit(unit) => unit,
+        };
+        let of_unit: Vec<&Process> = processes.iter().filter(|process| in_unit(process, unit)).collect();
+        if of_unit.is_empty() {
+            let message = format!("{name} does not run on this host: no process is in it (mended by: systemctl start {name})");
+            return Err(self.no_match(message));
+        }
+        let paths = of_unit
+            .iter()
+            .filter_map(|process| group_of_unit(process.unified.as_deref()?, unit));
+        let mut paths: Vec<String> = paths.collect::<BTreeSet<String>>().into_iter().collect();
+        match paths.len() {
+            1 => Ok(paths.remove(0)),
+            0 => Err(Refusal::new(
+                "unsupported",
+                self.path(),
+                format!(
+                    "{name} has no group in the unified hierarchy (cgroup v2), by which alone the kernel tells packets apart (mended by: boot with systemd.unified_cgroup_hierarchy=1)"
+                ),
+            )),
+            _ => Err(self
+                .no_match(format!("{name} is the name of several units; name one by its params.group"))
+                .allowed(paths.join(", "))),
+        }
+    }
+}
+
+fn is_in(process: &Process, group: &str) -> bool {
+    process.unified.as_deref().is_some_and(|path| is_within(path, group))
+}
+
+fn living(view: &dyn HostView) -> Result<Vec<Process>, ViewError> {
+    let is_dead = |process: &Process| matches!(process.state, ProcessState::Zombie | ProcessState::Dead);
+    let mut processes = view.processes()?;
+    processes.retain(|process| !is_dead(process));
+    Ok(processes)
+}
+
+pub(super) fn validate(matching: &Matching, problems: &mut Problems) {
+    if matching.unit.is_some() && matching.group.is_some() {
+        problems.push(Problem::new("params.group", "is given beside a unit").allowed("one of unit and group, or neither"));
+    }
+    if matching.unit.as_ref().is_some_and(|unit| unit.is_empty() || unit.contains('/')) {
+        problems.push(Problem::new("params.unit", "is not the name of a unit").allowed("a name such as nginx.service"));
+    }
+    if matching.group.as_ref().is_some_and(|group| !is_group_path(group)) {
+        let problem = Problem::new("params.group", "is not a group below the root");
+        problems.push(problem.allowed("a path such as /system.slice/nginx.service"));
+    }
+}
+
+/// The path of the group that is meant, where that is known: none is also what is in doubt.
+pub(super) fn path_here(matching: &Matching, view: &dyn HostView) -> Option<String> {
+    Asked::of(matching)?.find(&living(view).ok()?).ok()
+}
+
+/// `None` when everybody's packets are meant.
+pub(super) fn find(matching: &Matching, view: &dyn HostView) -> Result<Option<Whose>, Refusal> {
+    let Some(asked) = Asked::of(matching) else { return Ok(None) };
+    refuse_at_without(asked.path(), view, NEEDS)?;
+    let processes = living(view).map_err(|error| asked.unreadable(&error))?;
+    let path = asked.find(&processes)?;
+    let seen = view.unified_group(&path).map_err(|error| asked.unreadable(&error))?;
+    let seen = seen.ok_or_else(|| asked.no_match(format!("{path} is not there in the unified hierarchy (cgroup v2) of this host")))?;
+    Ok(Some(Whose {
+        name: asked.name(),
+        path,
+        level: seen.level,
+        ids: vec![seen.id],
+        restarts: 0,
+        unnoticed_ms: 0,
+        is_there: true,
+        problem: None,
+    }))
+}
+
+/// Refuses a group that holds somebody who is protected, and tells of packets that are its own only in the eyes of people.
+pub(super) fn check(matching: &Matching, whose: &Whose, covers_in: bool, scene: &Scene<'_>) -> Result<Vec<String>, Refusal> {
+    let Some(asked) = Asked::of(matching) else { return Ok(Vec::new()) };
+    let mut members = living(scene.view).map_err(|error| asked.unreadable(&error))?;
+    members.retain(|process| is_in(process, &whose.path));
+    for process in &members {
+        if let Some(why) = scene.protection.process(process) {
+            let message = format!("{process} of {} is protected: {why}", whose.name);
+            return Err(Refusal::new("protected", asked.path(), message));
+        }
+    }
+    let mut warnings = handed_over(whose, &members, scene.view);
+    if covers_in && matches!(matching.protocol, None | Some(Protocol::Icmp)) {
+        warnings.push("icmp that comes in carries no sign of whose it is: answers to pings of a unit or group come through".to_owned());
+    }
+    Ok(warnings)
+}
+
+/// Listening sockets belong to who made them, and so do connections that they accept.
+fn handed_over(whose: &Whose, members: &[Process], view: &dyn HostView) -> Vec<String> {
+    let listeners = view.listeners().unwrap_or_default();
+    let held_by = |pid: u32| listeners.iter().filter(move |listener| listener.pid == pid);
+    let of_init: BTreeSet<u16> = held_by(INIT).map(|listener| listener.port).collect();
+    let ports: BTreeSet<u16> = members
+        .iter()
+        .flat_map(|member| held_by(member.pid))
+        .map(|held| held.port)
+        .collect();
+    let told = |port: &u16| {
+        format!(
+            "port {port} of {} was opened by the init process (socket activation): connections to it are not the unit's for the kernel, and are left alone",
+            whose.name
+        )
+    };
+    ports.intersection(&of_init).map(told).collect()
+}
+
+impl Whose {
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub fn in_words(&self) -> String {
+        if self.name == self.path {
+            format!("of the group {}", self.path)
+        } else {
+            format!("of {} ({})", self.name, self.path)
+        }
+    }
+
+    /// What the levers are told.
+    pub fn groups(&self) -> SocketGroups {
+        SocketGroups {
+            level: self.level,
+            ids: self.ids.clone(),
+        }
+    }
+
+    /// The same after a new look.
+    pub fn follow(&mut self, seen: &GroupSeen) {
+        let now: Option<UnifiedGroup> = match &seen.now {
+            Ok(now) => *now,
+            Err(why) => {
+                self.problem = Some(why.clone());
+                return;
+            }
+        };
+        self.problem = None;
+        self.is_there = now.is_some();
+        let Some(anew) = now.filter(|now| self.ids.last() != Some(&now.id)) else {
+            return;
+        };
+        self.restarts += 1;
+        self.unnoticed_ms = self.unnoticed_ms.max(seen.since_ms);
+        self.ids.push(anew.id);
+        let oldest = self.ids.len().saturating_sub(MOST_IDS);
+        self.ids.drain(..oldest);
+    }
+
+    /// What a person should know of one that did not stay as it was.
+    pub fn gaps(&self) -> impl Iterator<Item = String> {
+        let anew = (self.restarts > 0).then(|| {
+            format!(
+                "{} was made anew {} times, and its packets came through for up to {} ms until that was noticed",
+                self.name, self.restarts, self.unnoticed_ms
+            )
+        });
+        let gone = (!self.is_there).then(|| format!("{} does not run now", self.name));
+        let unseen = self.problem.as_ref().map(|why| format!("{why}; its group from before is kept"));
+        [anew, gone, unseen].into_iter().flatten()
+    }
+}

@@ -1,5 +1,6 @@
 //! Faults of one interface at once, by the agent's own program as their worker: each touches its peers only, and goes on its own.
 
+mod unit;
 mod world;
 
 use std::path::Path;

@@ -186,7 +186,7 @@ impl Matching {
         peers::check_any(&resolved.peers, scene.duration_ms)?;
         let mut warnings = self.check_ports(scene)?;
         if let Some(whose) = &resolved.whose {
-            warnings.extend(whose::check(self, whose, direction.covers_in(), scene)?);
+            warnings.extend(whose::check(self, whose, direction, scene)?);
         }
         warnings.extend(peers::check_elsewhere(&resolved.peers, scene)?);
         warnings.extend(peers::check_protected(&resolved.peers, &resolved.except, scene)?);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use agent_levers::{Protocol, SocketGroups};
+use agent_levers::{Direction, Protocol, SocketGroups};
 use agent_view::{Feature, HostView, Process, ProcessState, UnifiedGroup, ViewError};
 use proto_model::problem::{Problem, Problems, Refusal};
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,7 @@ pub(super) fn find(matching: &Matching, view: &dyn HostView) -> Result<Option<Wh
 }
 
 /// Refuses a group that holds somebody who is protected, and tells of packets that are its own only in the eyes of people.
-pub(super) fn check(matching: &Matching, whose: &Whose, covers_in: bool, scene: &Scene<'_>) -> Result<Vec<String>, Refusal> {
+pub(super) fn check(matching: &Matching, whose: &Whose, direction: Direction, scene: &Scene<'_>) -> Result<Vec<String>, Refusal> {
     let Some(asked) = Asked::of(matching) else { return Ok(Vec::new()) };
     let mut members = living(scene.view).map_err(|error| asked.unreadable(&error))?;
     members.retain(|process| is_in(process, &whose.path));
@@ -167,10 +167,19 @@ pub(super) fn check(matching: &Matching, whose: &Whose, covers_in: bool, scene: 
         }
     }
     let mut warnings = handed_over(whose, &members, scene.view);
-    if covers_in && matches!(matching.protocol, None | Some(Protocol::Icmp)) {
-        warnings.push("icmp that comes in carries no sign of whose it is: answers to pings of a unit or group come through".to_owned());
-    }
+    warnings.extend(nobodys(matching, direction).map(str::to_owned));
     Ok(warnings)
+}
+
+/// What the kernel knows no whole socket of.
+fn nobodys(matching: &Matching, direction: Direction) -> impl Iterator<Item = &'static str> {
+    let icmp = direction.covers_in() && matches!(matching.protocol, None | Some(Protocol::Icmp));
+    let icmp = icmp.then_some("icmp that comes in carries no sign of whose it is: answers to pings of a unit or group come through");
+    let opening = direction == Direction::Out && matches!(matching.protocol, None | Some(Protocol::Tcp));
+    let opening = opening.then_some(
+        "the kernel's first answer to a connection from outside (SYN-ACK) is nobody's yet and comes through: such connections open, and only then meet the fault",
+    );
+    icmp.into_iter().chain(opening)
 }
 
 /// Listening sockets belong to who made them, and so do connections that they accept.
@@ -245,5 +254,64 @@ impl Whose {
         let gone = (!self.is_there).then(|| format!("{} does not run now", self.name));
         let unseen = self.problem.as_ref().map(|why| format!("{why}; its group from before is kept"));
         [anew, gone, unseen].into_iter().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(now: Result<Option<u64>, String>, since_ms: u64) -> GroupSeen {
+        let now = now.map(|id| id.map(|id| UnifiedGroup { id, level: 2 }));
+        GroupSeen { now, since_ms }
+    }
+
+    fn nginx() -> Whose {
+        Whose {
+            name: "nginx.service".to_owned(),
+            path: "/system.slice/nginx.service".to_owned(),
+            level: 2,
+            ids: vec![7],
+            restarts: 0,
+            unnoticed_ms: 0,
+            is_there: true,
+            problem: None,
+        }
+    }
+
+    fn told(whose: &Whose) -> String {
+        whose.gaps().collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn a_group_made_anew_is_meant_beside_those_before_it_and_the_longest_gap_is_told() {
+        let mut whose = nginx();
+        whose.follow(&seen(Ok(Some(7)), 250));
+        assert_eq!((whose.ids.as_slice(), told(&whose).as_str()), ([7].as_slice(), ""));
+        whose.follow(&seen(Ok(None), 250));
+        assert_eq!(
+            (whose.ids.as_slice(), told(&whose).as_str()),
+            ([7].as_slice(), "nginx.service does not run now")
+        );
+        whose.follow(&seen(Ok(Some(8)), 240));
+        whose.follow(&seen(Ok(Some(9)), 100));
+        assert_eq!(whose.ids, [7, 8, 9]);
+        assert!(told(&whose).contains("anew 2 times") && told(&whose).ends_with("for up to 240 ms until that was noticed"));
+        (10..100).for_each(|id| whose.follow(&seen(Ok(Some(id)), 1)));
+        assert_eq!(
+            (whose.ids.len(), whose.ids.last()),
+            (MOST_IDS, Some(&99)),
+            "a unit that starts again and again"
+        );
+    }
+
+    #[test]
+    fn a_look_that_fails_changes_nothing_and_is_told_until_one_succeeds() {
+        let mut whose = nginx();
+        whose.follow(&seen(Err("could not read it".to_owned()), 250));
+        assert_eq!(whose.ids, [7]);
+        assert_eq!(told(&whose), "could not read it; its group from before is kept");
+        whose.follow(&seen(Ok(Some(7)), 250));
+        assert_eq!(told(&whose), "");
     }
 }

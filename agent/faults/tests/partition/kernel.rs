@@ -32,16 +32,16 @@ impl UndoLog for Notes {
     }
 }
 
-struct Acting {
-    injection: InjectionId,
-    effect: Value,
+pub struct Acting {
+    pub injection: InjectionId,
+    pub effect: Value,
     view: LinuxView,
-    hands: LinuxHands,
+    pub hands: LinuxHands,
     last: Option<Look>,
 }
 
 impl Acting {
-    fn begin(params: &Value, gate_ms: u64) -> Self {
+    pub fn begin(params: &Value, gate_ms: u64) -> Self {
         let (view, mut hands, mut notes) = (LinuxView::new(), LinuxHands::new("/nonexistent".into()), Notes::default());
         let injection = InjectionId::generate();
         let context = PullContext {
@@ -83,7 +83,7 @@ impl Acting {
         observation
     }
 
-    fn told(&mut self) -> (EffectState, Option<f64>, String) {
+    pub fn told(&mut self) -> (EffectState, Option<f64>, String) {
         let observation = self.observed().expect("a second look");
         (observation.state, observation.measured, observation.note.unwrap_or_default())
     }
@@ -92,7 +92,7 @@ impl Acting {
         partition().alive(&self.effect, &self.view)
     }
 
-    fn end(mut self) {
+    pub fn end(mut self) {
         assert!(self.hands.remove_traffic(&self.injection).expect("remove"));
         assert!(self.alive().unwrap_err().contains("gone"));
         assert_eq!(self.told().0, EffectState::Mismatch);
@@ -102,7 +102,7 @@ impl Acting {
 }
 
 /// In a thread whose network has an interface that leads nowhere, or says why not.
-fn in_the_void(test: impl FnOnce() + Send + 'static) {
+pub fn in_the_void(test: impl FnOnce() + Send + 'static) {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: needs root to make network namespaces");
         return;
@@ -132,7 +132,7 @@ fn in_the_void(test: impl FnOnce() + Send + 'static) {
     }
 }
 
-fn send(to: &str) {
+pub fn send(to: &str) {
     let socket = UdpSocket::bind("0.0.0.0:0").expect("bind");
     let _ = socket.send_to(b"x", to);
 }

@@ -3,6 +3,7 @@
 mod kernel;
 mod paper;
 mod shared;
+mod unit;
 
 use agent_faults::{AnyFault, Preflight, Scene};
 use paper::Paper;

@@ -144,10 +144,10 @@ impl HostView for FakeHost {
         Ok(numbers.map(|number| PacketQueue { number, waiting: 0 }).collect())
     }
 
-    /// Those that time a way to a peer tell so; every way takes a fifth of a millisecond here.
+    /// Those that work on packets, or time a way to a peer, tell so; every way takes a fifth of a millisecond here.
     fn worker_note(&self, pid: u32) -> Result<Option<String>, ViewError> {
         let state = self.state();
-        let times = state.workers.get(&pid).is_some_and(|spec| spec.params.get("times").is_some());
+        let tells = |key| state.workers.get(&pid).is_some_and(|spec| spec.params.get(key).is_some());
         let note = PacketNote {
             beat_ms: state.boot_ms,
             echoes: Some(Echoes {
@@ -156,7 +156,7 @@ impl HostView for FakeHost {
             }),
             ..PacketNote::default()
         };
-        Ok(times.then(|| serde_json::to_string(&note).unwrap_or_default()))
+        Ok((tells("times") || tells("queues")).then(|| serde_json::to_string(&note).unwrap_or_default()))
     }
 
     fn path_interfaces(&self, _peers: &[Network], named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {

@@ -144,6 +144,10 @@ impl FakeHost {
         self.state().processes.insert(process.pid, process);
     }
 
+    pub fn add_listener(&self, listener: Listener) {
+        self.state().listeners.push(listener);
+    }
+
     /// As somebody with `kill -9` would do it.
     pub fn kill(&self, pid: u32) {
         self.state().end(pid);

@@ -8,7 +8,7 @@ use agent_view::{CpuTicks, Listener, Process, ProcessState};
 use super::{AGENT_PID, State};
 
 const CPUS: u32 = 4;
-/// The number of the first service's group.
+/// The number of the first of these groups.
 const FIRST_GROUP: u64 = 100;
 /// Folder of a service's group in the unified hierarchy.
 const UNIFIED: &str = "/sys/fs/cgroup";
@@ -85,10 +85,12 @@ fn process(pid: u32, parent: u32, name: &str, uid: u32, group: &str) -> Process 
     }
 }
 
-/// Each service's group in the unified hierarchy.
+/// Each service's group in the unified hierarchy, and those above it.
 fn unified(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, u64> {
-    let paths = processes.values().filter_map(|process| process.unified.clone());
-    paths.zip(FIRST_GROUP..).collect()
+    let paths = processes.values().filter_map(|process| process.unified.as_deref());
+    let above = |path| std::iter::successors(Some(path), |path: &&str| path.rsplit_once('/').map(|(above, _)| above));
+    let all: BTreeSet<&str> = paths.flat_map(above).filter(|path| path.len() > 1).collect();
+    all.into_iter().map(str::to_owned).zip(FIRST_GROUP..).collect()
 }
 
 /// Each service's freezer and list of members.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_levers::{Direction, Fate, Hands, Lose, SocketGroups, TrafficSpec};
+use agent_levers::{Direction, Fate, Hands, Lose, PacketFate, SocketGroups, TrafficSpec};
 use agent_view::hierarchy::Version;
 use agent_view::net::traffic;
 use agent_view::{HostView, LinuxView, UnifiedGroup};
@@ -153,6 +153,49 @@ fn datagrams_are_told_apart_by_way_and_group_also_one_below_it() {
                 assert_eq!(counters(&injection).hit_packets, 2, "{peer} {direction:?}");
                 remove(&injection).unwrap();
             }
+        }
+    });
+}
+
+#[test]
+fn the_groups_connections_are_reset_and_refused_and_others_are_not() {
+    run(|world| {
+        let Some(group) = Group::new() else { return };
+        for (peer, here) in [(PEER4, HERE4), (PEER6, HERE6)] {
+            let (server, meant) = (world.serve_far(peer, 0), group.within(|| serve(here, 0)));
+            let mut open = [
+                group.within(|| connect(server)).unwrap(),
+                world.in_far(|| connect_from(peer, meant)).unwrap(),
+            ];
+            open.iter_mut().for_each(|stream| echoes(stream).unwrap());
+            let mut other = connect(server).unwrap();
+            let fate = PacketFate::Reset.into();
+            let injection = add(&of(&[&group], TrafficSpec { fate, ..cut(&[peer]) }));
+            assert!(refused(group.within(|| connect(server))), "{peer}: a new connection");
+            assert!(refused(world.in_far(|| connect_from(peer, meant))), "{peer}: a new one from there");
+            for stream in &mut open {
+                let error = echoes(stream).unwrap_err();
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{peer}: {error}");
+            }
+            echoes(&mut other).unwrap();
+            remove(&injection).unwrap();
+        }
+    });
+}
+
+/// What the kernel answers before there is a connection has no socket of the group yet: outward, a new connection from there opens, and stalls.
+#[test]
+fn a_cut_outward_lets_connections_from_there_open_and_nothing_more() {
+    run(|world| {
+        let Some(group) = Group::new() else { return };
+        for (peer, here) in [(PEER4, HERE4), (PEER6, HERE6)] {
+            let meant = group.within(|| serve(here, 0));
+            let direction = Direction::Out;
+            let injection = add(&of(&[&group], TrafficSpec { direction, ..cut(&[peer]) }));
+            let mut stream = world.in_far(|| connect_from(peer, meant)).expect("it opens");
+            assert!(stalls(echoes(&mut stream)), "{peer}");
+            remove(&injection).unwrap();
+            until("it goes on", || std::io::Read::read_exact(&mut stream, &mut [0]).is_ok());
         }
     });
 }

@@ -166,3 +166,64 @@ fn packets_are_wanted_once_whatever_the_kind_and_however_the_peer_is_written() {
     desk.holds("network.loss", json!({"to": ["192.0.2.11"], "percent": 10}));
     desk.holds("network.partition", json!({"to": ["192.0.2.12"]}));
 }
+
+fn told_of_a_gap(report: &AgentReport) -> bool {
+    let AgentFact::Observed(seen) = &report.fact else { return false };
+    let note = seen.observation.note.as_deref().unwrap_or_default();
+    note.contains("nginx.service was made anew 1 times, and its packets came through for up to")
+}
+
+fn told_of_its_absence(report: &AgentReport) -> bool {
+    let AgentFact::Observed(seen) = &report.fact else { return false };
+    seen.observation
+        .note
+        .as_deref()
+        .unwrap_or_default()
+        .contains("nginx.service does not run now")
+}
+
+#[test]
+fn a_fault_on_a_unit_follows_it_through_its_restart_and_tells_the_gap() {
+    for (kind, more) in [
+        ("network.partition", json!({})),
+        ("network.loss", json!({"percent": 10})),
+        ("network.loss", json!({"percent": 10, "correlation": 50})),
+        ("network.delay", json!({"delay": "100ms"})),
+    ] {
+        let mut desk = Desk::new();
+        let mut params = json!({"to": ["192.0.2.99"], "unit": "nginx"});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let id = desk.holds(kind, params);
+        let ids = |host: &FakeHost| {
+            host.traffic_spec(&id)
+                .and_then(|spec| spec.groups)
+                .map(|groups| groups.ids)
+                .unwrap_or_default()
+        };
+        let path = "/system.slice/nginx.service";
+        let first = desk.host.unified_group(path).unwrap().unwrap().id;
+        assert_eq!(ids(&desk.host), [first], "{kind}");
+        desk.host.set_group(path, None);
+        desk.until("its absence is told", |_, told| told.iter().any(told_of_its_absence));
+        assert_eq!(ids(&desk.host), [first], "{kind}: what is left of it is still meant");
+        desk.host.set_group(path, Some(4_711));
+        desk.until("the group is followed", |host, _| ids(host) == [first, 4_711]);
+        desk.until("the gap is told", |_, told| told.iter().any(told_of_a_gap));
+    }
+}
+
+#[test]
+fn two_units_are_no_conflict_on_the_way_to_one_peer() {
+    let mut desk = Desk::new();
+    desk.holds("network.delay", json!({"to": ["192.0.2.10"], "delay": "100ms", "unit": "nginx"}));
+    desk.holds("network.loss", json!({"to": ["192.0.2.0/24"], "percent": 10, "unit": "postgresql"}));
+    for other in [
+        json!({}),
+        json!({"unit": "nginx.service"}),
+        json!({"group": "/system.slice/nginx.service"}),
+    ] {
+        let mut params = json!({"to": ["192.0.2.10"]});
+        params.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+        desk.refused("network.partition", params);
+    }
+}

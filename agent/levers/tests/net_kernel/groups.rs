@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_levers::{Direction, Fate, Hands, Lose, PacketFate, SocketGroups, TrafficSpec};
+use agent_levers::{Direction, Fate, Hands, Lose, PacketFate, SocketGroups, Spared, TrafficSpec};
 use agent_view::hierarchy::Version;
 use agent_view::net::traffic;
 use agent_view::{HostView, LinuxView, UnifiedGroup};
@@ -256,6 +256,24 @@ fn a_share_is_counted_of_the_groups_packets_only() {
         let seen = counters(&injection);
         assert_eq!((seen.met_packets, seen.hit_packets, seen.passed.packets), (3, 3, 0), "{seen:?}");
         remove(&injection).unwrap();
+    });
+}
+
+#[test]
+fn what_the_kernel_would_misunderstand_is_refused_and_nothing_is_added() {
+    run(|_| {
+        for (level, ids, says) in [
+            (0, vec![7], "at level 0"),
+            (256, vec![7], "at level 256"),
+            (1, Vec::new(), "0 groups"),
+        ] {
+            let groups = Some(SocketGroups { level, ids });
+            let injection = InjectionId::generate();
+            let spec = TrafficSpec { groups, ..cut(&[PEER4]) };
+            let error = hands().add_traffic(&injection, &spec, &Spared::default()).unwrap_err();
+            assert!(error.source.to_string().contains(says), "{}", error.source);
+            assert_eq!(traffic(&injection).unwrap(), None);
+        }
     });
 }
 

@@ -227,3 +227,20 @@ fn two_units_are_no_conflict_on_the_way_to_one_peer() {
         desk.refused("network.partition", params);
     }
 }
+
+#[test]
+fn a_unit_that_the_host_needs_is_refused_by_its_name() {
+    let mut desk = Desk::new();
+    for (whose, path) in [
+        (json!({"unit": "ssh"}), "params.unit"),
+        (json!({"unit": "fracas-agent"}), "params.unit"),
+        (json!({"group": "/system.slice"}), "params.group"),
+    ] {
+        let mut params = json!({"to": ["192.0.2.10"]});
+        params.as_object_mut().unwrap().extend(whose.as_object().unwrap().clone());
+        let (_, AgentFact::Refused(refusal)) = desk.start("network.partition", params) else {
+            panic!("not refused: {whose}")
+        };
+        assert_eq!((refusal.code.as_str(), refusal.path.as_str()), ("protected", path), "{refusal}");
+    }
+}

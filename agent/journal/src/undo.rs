@@ -34,6 +34,29 @@ pub enum Undo {
     },
 }
 
+/// What a file system calls one file by, whatever its path: never given to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHandle {
+    pub kind: i32,
+    #[serde(with = "hex")]
+    pub bytes: Vec<u8>,
+}
+
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
+        bytes.ok_or_else(|| de::Error::custom(format!("{text:?} is not hexadecimal")))
+    }
+}
+
 /// A file that does nothing but use a volume's space, named by its injection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ballast {
@@ -46,6 +69,9 @@ pub struct Ballast {
     pub inode: Option<u64>,
     /// It does not outlive a reboot, nor its mount.
     pub volatile: bool,
+    /// By which it is found wherever somebody moves it; none where its file system gives none, and before it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<FileHandle>,
 }
 
 impl Ballast {
@@ -111,6 +137,32 @@ impl fmt::Display for Undo {
             Self::RemoveTraffic { injection } => write!(f, "remove the network rules of {injection}"),
             Self::RemoveBallast { ballast } => write!(f, "remove {}", ballast.path.display()),
             Self::RemovePath { injection, link, .. } => write!(f, "remove the path of {injection} through {link}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_read_as_it_is_written_and_older_journals_have_none() {
+        let old = r#"{"path":"/x/.fracas-1","mount_point":"/","device":7,"inode":5,"volatile":false}"#;
+        let ballast: Ballast = serde_json::from_str(old).unwrap();
+        assert_eq!(ballast.handle, None);
+        assert_eq!(serde_json::to_string(&ballast).unwrap(), old);
+        let handle = FileHandle {
+            kind: 1,
+            bytes: vec![0, 0xab, 0x10],
+        };
+        let written = serde_json::to_string(&handle).unwrap();
+        assert_eq!(written, r#"{"kind":1,"bytes":"00ab10"}"#);
+        assert_eq!(serde_json::from_str::<FileHandle>(&written).unwrap(), handle);
+        for wrong in ["0", "0g", "aµ"] {
+            assert!(
+                serde_json::from_str::<FileHandle>(&written.replace("00ab10", wrong)).is_err(),
+                "{wrong}"
+            );
         }
     }
 }

@@ -1,36 +1,113 @@
 //! Ballast files on this kernel: made empty, grown by allocation, emptied and removed; no other file than the one meant is changed.
 
+mod state;
+
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Component, Path};
 
-use agent_journal::Ballast;
+use agent_journal::{Ballast, FileHandle};
+use agent_view::{anchor, handle_of, open_by_handle};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, openat, statat, unlinkat};
 use rustix::io::Errno;
+pub(crate) use state::{BallastState, Moved, hidden};
+
+use crate::hands::Made;
 
 /// A link in its place is not followed, and a pipe there keeps nobody waiting.
-const CAREFULLY: i32 = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+const CAREFULLY: OFlags = OFlags::WRONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Makes it, empty; its inode. Fails when anything is there already.
-pub(crate) fn make(path: &Path) -> io::Result<u64> {
-    let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(CAREFULLY)
-        .open(path)?;
-    Ok(file.metadata()?.ino())
+/// A name in a folder that is held open, so that nobody can put another folder in its place.
+struct Place<'a> {
+    folder: OwnedFd,
+    name: &'a OsStr,
 }
 
-/// For growing: an existing plain file.
+impl<'a> Place<'a> {
+    /// Every part of the path is opened by itself: whoever named the folder has followed its links, and a later one leads nowhere.
+    fn of(path: &'a Path) -> io::Result<Self> {
+        let (Some(parent), Some(name)) = (path.parent().filter(|_| path.is_absolute()), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let mut folder = rustix::fs::open("/", FOLDER, Mode::empty())?;
+        for part in parent.components() {
+            match part {
+                Component::RootDir => {}
+                Component::Normal(part) => folder = openat(&folder, part, FOLDER, Mode::empty())?,
+                _ => return Err(io::ErrorKind::InvalidInput.into()),
+            }
+        }
+        Ok(Self { folder, name })
+    }
+
+    /// `None` when its folder is not there any more, or a link is.
+    fn still_there(path: &'a Path) -> io::Result<Option<Self>> {
+        match Self::of(path) {
+            Err(e) if is_absent(&e) => Ok(None),
+            place => place.map(Some),
+        }
+    }
+
+    fn inode(&self) -> io::Result<Option<u64>> {
+        match statat(&self.folder, self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(found.st_ino)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn open(&self, more: OFlags) -> io::Result<File> {
+        let opened = openat(&self.folder, self.name, CAREFULLY | more, Mode::RUSR | Mode::WUSR)?;
+        Ok(File::from(opened))
+    }
+
+    /// Only what has this inode; false when something else has the name, or nothing.
+    fn unlink(&self, inode: u64) -> io::Result<bool> {
+        if self.inode()? != Some(inode) {
+            return Ok(false);
+        }
+        match unlinkat(&self.folder, self.name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP))
+}
+
+/// Makes it, empty. Fails when anything is there already, or the folder is not on this device.
+pub(crate) fn make(path: &Path, device: u64) -> io::Result<Made> {
+    let place = Place::of(path)?;
+    let folder = rustix::fs::fstat(&place.folder)?;
+    if folder.st_dev != device {
+        return Err(io::Error::other("its folder is on another volume now"));
+    }
+    let file = place.open(OFlags::CREATE | OFlags::EXCL)?;
+    let handle = handle_of(&file)?.map(|(kind, bytes)| FileHandle { kind, bytes });
+    Ok(Made {
+        inode: file.metadata()?.ino(),
+        handle,
+    })
+}
+
+/// For growing: an existing plain file of ours that has no other name.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).custom_flags(CAREFULLY).open(path)?;
-    match file.metadata()?.is_file() {
+    let file = Place::of(path)?.open(OFlags::empty())?;
+    let found = file.metadata()?;
+    let ours = found.is_file() && found.nlink() == 1 && found.uid() == rustix::process::geteuid().as_raw();
+    match ours {
         true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file")),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file of ours")),
     }
 }
 
@@ -78,33 +155,41 @@ pub(crate) fn grow(ballast: &Ballast, bytes: u64) -> io::Result<bool> {
 /// Empties it first: whoever has it open keeps none of its space, and a full volume needs none for that.
 /// False when it is not there, or another file is.
 pub(crate) fn remove(ballast: &Ballast) -> io::Result<bool> {
-    let (Some(folder), Some(name)) = (ballast.path.parent(), ballast.path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let folder = match rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
-        opened => opened?,
-    };
-    let found = match statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(false),
-        found => found?,
+    let Some(place) = Place::still_there(&ballast.path)? else {
+        return Ok(false);
     };
     // The device was compared by whoever asks: its number is not the same after a reboot.
-    if ballast.inode.is_some_and(|inode| inode != found.st_ino) {
+    let found = place.inode()?;
+    let Some(inode) = found.filter(|found| ballast.inode.is_none_or(|inode| inode == *found)) else {
+        return Ok(false);
+    };
+    match place.open(OFlags::empty()) {
+        Ok(file) if file.metadata()?.ino() == inode => file.set_len(0)?,
+        Ok(_) => return Ok(false),
+        Err(e) if is_absent(&e) => return Ok(false),
+        Err(e) => return Err(e),
+    }
+    place.unlink(inode)
+}
+
+/// The same wherever it is on the volume of a folder; `name` is one that it was found by.
+pub(crate) fn remove_moved(ballast: &Ballast, volume: &Path, name: Option<&Path>) -> io::Result<bool> {
+    let Some(handle) = &ballast.handle else { return Ok(false) };
+    let Some(fd) = open_by_handle(&anchor(volume)?, handle.kind, &handle.bytes)? else {
+        return Ok(false);
+    };
+    // A descriptor that only names a file is opened for writing by its place in /proc, which is no path of its own.
+    let held = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let found = std::fs::metadata(&held)?;
+    if !found.is_file() || Some(found.ino()) != ballast.inode {
         return Ok(false);
     }
-    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    match openat(&folder, name, flags, Mode::empty()).map(File::from) {
-        Ok(file) if file.metadata()?.ino() == found.st_ino => file.set_len(0)?,
-        Ok(_) => return Ok(false),
-        Err(Errno::NOENT) => return Ok(false),
-        Err(errno) => return Err(errno.into()),
+    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
+    OpenOptions::new().write(true).custom_flags(flags).open(&held)?.set_len(0)?;
+    if let Some(place) = name.map(Place::still_there).transpose()?.flatten() {
+        place.unlink(found.ino())?;
     }
-    match unlinkat(&folder, name, AtFlags::empty()) {
-        Ok(()) => Ok(true),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -118,12 +203,14 @@ mod tests {
 
     fn ballast(folder: &TempDir) -> Ballast {
         let path = Ballast::path_in(folder.path(), &InjectionId::generate());
-        let inode = make(&path).unwrap();
+        let device = std::fs::metadata(folder.path()).unwrap().dev();
+        let made = make(&path, device).unwrap();
         Ballast {
-            device: std::fs::metadata(&path).unwrap().dev(),
+            device,
             mount_point: "/".into(),
-            inode: Some(inode),
+            inode: Some(made.inode),
             volatile: false,
+            handle: made.handle,
             path,
         }
     }
@@ -132,7 +219,11 @@ mod tests {
     fn what_is_grown_is_taken_and_given_back_even_from_whoever_has_it_open() {
         let folder = TempDir::new().unwrap();
         let ballast = ballast(&folder);
-        assert!(make(&ballast.path).is_err(), "made twice");
+        assert!(make(&ballast.path, ballast.device).is_err(), "made twice");
+        assert!(
+            make(&ballast.path.with_extension("x"), ballast.device + 1).is_err(),
+            "made elsewhere"
+        );
         if !grow(&ballast, 3 << 20).unwrap() {
             println!("skipped: the file system of {} cannot allocate", folder.path().display());
             return;
@@ -160,5 +251,44 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
             std::fs::remove_file(&ballast.path).unwrap();
         }
+    }
+
+    #[test]
+    fn a_folder_that_was_swapped_for_a_link_leads_nowhere() {
+        let folder = TempDir::new().unwrap();
+        let (inner, kept) = (folder.path().join("inner"), folder.path().join("kept"));
+        std::fs::create_dir(&inner).unwrap();
+        let device = std::fs::metadata(&inner).unwrap().dev();
+        let path = Ballast::path_in(&inner, &InjectionId::generate());
+        std::fs::rename(&inner, &kept).unwrap();
+        symlink(&kept, &inner).unwrap();
+        assert!(make(&path, device).is_err());
+        let there = kept.join(path.file_name().unwrap());
+        std::fs::write(&there, "data").unwrap();
+        assert!(open(&path).is_err());
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "data");
+    }
+
+    #[test]
+    fn one_that_was_moved_is_emptied_and_removed_by_its_handle_alone() {
+        let folder = TempDir::new().unwrap();
+        let ballast = ballast(&folder);
+        if ballast.handle.is_none() {
+            println!("skipped: the file system of {} gives no handles", folder.path().display());
+            return;
+        }
+        let (moved, again) = (folder.path().join("moved"), folder.path().join("again"));
+        std::fs::write(&ballast.path, vec![1; 1 << 20]).unwrap();
+        std::fs::rename(&ballast.path, &moved).unwrap();
+        std::fs::hard_link(&moved, &again).unwrap();
+        std::fs::write(&ballast.path, "data").unwrap();
+        assert!(!remove(&ballast).unwrap());
+        assert!(remove_moved(&ballast, folder.path(), Some(&ballast.path)).unwrap());
+        assert_eq!(std::fs::metadata(&moved).unwrap().len(), 0);
+        assert!(remove_moved(&ballast, folder.path(), Some(&moved)).unwrap());
+        assert!(!moved.exists() && again.exists());
+        assert!(remove_moved(&ballast, folder.path(), Some(&again)).unwrap());
+        assert!(!remove_moved(&ballast, folder.path(), None).unwrap());
+        assert_eq!(std::fs::read_to_string(&ballast.path).unwrap(), "data");
     }
 }

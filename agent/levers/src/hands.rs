@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent_journal::{Ballast, ScaffoldPlace, Victim};
+use agent_journal::{Ballast, FileHandle, ScaffoldPlace, Victim};
 use agent_view::{GroupId, PathInterface};
 use proto_model::id::InjectionId;
 
@@ -43,6 +43,13 @@ pub struct PathOpening {
     pub spared: Spared,
     /// Milliseconds after which the kernel ends it by itself unless renewed.
     pub gate_ms: u64,
+}
+
+/// How a ballast file is known once it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub inode: u64,
+    pub handle: Option<FileHandle>,
 }
 
 /// What became of a clsact that was to be removed.
@@ -91,12 +98,14 @@ pub trait Hands: Send {
     /// Writes a kernel knob.
     fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError>;
 
-    /// Makes a ballast file, empty and for root alone; its inode. Fails when anything is there already.
-    fn make_ballast(&mut self, path: &Path) -> Result<u64, HandsError>;
+    /// Makes a ballast file, empty and for root alone. Fails when anything is there already, or its folder is on another volume.
+    fn make_ballast(&mut self, ballast: &Ballast) -> Result<Made, HandsError>;
     /// Gives it space without writing; false where the file system cannot.
     fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, HandsError>;
     /// Empties and removes it. Returns false when it is not there, or another file is.
     fn remove_ballast(&mut self, ballast: &Ballast) -> Result<bool, HandsError>;
+    /// Empties the file of its handle on the volume of a folder, and removes this name of it. Returns false when it is gone.
+    fn remove_moved_ballast(&mut self, ballast: &Ballast, volume: &Path, name: Option<&Path>) -> Result<bool, HandsError>;
 
     /// Makes our table if it is absent and adds the injection's sets and rules, in one transaction.
     fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError>;

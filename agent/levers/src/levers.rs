@@ -22,9 +22,6 @@ use crate::work::packets::{PacketNote, PacketWork, TimingWork};
 const READY_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
-/// File systems that end with their mount.
-const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
-
 /// Why a pull did not happen, or went wrong after its undo was recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum LeverError {
@@ -318,17 +315,19 @@ impl<'a> Levers<'a> {
         }
     }
 
-    /// Makes this injection's ballast file in a folder of a volume; it is empty.
+    /// Makes this injection's ballast file in a folder of a volume, whose links were all followed; it is empty.
     pub fn make_ballast(&mut self, folder: &Path, volume: &Volume) -> Result<Ballast, LeverError> {
         let mut ballast = Ballast {
             path: Ballast::path_in(folder, &self.context.injection),
             mount_point: volume.mount_point.clone(),
             device: volume.device,
             inode: None,
-            volatile: IN_MEMORY.contains(&volume.kind.as_str()),
+            volatile: volume.is_memory(),
+            handle: None,
         };
         self.intend(Undo::RemoveBallast { ballast: ballast.clone() })?;
-        ballast.inode = Some(self.hands.make_ballast(&ballast.path)?);
+        let made = self.hands.make_ballast(&ballast)?;
+        (ballast.inode, ballast.handle) = (Some(made.inode), made.handle);
         // Before it takes any space it is known which file is ours.
         self.intend(Undo::RemoveBallast { ballast: ballast.clone() })?;
         Ok(ballast)

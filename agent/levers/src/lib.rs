@@ -19,7 +19,7 @@ mod tc;
 mod traffic;
 pub mod work;
 
-pub use hands::{Hands, HandsError, PathOpening, ScaffoldLeft, WorkerSpec};
+pub use hands::{Hands, HandsError, Made, PathOpening, ScaffoldLeft, WorkerSpec};
 pub use levers::{LeverError, Levers, PathHandle, PullContext, UndoLog, WorkerHandle};
 pub use linux::LinuxHands;
 pub use path::{Packets, PathSpec, Rate, Shape};

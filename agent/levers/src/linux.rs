@@ -8,7 +8,7 @@ use agent_view::{GroupId, LinuxView, ProcessState};
 use proto_model::id::InjectionId;
 use rustix::process::Signal;
 
-use crate::hands::{Hands, HandsError, PathOpening, ScaffoldLeft, WorkerSpec};
+use crate::hands::{Hands, HandsError, Made, PathOpening, ScaffoldLeft, WorkerSpec};
 use crate::path::{Packets, PathSpec, Shape};
 use crate::signal::KillSignal;
 use crate::spawn::Worker;
@@ -122,8 +122,8 @@ impl Hands for LinuxHands {
         groups::write_value(Path::new(path), value).map_err(|e| HandsError::new(format!("write {value:?} to {path}"), e))
     }
 
-    fn make_ballast(&mut self, path: &Path) -> Result<u64, HandsError> {
-        ballast::make(path).map_err(|e| HandsError::new(format!("make {}", path.display()), e))
+    fn make_ballast(&mut self, ballast: &Ballast) -> Result<Made, HandsError> {
+        ballast::make(&ballast.path, ballast.device).map_err(|e| HandsError::new(format!("make {}", ballast.path.display()), e))
     }
 
     fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, HandsError> {
@@ -132,6 +132,11 @@ impl Hands for LinuxHands {
 
     fn remove_ballast(&mut self, ballast: &Ballast) -> Result<bool, HandsError> {
         ballast::remove(ballast).map_err(|e| HandsError::new(format!("remove {}", ballast.path.display()), e))
+    }
+
+    fn remove_moved_ballast(&mut self, ballast: &Ballast, volume: &Path, name: Option<&Path>) -> Result<bool, HandsError> {
+        let deed = || format!("remove {}, which was moved", ballast.path.display());
+        ballast::remove_moved(ballast, volume, name).map_err(|e| HandsError::new(deed(), e))
     }
 
     fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {

@@ -8,7 +8,8 @@ use agent_view::{GroupId, HostView, ProcessState, ViewError};
 use proto_model::id::InjectionId;
 use proto_model::injection::{CleanProof, Cleanliness};
 
-use crate::rewind::{BallastState, KnobState, hidden, is_of_this_boot, same_process};
+use crate::ballast::{BallastState, hidden};
+use crate::rewind::{KnobState, is_of_this_boot, same_process};
 
 /// The proof over these histories and over everything on the host that carries our name.
 ///
@@ -167,6 +168,7 @@ impl Look<'_> {
     fn ballast(&mut self, ballast: &Ballast, same_boot: bool, undone: bool) {
         match self.seen(BallastState::of(ballast, same_boot, self.view)) {
             Some(BallastState::Ours) => drop(self.owned_left.insert(format!("file {}", ballast.path.display()))),
+            Some(BallastState::Moved(moved)) if moved.is_residue() => drop(self.owned_left.insert(moved.says(ballast))),
             Some(BallastState::Hidden) if !undone => drop(self.not_restored.insert(hidden(ballast))),
             _ => {}
         }

@@ -7,6 +7,7 @@ use agent_view::tc::names;
 use agent_view::{GroupId, HostView, Process, ProcessState};
 use proto_model::id::InjectionId;
 
+use crate::ballast::{BallastState, Moved, hidden};
 use crate::hands::{Hands, HandsError, ScaffoldLeft};
 use crate::path::DRAIN_AT_MOST_MS;
 use crate::work::packets::PacketNote;
@@ -18,6 +19,8 @@ pub const DRAIN_WITHIN_MS: u64 = 1_000;
 /// How often a continued process is looked at, and how long apart, before it counts as still stopped.
 const RESUME_LOOKS: u32 = 20;
 const RESUME_PAUSE: Duration = Duration::from_millis(5);
+/// How many names that others gave to a ballast file one undo removes.
+const MOST_NAMES: usize = 16;
 
 /// One undo that went wrong; it stays due.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -324,63 +327,36 @@ impl Back<'_> {
                 what: vec![format!("{path} is not the file that was made")],
             }),
             BallastState::Hidden => Err(UndoError::NoEffect(hidden(ballast))),
+            BallastState::Moved(moved) => self.remove_moved(ballast, moved),
             BallastState::Ours => {
                 self.hands.remove_ballast(ballast)?;
                 match BallastState::of(ballast, self.same_boot, self.view)? {
                     BallastState::Ours => Err(UndoError::NoEffect(format!("{path} is still there"))),
+                    BallastState::Moved(moved) => self.remove_moved(ballast, moved),
                     _ => Ok(UndoOutcome::Restored),
                 }
             }
         }
     }
-}
 
-/// Why nobody can say what became of a ballast file, and what would help.
-pub(crate) fn hidden(ballast: &Ballast) -> String {
-    let (path, point) = (ballast.path.display(), ballast.mount_point.display());
-    format!("the volume of {path} is not mounted at {point} any more: mount it there, and the file is removed")
-}
-
-/// How a ballast file was found.
-pub(crate) enum BallastState {
-    Gone,
-    Ours,
-    /// Something else is at its path.
-    Foreign,
-    /// Its volume is not mounted where it was, so nobody can say.
-    Hidden,
-}
-
-impl BallastState {
-    pub(crate) fn of(ballast: &Ballast, same_boot: bool, view: &dyn HostView) -> Result<Self, agent_view::ViewError> {
-        if ballast.volatile && !same_boot {
-            return Ok(Self::Gone);
+    /// Its space is given back whatever its name is, and each name that is found is removed.
+    fn remove_moved(&mut self, ballast: &Ballast, mut moved: Moved) -> Result<UndoOutcome, UndoError> {
+        let mut what = Vec::new();
+        for _ in 0..MOST_NAMES {
+            what.push(moved.says(ballast));
+            self.hands
+                .remove_moved_ballast(ballast, &moved.volume, moved.found.path.as_deref())?;
+            match BallastState::of(ballast, self.same_boot, self.view)? {
+                BallastState::Moved(left) if left.is_residue() => moved = left,
+                BallastState::Ours => break,
+                _ => return Ok(UndoOutcome::Drift { what }),
+            }
         }
-        let folder = ballast.path.parent().unwrap_or(&ballast.path);
-        let there = match view.volume(folder)?.filter(|_| same_boot) {
-            Some(volume) => volume.device == ballast.device,
-            None => view
-                .volume(&ballast.mount_point)?
-                .is_some_and(|volume| volume.mount_point == ballast.mount_point),
-        };
-        if !there {
-            return Ok(if ballast.volatile { Self::Gone } else { Self::Hidden });
-        }
-        let Some(found) = view.file(&ballast.path)? else {
-            return Ok(Self::Gone);
-        };
-        let ours = match ballast.inode {
-            Some(inode) => found.inode == inode,
-            // Ours was still empty when only this was known; one that is not is judged by the record of its inode.
-            None if found.size > 0 => return Ok(Self::Gone),
-            None => true,
-        };
-        let same_volume = !same_boot || found.device == ballast.device;
-        Ok(if found.regular && ours && same_volume {
-            Self::Ours
-        } else {
-            Self::Foreign
-        })
+        Err(UndoError::NoEffect(format!(
+            "{} was moved, and is still there: {}",
+            ballast.path.display(),
+            moved.says(ballast)
+        )))
     }
 }
 

@@ -259,6 +259,69 @@ fn another_file_in_the_place_of_ours_stays_and_is_told() {
     assert_eq!(prove(&[journal.history()], &[], &world.host).result, Cleanliness::Clean);
 }
 
+/// Ours, as soon as it takes space.
+fn moves_ours(world: &World) -> bool {
+    let path = Ballast::path_in(Path::new(SPACE), &world.id);
+    let takes = world.host.file(&path).unwrap().is_some_and(|file| file.allocated > 0);
+    if takes {
+        world.host.move_file(&path, Path::new("/var/elsewhere"));
+    }
+    takes
+}
+
+#[test]
+fn a_file_that_was_moved_is_dirt_until_it_is_found_and_removed() {
+    let world = World::new();
+    let mut journal = world.held();
+    assert!(moves_ours(&world));
+    let path = Ballast::path_in(Path::new(SPACE), &world.id);
+    world.host.set_file(
+        &path,
+        world
+            .host
+            .file(Path::new("/var/elsewhere"))
+            .unwrap()
+            .map(|ours| FileSeen { inode: 7, ..ours }),
+    );
+    let dirty = prove(&[journal.history()], &[], &world.host);
+    assert!(dirty.owned_left.iter().any(|left| left.contains("/var/elsewhere")), "{dirty:?}");
+    let rewound = world.finish(&mut journal).unwrap();
+    assert!(rewound.drift.iter().any(|what| what.contains("/var/elsewhere")), "{rewound:?}");
+    assert_eq!(world.host.file(Path::new("/var/elsewhere")).unwrap(), None);
+    assert_eq!(world.host.file(&path).unwrap().unwrap().inode, 7);
+    assert_eq!(prove(&[journal.history()], &[], &world.host).result, Cleanliness::Clean);
+}
+
+#[test]
+fn a_crash_at_any_step_and_a_file_that_was_moved_meanwhile_leave_nothing() {
+    let world = World::new();
+    world.live().unwrap();
+    let (mut moved, steps) = (0, world.plan.points());
+    for (point, boot) in (1..=steps).flat_map(|point| [(point, None), (point, Some("another-boot"))]) {
+        let world = World::new();
+        world.plan.crash_at(point);
+        let _ = world.live();
+        moved += u32::from(moves_ours(&world));
+        boot.into_iter().for_each(|boot| world.host.reboot(boot));
+        world.rescue().unwrap();
+        let histories: Vec<_> = world.shelf.ids().unwrap().iter().map(|id| world.shelf.read(id).unwrap()).collect();
+        let proof = prove(&histories, &[], &world.host);
+        assert_eq!(proof.result, Cleanliness::Clean, "crash at step {point}: {proof:?}");
+        assert!(world.host.footprint().files.is_empty(), "crash at step {point}");
+    }
+    assert!(moved > 20, "moved only {moved} times");
+}
+
+#[test]
+fn where_files_have_no_handles_one_that_was_moved_counts_as_gone() {
+    let world = World::new();
+    world.host.refuse_handles();
+    let mut journal = world.held();
+    assert!(moves_ours(&world));
+    assert!(world.finish(&mut journal).unwrap().drift.is_empty());
+    assert!(world.host.file(Path::new("/var/elsewhere")).unwrap().is_some());
+}
+
 #[test]
 fn a_file_on_a_volume_that_was_taken_away_is_not_called_gone() {
     let world = World::new();
@@ -298,6 +361,7 @@ fn a_file_without_our_name_is_never_removed() {
         device: 0x802,
         inode: None,
         volatile: false,
+        handle: None,
     };
     journal.intend(Undo::RemoveBallast { ballast }).unwrap();
     assert!(world.finish(&mut journal).unwrap_err().contains("does not carry our name"));

@@ -10,6 +10,7 @@ use proto_model::peer::Network;
 use serde::{Deserialize, Serialize};
 
 use crate::ability::{Feature, Presence};
+use crate::handles::FileFound;
 use crate::hierarchy::UnifiedGroup;
 use crate::memory::{Memory, ProcessMemory};
 use crate::tc::{PathCounters, PathInterface, PathThing};
@@ -183,6 +184,9 @@ pub trait HostView: Send + Sync {
     fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError>;
     /// What lies at exactly this path, links not followed; `None` when there is nothing.
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError>;
+    /// The file of this handle on the volume of a folder, wherever it was moved; `None` when it is really gone. Its name is
+    /// looked for in the folder `near` first.
+    fn file_by_handle(&self, volume: &Path, near: &Path, kind: i32, bytes: &[u8]) -> Result<Option<FileFound>, ViewError>;
 
     /// `None` when no rule of ours carries this id.
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError>;

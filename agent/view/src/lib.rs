@@ -5,6 +5,7 @@ mod addresses;
 mod cpu;
 mod distribution;
 mod facts;
+mod handles;
 pub mod hierarchy;
 mod host_view;
 mod linux;
@@ -20,6 +21,7 @@ mod text;
 mod volumes;
 
 pub use ability::{Feature, Presence};
+pub use handles::{FileFound, anchor, handle_of, open_by_handle};
 pub use hierarchy::UnifiedGroup;
 pub use host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, PassedTraffic, Process, ProcessState, TrafficCounters, ViewError};
 pub use linux::{LinuxView, boot_ms};

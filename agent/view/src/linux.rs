@@ -9,13 +9,14 @@ use proto_model::peer::Network;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::ability::{Feature, Presence};
+use crate::handles::FileFound;
 use crate::hierarchy::{Hierarchies, UnifiedGroup};
 use crate::host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
 use crate::memory::{Memory, ProcessMemory};
 use crate::process::Users;
 use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::volumes::{FileSeen, Volume};
-use crate::{ability, addresses, cpu, facts, listeners, memory, mounts, net, notes, process, queues, tc, text, volumes};
+use crate::{ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, volumes};
 
 /// Milliseconds since boot, time asleep included.
 pub fn boot_ms() -> u64 {
@@ -142,6 +143,10 @@ impl HostView for LinuxView {
 
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError> {
         volumes::file(path)
+    }
+
+    fn file_by_handle(&self, volume: &Path, near: &Path, kind: i32, bytes: &[u8]) -> Result<Option<FileFound>, ViewError> {
+        handles::file_by_handle(volume, near, kind, bytes)
     }
 
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {

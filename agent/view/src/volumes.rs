@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::mounts::{Mount, mounts};
 use crate::{ViewError, text};
 
+/// File systems that are memory.
+const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
+
 /// A mounted file system, in bytes as `df` counts them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
@@ -32,6 +35,11 @@ pub struct Volume {
 impl Volume {
     pub fn total(&self) -> u64 {
         self.used + self.available
+    }
+
+    /// What is in it takes memory, and ends with its mount.
+    pub fn is_memory(&self) -> bool {
+        IN_MEMORY.contains(&self.kind.as_str())
     }
 
     /// As `df` says it, not rounded.
@@ -95,16 +103,20 @@ fn is_thin(device: u64) -> bool {
 
 pub(crate) fn file(path: &Path) -> Result<Option<FileSeen>, ViewError> {
     match fs::symlink_metadata(path) {
-        Ok(found) => Ok(Some(FileSeen {
-            device: found.dev(),
-            inode: found.ino(),
-            regular: found.is_file(),
-            directory: found.is_dir(),
-            size: found.len(),
-            allocated: found.blocks() * 512,
-        })),
+        Ok(found) => Ok(Some(seen(&found))),
         Err(e) if text::is_absent(&e) => Ok(None),
         Err(e) => Err(ViewError::new(path.display().to_string(), e)),
+    }
+}
+
+pub(crate) fn seen(found: &fs::Metadata) -> FileSeen {
+    FileSeen {
+        device: found.dev(),
+        inode: found.ino(),
+        regular: found.is_file(),
+        directory: found.is_dir(),
+        size: found.len(),
+        allocated: found.blocks() * 512,
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use agent_faults::Protection;
 use agent_view::{
-    Clsact, CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process, ProcessMemory,
-    TrafficCounters, ViewError, Volume,
+    Clsact, CpuTicks, FileFound, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process,
+    ProcessMemory, TrafficCounters, ViewError, Volume,
 };
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -75,6 +75,9 @@ impl HostView for Paper {
         Ok(None)
     }
     fn file(&self, _path: &Path) -> Result<Option<FileSeen>, ViewError> {
+        Ok(None)
+    }
+    fn file_by_handle(&self, _volume: &Path, _near: &Path, _kind: i32, _bytes: &[u8]) -> Result<Option<FileFound>, ViewError> {
         Ok(None)
     }
     fn traffic(&self, _: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent_view::{FileSeen, Memory, ProcessMemory, Volume};
+use agent_journal::FileHandle;
+use agent_view::{FileFound, FileSeen, Memory, ProcessMemory, Volume};
 
 use super::{FakeHost, State};
+use crate::hands::Made;
 
 /// What a fake host has that faults use up.
 #[derive(Debug, Clone)]
@@ -18,6 +20,7 @@ pub(super) struct Goods {
     pub(super) files: BTreeMap<PathBuf, FileSeen>,
     next_inode: u64,
     allocates: bool,
+    handles: bool,
 }
 
 impl Default for Goods {
@@ -50,6 +53,7 @@ impl Default for Goods {
             files: BTreeMap::new(),
             next_inode: 100,
             allocates: true,
+            handles: true,
         }
     }
 }
@@ -82,7 +86,27 @@ impl Goods {
         Some(volume)
     }
 
-    pub(super) fn make_file(&mut self, path: &Path) -> io::Result<u64> {
+    /// The handle of a file here is its inode, written out; `None` where volumes give none.
+    fn handle_of(&self, inode: u64) -> Option<FileHandle> {
+        self.handles.then(|| FileHandle {
+            kind: 1,
+            bytes: inode.to_be_bytes().to_vec(),
+        })
+    }
+
+    /// The file of this handle on the volume of a folder, wherever it was moved.
+    pub(super) fn by_handle(&self, volume: &Path, bytes: &[u8]) -> Option<FileFound> {
+        let device = self.volume(volume)?.device;
+        let meant = |(_, file): &(&PathBuf, &FileSeen)| file.device == device && file.inode.to_be_bytes() == bytes;
+        let (path, file) = self.files.iter().find(meant)?;
+        Some(FileFound {
+            seen: *file,
+            links: 1,
+            path: Some(path.clone()),
+        })
+    }
+
+    pub(super) fn make_file(&mut self, path: &Path) -> io::Result<Made> {
         if self.files.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -98,7 +122,8 @@ impl Goods {
             allocated: 0,
         };
         self.files.insert(path.to_owned(), file);
-        Ok(inode)
+        let handle = self.handle_of(inode);
+        Ok(Made { inode, handle })
     }
 
     pub(super) fn grow_file(&mut self, path: &Path, inode: Option<u64>, bytes: u64) -> io::Result<bool> {
@@ -165,6 +190,18 @@ impl FakeHost {
         let mut state = self.state();
         state.goods.files.remove(path);
         state.goods.files.extend(file.map(|file| (path.to_owned(), file)));
+    }
+
+    /// Somebody moves a file.
+    pub fn move_file(&self, from: &Path, to: &Path) {
+        let mut state = self.state();
+        let file = state.goods.files.remove(from);
+        state.goods.files.extend(file.map(|file| (to.to_owned(), file)));
+    }
+
+    /// From now on no file system gives handles.
+    pub fn refuse_handles(&self) {
+        self.state().goods.handles = false;
     }
 
     /// From now on no file system can give space without writing.

@@ -4,11 +4,11 @@ use std::io;
 use std::path::Path;
 
 use agent_journal::{Ballast, ScaffoldPlace, Victim};
-use agent_view::{GroupId, Process, ProcessState, TrafficCounters};
+use agent_view::{FileFound, GroupId, Process, ProcessState, TrafficCounters};
 use proto_model::id::InjectionId;
 
 use super::{AGENT_PID, FakeHost, State, Traffic};
-use crate::hands::{Hands, HandsError, PathOpening, ScaffoldLeft, WorkerSpec};
+use crate::hands::{Hands, HandsError, Made, PathOpening, ScaffoldLeft, WorkerSpec};
 use crate::path::{Packets, PathSpec, Shape};
 use crate::signal::KillSignal;
 use crate::traffic::{Spared, TrafficSpec};
@@ -136,8 +136,10 @@ impl Hands for FakeHost {
         })
     }
 
-    fn make_ballast(&mut self, path: &Path) -> Result<u64, HandsError> {
-        self.deed(&format!("make {}", path.display()), |state| state.goods.make_file(path))
+    fn make_ballast(&mut self, ballast: &Ballast) -> Result<Made, HandsError> {
+        self.deed(&format!("make {}", ballast.path.display()), |state| {
+            state.goods.make_file(&ballast.path)
+        })
     }
 
     fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, HandsError> {
@@ -149,6 +151,18 @@ impl Hands for FakeHost {
     fn remove_ballast(&mut self, ballast: &Ballast) -> Result<bool, HandsError> {
         self.undo(&format!("remove {}", ballast.path.display()), |state| {
             Ok(state.goods.remove_file(&ballast.path, ballast.inode))
+        })
+    }
+
+    fn remove_moved_ballast(&mut self, ballast: &Ballast, volume: &Path, name: Option<&Path>) -> Result<bool, HandsError> {
+        self.undo(&format!("remove {}, which was moved", ballast.path.display()), |state| {
+            let handle = ballast.handle.as_ref();
+            let found = handle.and_then(|handle| state.goods.by_handle(volume, &handle.bytes));
+            let is_it = |found: &&FileFound| Some(found.seen.inode) == ballast.inode && found.path.as_deref() == name;
+            Ok(match (found.as_ref().filter(is_it), name) {
+                (Some(_), Some(name)) => state.goods.remove_file(name, ballast.inode),
+                _ => false,
+            })
         })
     }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use agent_view::{
-    CpuTicks, Feature, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, PathCounters, PathInterface, PathThing, Presence,
-    Process, ProcessMemory, TrafficCounters, UnifiedGroup, ViewError, Volume,
+    CpuTicks, Feature, FileFound, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, PathCounters, PathInterface, PathThing,
+    Presence, Process, ProcessMemory, TrafficCounters, UnifiedGroup, ViewError, Volume,
 };
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -117,6 +117,10 @@ impl HostView for FakeHost {
 
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError> {
         Ok(self.state().goods.files.get(path).copied())
+    }
+
+    fn file_by_handle(&self, volume: &Path, _near: &Path, _kind: i32, bytes: &[u8]) -> Result<Option<FileFound>, ViewError> {
+        Ok(self.state().goods.by_handle(volume, bytes))
     }
 
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {

@@ -81,7 +81,8 @@ mod tests {
     fn filler(writes: bool) -> (tempfile::TempDir, Filler) {
         let folder = tempfile::TempDir::new().unwrap();
         let path = folder.path().join("x");
-        ballast::make(&path).unwrap();
+        let device = folder.path().metadata().unwrap().dev();
+        ballast::make(&path, device).unwrap();
         let filler = Filler::open(&path, 1).unwrap();
         (folder, Filler { writes, ..filler })
     }

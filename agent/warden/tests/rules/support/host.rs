@@ -7,9 +7,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use agent_journal::{Ballast, ScaffoldPlace, Victim};
-use agent_levers::{Hands, HandsError, KillSignal, Packets, PathOpening, PathSpec, ScaffoldLeft, Shape, Spared, TrafficSpec, WorkerSpec};
+use agent_levers::{
+    Hands, HandsError, KillSignal, Made, Packets, PathOpening, PathSpec, ScaffoldLeft, Shape, Spared, TrafficSpec, WorkerSpec,
+};
 use agent_view::{
-    CpuTicks, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process, ProcessMemory,
+    CpuTicks, FileFound, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process, ProcessMemory,
     TrafficCounters, ViewError, Volume,
 };
 use proto_model::host::HostFacts;
@@ -131,6 +133,9 @@ impl HostView for Host {
     fn file(&self, _path: &Path) -> Result<Option<FileSeen>, ViewError> {
         Ok(None)
     }
+    fn file_by_handle(&self, _volume: &Path, _near: &Path, _kind: i32, _bytes: &[u8]) -> Result<Option<FileFound>, ViewError> {
+        Ok(None)
+    }
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {
         Ok(self.state().traffic.contains(injection).then(TrafficCounters::default))
     }
@@ -194,13 +199,16 @@ impl Hands for Host {
         state.knobs.insert(path.into(), value.into());
         Ok(())
     }
-    fn make_ballast(&mut self, _path: &Path) -> Result<u64, HandsError> {
-        Ok(1)
+    fn make_ballast(&mut self, _ballast: &Ballast) -> Result<Made, HandsError> {
+        Ok(Made { inode: 1, handle: None })
     }
     fn grow_ballast(&mut self, _ballast: &Ballast, _bytes: u64) -> Result<bool, HandsError> {
         Ok(true)
     }
     fn remove_ballast(&mut self, _ballast: &Ballast) -> Result<bool, HandsError> {
+        Ok(false)
+    }
+    fn remove_moved_ballast(&mut self, _ballast: &Ballast, _volume: &Path, _name: Option<&Path>) -> Result<bool, HandsError> {
         Ok(false)
     }
     fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, _spared: &Spared) -> Result<(), HandsError> {

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use agent_faults::{AnyFault, Protection, Scene, WorkControl, find};
 use agent_journal::{Journal, Opened, Shelf};
-use agent_levers::{Levers, LinuxHands, PullContext, Spared, prove, rewind};
+use agent_levers::{Levers, LinuxHands, PullContext, Rewound, Spared, prove, rewind};
 use agent_view::{HostView, LinuxView, Process, Volume};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
-use proto_model::injection::{Cleanliness, EffectState, EndedBy, Observation};
+use proto_model::injection::{CleanProof, Cleanliness, EffectState, EndedBy, Observation};
 use proto_model::peer::Network;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -99,8 +99,12 @@ impl Ground {
     }
 
     fn holds(&self, amount: &str) -> Held<'_> {
+        self.fills(&self.disk(), amount)
+    }
+
+    fn fills(&self, folder: &Path, amount: &str) -> Held<'_> {
         let id = InjectionId::generate();
-        let params = fill().check(&json!({"path": self.disk(), "amount": amount})).unwrap();
+        let params = fill().check(&json!({"path": folder, "amount": amount})).unwrap();
         let opened = Opened {
             injection: id.clone(),
             run: "run".to_owned(),
@@ -166,11 +170,22 @@ impl Held<'_> {
 
     /// Ended and undone, with proof.
     fn ends(mut self) {
-        let view = &self.ground.view;
-        self.journal.ending(EndedBy::Stop).unwrap();
-        let rewound = rewind(&mut self.journal, &mut self.hands, view);
+        let rewound = self.rewound();
         assert!(rewound.is_complete() && rewound.drift.is_empty(), "{rewound:?}");
-        let proof = prove(&[self.journal.history()], &[], view);
+        self.is_clean();
+    }
+
+    fn rewound(&mut self) -> Rewound {
+        self.journal.ending(EndedBy::Stop).unwrap();
+        rewind(&mut self.journal, &mut self.hands, &self.ground.view)
+    }
+
+    fn proof(&self) -> CleanProof {
+        prove(&[self.journal.history()], &[], &self.ground.view)
+    }
+
+    fn is_clean(&self) {
+        let proof = self.proof();
         assert!(!proof.owned_left.iter().any(|left| left.contains(self.id.as_str())), "{proof:?}");
         assert!(proof.result == Cleanliness::Clean || !proof.owned_left.is_empty(), "{proof:?}");
     }
@@ -214,7 +229,7 @@ fn where_nothing_can_be_allocated_it_is_written() {
         assert!(held.effect["worker"].is_object(), "{}", held.effect);
         let stop = Arc::new(AtomicBool::new(false));
         let control = WorkControl::new(held.id.clone(), u64::MAX, stop.clone(), Arc::new(LinuxView::new()));
-        let order = fill().check(&json!({"path": ground.disk(), "amount": "12MiB"})).unwrap();
+        let order = json!({"folder": ground.disk(), "bytes": 12 * MEBI, "rate": null, "reserve": 0, "memory_reserve": 0});
         let works = std::thread::spawn(move || fill().work(&order, &control));
         let until = Instant::now() + Duration::from_secs(10);
         while ground.volume().available + 12 * MEBI > before && Instant::now() < until {
@@ -246,5 +261,157 @@ fn a_disk_that_is_unmounted_is_not_called_empty_until_it_is_back() {
         assert!(mounted.success());
         held.ends();
         assert_eq!(ground.volume().available, before);
+    });
+}
+
+/// Fills, lets somebody do something to the file at this path, ends, and is clean; what is told of it.
+fn ends_although(ground: &Ground, folder: &Path, meddles: impl FnOnce(&Path)) -> String {
+    let mut held = ground.fills(folder, "10MiB");
+    let ours = std::fs::canonicalize(folder).unwrap().join(format!(".fracas-{}", held.id));
+    meddles(&ours);
+    let dirty = held.proof();
+    assert!(dirty.owned_left.iter().any(|left| left.contains(held.id.as_str())), "{dirty:?}");
+    let rewound = held.rewound();
+    assert!(rewound.is_complete(), "{rewound:?}");
+    held.is_clean();
+    rewound.drift.join(", ")
+}
+
+#[test]
+fn a_file_that_somebody_moved_is_found_and_its_space_is_free_again() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let disk = ground.disk();
+        std::fs::create_dir_all(disk.join("a/b")).unwrap();
+        let before = ground.volume().available;
+        let elsewhere = disk.join("a/b/elsewhere");
+        let told = ends_although(&ground, &disk, |ours| std::fs::rename(ours, &elsewhere).unwrap());
+        assert!(told.contains("a/b/elsewhere"), "{told}");
+        assert!(!elsewhere.exists());
+        let kept = disk.join("kept");
+        let told = ends_although(&ground, &disk.join("a"), |ours| {
+            std::fs::rename(disk.join("a"), &kept).unwrap();
+            std::fs::create_dir(disk.join("a")).unwrap();
+            std::fs::write(ours, "data").unwrap();
+        });
+        assert!(told.contains("kept/.fracas-"), "{told}");
+        let replacements: Vec<_> = std::fs::read_dir(disk.join("a")).unwrap().flatten().collect();
+        assert_eq!(std::fs::read_to_string(replacements[0].path()).unwrap(), "data");
+        std::fs::remove_dir_all(disk.join("a")).unwrap();
+        // But for what folders take.
+        assert!(ground.volume().available.abs_diff(before) < 64 << 10);
+    });
+}
+
+#[test]
+fn a_folder_that_was_swapped_for_a_link_to_another_volume_hides_nothing() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let (disk, outside) = (ground.disk(), ground.folder.path().join("outside"));
+        for folder in [&disk.join("a"), &outside] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let (before, mut precious) = (ground.volume().available, PathBuf::new());
+        let told = ends_although(&ground, &disk.join("a"), |ours| {
+            precious = outside.join(ours.file_name().unwrap());
+            std::fs::write(&precious, "data").unwrap();
+            std::fs::rename(disk.join("a"), disk.join("b")).unwrap();
+            std::os::unix::fs::symlink(&outside, disk.join("a")).unwrap();
+        });
+        assert!(told.contains("b/.fracas-"), "{told}");
+        assert_eq!(std::fs::read_to_string(&precious).unwrap(), "data");
+        assert!(ground.volume().available.abs_diff(before) < 64 << 10);
+    });
+}
+
+#[test]
+fn a_file_that_was_removed_but_is_held_open_gives_its_space_back() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let before = ground.volume().available;
+        let mut open = None;
+        let told = ends_although(&ground, &ground.disk(), |ours| {
+            open = std::fs::File::open(ours).ok();
+            std::fs::remove_file(ours).unwrap();
+        });
+        assert!(told.contains("held open"), "{told}");
+        assert_eq!(open.unwrap().metadata().unwrap().len(), 0);
+        assert_eq!(ground.volume().available, before);
+    });
+}
+
+#[test]
+fn the_journal_alone_leads_to_a_moved_file_also_on_a_disk_that_was_mounted_anew() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let disk = ground.disk();
+        std::fs::create_dir_all(disk.join("a/b")).unwrap();
+        let before = ground.volume().available;
+        let held = ground.fills(&disk, "10MiB");
+        let id = held.id.clone();
+        // As after a kill: nobody ended it, and nothing but the journal is left.
+        drop(held);
+        std::fs::rename(disk.join(format!(".fracas-{id}")), disk.join("a/b/elsewhere")).unwrap();
+        assert!(Command::new("umount").arg(&disk).status().unwrap().success());
+        let mounted = Command::new("mount").args(["-o", "loop"]).args([&ground.image(), &disk]).status();
+        assert!(mounted.unwrap().success());
+        assert!(ground.volume().available + 9 * MEBI < before);
+        let mut held = Held {
+            ground: &ground,
+            journal: ground.shelf.lock(&id, Duration::from_secs(1)).unwrap(),
+            hands: ground.hands(),
+            effect: Value::Null,
+            id,
+        };
+        let rewound = held.rewound();
+        assert!(
+            rewound.is_complete() && rewound.drift.join(" ").contains("a/b/elsewhere"),
+            "{rewound:?}"
+        );
+        held.is_clean();
+        assert!(!disk.join("a/b/elsewhere").exists());
+        assert_eq!(ground.volume().available, before);
+    });
+}
+
+#[test]
+fn the_operator_may_name_a_link_to_a_folder() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let (before, link) = (ground.volume().available, ground.folder.path().join("link"));
+        std::os::unix::fs::symlink(ground.disk(), &link).unwrap();
+        let held = ground.fills(&link, "10MiB");
+        assert!(ground.disk().join(format!(".fracas-{}", held.id)).exists());
+        held.ends();
+        assert_eq!(ground.volume().available, before);
+    });
+}
+
+#[test]
+fn a_worker_takes_no_memory_beyond_the_reserve_for_a_volume_that_is_memory() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let memory = ground.folder.path().join("memory");
+        std::fs::create_dir(&memory).unwrap();
+        mount(Some("none"), &memory, Some("tmpfs"), MsFlags::empty(), Some("size=32m")).unwrap();
+        let taken = |reserve: u64| {
+            let id = InjectionId::generate();
+            let ours = memory.join(format!(".fracas-{id}"));
+            std::fs::File::create_new(&ours).unwrap();
+            let stop = Arc::new(AtomicBool::new(false));
+            let control = WorkControl::new(id, u64::MAX, stop.clone(), Arc::new(LinuxView::new()));
+            let order = json!({"folder": memory, "bytes": 8 * MEBI, "rate": null, "reserve": 0, "memory_reserve": reserve});
+            let works = std::thread::spawn(move || fill().work(&order, &control));
+            let until = Instant::now() + Duration::from_secs(1);
+            while ours.metadata().unwrap().len() < 8 * MEBI && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            stop.store(true, Ordering::Relaxed);
+            works.join().unwrap().unwrap();
+            ours.metadata().unwrap().len()
+        };
+        assert_eq!(taken(0), 8 * MEBI);
+        assert_eq!(taken(ground.view.memory().unwrap().total), 0);
+        nix::mount::umount(&memory).unwrap();
     });
 }

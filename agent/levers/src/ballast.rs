@@ -13,7 +13,7 @@ use agent_journal::{Ballast, FileHandle};
 use agent_view::{anchor, handle_of, open_by_handle};
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, openat, statat, unlinkat};
 use rustix::io::Errno;
-pub(crate) use state::{BallastState, Moved, hidden};
+pub(crate) use state::{BallastState, Moved, as_known, hidden};
 
 use crate::hands::Made;
 

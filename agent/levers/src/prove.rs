@@ -8,7 +8,7 @@ use agent_view::{GroupId, HostView, ProcessState, ViewError};
 use proto_model::id::InjectionId;
 use proto_model::injection::{CleanProof, Cleanliness};
 
-use crate::ballast::{BallastState, hidden};
+use crate::ballast::{BallastState, as_known, hidden};
 use crate::rewind::{KnobState, is_of_this_boot, same_process};
 
 /// The proof over these histories and over everything on the host that carries our name.
@@ -143,7 +143,7 @@ impl Look<'_> {
                 Undo::ResumeProcesses { victims } if same_boot => victims.iter().for_each(|victim| self.victim(victim)),
                 Undo::ResumeProcesses { .. } => {}
                 Undo::RestoreKnob { path, ours, before } => self.knob(path, ours, before),
-                Undo::RemoveBallast { ballast } => self.ballast(ballast, same_boot, history.undone.contains_key(seq)),
+                Undo::RemoveBallast { ballast } => self.ballast(as_known(ballast, history), same_boot, history.undone.contains_key(seq)),
                 Undo::EmptyGroup { .. } | Undo::DrainGroup { .. } | Undo::RemoveTraffic { .. } | Undo::RemovePath { .. } => {}
             }
         }

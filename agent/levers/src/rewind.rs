@@ -7,7 +7,7 @@ use agent_view::tc::names;
 use agent_view::{GroupId, HostView, Process, ProcessState};
 use proto_model::id::InjectionId;
 
-use crate::ballast::{BallastState, Moved, hidden};
+use crate::ballast::{BallastState, Moved, as_known, hidden};
 use crate::hands::{Hands, HandsError, ScaffoldLeft};
 use crate::path::DRAIN_AT_MOST_MS;
 use crate::work::packets::PacketNote;
@@ -80,7 +80,8 @@ pub fn rewind(journal: &mut Journal, hands: &mut dyn Hands, view: &dyn HostView)
         match back.carry_out(&undo) {
             Ok(outcome) => {
                 if let UndoOutcome::Drift { what } = &outcome {
-                    rewound.drift.extend(what.iter().cloned());
+                    let untold: Vec<String> = what.iter().filter(|words| !rewound.drift.contains(words)).cloned().collect();
+                    rewound.drift.extend(untold);
                 }
                 // Undoing goes on without paper: done twice, it finds nothing to do.
                 if let Err(error) = journal.undone(seq, outcome.clone()) {
@@ -99,9 +100,15 @@ pub fn rewind(journal: &mut Journal, hands: &mut dyn Hands, view: &dyn HostView)
 
 fn due(journal: &Journal) -> Vec<(u32, Undo)> {
     let history = journal.history();
-    let pending: Vec<(u32, Undo)> = history.pending().map(|(seq, undo)| (seq, undo.clone())).collect();
+    let known = |undo: &Undo| match undo {
+        Undo::RemoveBallast { ballast } => Undo::RemoveBallast {
+            ballast: as_known(ballast, history).clone(),
+        },
+        other => other.clone(),
+    };
+    let pending: Vec<(u32, Undo)> = history.pending().map(|(seq, undo)| (seq, known(undo))).collect();
     if pending.is_empty() && history.is_open() {
-        return history.intents.iter().rev().cloned().collect();
+        return history.intents.iter().rev().map(|(seq, undo)| (*seq, known(undo))).collect();
     }
     pending
 }

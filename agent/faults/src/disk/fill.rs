@@ -10,7 +10,7 @@ use proto_model::problem::{Problem, Problems, Refusal};
 use proto_model::quantity::{Amount, Bytes, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::goal::{Fullness, Goal};
 use super::grow::{self, Growth};
@@ -47,7 +47,7 @@ pub(super) struct FillParams {
     /// Grow by this much per second. Default: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rate: Option<Bytes>,
-    /// Stays free whatever is asked. The host's own policy may ask for more, and does by default. Default 0B.
+    /// Stays free whatever is asked. The host's own policy may ask for more, and does by default; where the volume is memory, it keeps memory free too. Default 0B.
     #[serde(default)]
     #[schemars(default)]
     reserve: Bytes,
@@ -103,7 +103,7 @@ impl Fault for Fill {
     const ALIASES: &'static [&'static str] = &["disk full", "disk space", "disk pressure", "no space left", "ENOSPC", "storage"];
     const MEASURED_BY: &'static str = "space used and free as statfs tells it, and what the file takes of it. Confirmed within 1 MiB of asked \
          (used: also within 0.1 % of the volume)";
-    const UNDONE_BY: &'static str = "emptying and removing its file, and nothing else";
+    const UNDONE_BY: &'static str = "emptying and removing its file wherever somebody moved it on the volume, and nothing else";
     type Params = FillParams;
     type Effect = FillEffect;
 
@@ -182,7 +182,9 @@ impl Fault for Fill {
                 .warnings
                 .push(format!("{point} is {:.1} % full already: nothing is taken", volume.percent_used()));
         }
-        if !params.allow.is_empty() {
+        if let Some(memory) = &plan.memory {
+            preflight.warnings.push(memory.warns(&volume.mount_point));
+        } else if !params.allow.is_empty() {
             preflight
                 .warnings
                 .push(format!("{point} is filled although its space is not its own: allow says so"));
@@ -192,12 +194,8 @@ impl Fault for Fill {
 
     fn apply(params: &FillParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<FillEffect, FaultError> {
         let plan = Plan::make(params, scene).map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-        let Plan {
-            goal,
-            volume,
-            bytes,
-            reserve,
-        } = plan;
+        let order = plan.order(params);
+        let Plan { goal, volume, bytes, .. } = plan;
         let mut effect = FillEffect {
             goal,
             ballast: None,
@@ -217,16 +215,9 @@ impl Fault for Fill {
             return Ok(effect);
         }
         let ballast = levers.make_ballast(&volume.path, &volume)?;
-        let at_once = params.rate.is_none() && bytes <= MOST_AT_ONCE;
+        // What memory is taken is a worker's, never the agent's own.
+        let at_once = params.rate.is_none() && bytes <= MOST_AT_ONCE && !volume.is_memory();
         if !(at_once && levers.grow_ballast(&ballast, bytes)?) {
-            let order = FillParams {
-                path: volume.path,
-                used: None,
-                amount: Some(Amount::Size(Bytes(bytes))),
-                free: None,
-                reserve: Bytes(reserve),
-                ..params.clone()
-            };
             effect.worker = Some(levers.start_worker(&order)?);
         }
         effect.ballast = Some(ballast);
@@ -264,31 +255,28 @@ impl Fault for Fill {
         let Some(ballast) = &effect.ballast else { return Ok(()) };
         match view.file(&ballast.path) {
             Ok(Some(file)) if Some(file.inode) == ballast.inode && file.device == ballast.device => Ok(()),
-            Ok(_) => Err(format!("{} is gone", ballast.path.display())),
+            Ok(_) => Err(format!(
+                "{} is not there any more: somebody moved or removed it",
+                ballast.path.display()
+            )),
             // Not to be able to look is not to see that it is gone.
             Err(_) => Ok(()),
         }
     }
 
-    fn work(params: &FillParams, control: &WorkControl) -> Result<(), FaultError> {
-        let goal = params.goal().map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-        let Goal::Amount(Amount::Size(Bytes(bytes))) = goal else {
-            return Err(FaultError::Other("a worker is told a size".to_owned()));
-        };
-        let growth = Growth {
-            bytes,
-            rate: params.rate.map(|Bytes(rate)| rate),
-            reserve: params.reserve.0,
-        };
-        grow::grow(&growth, &params.path, &Ballast::path_in(&params.path, control.injection()), control)
+    fn work_as_ordered(order: &Value, control: &WorkControl) -> Result<(), FaultError> {
+        let order = Growth::deserialize(order).map_err(|e| FaultError::Other(format!("read the order: {e}")))?;
+        grow::grow(&order, &Ballast::path_in(&order.folder, control.injection()), control)
     }
 }
 
 fn growth(effect: &FillEffect) -> Growth {
     Growth {
+        folder: effect.folder.clone(),
         bytes: effect.bytes,
         rate: effect.rate,
         reserve: 0,
+        memory_reserve: 0,
     }
 }
 
@@ -314,6 +302,36 @@ struct Plan {
     volume: Volume,
     bytes: u64,
     reserve: u64,
+    /// Where the volume is memory.
+    memory: Option<Memory>,
+}
+
+/// Memory that a volume takes from everybody.
+struct Memory {
+    available: u64,
+    reserve: u64,
+}
+
+impl Memory {
+    fn of(volume: &Volume, scene: &Scene<'_>) -> Result<Option<Self>, Refusal> {
+        if !volume.is_memory() {
+            return Ok(None);
+        }
+        let failed = |e| Refusal::new("unsupported", "params.path", format!("the host's memory cannot be read: {e}"));
+        Ok(Some(Self {
+            available: scene.view.memory().map_err(failed)?.available,
+            reserve: scene.protection.memory_reserve(),
+        }))
+    }
+
+    fn room(&self) -> u64 {
+        self.available.saturating_sub(self.reserve)
+    }
+
+    fn warns(&self, point: &Path) -> String {
+        let (point, free, kept) = (point.display(), show(self.available), show(self.reserve));
+        format!("{point} is memory: what is taken there is missing to every process ({free} are available, {kept} stay so)")
+    }
 }
 
 impl Plan {
@@ -327,13 +345,18 @@ impl Plan {
         }
         let reserve = scene.protection.disk_reserve(&volume).max(params.reserve.0);
         let bytes = goal.needs(&volume);
-        let room = volume.available.saturating_sub(reserve);
+        let memory = Memory::of(&volume, scene)?;
+        let in_memory = memory
+            .as_ref()
+            .filter(|memory| memory.room() < volume.available.saturating_sub(reserve));
+        let (what, free, kept) = match in_memory {
+            Some(memory) => ("of memory are available", memory.available, memory.reserve),
+            None => ("are free", volume.available, reserve),
+        };
+        let room = free.saturating_sub(kept);
         if bytes > room {
-            let (free, kept) = (show(volume.available), show(reserve));
-            let message = format!(
-                "{} more than there is: {free} are free, and {kept} stay free there",
-                show(bytes - room)
-            );
+            let (more, free, kept) = (show(bytes - room), show(free), show(kept));
+            let message = format!("{more} more than there is: {free} {what}, and {kept} stay free there");
             return Err(Refusal::new("invalid_params", goal.parameter(), message).allowed(goal.allowed(&volume, room)));
         }
         Ok(Self {
@@ -341,7 +364,19 @@ impl Plan {
             volume,
             bytes,
             reserve,
+            memory,
         })
+    }
+
+    /// What a worker is told.
+    fn order(&self, params: &FillParams) -> Growth {
+        Growth {
+            folder: self.volume.path.clone(),
+            bytes: self.bytes,
+            rate: params.rate.map(|Bytes(rate)| rate),
+            reserve: self.reserve,
+            memory_reserve: self.memory.as_ref().map_or(0, |memory| memory.reserve),
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use agent_levers::{PullContext, Spared};
 use agent_view::FileSeen;
 use proto_model::id::InjectionId;
 use proto_model::injection::EffectState;
-use serde_json::Value;
 
 use super::*;
 use crate::paper::Keeps;
@@ -116,6 +115,39 @@ fn space_that_is_not_its_own_needs_to_be_allowed_by_name() {
 }
 
 #[test]
+fn a_volume_that_is_memory_is_held_against_the_reserve_of_memory_too() {
+    let host = FakeHost::new();
+    let keeps = Keeps {
+        memory: (6 << 30) - 512 * MEBI,
+        ..Keeps::default()
+    };
+    let asks = |amount: &str| json!({"path": "/run", "amount": amount, "allow": ["tmpfs"]});
+    let refusal = refused(&host, asks("513MiB"), &keeps);
+    assert_eq!(
+        (refusal.path.as_str(), refusal.allowed.as_deref()),
+        ("params.amount", Some("..512MiB"))
+    );
+    assert!(refusal.message.contains("of memory are available"), "{refusal}");
+    let fits = Fill::preflight(&params(asks("512MiB")).unwrap(), &scene(&host, &keeps)).unwrap();
+    assert!(fits.warnings.iter().any(|said| said.contains("/run is memory")), "{fits:?}");
+    // Beyond the volume itself, the volume is what is short.
+    let refusal = refused(&host, asks("2GiB"), &Keeps::default());
+    assert!(
+        refusal.message.contains("are free") && !refusal.message.contains("of memory"),
+        "{refusal}"
+    );
+}
+
+#[test]
+fn memory_is_taken_by_a_worker_that_knows_the_reserve() {
+    let host = FakeHost::new();
+    let (effect, _) = applied(&host, json!({"path": "/run", "amount": "64MiB", "allow": ["tmpfs"]}));
+    assert!(effect.worker.is_some());
+    let order = host.workers().into_values().next().unwrap().params;
+    assert_eq!(order["memory_reserve"], json!(0));
+}
+
+#[test]
 fn where_nothing_can_be_made_is_said_before() {
     let host = FakeHost::new();
     let var = host.volume(Path::new("/var")).unwrap().unwrap();
@@ -163,7 +195,7 @@ fn it_allocates_at_once_and_leaves_the_rest_to_a_worker() {
     let (slow, undos) = applied(&host, json!({"path": "/var/tmp", "amount": "64MiB", "rate": "16MiB"}));
     assert!(slow.worker.is_some() && matches!(undos.last(), Some(Undo::EmptyGroup { .. })));
     let order = host.workers().into_values().next().unwrap().params;
-    assert_eq!((&order["amount"], &order["rate"]), (&json!("64MiB"), &json!("16MiB")));
+    assert_eq!((&order["bytes"], &order["rate"]), (&json!(64 * MEBI), &json!(16 * MEBI)));
     host.refuse_to_allocate();
     let (written, _) = applied(&host, json!({"path": "/var/tmp", "amount": "64MiB"}));
     assert!(written.worker.is_some());
@@ -213,7 +245,7 @@ fn a_file_that_is_taken_away_ends_it() {
     assert_eq!(Fill::alive(&effect, &host), Ok(()));
     assert_eq!(observed(&host, &effect, 1_000).state, EffectState::Mismatch);
     host.set_file(&path, None);
-    assert!(Fill::alive(&effect, &host).unwrap_err().ends_with("is gone"));
+    assert!(Fill::alive(&effect, &host).unwrap_err().contains("not there any more"));
     let (slow, _) = applied(&host, json!({"path": "/var/tmp", "amount": "64MiB", "rate": "16MiB"}));
     host.kill(slow.worker.as_ref().unwrap().pid);
     assert!(Fill::alive(&slow, &host).unwrap_err().contains("the worker"));

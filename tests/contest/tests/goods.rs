@@ -131,8 +131,12 @@ fn when_memory_is_short_the_worker_goes_first_and_it_is_told() -> Result<()> {
             );
             ensure!(run.to_string().contains("want of memory"), "the reason is not told: {run}");
         } else {
-            let told = || Ok(ground.injection(&id)?["effect"]["note"].to_string().contains("accepted"));
-            wait::until("the kill is told", SOON, told)?;
+            let told = || {
+                let effect = ground.injection(&id)?["effect"].clone();
+                let killed = effect["note"].to_string().contains("killed the worker for want of memory");
+                Ok(killed && effect["state"] == "mismatch" && effect["measured"] == 0.0)
+            };
+            wait::until("the kill is told, and that nothing is held", SOON, told)?;
             ensure!(ground.injection(&id)?["state"] == "holding", "it ended although that was accepted");
             ground.0.fracas(&["stop", &id])?.ok()?;
             ensure!(ground.finished(&id)?["cleanup"] == "proven");

@@ -47,7 +47,7 @@ pub(super) struct HogParams {
     /// Lock it, so that none of it is swapped out. Default false.
     #[serde(default)]
     lock: bool,
-    /// What it means when the kernel kills the worker for want of memory. `error`: the fault has ended early. `accepted`: it goes on without. It is told either way. Default error.
+    /// What it means when the kernel kills the worker for want of memory. `error`: the fault has ended early. `accepted`: it goes on without, and its effect is told as a mismatch from then on. Default error.
     #[serde(default)]
     on_oom: OnOom,
 }
@@ -360,6 +360,9 @@ impl Seen {
 
 /// `None` while the amount is still being taken: there is nothing to compare yet.
 fn compare(effect: &HogEffect, old: &Seen, new: &Seen, elapsed_ms: u64) -> Option<Observation> {
+    if new.killed {
+        return Some(after_kill(effect));
+    }
     let leaked_now = leaked(effect.rate, elapsed_ms);
     let (asked, measured, tolerance) = match effect.mode {
         Mode::Add => (effect.amount.min(leaked_now), new.own().pss, effect.amount as f64 * TOLERANCE),
@@ -370,10 +373,6 @@ fn compare(effect: &HogEffect, old: &Seen, new: &Seen, elapsed_ms: u64) -> Optio
     let short = asked as f64 - measured as f64;
     let grows = new.own().pss > old.own().pss + old.own().pss / 50;
     let (state, note) = match () {
-        () if new.killed => (
-            EffectState::Confirmed,
-            Some("the kernel killed the worker for want of memory, which is accepted".to_owned()),
-        ),
         () if short.abs() <= tolerance => held(effect, new),
         () if short > 0.0 && effect.mode == Mode::Total && leaked_now < effect.amount => {
             (EffectState::Confirmed, Some("still growing".to_owned()))
@@ -390,6 +389,18 @@ fn compare(effect: &HogEffect, old: &Seen, new: &Seen, elapsed_ms: u64) -> Optio
         state,
         note,
     })
+}
+
+/// Nothing is held any more; that the injection goes on makes that no less true.
+fn after_kill(effect: &HogEffect) -> Observation {
+    let note = "the kernel killed the worker for want of memory, so nothing is held; on_oom accepts that, and the injection goes on";
+    Observation {
+        asked: Some(effect.amount as f64),
+        measured: Some(0.0),
+        unit: "bytes".to_owned(),
+        state: EffectState::Mismatch,
+        note: Some(note.to_owned()),
+    }
 }
 
 /// As much as asked; with `lock` it must also be locked.

@@ -198,8 +198,8 @@ fn what_is_missing_has_its_reason() {
 
 #[test]
 fn the_end_of_the_worker_is_told_by_what_ended_it() {
-    for on_oom in ["error", "accepted"] {
-        let hog = Acting::new(json!({"amount": "100MiB", "on_oom": on_oom}));
+    for (on_oom, mode) in [("error", "add"), ("accepted", "add"), ("accepted", "total")] {
+        let hog = Acting::new(json!({"amount": "100MiB", "on_oom": on_oom, "mode": mode}));
         assert_eq!(Hog::alive(&hog.effect, &hog.host), Ok(()));
         hog.host.out_of_memory(hog.effect.worker.pid);
         let alive = Hog::alive(&hog.effect, &hog.host);
@@ -210,11 +210,11 @@ fn the_end_of_the_worker_is_told_by_what_ended_it() {
                 let (_, first) = Hog::observe(&hog.effect, &hog.host, None).unwrap();
                 let (observation, _) = Hog::observe(&hog.effect, &hog.host, Some(&first)).unwrap();
                 let observation = observation.unwrap();
-                assert_eq!((observation.state, observation.measured), (EffectState::Confirmed, Some(0.0)));
-                assert!(observation.note.unwrap().contains("accepted"));
+                assert_eq!((observation.state, observation.measured), (EffectState::Mismatch, Some(0.0)));
+                assert!(observation.note.unwrap().contains("killed the worker for want of memory"));
             }
         }
-        let shot = Acting::new(json!({"amount": "100MiB", "on_oom": on_oom}));
+        let shot = Acting::new(json!({"amount": "100MiB", "on_oom": on_oom, "mode": mode}));
         shot.host.kill(shot.effect.worker.pid);
         assert!(Hog::alive(&shot.effect, &shot.host).unwrap_err().ends_with("is gone"));
     }

@@ -1,4 +1,4 @@
-//! Who listens on which TCP port, by the kernel's socket tables and the open files of processes; it opens no socket.
+//! Who listens on which TCP port or waits on which UDP port, by the kernel's socket tables and the open files of processes; it opens no socket.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,15 +7,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::process::pids;
 use crate::{Listener, ViewError, text};
 
-/// The state of a listening socket in the kernel's tables.
+/// The kernel's tables, each with the state of a socket there that anybody may send to.
+const TABLES: [(&str, &str); 4] = [("tcp", LISTEN), ("tcp6", LISTEN), ("udp", UNCONNECTED), ("udp6", UNCONNECTED)];
 const LISTEN: &str = "0A";
+/// A UDP socket that is bound and takes packets of everybody; one that is connected belongs to a client, or to one client.
+const UNCONNECTED: &str = "07";
 
 /// In the calling thread's network namespace.
 pub(crate) fn listeners() -> Result<Vec<Listener>, ViewError> {
     let mut sockets = BTreeMap::new();
-    for table in ["tcp", "tcp6"] {
+    for (table, state) in TABLES {
         if let Some(listed) = text::read_if_there(format!("/proc/thread-self/net/{table}"))? {
-            sockets.extend(listed.lines().skip(1).filter_map(listening));
+            sockets.extend(listed.lines().skip(1).filter_map(|line| listening(line, state)));
         }
     }
     if sockets.is_empty() {
@@ -33,10 +36,10 @@ pub(crate) fn listeners() -> Result<Vec<Listener>, ViewError> {
     Ok(found)
 }
 
-/// Inode, address and port of a line that listens.
-fn listening(line: &str) -> Option<(u64, (IpAddr, u16))> {
+/// Inode, address and port of a line in this state.
+fn listening(line: &str, state: &str) -> Option<(u64, (IpAddr, u16))> {
     let fields: Vec<&str> = line.split_whitespace().collect();
-    if *fields.get(3)? != LISTEN {
+    if *fields.get(3)? != state {
         return None;
     }
     let (address, port) = fields.get(1)?.split_once(':')?;
@@ -74,7 +77,7 @@ fn sockets_of(pid: u32) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
@@ -90,11 +93,29 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_on_a_udp_port_is_found_and_a_client_is_not() {
+        for any in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(server) = UdpSocket::bind(any) else {
+                println!("skipped: nothing can be bound to {any} here");
+                continue;
+            };
+            let client = UdpSocket::bind(any).unwrap();
+            client.connect(server.local_addr().unwrap()).unwrap();
+            let found = listeners().unwrap();
+            let ours = |port: u16| found.iter().find(|l| l.port == port && l.pid == std::process::id());
+            let at = server.local_addr().unwrap();
+            assert_eq!(ours(at.port()).map(|l| l.address), Some(at.ip()));
+            assert_eq!(ours(client.local_addr().unwrap().port()), None);
+        }
+    }
+
+    #[test]
     fn connections_and_rubbish_are_not_listeners() {
         let line = "   0: 0100007F:1F90 00000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 4242 1 0 100 0 0 10 0";
-        assert_eq!(listening(line), None);
-        assert!(listening(&line.replace(" 01 ", " 0A ")).is_some());
-        assert_eq!(listening("sl local_address"), None);
+        assert_eq!(listening(line, LISTEN), None);
+        assert!(listening(&line.replace(" 01 ", " 0A "), LISTEN).is_some());
+        assert!(listening(&line.replace(" 01 ", " 07 "), UNCONNECTED).is_some());
+        assert_eq!(listening("sl local_address", LISTEN), None);
         assert_eq!(address_of("0100"), None);
     }
 }

@@ -1,15 +1,17 @@
-//! process.pause on the paper host: who is chosen, by what means, and who is refused.
+//! process.pause on the paper host: who is chosen, by what means, and who is refused; and what forks meanwhile, here too.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use agent_faults::{AnyFault, Look, Protection, Scene, find};
+use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
 use agent_journal::{Opened, Shelf};
 use agent_levers::fake::FakeHost;
-use agent_levers::{Levers, PullContext, Spared};
-use agent_view::{HostView, Process, ProcessState, Volume};
+use agent_levers::{Levers, LinuxHands, PullContext, Spared, rewind};
+use agent_view::{HostView, LinuxView, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
-use proto_model::injection::EffectState;
+use proto_model::injection::{EffectState, EndedBy};
 use proto_model::peer::Network;
 use proto_model::problem::Refusal;
 use serde_json::{Value, json};
@@ -59,30 +61,40 @@ fn chosen(host: &FakeHost, params: Value) -> Result<(Vec<String>, String), Refus
     Ok((preflight.touches, preflight.engine.unwrap()))
 }
 
-fn apply(host: &FakeHost, params: &Value) -> Value {
-    let injection = InjectionId::generate();
-    let opened = Opened {
+fn opened(injection: &InjectionId, params: &Value, view: &dyn HostView) -> Opened {
+    Opened {
         injection: injection.clone(),
         run: String::new(),
         kind: "process.pause".into(),
         params: params.clone(),
-        boot_id: host.boot_id(),
+        boot_id: view.boot_id(),
         opened_boot_ms: 0,
         deadline_boot_ms: 10_000,
         plan_digest: String::new(),
-    };
-    let mut journal = Shelf::memory().create(opened).unwrap();
-    let context = PullContext {
+    }
+}
+
+fn context(injection: InjectionId) -> PullContext {
+    PullContext {
         injection,
         kind: "process.pause".into(),
         seed: 7,
         deadline_boot_ms: 10_000,
         gate_ms: 10_000,
         spared: Spared::default(),
-    };
+    }
+}
+
+fn try_apply(host: &FakeHost, params: &Value) -> Result<Value, FaultError> {
+    let injection = InjectionId::generate();
+    let mut journal = Shelf::memory().create(opened(&injection, params, host)).unwrap();
     let mut hands = host.clone();
-    let mut levers = Levers::new(&mut journal, &mut hands, host, context);
-    pause().apply(params, &scene(host, 7), &mut levers).unwrap()
+    let mut levers = Levers::new(&mut journal, &mut hands, host, context(injection));
+    pause().apply(params, &scene(host, 7), &mut levers)
+}
+
+fn apply(host: &FakeHost, params: &Value) -> Value {
+    try_apply(host, params).unwrap()
 }
 
 fn state(host: &FakeHost, pid: u32) -> ProcessState {
@@ -170,4 +182,126 @@ fn the_effect_is_seen_in_the_processes_themselves() {
     pause().alive(&effect, &host).unwrap();
     host.kill(1_102);
     assert!(pause().alive(&effect, &host).is_err());
+}
+
+/// A child of redis that comes when `after` is stopped.
+fn forks(host: &FakeHost, after: u32, pid: u32) {
+    let like = host.process(1_001).unwrap().unwrap();
+    let child = Process {
+        pid,
+        start_time: 500_000 + u64::from(pid),
+        parent: after,
+        ..like
+    };
+    host.forks_when_stopped(after, child);
+}
+
+#[test]
+fn those_forked_while_others_are_stopped_are_stopped_too() {
+    for params in [json!({"name": "redis-server"}), json!({"pid": 1001, "children": true})] {
+        let host = FakeHost::new();
+        forks(&host, 1_001, 3_001);
+        forks(&host, 3_001, 3_002);
+        let effect = apply(&host, &params);
+        assert_eq!(
+            [state(&host, 3_001), state(&host, 3_002)],
+            [ProcessState::Stopped, ProcessState::Stopped],
+            "{params}"
+        );
+        let (_, first) = pause().observe(&effect, &host, None).unwrap();
+        let seen = || pause().observe(&effect, &host, Some(&first)).unwrap().0.unwrap();
+        assert_eq!(seen().state, EffectState::Confirmed);
+        let late = Process {
+            pid: 3_003,
+            start_time: 600_000,
+            parent: 3_001,
+            ..host.process(3_001).unwrap().unwrap()
+        };
+        host.add_process(Process {
+            state: ProcessState::Running,
+            ..late
+        });
+        assert_eq!(seen().state, EffectState::Mismatch);
+        assert!(seen().note.unwrap().starts_with("1 more"), "{params}");
+    }
+}
+
+#[test]
+fn who_was_picked_stays_picked_and_looking_has_an_end() {
+    let host = FakeHost::new();
+    forks(&host, 1_001, 3_001);
+    apply(&host, &json!({"name": "redis-server", "pick": "newest"}));
+    assert_eq!(state(&host, 3_001), ProcessState::Sleeping);
+    let host = FakeHost::new();
+    forks(&host, 1_001, 3_001);
+    (3_001..3_009).for_each(|pid| forks(&host, pid, pid + 1));
+    let effect = apply(&host, &json!({"name": "redis-server"}));
+    assert_eq!(effect["victims"].as_array().unwrap().len(), 5);
+    assert_eq!(state(&host, 3_005), ProcessState::Sleeping);
+}
+
+#[test]
+fn one_that_is_forked_later_and_is_protected_ends_the_attempt() {
+    let host = FakeHost::new();
+    let sshd = host.process(400).unwrap().unwrap();
+    host.forks_when_stopped(
+        1_001,
+        Process {
+            pid: 3_001,
+            parent: 1_001,
+            ..sshd
+        },
+    );
+    let error = try_apply(&host, &json!({"name": "redis-server", "children": true})).unwrap_err();
+    assert!(error.to_string().contains("sshd (pid 3001) is protected"), "{error}");
+    assert_ne!(state(&host, 3_001), ProcessState::Stopped);
+}
+
+/// On this machine: a process that goes on forking, in a group of nobody else, is stopped with all that it has forked.
+#[test]
+fn one_that_goes_on_forking_is_stopped_with_all_of_them() {
+    let script = "i=0; while [ $i -lt 400 ]; do sleep 20 & i=$((i+1)); done; wait";
+    let mut forker = std::process::Command::new("/bin/sh")
+        .args(["-c", script])
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let view = LinuxView::new();
+    let below = || {
+        let all = view.processes().unwrap();
+        all.into_iter().filter(|p| p.parent == forker.id()).collect::<Vec<_>>()
+    };
+    let until = Instant::now() + Duration::from_secs(5);
+    while below().len() < 5 && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    let scene = Scene {
+        view: &view,
+        protection: &Sshd,
+        seed: 7,
+        duration_ms: 10_000,
+    };
+    let params = json!({"pid": forker.id(), "children": true});
+    let id = InjectionId::generate();
+    let mut journal = Shelf::memory().create(opened(&id, &params, &view)).unwrap();
+    let mut hands = LinuxHands::new("/bin/false".into());
+    let effect = pause().apply(&params, &scene, &mut Levers::new(&mut journal, &mut hands, &view, context(id)));
+    let states: Vec<ProcessState> = below().iter().map(|p| p.state).collect();
+    journal.ending(EndedBy::Stop).unwrap();
+    let rewound = rewind(&mut journal, &mut hands, &view);
+    let left = below().iter().filter(|p| p.state == ProcessState::Stopped).count();
+    // Ended as a group, by its own number, before anything is judged.
+    nix::sys::signal::killpg(
+        nix::unistd::Pid::from_raw(forker.id().cast_signed()),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    forker.wait().unwrap();
+    let victims = effect.unwrap()["victims"].as_array().unwrap().len();
+    assert!(
+        states.len() >= 5 && states.iter().all(|state| *state == ProcessState::Stopped),
+        "{states:?}"
+    );
+    assert_eq!(victims, states.len() + 1);
+    assert!(rewound.is_complete() && left == 0, "{rewound:?}, {left} are still stopped");
 }

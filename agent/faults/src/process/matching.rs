@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use agent_journal::Victim;
 use agent_view::{HostView, Process, ProcessState};
 use proto_model::problem::{Problem, Problems, Refusal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -216,12 +217,35 @@ impl Matching {
             chosen = with_descendants(chosen, &processes);
         }
         chosen.sort_by_key(|p| (p.start_time, p.pid));
-        for process in &chosen {
-            if let Some(reason) = scene.protection.process(process) {
-                return Err(Refusal::new("protected", "params", format!("{process} is protected: {reason}")));
-            }
-        }
+        Self::spares_the_protected(&chosen, scene)?;
         Ok(chosen)
+    }
+
+    /// Those that are meant as well although they were not there at the first look: where all are picked whoever fits, and the
+    /// descendants of `known`. Whoever was picked stays picked.
+    pub(super) fn newcomers(&self, known: &[Victim], view: &dyn HostView) -> Result<Vec<Process>, Refusal> {
+        let processes = view.processes().map_err(|e| unreadable("params", &e))?;
+        let is_known = |p: &Process| known.iter().any(|victim| p.is(victim.pid, victim.start_time));
+        let mut meant = match self.pick {
+            Pick::All => self.matched(&processes, view)?,
+            _ => Vec::new(),
+        };
+        if self.children {
+            meant.extend(processes.iter().filter(|p| is_known(p)).cloned());
+            meant = with_descendants(meant, &processes);
+        }
+        meant.retain(|p| !is_known(p));
+        meant.sort_by_key(|p| (p.start_time, p.pid));
+        Ok(meant)
+    }
+
+    /// Refused when one of them is protected.
+    pub(super) fn spares_the_protected(chosen: &[Process], scene: &Scene<'_>) -> Result<(), Refusal> {
+        let reason = |process: &Process| Some((process.to_string(), scene.protection.process(process)?));
+        match chosen.iter().find_map(reason) {
+            Some((process, reason)) => Err(Refusal::new("protected", "params", format!("{process} is protected: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     /// True when the match is one whole unit or group and nothing narrower, so that its freezer means the same processes.

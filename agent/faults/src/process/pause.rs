@@ -24,6 +24,9 @@ const FREEZERS: [(&str, &str, &str, &str); 3] = [
     ("/sys/fs/cgroup/freezer", "freezer.state", "FROZEN", "THAWED"),
 ];
 
+/// How often is looked for processes that were forked while others were being stopped.
+const MOST_LOOKS: u32 = 5;
+
 /// Which processes to pause.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct PauseParams {
@@ -38,6 +41,9 @@ pub(super) struct PauseEffect {
     freezer: Option<Freezer>,
     /// What was left out, in words.
     left_out: Vec<String>,
+    /// By which those that come later are known; none in what an older version recorded.
+    #[serde(default)]
+    matching: Option<Matching>,
 }
 
 /// One group's freezer knob.
@@ -60,8 +66,7 @@ impl Fault for Pause {
     const KIND: &'static str = "process.pause";
     const SUMMARY: &'static str = "stops processes where they are, and lets them go on at the end";
     const ALIASES: &'static [&'static str] = &["freeze", "hang", "stop process", "sigstop", "suspend"];
-    const MEASURED_BY: &'static str =
-        "share of the victims that the kernel shows as stopped or frozen. Confirmed when all that are left are";
+    const MEASURED_BY: &'static str = "share of the victims, and of those that match and came later, that the kernel shows as stopped or frozen. Confirmed when all that are left are";
     const UNDONE_BY: &'static str = "continuing each victim that is still the same process and still stopped, or thawing the group";
     const SETTLE_MS: u64 = 200;
     type Params = PauseParams;
@@ -122,7 +127,7 @@ impl Fault for Pause {
             Some(freezer) => {
                 levers.set_knob(&freezer.path(), &freezer.frozen)?;
             }
-            None => victims = levers.stop_processes(victims)?,
+            None => victims = stop_all(&params.matching, victims, scene, levers)?,
         }
         if victims.is_empty() {
             return Err(FaultError::Other(
@@ -133,6 +138,7 @@ impl Fault for Pause {
             victims,
             freezer: choice.freezer,
             left_out: choice.left_out,
+            matching: Some(params.matching.clone()),
         })
     }
 
@@ -145,11 +151,11 @@ impl Fault for Pause {
             return Ok((None, look));
         }
         let alive = living(effect, view)?;
-        let stopped = match &effect.freezer {
-            Some(freezer) if is_frozen(freezer, view)? => alive.len(),
-            _ => alive.iter().filter(|p| is_stopped(p)).count(),
+        let (stopped, strays) = match &effect.freezer {
+            Some(freezer) if is_frozen(freezer, view)? => (alive.len(), 0),
+            _ => (alive.iter().filter(|p| is_stopped(p)).count(), strays(effect, view)?),
         };
-        Ok((Some(share(stopped, alive.len(), effect.victims.len())), look))
+        Ok((Some(share(stopped, alive.len(), effect.victims.len(), strays)), look))
     }
 
     fn alive(effect: &PauseEffect, view: &dyn HostView) -> Result<(), String> {
@@ -158,6 +164,33 @@ impl Fault for Pause {
             _ => Ok(()),
         }
     }
+}
+
+/// Stops them, then looks for those that were forked meanwhile until a look finds nobody new: who is stopped forks no more.
+fn stop_all(matching: &Matching, first: Vec<Victim>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Vec<Victim>, FaultError> {
+    let mut stopped = levers.stop_processes(first)?;
+    for _ in 1..MOST_LOOKS {
+        let fresh = running_newcomers(matching, &stopped, scene.view)?;
+        if stopped.is_empty() || fresh.is_empty() {
+            break;
+        }
+        Matching::spares_the_protected(&fresh, scene).map_err(|refusal| FaultError::Other(refusal.to_string()))?;
+        stopped.extend(levers.stop_processes(fresh.into_iter().map(victim).collect())?);
+    }
+    Ok(stopped)
+}
+
+fn running_newcomers(matching: &Matching, known: &[Victim], view: &dyn HostView) -> Result<Vec<Process>, FaultError> {
+    let newcomers = matching.newcomers(known, view);
+    let mut newcomers = newcomers.map_err(|refusal| FaultError::Other(refusal.to_string()))?;
+    newcomers.retain(|process| !is_stopped(process));
+    Ok(newcomers)
+}
+
+/// How many run that are meant and were not there when the others were stopped.
+fn strays(effect: &PauseEffect, view: &dyn HostView) -> Result<usize, FaultError> {
+    let Some(matching) = &effect.matching else { return Ok(0) };
+    Ok(running_newcomers(matching, &effect.victims, view)?.len())
 }
 
 /// What would be done, decided the same way in preflight and in apply.
@@ -248,26 +281,30 @@ fn living(effect: &PauseEffect, view: &dyn HostView) -> Result<Vec<Process>, Fau
     Ok(living)
 }
 
-fn share(stopped: usize, alive: usize, victims: usize) -> Observation {
-    let measured = (alive > 0).then(|| stopped as f64 / alive as f64 * 100.0);
+fn share(stopped: usize, alive: usize, victims: usize, strays: usize) -> Observation {
+    let meant = alive + strays;
+    let measured = (alive > 0).then(|| stopped as f64 / meant as f64 * 100.0);
     let state = match measured {
         None => EffectState::Unknown,
-        Some(_) if stopped == alive => EffectState::Confirmed,
+        Some(_) if stopped == meant => EffectState::Confirmed,
         Some(_) => EffectState::Mismatch,
     };
-    let gone = victims - alive;
-    let note = match (gone, alive - stopped) {
-        (0, 0) => None,
-        (0, running) => Some(format!("{running} of {alive} were let go on by somebody else")),
-        (gone, 0) => Some(format!("{gone} of {victims} are gone")),
-        (gone, running) => Some(format!("{gone} of {victims} are gone, {running} were let go on by somebody else")),
-    };
+    let mut notes = Vec::new();
+    if victims > alive {
+        notes.push(format!("{} of {victims} are gone", victims - alive));
+    }
+    if alive > stopped {
+        notes.push(format!("{} of {alive} were let go on by somebody else", alive - stopped));
+    }
+    if strays > 0 {
+        notes.push(format!("{strays} more that match have started since and run"));
+    }
     Observation {
         asked: Some(100.0),
         measured,
         unit: "percent of the processes".to_owned(),
         state,
-        note,
+        note: (!notes.is_empty()).then(|| notes.join(", ")),
     }
 }
 
@@ -303,10 +340,23 @@ mod tests {
 
     #[test]
     fn all_that_are_left_must_be_stopped() {
-        assert_eq!(share(2, 2, 2).state, EffectState::Confirmed);
-        assert_eq!(share(1, 1, 2).note.as_deref(), Some("1 of 2 are gone"));
-        let resumed = share(1, 2, 2);
+        assert_eq!(share(2, 2, 2, 0).state, EffectState::Confirmed);
+        assert_eq!(share(1, 1, 2, 0).note.as_deref(), Some("1 of 2 are gone"));
+        let resumed = share(1, 2, 2, 0);
         assert_eq!((resumed.state, resumed.measured), (EffectState::Mismatch, Some(50.0)));
-        assert_eq!(share(0, 0, 2).state, EffectState::Unknown);
+        assert_eq!(share(0, 0, 2, 0).state, EffectState::Unknown);
+    }
+
+    #[test]
+    fn those_that_came_later_and_run_are_counted() {
+        let strays = share(3, 3, 3, 1);
+        assert_eq!((strays.state, strays.measured), (EffectState::Mismatch, Some(75.0)));
+        assert_eq!(strays.note.as_deref(), Some("1 more that match have started since and run"));
+    }
+
+    #[test]
+    fn what_an_older_version_recorded_is_read() {
+        let old = json!({"victims": [], "freezer": null, "left_out": []});
+        assert_eq!(serde_json::from_value::<PauseEffect>(old).unwrap().matching, None);
     }
 }

@@ -100,8 +100,11 @@ impl Hands for FakeHost {
 
     fn stop_process(&mut self, victim: &Victim) -> Result<bool, HandsError> {
         self.deed(&format!("stop {} (pid {})", victim.name, victim.pid), |state| {
-            let found = same(state, victim);
-            Ok(found.map(|process| process.state = ProcessState::Stopped).is_some())
+            let child = state.forks.remove(&victim.pid);
+            let Some(process) = same(state, victim) else { return Ok(false) };
+            process.state = ProcessState::Stopped;
+            state.processes.extend(child.map(|child| (child.pid, child)));
+            Ok(true)
         })
     }
 

@@ -59,6 +59,8 @@ struct State {
     lacking: BTreeMap<Feature, Presence>,
     /// Pids that end by nothing but KILL.
     stubborn: BTreeSet<u32>,
+    /// Who is forked while one is being stopped, and by whom.
+    forks: BTreeMap<u32, Process>,
     undo_calls: u64,
     failing_undo: Option<u64>,
     deeds: Vec<String>,
@@ -155,6 +157,11 @@ impl FakeHost {
 
     pub fn set_presence(&self, feature: Feature, presence: Presence) {
         self.state().lacking.insert(feature, presence);
+    }
+
+    /// Just before this one is stopped, it forks another.
+    pub fn forks_when_stopped(&self, pid: u32, child: Process) {
+        self.state().forks.insert(pid, child);
     }
 
     /// From now on this one ends by nothing but KILL.

@@ -37,6 +37,7 @@ pub(super) fn state() -> State {
         worker_load: 1.0,
         lacking: BTreeMap::new(),
         stubborn: BTreeSet::new(),
+        forks: BTreeMap::new(),
         undo_calls: 0,
         failing_undo: None,
         deeds: Vec::new(),

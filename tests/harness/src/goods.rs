@@ -1,4 +1,4 @@
-//! Memory and disks of a host's own: a limit on the one, a small volume of the other; the machine's are never used up.
+//! Memory, processor time and disks of a host's own: limits on the first two, a small volume of the last; the machine's are never used up.
 
 use std::path::PathBuf;
 
@@ -13,6 +13,9 @@ const MEMORY: [(&str, &str, &str); 2] = [
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
     ("memory.max", "memory.current", ""),
 ];
+
+/// In which a limit of processor time is kept, in microseconds: short, so that a host at its limit runs evenly.
+const PERIOD: u64 = 20_000;
 
 /// How full a volume is, in bytes, as `df` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,26 @@ impl Host {
         let mut found = folders.flat_map(|folder| MEMORY.map(|names| (folder.clone(), names)));
         let found = found.find(|(folder, (limit, ..))| folder.join(limit).exists());
         found.context("no control group of this host accounts memory")
+    }
+
+    /// Everything on this host together has so many processors' time from now on, 0.5 being half of one.
+    pub fn limit_processors(&self, processors: f64) -> Result<()> {
+        let quota = (processors * PERIOD as f64) as u64;
+        let both = format!("{quota} {PERIOD}");
+        // The period goes first: a quota is held against it.
+        let first = [("cpu.cfs_period_us", PERIOD.to_string()), ("cpu.cfs_quota_us", quota.to_string())];
+        let folders = || self.spec.groups.iter().map(|group| &group.folder);
+        let files: Vec<(PathBuf, String)> = match folders().find(|folder| folder.join("cpu.max").exists()) {
+            Some(folder) => vec![(folder.join("cpu.max"), both)],
+            None => {
+                let folder = folders().find(|folder| folder.join(first[0].0).exists());
+                let folder = folder.context("no control group of this host limits processor time")?;
+                first.map(|(name, value)| (folder.join(name), value)).into()
+            }
+        };
+        files
+            .iter()
+            .try_for_each(|(file, value)| std::fs::write(file, value).with_context(|| format!("write {}", file.display())))
     }
 
     /// Mounts a disk of this size at a folder, for this host alone; only what is written takes any real space, in memory.

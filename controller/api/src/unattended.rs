@@ -2,7 +2,8 @@
 
 use controller_planner::{Experiment, Fleet, no_guard, parse_experiment, plan, unattended};
 use controller_scheduler::{Answer, Starter};
-use controller_store::ScheduleRecord;
+use controller_store::{LastLook, ScheduleRecord};
+use proto_model::document::ErrorBody;
 use proto_model::id::RunId;
 use proto_model::plan::{Origin, PlanView};
 
@@ -24,8 +25,8 @@ impl Starter for Api {
         Box::pin(async move { self.planned_unattended(schedule).await.map_err(|error| error.0) })
     }
 
-    fn start<'a>(&'a self, view: PlanView, by: &'a str, key: String) -> Answer<'a, RunId> {
-        Box::pin(async move { Ok(self.0.runs.start(view, by, Some(key)).await?.run) })
+    fn start<'a>(&'a self, view: PlanView, by: &'a str, key: String, look: LastLook<ErrorBody>) -> Answer<'a, RunId> {
+        Box::pin(async move { Ok(self.0.runs.start_unless(view, by, Some(key), look).await?.run) })
     }
 }
 

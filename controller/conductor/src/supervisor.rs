@@ -8,7 +8,7 @@ use std::time::Duration;
 use controller_dispatcher::{HaltLatch, Voice};
 use controller_planner::{ActiveRun, Policy};
 use controller_report::History;
-use controller_store::{Actor, StoreError, StoreHandle};
+use controller_store::{Actor, LastLook, StoreError, StoreHandle};
 use proto_model::document::ErrorBody;
 use proto_model::event::{Event, EventBody, NewEvent, RunPhase, StopCause};
 use proto_model::halt::HaltState;
@@ -134,6 +134,17 @@ impl Supervisor {
     }
 
     pub async fn start(&self, view: PlanView, by: &str, key: Option<String>) -> Result<Accepted, ErrorBody> {
+        self.start_unless(view, by, key, Box::new(|_, _| Ok(None))).await
+    }
+
+    /// Starts what nothing forbids at the moment at which it is recorded; `look` is asked then, and not before.
+    pub async fn start_unless(
+        &self,
+        view: PlanView,
+        by: &str,
+        key: Option<String>,
+        look: LastLook<ErrorBody>,
+    ) -> Result<Accepted, ErrorBody> {
         let _turn = self.0.turn.lock().await;
         let parts = &self.0.parts;
         if let Some(key) = &key
@@ -154,13 +165,15 @@ impl Supervisor {
             idempotency_key: key,
             halt_epoch: halt.epoch,
         };
+        let at = (parts.now)();
         let accepted = NewEvent {
-            at: (parts.now)(),
+            at,
             by: by.to_owned(),
             source: None,
             body,
         };
-        let events = parts.store.append(&run, vec![accepted]).await.map_err(store_error)?;
+        let recorded = parts.store.append_unless(&run, vec![accepted], at, look).await;
+        let events = recorded.map_err(store_error)??;
         let Some(mut conductor) = Conductor::new(&events, &self.connected(), parts.settings) else {
             return Err(ErrorBody::new("store", "the run's beginning could not be read back"));
         };

@@ -62,9 +62,11 @@ pub fn by(schedule: &ScheduleRecord) -> String {
     format!("schedule:{}", schedule.name)
 }
 
-/// What is known at the moment of a start, before the experiment is planned.
+/// What is known at a moment: before the experiment is planned, and again as its run is recorded.
 pub struct Moment<'a> {
     pub now: Timestamp,
+    /// Of the file, or of the plan as soon as there is one.
+    pub environment: Option<&'a str>,
     pub freezes: &'a [FreezeRecord],
     pub halted: Option<String>,
     /// The run of an earlier tick that is not finished.
@@ -72,16 +74,19 @@ pub struct Moment<'a> {
 }
 
 /// Why a due tick is not to be started, if anything stands in the way. A person who asks for it now may do so outside of its
-/// windows, never in a freeze.
+/// windows and while it is paused, never in a freeze.
 pub fn obstacle(tick: &TickRecord, schedule: &ScheduleRecord, cadence: &Cadence, moment: &Moment<'_>) -> Option<(SkipReason, String)> {
     if let Some(halt) = &moment.halted {
         return Some((SkipReason::Halted, halt.clone()));
+    }
+    if !tick.manual && schedule.paused {
+        return Some((SkipReason::Refused, "the schedule was paused".to_owned()));
     }
     if !tick.manual && !cadence.may_start(moment.now) {
         let window = schedule.window.as_deref().unwrap_or_default();
         return Some((SkipReason::Window, format!("outside of {window} in {}", schedule.timezone)));
     }
-    if let Some(freeze) = frozen(moment.freezes, schedule.environment.as_deref(), moment.now) {
+    if let Some(freeze) = frozen(moment.freezes, moment.environment, moment.now) {
         return Some((SkipReason::Freeze, in_words(freeze)));
     }
     let previous = moment.previous.as_ref()?;
@@ -107,15 +112,44 @@ pub fn in_words(freeze: &FreezeRecord) -> String {
     format!("{of} is frozen until {}: {}", freeze.until, freeze.reason)
 }
 
+/// What stands in the way, as whoever starts runs refuses them: `skip_reason` finds the same reason in it.
+pub fn refusal((reason, message): (SkipReason, String)) -> ErrorBody {
+    ErrorBody::new(if reason == SkipReason::Freeze { "frozen" } else { reason.as_str() }, message)
+}
+
 /// A refused start as a reason; what is no reason of its own is `refused`, with the refusal's words.
 pub fn skip_reason(refusal: &ErrorBody) -> SkipReason {
-    let busy = |code: &str| matches!(code, "conflict" | "injected" | "claim_taken" | "claimed");
+    let busy = |code: &str| matches!(code, "conflict" | "injected" | "claim_taken" | "claimed" | "claim_busy");
     match refusal.code.as_str() {
         "halted" => SkipReason::Halted,
         "frozen" => SkipReason::Freeze,
+        "window" => SkipReason::Window,
+        "previous_running" => SkipReason::PreviousRunning,
         "unattended" => SkipReason::Unattended,
         code if busy(code) => SkipReason::ClaimBusy,
         _ if !refusal.hosts.is_empty() && refusal.hosts.iter().all(|host| busy(&host.code)) => SkipReason::ClaimBusy,
         _ => SkipReason::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_is_the_same_reason_as_a_refusal() {
+        let all = [
+            SkipReason::Freeze,
+            SkipReason::Window,
+            SkipReason::Halted,
+            SkipReason::ClaimBusy,
+            SkipReason::PreviousRunning,
+            SkipReason::Unattended,
+            SkipReason::Refused,
+        ];
+        for reason in all {
+            let refused = refusal((reason, "why".to_owned()));
+            assert_eq!((skip_reason(&refused), refused.message.as_str()), (reason, "why"));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use controller_store::{FreezeRecord, ScheduleRecord, StoreError, StoreHandle, TickRecord};
+use controller_store::{LastLook, ScheduleRecord, StoreError, StoreHandle, TickRecord};
 use proto_model::document::ErrorBody;
 use proto_model::id::RunId;
 use proto_model::schedule::{MissedRule, SkipReason, TickState};
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::cadence::Cadence;
-use crate::decide::{Moment, consider, frozen, in_words, obstacle, skip_reason, too_late};
+use crate::decide::{Moment, consider, obstacle, refusal, skip_reason, too_late};
 use crate::starter::Starter;
 
 /// How often the time is looked at.
@@ -134,7 +134,7 @@ impl Scheduler {
         let skipped = |reason: SkipReason, message: String| Ok(Outcome::Skipped(reason, message));
         let schedules = self.0.store.schedules().await?;
         let Some(schedule) = schedules.into_iter().find(|s| s.id == tick.schedule) else {
-            return skipped(SkipReason::Refused, "the schedule was removed".into());
+            return skipped(SkipReason::Refused, removed().message);
         };
         let Some(cadence) = self.understood(&schedule) else {
             return skipped(SkipReason::Refused, "the schedule cannot be understood any more".into());
@@ -147,6 +147,7 @@ impl Scheduler {
         let freezes = self.0.store.freezes().await?;
         let moment = Moment {
             now,
+            environment: schedule.environment.as_deref(),
             freezes: &freezes,
             halted: starter.halted(),
             previous: self.unfinished(&schedule).await?,
@@ -154,7 +155,7 @@ impl Scheduler {
         if let Some((reason, message)) = obstacle(tick, &schedule, &cadence, &moment) {
             return skipped(reason, message);
         }
-        match self.started(starter, &schedule, tick, &freezes).await {
+        match self.started(starter, &schedule, tick, cadence).await {
             Ok(run) => Ok(Outcome::Started(run)),
             Err(refusal) => skipped(skip_reason(&refusal), in_full(&refusal)),
         }
@@ -166,15 +167,13 @@ impl Scheduler {
         starter: &dyn Starter,
         schedule: &ScheduleRecord,
         tick: &TickRecord,
-        freezes: &[FreezeRecord],
+        cadence: Cadence,
     ) -> Result<RunId, ErrorBody> {
         let planned = tokio::time::timeout(PLAN_WITHIN, starter.plan(schedule)).await;
         let late = |_| ErrorBody::new("refused", format!("it was not planned within {} s", PLAN_WITHIN.as_secs()));
         let view = planned.map_err(late)??;
-        if let Some(freeze) = frozen(freezes, Some(&view.plan.environment), (self.0.now)()) {
-            return Err(ErrorBody::new("frozen", in_words(freeze)));
-        }
-        starter.start(view, &tick.by, tick.key()).await
+        let look = last_look(tick.clone(), cadence, view.plan.environment.clone());
+        starter.start(view, &tick.by, tick.key(), look).await
     }
 
     /// The run of the schedule's last started tick, while it goes on.
@@ -189,6 +188,30 @@ impl Scheduler {
     fn carried(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.0.carried.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What was set while the experiment was planned holds as well: everything in the store that forbids the start is read again as
+/// the run is recorded. The halt and the hosts are asked again by whoever starts runs.
+fn last_look(tick: TickRecord, cadence: Cadence, environment: String) -> LastLook<ErrorBody> {
+    Box::new(move |store, now| {
+        let schedules = store.schedules()?;
+        let Some(schedule) = schedules.iter().find(|s| s.id == tick.schedule) else {
+            return Ok(Some(removed()));
+        };
+        let freezes = store.freezes()?;
+        let moment = Moment {
+            now,
+            environment: Some(&environment),
+            freezes: &freezes,
+            halted: None,
+            previous: None,
+        };
+        Ok(obstacle(&tick, schedule, &cadence, &moment).map(refusal))
+    })
+}
+
+fn removed() -> ErrorBody {
+    ErrorBody::new("refused", "the schedule was removed")
 }
 
 struct Turn<'a> {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use controller_store::ScheduleRecord;
+use controller_store::{LastLook, ScheduleRecord};
 use proto_model::document::ErrorBody;
 use proto_model::id::RunId;
 use proto_model::plan::PlanView;
@@ -16,6 +16,7 @@ pub trait Starter: Send + Sync {
     fn halted(&self) -> Option<String>;
     /// Plans, asks every host, and refuses what may not run unattended. Nothing is started.
     fn plan<'a>(&'a self, schedule: &'a ScheduleRecord) -> Answer<'a, PlanView>;
-    /// Starts under this key; a key that was used before names the run that it started.
-    fn start<'a>(&'a self, view: PlanView, by: &'a str, key: String) -> Answer<'a, RunId>;
+    /// Starts under this key, unless the look finds what forbids it at the moment at which the run is recorded; a key that was
+    /// used before names the run that it started.
+    fn start<'a>(&'a self, view: PlanView, by: &'a str, key: String, look: LastLook<ErrorBody>) -> Answer<'a, RunId>;
 }

@@ -20,6 +20,8 @@ use crate::store::{Actor, HostRecord, OperatorRecord, RunRow, Store, StoreError,
 const QUEUE: usize = 256;
 
 type Job = Box<dyn FnOnce(&mut dyn Store) + Send>;
+/// A look at the store at a moment: what forbids a deed then, if anything does.
+pub type LastLook<E> = Box<dyn FnOnce(&mut dyn Store, Timestamp) -> Result<Option<E>, StoreError> + Send>;
 
 /// `Store`, method by method, as `async fn`. The store is dropped, and its thread ends, with the last handle.
 #[derive(Clone)]
@@ -54,6 +56,22 @@ impl StoreHandle {
     pub async fn append(&self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, StoreError> {
         let run = run.clone();
         self.call(move |store| store.append(&run, events)).await
+    }
+
+    /// Looks, and appends what nothing forbids: nobody's change comes between the two.
+    pub async fn append_unless<E: Send + 'static>(
+        &self,
+        run: &RunId,
+        events: Vec<NewEvent>,
+        at: Timestamp,
+        look: LastLook<E>,
+    ) -> Result<Result<Vec<Event>, E>, StoreError> {
+        let run = run.clone();
+        self.call(move |store| match look(store, at)? {
+            Some(forbids) => Ok(Err(forbids)),
+            None => store.append(&run, events).map(Ok),
+        })
+        .await
     }
 
     pub async fn run_events(&self, run: &RunId, from_seq: u64) -> Result<Vec<Event>, StoreError> {

@@ -12,7 +12,7 @@ mod store;
 mod summaries;
 
 pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TICK_KEYS, TickRecord};
-pub use handle::StoreHandle;
+pub use handle::{LastLook, StoreHandle};
 pub use memory::MemoryStore;
 pub use secret::{hash_secret, is_secret};
 pub use sqlite::SqliteStore;

@@ -2,7 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
+use controller_store::LastLook;
+use proto_model::document::ErrorBody;
 use proto_model::event::EventBody;
+use proto_model::host::{Availability, Membership};
 use proto_model::plan::{Origin, Plan};
 use proto_model::verdict::{Cleanup, Verdict};
 
@@ -88,6 +91,44 @@ async fn a_host_that_is_away_or_unknown_is_refused() {
     let refused = bench.start(attack(&["web", "stranger"], LONG)).await.unwrap_err();
     let words: Vec<&str> = refused.hosts.iter().map(|h| h.message.as_str()).collect();
     assert_eq!(words, ["web is not connected", "stranger is not enrolled"]);
+}
+
+#[tokio::test]
+async fn a_cordon_or_a_lock_of_this_moment_holds_for_a_plan_that_was_made_before() {
+    let bench = Bench::new().await;
+    let plan = attack(&["web", "cache"], LONG);
+    let (web, cache) = (crate::plans::host("web"), crate::plans::host("cache"));
+    bench.fleet.availability.lock().unwrap().insert(web, Availability::Cordoned);
+    bench.fleet.membership.lock().unwrap().insert(cache, Membership::Locked);
+    let refused = bench.start(plan).await.unwrap_err();
+    let words: Vec<&str> = refused.hosts.iter().map(|h| h.message.as_str()).collect();
+    assert_eq!(words, ["web is cordoned", "cache is locked"]);
+    assert_eq!(bench.store.runs(10, false).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_the_last_look_finds_is_not_recorded_as_a_run() {
+    let bench = Bench::new().await;
+    let start = async |forbids: Option<&str>| {
+        let found = forbids.map(|why| ErrorBody::new("frozen", why));
+        let plan = view(attack(&["web"], 200));
+        let look: LastLook<ErrorBody> = Box::new(|_, _| Ok(found));
+        bench.supervisor.start_unless(plan, "schedule:weekly", Some("k".into()), look).await
+    };
+    let refused = start(Some("year end")).await.unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.message.as_str()), ("frozen", "year end"));
+    assert_eq!(
+        (bench.store.runs(10, false).await.unwrap(), bench.supervisor.active_runs()),
+        (vec![], 0)
+    );
+    let run = start(None).await.unwrap().run;
+    assert_eq!(bench.store.run_by_key("k").await.unwrap(), Some(run.clone()));
+    let again = start(Some("year end")).await.unwrap();
+    assert_eq!(
+        (again.run, again.repeated),
+        (run, true),
+        "what was started before is named, whatever forbids another"
+    );
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use proto_model::document::{ErrorBody, HostError};
 use proto_model::id::{FreezeId, HostName};
 use proto_model::schedule::MissedRule;
 
-use crate::world::{Will, World, actor, at, hourly, set};
+use crate::world::{Meanwhile, Will, World, actor, at, due, hourly, set};
 
 async fn with(schedule: &ScheduleRecord) -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
@@ -157,6 +157,48 @@ async fn a_freeze_holds_in_its_environment_until_its_end() {
             world.beat().await;
         }
         assert_eq!(world.words(&schedule).await, expected, "{of:?} {schedules:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_set_while_it_is_planned_still_holds() {
+    set("2026-11-23T10:30:00Z");
+    let schedule = ScheduleRecord {
+        window: Some("Mon-Fri 09:00-11:30".into()),
+        ..hourly(MissedRule::Skip)
+    };
+    for (meanwhile, expected, word) in [
+        (Meanwhile::Freeze(freeze(None)), "skipped:freeze", "year end"),
+        (Meanwhile::Freeze(freeze(Some("staging"))), "skipped:freeze", "staging is frozen"),
+        (Meanwhile::Freeze(freeze(Some("production"))), "started", ""),
+        (Meanwhile::Pause(schedule.id.clone()), "skipped:refused", "was paused"),
+        (Meanwhile::Remove(schedule.id.clone()), "skipped:refused", "was removed"),
+        (Meanwhile::Until("2026-11-23T11:31:00Z"), "skipped:window", "09:00-11:30"),
+        (Meanwhile::Until("2026-11-23T11:01:00Z"), "started", ""),
+    ] {
+        set("2026-11-23T10:30:00Z");
+        let (mut world, _folder) = with(&schedule).await;
+        *world.fake.meanwhile.lock().unwrap() = Some(meanwhile);
+        set("2026-11-23T11:00:00Z");
+        world.beat().await;
+        assert_eq!(*world.fake.planned.lock().unwrap(), 1, "{expected} {word}");
+        assert_eq!(world.words(&schedule).await, expected, "{word}");
+        assert_eq!(world.runs().await, usize::from(expected == "started"), "{expected} {word}");
+        let message = world.ticks(&schedule).await.remove(0).message.unwrap_or_default();
+        assert!(message.contains(word), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_pause_holds_for_a_tick_that_is_due_and_not_for_whoever_asks_for_one() {
+    for (manual, expected) in [(false, "skipped:refused"), (true, "started")] {
+        let now = set("2026-11-23T10:30:00Z");
+        let schedule = hourly(MissedRule::Skip);
+        let (mut world, _folder) = with(&schedule).await;
+        world.store.add_tick(&due(&schedule, manual)).await.unwrap();
+        world.store.pause_schedule(&schedule.id, true, &actor(), now).await.unwrap();
+        world.beat().await;
+        assert_eq!(world.words(&schedule).await, expected);
     }
 }
 

@@ -1,9 +1,9 @@
 //! A crash between the decision and the start, and right after the start: one tick, one run at most, whatever happened.
 
-use controller_store::{ScheduleRecord, TickRecord};
+use controller_store::ScheduleRecord;
 use proto_model::schedule::{MissedRule, TickState};
 
-use crate::world::{Will, World, actor, hourly, now, set};
+use crate::world::{Will, World, actor, due, hourly, set};
 
 /// A controller that has decided and dies as `will` says; what the next one finds.
 async fn crashed(will: Will, rule: MissedRule) -> (tempfile::TempDir, ScheduleRecord) {
@@ -74,19 +74,7 @@ async fn a_tick_is_carried_out_by_one_at_a_time() {
     let world = World::open(folder.path());
     let schedule = hourly(MissedRule::Skip);
     world.store.add_schedule(&schedule, &actor()).await.unwrap();
-    let asked = TickRecord {
-        schedule: schedule.id.clone(),
-        name: schedule.name.clone(),
-        planned_at: now(),
-        count: 1,
-        manual: true,
-        by: "root@local".into(),
-        state: TickState::Due,
-        reason: None,
-        message: None,
-        run: None,
-        decided_at: now(),
-    };
+    let asked = due(&schedule, true);
     world.store.add_tick(&asked).await.unwrap();
     let carry = || world.scheduler.carry_out(world.fake.as_ref(), asked.clone());
     let (one, other) = tokio::join!(carry(), carry());

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use controller_scheduler::{Answer, Scheduler, Starter};
-use controller_store::{Actor, ScheduleRecord, SqliteStore, StoreHandle, TickRecord};
+use controller_store::{Actor, FreezeRecord, LastLook, ScheduleRecord, SqliteStore, StoreHandle, TickRecord};
 use proto_model::document::ErrorBody;
 use proto_model::event::{EventBody, NewEvent};
 use proto_model::id::{RunId, ScheduleId};
 use proto_model::plan::{Limits, Origin, Plan, PlanView};
-use proto_model::schedule::MissedRule;
+use proto_model::schedule::{MissedRule, TickState};
 use proto_model::time::Timestamp;
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
 use tokio::task::JoinSet;
@@ -64,6 +64,23 @@ pub fn hourly(missed: MissedRule) -> ScheduleRecord {
     }
 }
 
+/// A tick of this moment.
+pub fn due(schedule: &ScheduleRecord, manual: bool) -> TickRecord {
+    TickRecord {
+        schedule: schedule.id.clone(),
+        name: schedule.name.clone(),
+        planned_at: now(),
+        count: 1,
+        manual,
+        by: "root@local".into(),
+        state: TickState::Due,
+        reason: None,
+        message: None,
+        run: None,
+        decided_at: now(),
+    }
+}
+
 /// What the starter does when it is asked.
 #[derive(Clone, Default)]
 pub enum Will {
@@ -76,9 +93,19 @@ pub enum Will {
     Refuse(ErrorBody),
 }
 
+/// What somebody does while the experiment is being planned.
+pub enum Meanwhile {
+    Freeze(FreezeRecord),
+    Pause(ScheduleId),
+    Remove(ScheduleId),
+    /// Planning takes until then.
+    Until(&'static str),
+}
+
 pub struct Fake {
     pub store: StoreHandle,
     pub will: Mutex<Will>,
+    pub meanwhile: Mutex<Option<Meanwhile>>,
     pub halted: Mutex<Option<String>>,
     pub planned: Mutex<u32>,
 }
@@ -91,7 +118,11 @@ impl Starter for Fake {
     fn plan<'a>(&'a self, _: &'a ScheduleRecord) -> Answer<'a, PlanView> {
         *self.planned.lock().unwrap() += 1;
         let will = self.will.lock().unwrap().clone();
+        let meanwhile = self.meanwhile.lock().unwrap().take();
         Box::pin(async move {
+            if let Some(meanwhile) = meanwhile {
+                self.while_it_is_planned(meanwhile).await;
+            }
             match will {
                 Will::Refuse(error) => Err(error),
                 _ => Ok(view()),
@@ -99,7 +130,7 @@ impl Starter for Fake {
         })
     }
 
-    fn start<'a>(&'a self, view: PlanView, by: &'a str, key: String) -> Answer<'a, RunId> {
+    fn start<'a>(&'a self, view: PlanView, by: &'a str, key: String, look: LastLook<ErrorBody>) -> Answer<'a, RunId> {
         let will = self.will.lock().unwrap().clone();
         Box::pin(async move {
             if matches!(will, Will::Die) {
@@ -113,12 +144,24 @@ impl Starter for Fake {
                 idempotency_key: Some(key),
                 halt_epoch: 0,
             };
-            self.store.append(&run, vec![event(by, accepted)]).await.unwrap();
+            let recorded = self.store.append_unless(&run, vec![event(by, accepted)], now(), look).await;
+            recorded.unwrap()?;
             match will {
                 Will::StartAndDie => std::future::pending().await,
                 _ => Ok(run),
             }
         })
+    }
+}
+
+impl Fake {
+    async fn while_it_is_planned(&self, meanwhile: Meanwhile) {
+        match meanwhile {
+            Meanwhile::Freeze(freeze) => self.store.change_freezes(vec![freeze], vec![], &actor(), now()).await.unwrap(),
+            Meanwhile::Pause(id) => drop(self.store.pause_schedule(&id, true, &actor(), now()).await.unwrap()),
+            Meanwhile::Remove(id) => drop(self.store.remove_schedule(&id, &actor(), now()).await.unwrap()),
+            Meanwhile::Until(time) => drop(set(time)),
+        }
     }
 }
 
@@ -171,6 +214,7 @@ impl World {
         let fake = Arc::new(Fake {
             store: store.clone(),
             will: Mutex::default(),
+            meanwhile: Mutex::default(),
             halted: Mutex::default(),
             planned: Mutex::default(),
         });

@@ -1,7 +1,7 @@
 //! What runs are worth, as operators ask it: services, levels, the site, and the record that it was delivered. Nothing is typed that can be computed.
 
 use controller_evidence::{Evidence as Weighed, Shown, Site, parse_service, weigh};
-use controller_report::{fold, html};
+use controller_report::html;
 use proto_model::catalogue::nearest;
 use proto_model::document::{ErrorBody, RunDocument};
 use proto_model::evidence::{Levels, Publication};
@@ -17,19 +17,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::error::{ApiError, ApiResult};
+use crate::history::{History, PAGE, of_services};
 use crate::service::{Api, caller, document};
 
-/// Runs that are looked at, the newest; what is older is said to be left out.
-const MOST_RUNS: u32 = 10_000;
 /// Files of a site on their way to a slow reader.
 const SITE_BUFFER: usize = 8;
 const PLACE_LENGTH: usize = 1_000;
-
-/// The finished runs, and whether there are older ones.
-struct Log {
-    runs: Vec<RunDocument>,
-    cut: Option<u32>,
-}
 
 #[async_trait]
 impl Evidence for Api {
@@ -97,8 +90,9 @@ impl Evidence for Api {
             vec![self.service_record(&name).await?]
         };
         let publications = self.0.store.publications().await.map_err(ApiError::from)?;
-        let log = self.log().await?;
-        let levels = records.iter().map(|record| self.weighed(record, &log, &publications));
+        let names = records.iter().map(|record| record.name.as_str()).collect();
+        let history = of_services(&self.0.store, &names, PAGE).await.map_err(ApiError::from)?;
+        let levels = records.iter().map(|record| self.weighed(record, &history.runs, &publications));
         let items = levels.map(|levels| document("Levels", &levels)).collect::<ApiResult<_>>()?;
         Ok(Response::new(Documents { items }))
     }
@@ -106,11 +100,12 @@ impl Evidence for Api {
     type SiteStream = ReceiverStream<Result<SiteFile, Status>>;
 
     async fn site(&self, _: Request<SiteRequest>) -> Result<Response<Self::SiteStream>, Status> {
-        let (services, log) = (self.services_shown().await?, self.log().await?);
+        let services = self.services_shown().await?;
+        let history = self.history(&services).await?;
         let (sender, receiver) = mpsc::channel(SITE_BUFFER);
         let api = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = api.send_site(&services, &log, &sender).await {
+            if let Err(error) = api.send_site(&services, &history, &sender).await {
                 // A reader that is gone needs no answer.
                 let _ = sender.send(Err(error.into())).await;
             }
@@ -124,8 +119,9 @@ impl Evidence for Api {
         if wish.place.trim().is_empty() || wish.place.len() > PLACE_LENGTH {
             return Err(ApiError::new("usage", format!("a publication needs its place in 1 to {PLACE_LENGTH} characters")).into());
         }
-        let (services, log) = (self.services_shown().await?, self.log().await?);
-        let site = Site::of(&services, &log.runs, log.cut);
+        let services = self.services_shown().await?;
+        let history = self.history(&services).await?;
+        let site = Site::of(&services, &history.runs, history.others);
         let digest = site.digest();
         if digest != wish.digest {
             let message = "the log has gone on since the site was made, so that it is not what would be recorded; publish again";
@@ -188,18 +184,12 @@ impl Api {
         read.collect()
     }
 
-    async fn log(&self) -> ApiResult<Log> {
-        let rows = self.0.store.runs(MOST_RUNS, false).await?;
-        let cut = (rows.len() >= MOST_RUNS as usize).then_some(MOST_RUNS);
-        let mut runs = Vec::new();
-        for row in rows.iter().filter(|row| row.finished) {
-            let events = self.0.store.run_events(&row.id, 1).await?;
-            runs.extend(fold(&events));
-        }
-        Ok(Log { runs, cut })
+    async fn history(&self, services: &[Shown]) -> ApiResult<History> {
+        let names = services.iter().map(|shown| shown.service.name.as_str()).collect();
+        Ok(of_services(&self.0.store, &names, PAGE).await?)
     }
 
-    fn weighed(&self, record: &ServiceRecord, log: &Log, publications: &[Publication]) -> Levels {
+    fn weighed(&self, record: &ServiceRecord, runs: &[RunDocument], publications: &[Publication]) -> Levels {
         let now = self.cadence_now();
         let service = match parse_service(&record.text, &record.name) {
             Ok(service) => service,
@@ -213,20 +203,16 @@ impl Api {
                 };
             }
         };
-        let weighed = weigh(&Weighed {
+        weigh(&Weighed {
             service: &service,
-            runs: &log.runs,
+            runs,
             publications,
             now,
-        });
-        Levels {
-            problem: log.cut.map(|most| format!("only the newest {most} runs were read")),
-            ..weighed
-        }
+        })
     }
 
-    async fn send_site(&self, services: &[Shown], log: &Log, sender: &mpsc::Sender<Result<SiteFile, Status>>) -> ApiResult<()> {
-        let site = Site::of(services, &log.runs, log.cut);
+    async fn send_site(&self, services: &[Shown], history: &History, sender: &mpsc::Sender<Result<SiteFile, Status>>) -> ApiResult<()> {
+        let site = Site::of(services, &history.runs, history.others);
         let gone = |_| ApiError::new("refused", "nobody reads the site any more");
         let file = |path: String, text: String| SiteFile {
             path,

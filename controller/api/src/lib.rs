@@ -13,6 +13,7 @@ mod failures;
 mod faults;
 mod freezes;
 mod glances;
+mod history;
 mod hosts;
 mod http;
 mod keyring;

@@ -28,6 +28,9 @@ pub struct DecidedTest {
 pub trait Summaries {
     /// Newest first.
     fn run_pages(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError>;
+    /// Finished runs, newest first: those that were made before this one, or the newest without one. Page by page it passes every
+    /// run that is finished when the first page is read.
+    fn finished_before(&mut self, run: Option<&RunId>, limit: u32) -> Result<Vec<RunPage>, StoreError>;
     /// Inserts or replaces; `seq` is the last event that the summary covers. An older one never replaces a newer.
     fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError>;
     /// The newest kept, whether or not it covers what came later: the verdict in it is final.
@@ -52,6 +55,11 @@ pub(crate) fn decided(summary: &RunSummary) -> Option<Decided> {
 impl StoreHandle {
     pub async fn run_pages(&self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError> {
         self.call(move |store| store.run_pages(limit, unfinished_only)).await
+    }
+
+    pub async fn finished_before(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<RunPage>, StoreError> {
+        let run = run.cloned();
+        self.call(move |store| store.finished_before(run.as_ref(), limit)).await
     }
 
     pub async fn keep_summary(&self, run: &RunId, seq: u64, summary: RunSummary) -> Result<(), StoreError> {

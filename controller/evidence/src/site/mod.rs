@@ -35,21 +35,21 @@ pub struct Shown {
 pub struct Site<'a> {
     services: &'a [Shown],
     runs: &'a [RunDocument],
-    cut: Option<u32>,
+    others: usize,
     /// The last thing in the log: everything on the pages is as of then.
     as_of: Timestamp,
 }
 
 impl<'a> Site<'a> {
-    /// `cut` is how many of the newest runs are all that was read, when there are more.
-    pub fn of(services: &'a [Shown], runs: &'a [RunDocument], cut: Option<u32>) -> Self {
+    /// `others` is how many judged runs, of none of these services, are not among `runs`.
+    pub fn of(services: &'a [Shown], runs: &'a [RunDocument], others: usize) -> Self {
         let applied = services.iter().map(|shown| shown.applied_at);
         let named = |run: &&RunDocument| services.iter().any(|shown| run.service.as_deref() == Some(&shown.service.name));
         let finished = runs.iter().filter(named).filter_map(|run| run.finished_at);
         Self {
             services,
             runs,
-            cut,
+            others,
             as_of: applied.chain(finished).max().unwrap_or(Timestamp(0)),
         }
     }
@@ -121,7 +121,7 @@ impl<'a> Site<'a> {
     /// Judged runs that no declared service owns: they have no page, and the index says how many.
     fn unowned(&self) -> usize {
         let owned: usize = self.services.iter().map(|shown| self.past(&shown.service).len()).sum();
-        self.runs.iter().filter(|run| run.verdict.is_some()).count() - owned
+        self.others + self.runs.iter().filter(|run| run.verdict.is_some()).count() - owned
     }
 }
 

@@ -24,9 +24,6 @@ pub(super) fn index(site: &Site<'_>) -> String {
             "Not shown: {n} judged runs that name no declared service, attacks among them."
         )),
     }
-    if let Some(most) = site.cut {
-        text.push(format!("Only the newest {most} runs were read; older ones are not shown."));
-    }
     let services = Section {
         title: "Services".to_owned(),
         text,

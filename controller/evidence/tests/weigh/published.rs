@@ -28,7 +28,7 @@ fn runs() -> Vec<RunDocument> {
 
 /// Every file with the paths of the runs' pages.
 fn all(services: &[Shown], runs: &[RunDocument]) -> (BTreeMap<String, String>, BTreeSet<String>) {
-    let site = Site::of(services, runs, None);
+    let site = Site::of(services, runs, 0);
     let pages = site.run_pages().into_iter().map(|(_, path, _)| path).collect();
     (site.files(), pages)
 }
@@ -39,8 +39,20 @@ fn the_same_log_gives_the_same_bytes_in_any_order() {
     turned.reverse();
     assert_eq!(all(&shown(), &runs()), all(&shown(), &turned));
     let (services, runs) = (shown(), runs());
-    let digest = Site::of(&services, &runs, None).digest();
-    assert_ne!(digest, Site::of(&services, &runs[1..], None).digest());
+    let digest = Site::of(&services, &runs, 0).digest();
+    assert_ne!(digest, Site::of(&services, &runs[1..], 0).digest());
+}
+
+#[test]
+fn runs_that_are_only_counted_are_said_like_those_that_were_read() {
+    let (services, runs) = (shown(), runs());
+    let (owned, attack) = runs.split_at(4);
+    assert_eq!(
+        Site::of(&services, owned, attack.len()).files(),
+        Site::of(&services, &runs, 0).files()
+    );
+    let index = Site::of(&services, owned, 20_000).files()["index.html"].clone();
+    assert!(index.contains("Not shown: 20000 judged runs"), "{index}");
 }
 
 #[test]

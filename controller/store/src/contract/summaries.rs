@@ -1,5 +1,7 @@
 //! What every store must keep of summaries: they are shown only while they cover all of a run.
 
+use std::collections::BTreeSet;
+
 use proto_model::document::PlanRef;
 use proto_model::event::RunPhase;
 use proto_model::id::RunId;
@@ -18,6 +20,7 @@ pub(super) const CHECKS: &[fn(Make<'_>)] = &[
     an_older_summary_never_replaces_a_newer,
     finished_runs_without_one_are_found,
     the_newest_decision_of_each_test_is_found,
+    pages_pass_every_finished_run_once,
 ];
 
 fn a_summary(run: &RunId, verdict: Option<Verdict>, finished_at: i64) -> RunSummary {
@@ -135,4 +138,39 @@ fn the_newest_decision_of_each_test_is_found(make: Make<'_>) {
         test(Some("shop"), newest, Verdict::Failed, 30),
     ];
     assert_eq!(store.last_decided().unwrap(), expected);
+}
+
+fn pages_pass_every_finished_run_once(make: Make<'_>) {
+    let mut store = make();
+    assert_eq!(store.finished_before(None, 10).unwrap(), []);
+    let mut made: Vec<RunId> = (0..5).map(|_| a_run(store.as_mut())).collect();
+    let going = RunId::generate();
+    store.append(&going, vec![accepted("going", None)]).unwrap();
+    made.extend((0..2).map(|_| a_run(store.as_mut())));
+    let kept = a_summary(&made[0], Some(Verdict::Passed), 50);
+    store.keep_summary(&made[0], 2, &kept).unwrap();
+    made.reverse();
+    for limit in [1, 2, 3, 7, 100] {
+        let (mut passed, mut last) = (Vec::new(), None);
+        loop {
+            let page = store.finished_before(last.as_ref(), limit).unwrap();
+            // What comes meanwhile is newer than any page that is still to be read.
+            a_run(store.as_mut());
+            let Some(end) = page.last() else { break };
+            assert!(page.len() <= limit as usize);
+            last = Some(end.row.id.clone());
+            passed.extend(page);
+        }
+        let ids: Vec<RunId> = passed.iter().map(|page| page.row.id.clone()).collect();
+        assert!(ids.ends_with(&made), "{limit} at a time: {ids:?} instead of {made:?}");
+        assert_eq!(
+            BTreeSet::from_iter(&ids).len(),
+            ids.len(),
+            "{limit} at a time, and a run came twice"
+        );
+        assert!(!ids.contains(&going));
+        assert_eq!(passed.last().and_then(|page| page.summary.clone()), Some(kept.clone()));
+    }
+    let nobody = store.finished_before(Some(&RunId::generate()), 10);
+    assert!(matches!(nobody, Err(StoreError::NotFound { what: "run", .. })));
 }

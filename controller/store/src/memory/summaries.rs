@@ -13,16 +13,16 @@ use crate::summaries::{DecidedTest, RunPage, Summaries, decided};
 impl Summaries for MemoryStore {
     fn run_pages(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError> {
         let wanted = self.runs.iter().rev().filter(|run| !(unfinished_only && run.row.finished));
-        let page = |run: &super::Run| {
-            let last_seq = run.events.len() as u64;
-            let kept = self.summaries.get(&run.row.id).filter(|(seq, _)| *seq == last_seq);
-            RunPage {
-                row: run.row.clone(),
-                last_seq,
-                summary: kept.map(|(_, summary)| summary.clone()),
-            }
+        Ok(wanted.take(limit as usize).map(|run| self.page(run)).collect())
+    }
+
+    fn finished_before(&mut self, run: Option<&RunId>, limit: u32) -> Result<Vec<RunPage>, StoreError> {
+        let end = match run {
+            Some(run) => self.run_at(run).ok_or_else(|| no_run(run.as_str()))?,
+            None => self.runs.len(),
         };
-        Ok(wanted.take(limit as usize).map(page).collect())
+        let finished = self.runs[..end].iter().rev().filter(|run| run.row.finished);
+        Ok(finished.take(limit as usize).map(|run| self.page(run)).collect())
     }
 
     fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError> {
@@ -65,5 +65,17 @@ impl Summaries for MemoryStore {
             }
         }
         Ok(newest.into_values().collect())
+    }
+}
+
+impl MemoryStore {
+    fn page(&self, run: &super::Run) -> RunPage {
+        let last_seq = run.events.len() as u64;
+        let kept = self.summaries.get(&run.row.id).filter(|(seq, _)| *seq == last_seq);
+        RunPage {
+            row: run.row.clone(),
+            last_seq,
+            summary: kept.map(|(_, summary)| summary.clone()),
+        }
     }
 }

@@ -4,16 +4,18 @@ use proto_model::id::RunId;
 use proto_model::schedule::Decided;
 use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, Params, Transaction, params};
 
 use super::log::run_id;
-use super::{SqliteStore, codec};
+use super::{SqliteStore, Trouble, codec};
 use crate::fact::no_run;
 use crate::store::{RunRow, StoreError};
 use crate::summaries::{DecidedTest, RunPage, Summaries, decided};
 
 const PAGES: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \
     FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished <= ?1 ORDER BY r.made DESC LIMIT ?2";
+const FINISHED: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \
+    FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished = 1 AND r.made < ?1 ORDER BY r.made DESC LIMIT ?2";
 const KEEP: &str = "INSERT INTO summaries (run, seq, service, name, decided_at, summary) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
     ON CONFLICT (run) DO UPDATE SET seq = excluded.seq, service = excluded.service, name = excluded.name, \
     decided_at = excluded.decided_at, summary = excluded.summary WHERE summaries.seq <= excluded.seq";
@@ -25,28 +27,16 @@ const DECIDED: &str =
 
 impl Summaries for SqliteStore {
     fn run_pages(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError> {
-        self.look("list runs", |t| {
-            let mut statement = t.prepare_cached(PAGES)?;
-            let mut rows = statement.query(params![i32::from(!unfinished_only), limit])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                let last: i64 = row.get(4)?;
-                let covered: Option<i64> = row.get(5)?;
-                let text: Option<String> = row.get(6)?;
-                let text = text.filter(|_| covered == Some(last));
-                found.push(RunPage {
-                    row: RunRow {
-                        id: run_id(row.get(0)?)?,
-                        name: row.get(1)?,
-                        created_at: Timestamp(row.get(2)?),
-                        finished: row.get(3)?,
-                    },
-                    last_seq: last.cast_unsigned(),
-                    // One that this version cannot read is made again.
-                    summary: text.and_then(|text| codec::read("a summary", &text).ok()),
-                });
-            }
-            Ok(found)
+        self.look("list runs", |t| pages(t, PAGES, params![i32::from(!unfinished_only), limit]))
+    }
+
+    fn finished_before(&mut self, run: Option<&RunId>, limit: u32) -> Result<Vec<RunPage>, StoreError> {
+        self.look("list finished runs", |t| {
+            let end = match run {
+                Some(run) => made(t, run)?,
+                None => i64::MAX,
+            };
+            pages(t, FINISHED, params![end, limit])
         })
     }
 
@@ -98,4 +88,34 @@ impl Summaries for SqliteStore {
             Ok(tests.collect())
         })
     }
+}
+
+fn made(t: &Transaction<'_>, run: &RunId) -> Result<i64, Trouble> {
+    let mut statement = t.prepare_cached("SELECT made FROM runs WHERE id = ?1")?;
+    let made: Option<i64> = statement.query_row([run.as_str()], |row| row.get(0)).optional()?;
+    Ok(made.ok_or_else(|| no_run(run.as_str()))?)
+}
+
+fn pages(t: &Transaction<'_>, sql: &str, params: impl Params) -> Result<Vec<RunPage>, Trouble> {
+    let mut statement = t.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let last: i64 = row.get(4)?;
+        let covered: Option<i64> = row.get(5)?;
+        let text: Option<String> = row.get(6)?;
+        let text = text.filter(|_| covered == Some(last));
+        found.push(RunPage {
+            row: RunRow {
+                id: run_id(row.get(0)?)?,
+                name: row.get(1)?,
+                created_at: Timestamp(row.get(2)?),
+                finished: row.get(3)?,
+            },
+            last_seq: last.cast_unsigned(),
+            // One that this version cannot read is made again.
+            summary: text.and_then(|text| codec::read("a summary", &text).ok()),
+        });
+    }
+    Ok(found)
 }

@@ -16,6 +16,7 @@ use proto_wire::v1::{AttackWish, PlanReply, PlanRequest, RunReply, RunRequest};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::error::{ApiError, ApiResult};
+use crate::retention::no_plan;
 use crate::service::{Api, caller, document};
 
 /// How long a plan may be run after it was made.
@@ -111,7 +112,7 @@ impl Api {
             .store
             .plan(digest)
             .await?
-            .ok_or_else(|| ApiError::new("not_found", format!("no plan {digest}")))?;
+            .ok_or_else(|| ApiError::new("not_found", no_plan(&digest.0)))?;
         if stored.expires_at < self.now() {
             return Err(ApiError::new(
                 "refused",

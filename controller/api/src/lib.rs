@@ -18,6 +18,7 @@ mod hosts;
 mod http;
 mod keyring;
 mod operators;
+mod retention;
 mod runs;
 mod schedules;
 mod service;

@@ -93,6 +93,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         tokio::spawn(over_socket(socket, api.routes(), api.layer(), left)),
     ];
     tokio::spawn(make_summaries(supervisor.clone()));
+    tokio::spawn(api.clone().forget_what_is_old());
     keep_schedules(scheduler, &api);
     if let Err(error) = Notifier::from_env().and_then(|n| n.ready("serving")) {
         tracing::warn!(error = %error, "the service manager cannot be told");

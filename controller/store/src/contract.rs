@@ -1,6 +1,7 @@
 //! What every store must keep, as one suite of checks: for tests of stores only. It panics at the first broken promise.
 
 mod cadence;
+mod plans;
 mod summaries;
 
 use std::collections::BTreeMap;
@@ -9,9 +10,9 @@ use proto_model::catalogue::Catalogue;
 use proto_model::event::{AgentSource, Event, EventBody, FleetEventBody, NewEvent};
 use proto_model::halt::HaltState;
 use proto_model::host::{HostFacts, Membership};
-use proto_model::id::{HostName, InjectionId, PlanDigest, RunId, TokenId};
+use proto_model::id::{HostName, InjectionId, RunId, TokenId};
 use proto_model::injection::{Cleanliness, EndedBy, UndoAnswer, Undone};
-use proto_model::plan::{Limits, Origin, Plan, PlanView};
+use proto_model::plan::{Limits, Origin, Plan};
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
@@ -33,7 +34,6 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
         a_run_is_found_by_id_prefix_and_last,
         an_ambiguous_prefix_lists_who_it_could_be,
         events_come_back_as_they_went_in,
-        plans_are_kept_by_digest,
         hosts_are_replaced_whole_and_logged,
         a_token_is_spent_as_often_as_it_says,
         a_token_gives_nothing_away,
@@ -44,7 +44,7 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
         crate::contract_evidence::services_are_replaced_whole_and_logged,
         crate::contract_evidence::publications_are_only_added,
     ];
-    for check in checks.iter().chain(cadence::CHECKS).chain(summaries::CHECKS) {
+    for check in checks.iter().chain(cadence::CHECKS).chain(plans::CHECKS).chain(summaries::CHECKS) {
         check(&make);
     }
 }
@@ -283,26 +283,6 @@ fn events_come_back_as_they_went_in(make: Make<'_>) {
             .all(|e| e.run_id == run && e.by == "root@local" && e.version == proto_model::event::SCHEMA_VERSION)
     );
     assert_eq!(read[1].source.as_ref().map(|s| (s.boot_ms, s.agent_seq)), Some((77, 9)));
-}
-
-fn plans_are_kept_by_digest(make: Make<'_>) {
-    let mut store = make();
-    let plan = a_plan("one");
-    let mut view = PlanView {
-        digest: plan.digest(),
-        created_at: Timestamp(5),
-        expires_at: Timestamp(10),
-        plan,
-        answers: Vec::new(),
-        accepted: true,
-    };
-    assert_eq!(store.plan(&view.digest).unwrap(), None);
-    store.save_plan(&view).unwrap();
-    assert_eq!(store.plan(&view.digest).unwrap().as_ref(), Some(&view));
-    view.expires_at = Timestamp(20);
-    store.save_plan(&view).unwrap();
-    assert_eq!(store.plan(&view.digest).unwrap().as_ref(), Some(&view));
-    assert_eq!(store.plan(&PlanDigest("sha256:0".into())).unwrap(), None);
 }
 
 fn a_host(name: &str) -> HostRecord {

@@ -1,7 +1,7 @@
 //! Rules of the log that every store shares: what makes a fact the same fact, what names a run. It stores nothing.
 
 use proto_model::event::{Event, EventBody, FleetEventBody, NewEvent, SCHEMA_VERSION};
-use proto_model::id::{InjectionId, LENGTH, RunId, TokenId};
+use proto_model::id::{InjectionId, LENGTH, PlanDigest, RunId, TokenId};
 
 use crate::store::{OperatorRecord, StoreError};
 
@@ -60,6 +60,14 @@ pub(crate) fn naming(run: &RunId, body: &EventBody) -> (String, Option<String>) 
     match body {
         EventBody::RunAccepted { plan, idempotency_key, .. } => (plan.name.clone(), idempotency_key.clone()),
         _ => (run.to_string(), None),
+    }
+}
+
+/// The plan that this event says a run uses.
+pub(crate) fn plan_of(body: &EventBody) -> Option<&PlanDigest> {
+    match body {
+        EventBody::RunAccepted { digest, .. } => Some(digest),
+        _ => None,
     }
 }
 

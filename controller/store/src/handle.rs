@@ -103,6 +103,10 @@ impl StoreHandle {
         self.call(move |store| store.plan(&digest)).await
     }
 
+    pub async fn forget_plans(&self, made_before: Timestamp) -> Result<usize, StoreError> {
+        self.call(move |store| store.forget_plans(made_before)).await
+    }
+
     pub async fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
         self.call(|store| store.hosts()).await
     }

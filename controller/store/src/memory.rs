@@ -15,7 +15,8 @@ use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 
 use crate::fact::{
-    FactKey, LAST, created, halt_moves, judged_twice, key_taken, naming, no_operator, no_run, numbered, revoked, run_prefix, the_only_run,
+    FactKey, LAST, created, halt_moves, judged_twice, key_taken, naming, no_operator, no_run, numbered, plan_of, revoked, run_prefix,
+    the_only_run,
 };
 use crate::secret::spend;
 use crate::store::{Actor, HostRecord, OperatorRecord, RunRow, Store, StoreError, TokenRecord, no_service};
@@ -147,6 +148,15 @@ impl Store for MemoryStore {
 
     fn plan(&mut self, digest: &PlanDigest) -> Result<Option<PlanView>, StoreError> {
         Ok(self.plans.get(digest).cloned())
+    }
+
+    fn forget_plans(&mut self, made_before: Timestamp) -> Result<usize, StoreError> {
+        let events = self.runs.iter().flat_map(|run| &run.events);
+        let used: BTreeSet<&PlanDigest> = events.filter_map(|event| plan_of(&event.body)).collect();
+        let before = self.plans.len();
+        self.plans
+            .retain(|digest, plan| plan.created_at >= made_before || used.contains(digest));
+        Ok(before - self.plans.len())
     }
 
     fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError> {

@@ -125,6 +125,8 @@ pub trait Store: Send + Cadence + Summaries {
 
     fn save_plan(&mut self, plan: &PlanView) -> Result<(), StoreError>;
     fn plan(&mut self, digest: &PlanDigest) -> Result<Option<PlanView>, StoreError>;
+    /// Forgets the plans that were made before then and that no run used; what a run used stays. Returns how many.
+    fn forget_plans(&mut self, made_before: Timestamp) -> Result<usize, StoreError>;
 
     fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError>;
     /// Inserts or replaces, together with its fleet event.

@@ -5,8 +5,9 @@ use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::registry::plan_used;
 use super::{Trouble, codec};
-use crate::fact::{FactKey, LAST, judged_twice, key_taken, naming, no_run, numbered, run_prefix, the_only_run};
+use crate::fact::{FactKey, LAST, judged_twice, key_taken, naming, no_run, numbered, plan_of, run_prefix, the_only_run};
 use crate::store::{Actor, RunRow, StoreError};
 
 /// Runs that an ambiguous prefix lists at most.
@@ -31,6 +32,9 @@ pub(super) fn append(t: &Transaction<'_>, run: &RunId, events: Vec<NewEvent>) ->
         }
         if matches!(event.body, EventBody::RunJudged { .. }) {
             close_run(t, run)?;
+        }
+        if let Some(digest) = plan_of(&event.body) {
+            plan_used(t, digest)?;
         }
         let event = numbered(run, next, event);
         insert(t, &event, key.as_ref())?;

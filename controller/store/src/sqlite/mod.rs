@@ -88,6 +88,10 @@ impl Store for SqliteStore {
         self.look("read a plan", |t| registry::plan(t, digest))
     }
 
+    fn forget_plans(&mut self, made_before: Timestamp) -> Result<usize, StoreError> {
+        self.deed("forget plans", |t| registry::forget_plans(t, made_before))
+    }
+
     fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError> {
         self.look("list hosts", registry::hosts)
     }

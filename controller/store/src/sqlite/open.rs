@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema-2.sql"),
     include_str!("services.sql"),
     include_str!("operators.sql"),
+    include_str!("plans.sql"),
 ];
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// How long to wait for somebody who reads the file with other tools.
@@ -231,6 +232,40 @@ mod tests {
         let mut store = open(&path).unwrap();
         assert_eq!(crate::Summaries::without_summary(&mut store, 10).unwrap(), [run]);
         assert_eq!(crate::Cadence::schedules(&mut store).unwrap(), []);
+    }
+
+    #[test]
+    fn plans_that_runs_used_before_it_was_noted_are_known_by_their_runs() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let old = Connection::open(&path).unwrap();
+        MIGRATIONS[..4].iter().for_each(|migration| old.execute_batch(migration).unwrap());
+        old.pragma_update(None, "user_version", 4).unwrap();
+        let run = proto_model::id::RunId::generate();
+        old.execute("INSERT INTO runs (id, name, created_at) VALUES (?1, 'one', 7)", [run.as_str()])
+            .unwrap();
+        for (seq, event) in [
+            (1, r#"{"type": "run.accepted", "digest": "sha256:used"}"#),
+            (2, r#"{"type": "run.accepted", "digest": "sha256:late"}"#),
+        ] {
+            old.execute(
+                "INSERT INTO events (run, seq, event) VALUES (?1, ?2, ?3)",
+                (run.as_str(), seq, event),
+            )
+            .unwrap();
+        }
+        for digest in ["used", "late", "unused"] {
+            let sql = "INSERT INTO plans (digest, created_at, view) VALUES ('sha256:' || ?1, 5, '')";
+            old.execute(sql, [digest]).unwrap();
+        }
+        drop(old);
+        let mut store = open(&path).unwrap();
+        let forgotten = crate::Store::forget_plans(&mut store, proto_model::time::Timestamp(6)).unwrap();
+        let left: String = store
+            .connection
+            .query_row("SELECT digest FROM plans", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!((forgotten, left.as_str()), (2, "sha256:used"));
     }
 
     #[test]

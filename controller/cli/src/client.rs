@@ -26,10 +26,10 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-use crate::command::Globals;
 use crate::config::{self, Remote};
 use crate::context::{Context, Place};
 use crate::failure::{Failure, MAYBE_DONE};
+use crate::globals::Globals;
 
 /// How long a call may take that only asks the controller.
 pub const ASK: Duration = Duration::from_secs(30);

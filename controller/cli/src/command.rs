@@ -1,15 +1,11 @@
-//! The grammar of the command line: verbs, nouns and what all of them share; it does nothing.
+//! The grammar of the command line: every verb and noun in one tree; it does nothing, and no verb knows of it.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
-use crate::output::Format;
+use crate::globals::{Globals, HELP};
 use crate::verbs;
-
-/// Examples come first in every help text.
-pub const HELP: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -31,23 +27,6 @@ pub struct Cli {
     pub globals: Globals,
     #[command(subcommand)]
     pub verb: Verb,
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Everywhere")]
-pub struct Globals {
-    /// The form of the data on standard output
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
-    pub output: Format,
-    /// The controller to talk to, by its context's name [default: $FRACAS_CONTEXT, the current one, local]
-    #[arg(long, global = true, value_name = "NAME")]
-    pub context: Option<String>,
-    /// The controller's socket on this machine [default: $FRACAS_SOCKET, /run/fracas/controller.sock]
-    #[arg(long, global = true, value_name = "PATH", conflicts_with = "context")]
-    pub socket: Option<PathBuf>,
-    /// The file of contexts [default: $FRACAS_CONFIG, ~/.config/fracas/config.yaml]
-    #[arg(long, global = true, value_name = "PATH")]
-    pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use proto_model::catalogue::nearest;
 
-use crate::command::Globals;
 use crate::config::{Config, LOCAL, Remote};
 use crate::failure::Failure;
+use crate::globals::Globals;
 
 const SOCKET: &str = "/run/fracas/controller.sock";
 

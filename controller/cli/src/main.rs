@@ -6,10 +6,12 @@ mod command;
 mod config;
 mod console;
 mod context;
+mod dispatch;
 mod documents;
 mod failure;
 mod folder;
 mod follow;
+mod globals;
 mod interrupt;
 mod irreversible;
 mod output;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         Err(error) => return ExitCode::from(unparsed(&error, &arguments)),
     };
     let mut console = Console::new(cli.globals.output);
-    let code = verbs::run(cli, &mut console).unwrap_or_else(|failure| {
+    let code = dispatch::run(cli, &mut console).unwrap_or_else(|failure| {
         console.fail(&failure);
         failure.exit
     });

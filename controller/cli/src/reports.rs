@@ -8,12 +8,12 @@ use clap::Args;
 use proto_model::document::ErrorBody;
 use proto_telling::junit::Suite;
 use proto_telling::refusal;
+use proto_wire::v1::{ReportReply, ReportRequest};
 
-use crate::client::Client;
+use crate::client::{ASK, Client};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::replace::{is_ordinary, replace};
-use crate::start::report;
 
 const NOT_FINISHED: &str = "not_finished";
 const NO_REPORT: &str = "no_report";
@@ -101,6 +101,15 @@ impl Reports {
         }
         outcome
     }
+}
+
+/// As the controller makes it, in one of its forms.
+pub async fn report(client: &Client, run: &str, format: &str) -> Result<ReportReply, Failure> {
+    let request = ReportRequest {
+        run: run.to_owned(),
+        format: format.to_owned(),
+    };
+    client.call("make the report", ASK, client.runs().report(request)).await
 }
 
 /// The controller's report, or why there is none.

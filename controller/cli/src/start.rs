@@ -10,7 +10,7 @@ use proto_model::plan::PlanView;
 use proto_model::quantity::Millis;
 use proto_model::{exit, plan::Plan};
 use proto_wire::v1::plan_request::Wish;
-use proto_wire::v1::{PlanRequest, ReportReply, ReportRequest, RunRef, RunRequest, StatusRequest};
+use proto_wire::v1::{PlanRequest, RunRef, RunRequest, StatusRequest};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use crate::follow::{Ending, Follow};
 use crate::interrupt::{Interrupt, Interrupts, OnInterrupt};
 use crate::output::Format;
 use crate::output::paint::{Tone, tone_of};
-use crate::reports::Reports;
+use crate::reports::{Reports, report};
 use crate::{documents, irreversible, plan_view, summary, values};
 
 const MAYBE_ACCEPTED: &str = "it may have been accepted all the same: look with `fracas runs list --active`";
@@ -292,14 +292,6 @@ async fn report_place(client: &Client, run: &RunDocument) -> String {
         Ok(reply) if here && !reply.path.is_empty() => reply.path,
         _ => format!("fracas runs report {}", run.id),
     }
-}
-
-pub async fn report(client: &Client, run: &str, format: &str) -> Result<ReportReply, Failure> {
-    let request = ReportRequest {
-        run: run.to_owned(),
-        format: format.to_owned(),
-    };
-    client.call("make the report", ASK, client.runs().report(request)).await
 }
 
 /// How a run goes on without us.

@@ -7,9 +7,9 @@ use proto_wire::v1::plan_request::Wish;
 use proto_wire::v1::{AttackWish, FaultsListRequest, PlanRequest};
 
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::pairs::{self, Pair};
 use crate::start::{self, How, Start};
 use crate::values;

@@ -1,12 +1,12 @@
 //! `fracas completion`: the shell's completion script; it asks no controller.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 use proto_model::exit;
 
-use crate::command::{Cli, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,9 +23,9 @@ pub struct Completion {
 }
 
 impl Completion {
-    pub fn run(self, console: &mut Console) -> Result<u8, Failure> {
+    pub fn run(self, grammar: &mut clap::Command, console: &mut Console) -> Result<u8, Failure> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "fracas", &mut script);
+        clap_complete::generate(self.shell, grammar, "fracas", &mut script);
         console.raw(String::from_utf8_lossy(&script).trim_end());
         Ok(exit::OK)
     }

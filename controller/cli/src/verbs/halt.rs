@@ -8,9 +8,9 @@ use proto_wire::v1::{HaltReply, HaltRequest};
 use serde_json::{Value, json};
 
 use crate::client::{Client, DEED};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::start::announce;
 
 const EXAMPLES: &str = "\

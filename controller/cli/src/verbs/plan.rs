@@ -3,9 +3,9 @@
 use clap::Args;
 
 use crate::client::Client;
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::pairs::Pair;
 use crate::start;
 use crate::verbs::run::Source;

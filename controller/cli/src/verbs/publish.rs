@@ -9,11 +9,11 @@ use proto_wire::v1::{PublishRequest, SiteFile, SiteRequest};
 use serde_json::Value;
 
 use crate::client::{ASK, Client, DEED};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
 use crate::folder::SiteFolder;
+use crate::globals::{Globals, HELP};
 use crate::start::announce;
 
 const EXAMPLES: &str = "\

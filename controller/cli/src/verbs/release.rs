@@ -5,9 +5,9 @@ use proto_model::exit;
 use proto_wire::v1::ReleaseRequest;
 
 use crate::client::{Client, DEED};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::start::announce;
 use crate::verbs::halt;
 

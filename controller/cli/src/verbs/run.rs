@@ -8,9 +8,9 @@ use proto_wire::v1::PlanRequest;
 use proto_wire::v1::plan_request::Wish;
 
 use crate::client::Client;
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::pairs::{self, Pair};
 use crate::start::{How, Start};
 

@@ -7,10 +7,10 @@ use proto_wire::v1::StatusRequest;
 
 use crate::age::{ago, now};
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::output::paint::Tone;
 
 const EXAMPLES: &str = "\

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 use crate::client::{Client, DEED};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::output::Format;
 use crate::start::announce;
 use crate::values::RunName;

@@ -16,10 +16,10 @@ use serde_json::Value;
 use tokio::time::MissedTickBehavior;
 
 use crate::client::{ASK, Client, DEED};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::interrupt::{Interrupt, Interrupts};
 use crate::output::paint::Paint;
 use crate::top::draw::Colours;

@@ -6,10 +6,10 @@ use clap::Args;
 use proto_model::exit;
 
 use super::File;
-use crate::command::HELP;
 use crate::config::{LOCAL, Remote};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

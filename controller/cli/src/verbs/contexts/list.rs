@@ -8,12 +8,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::File;
-use crate::command::{Globals, HELP};
 use crate::config::LOCAL;
 use crate::console::Console;
 use crate::context::Context;
 use crate::documents::Shown;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

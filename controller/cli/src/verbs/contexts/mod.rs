@@ -9,11 +9,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::command::{Globals, HELP};
 use crate::config::Config;
 use crate::console::Console;
 use crate::context;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

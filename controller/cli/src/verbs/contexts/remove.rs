@@ -4,11 +4,11 @@ use clap::Args;
 use proto_model::exit;
 
 use super::File;
-use crate::command::HELP;
 use crate::config::LOCAL;
 use crate::console::Console;
 use crate::context;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

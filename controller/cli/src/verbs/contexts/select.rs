@@ -4,10 +4,10 @@ use clap::Args;
 use proto_model::exit;
 
 use super::File;
-use crate::command::HELP;
 use crate::console::Console;
 use crate::context;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

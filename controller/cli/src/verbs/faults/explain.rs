@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::{Fault, catalogue};
 use crate::client::Client;
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::output::table;
 
 const EXAMPLES: &str = "\

@@ -5,10 +5,10 @@ use proto_model::exit;
 
 use super::{Fault, catalogue};
 use crate::client::Client;
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,10 +6,10 @@ use proto_model::schedule::FreezeDocument;
 use proto_wire::v1::{Document, FreezeAddRequest, FreezeRef};
 
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::start::announce;
 
 const ADD: &str = "\

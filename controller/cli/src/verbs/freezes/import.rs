@@ -7,9 +7,9 @@ use proto_wire::v1::FreezesImportRequest;
 use serde_json::json;
 
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::start::announce;
 use crate::verbs::run::read;
 

@@ -11,10 +11,10 @@ use proto_wire::v1::FreezesListRequest;
 
 use crate::age::ago;
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents::Shown;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,10 +7,10 @@ use proto_model::time::Timestamp;
 use proto_wire::v1::HostRef;
 
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents::{self, Shown};
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::output::{Format, table};
 
 const EXAMPLES: &str = "\

@@ -6,9 +6,9 @@ use proto_wire::v1::LabelRequest;
 
 use super::{announced, changed};
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::values::LabelChange;
 
 const EXAMPLES: &str = "\

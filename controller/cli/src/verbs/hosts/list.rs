@@ -6,9 +6,9 @@ use proto_model::host::Host;
 use proto_wire::v1::HostsListRequest;
 
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::values;
 
 const EXAMPLES: &str = "\

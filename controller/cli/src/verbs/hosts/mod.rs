@@ -18,10 +18,10 @@ use proto_wire::v1::{Document, HostRef};
 use serde_json::Value;
 
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::start::announce;
 
 const EXAMPLES: &str = "\

@@ -6,9 +6,9 @@ use proto_model::exit;
 use super::{find, read, view};
 use crate::age::now;
 use crate::client::Client;
-use crate::command::HELP;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

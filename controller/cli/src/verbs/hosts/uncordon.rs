@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::cordon::set;
 use crate::client::Client;
-use crate::command::HELP;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,9 +7,9 @@ use proto_wire::v1::HostRef;
 
 use super::{announced, changed};
 use crate::client::{Client, DEED};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -6,9 +6,9 @@ use proto_model::exit;
 
 use super::{ask, of_one, view};
 use crate::age::now;
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

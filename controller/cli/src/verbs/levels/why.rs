@@ -4,9 +4,9 @@ use clap::Args;
 use proto_model::exit;
 
 use super::{of_one, view};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -12,10 +12,10 @@ use proto_wire::v1::OperatorCreateRequest;
 
 use crate::age::{ago, now};
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::values;
 
 const EXAMPLES: &str = "\

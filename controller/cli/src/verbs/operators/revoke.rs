@@ -6,9 +6,9 @@ use proto_model::exit;
 use proto_wire::v1::OperatorRef;
 
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

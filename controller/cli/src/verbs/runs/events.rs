@@ -6,10 +6,10 @@ use proto_telling::Timeline;
 use proto_wire::v1::RunRef;
 
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::output::{Format, yaml};
 use crate::values::RunName;
 

@@ -6,9 +6,9 @@ use proto_model::summary::RunSummary;
 use proto_wire::v1::RunsListRequest;
 
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,9 +8,9 @@ mod watch;
 
 use clap::{Args, Subcommand};
 
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,12 +7,12 @@ use proto_model::exit;
 use serde_json::json;
 
 use crate::client::Client;
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::output::Format;
 use crate::replace::replace;
-use crate::start::report;
+use crate::reports::report;
 use crate::values::RunName;
 
 const EXAMPLES: &str = "\

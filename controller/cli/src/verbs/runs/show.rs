@@ -4,9 +4,9 @@ use clap::Args;
 use proto_model::exit;
 
 use crate::client::Client;
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::run_view;
 use crate::start::shown;
 use crate::values::RunName;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::follow::{Ending, Follow};
+use crate::globals::{Globals, HELP};
 use crate::interrupt::{Interrupts, OnInterrupt};
 use crate::start::{left, print_end, shown};
 use crate::summary;

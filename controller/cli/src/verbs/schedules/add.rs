@@ -9,10 +9,10 @@ use proto_wire::v1::{Document, ScheduleAddRequest};
 
 use super::view;
 use crate::client::{Client, DEED};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::pairs::{self, Pair};
 use crate::start::announce;
 use crate::verbs::run::read;

@@ -7,10 +7,10 @@ use proto_wire::v1::{Document, ScheduleRef};
 
 use super::view;
 use crate::client::{ASK, Client, DEED};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::start::announce;
 
 const SHOW: &str = "\

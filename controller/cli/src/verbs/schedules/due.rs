@@ -8,10 +8,10 @@ use proto_wire::v1::DueRequest;
 
 use super::view::{day, decided};
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents::{self, Shown};
 use crate::failure::Failure;
+use crate::globals::HELP;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -11,9 +11,9 @@ use proto_model::schedule::ScheduleDocument;
 use proto_wire::v1::SchedulesListRequest;
 
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

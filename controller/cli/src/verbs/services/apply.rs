@@ -6,10 +6,10 @@ use proto_model::service::ServiceDocument;
 use proto_wire::v1::ServiceApplyRequest;
 
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::start::announce;
 use crate::verbs::run::read;
 

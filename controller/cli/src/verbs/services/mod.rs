@@ -8,9 +8,9 @@ mod view;
 
 use clap::{Args, Subcommand};
 
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,10 +5,10 @@ use proto_model::exit;
 use proto_wire::v1::ServiceRef;
 
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 use crate::start::announce;
 
 const EXAMPLES: &str = "\

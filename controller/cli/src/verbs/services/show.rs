@@ -7,10 +7,10 @@ use proto_wire::v1::ServiceRef;
 
 use super::view;
 use crate::client::{ASK, Client};
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -8,11 +8,11 @@ use proto_wire::v1::TokenCreateRequest;
 
 use super::{environment, left};
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::context::Place;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::start::announce;
 use crate::values::{self, Label};
 

@@ -10,10 +10,10 @@ use proto_model::time::Timestamp;
 
 use crate::age::{ago, now};
 use crate::client::Client;
-use crate::command::{Globals, HELP};
 use crate::console::Console;
 use crate::documents::Shown;
 use crate::failure::Failure;
+use crate::globals::{Globals, HELP};
 
 const EXAMPLES: &str = "\
 Examples:

@@ -7,10 +7,10 @@ use proto_wire::v1::{TokenRef, TokensListRequest};
 
 use super::environment;
 use crate::client::{ASK, Client};
-use crate::command::HELP;
 use crate::console::Console;
 use crate::documents;
 use crate::failure::Failure;
+use crate::globals::HELP;
 use crate::start::announce;
 
 const EXAMPLES: &str = "\

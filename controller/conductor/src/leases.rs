@@ -7,7 +7,7 @@ use proto_model::id::{InjectionId, RunId};
 use proto_model::injection::Injection;
 use proto_model::time::Timestamp;
 
-use crate::supervisor::Supervisor;
+use crate::going::Going;
 
 #[derive(Clone, Default)]
 pub(crate) struct Leases(Arc<Mutex<BTreeMap<InjectionId, Timestamp>>>);
@@ -23,6 +23,19 @@ impl Leases {
         leases.retain(|id, _| injections.iter().all(|injection| &injection.id != id));
     }
 
+    /// Every injection of these runs.
+    pub fn of(&self, runs: &BTreeMap<RunId, Going>) -> Vec<Leased> {
+        let leases = self.lock();
+        let of_run = |run: &RunId, injection: &Injection| Leased {
+            run: run.clone(),
+            injection: injection.clone(),
+            renewed_at: leases.get(&injection.id).copied(),
+        };
+        runs.iter()
+            .flat_map(|(run, going)| going.injections.iter().map(|injection| of_run(run, injection)))
+            .collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<InjectionId, Timestamp>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -35,20 +48,4 @@ pub struct Leased {
     pub injection: Injection,
     /// `None` before the first renewal: the order itself gave the lease.
     pub renewed_at: Option<Timestamp>,
-}
-
-impl Supervisor {
-    /// Every injection of every unfinished run.
-    pub fn leased(&self) -> Vec<Leased> {
-        let leases = self.0.leases.lock();
-        let of_run = |run: &RunId, injection: &Injection| Leased {
-            run: run.clone(),
-            injection: injection.clone(),
-            renewed_at: leases.get(&injection.id).copied(),
-        };
-        let runs = self.runs();
-        runs.iter()
-            .flat_map(|(run, going)| going.injections.iter().map(|injection| of_run(run, injection)))
-            .collect()
-    }
 }

@@ -3,12 +3,14 @@
 mod acting;
 mod answers;
 mod driver;
+mod going;
 mod guards;
 mod leases;
 mod machine;
 mod mass_loss;
 mod phases;
 mod proofs;
+mod proving;
 mod reports;
 mod revive;
 mod room;

@@ -9,7 +9,7 @@ use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{Cleanliness, Injection};
 use proto_model::plan::{Origin, Plan};
 
-use crate::supervisor::Going;
+use crate::going::Going;
 
 /// Runs at once; one more is refused.
 const MAX_RUNS: usize = 100;

@@ -8,8 +8,6 @@ use proto_model::document::RunDocument;
 use proto_model::id::RunId;
 use proto_model::summary::RunSummary;
 
-use crate::supervisor::Supervisor;
-
 /// Runs without a summary that are looked up at a time.
 const BATCH: u32 = 100;
 
@@ -19,7 +17,7 @@ async fn make(store: &StoreHandle, run: &RunId) -> Result<bool, StoreError> {
 }
 
 /// The run as its events tell it; of a finished one the summary is kept.
-async fn looked_through(store: &StoreHandle, run: &RunId) -> Result<Option<RunDocument>, StoreError> {
+pub(crate) async fn looked_through(store: &StoreHandle, run: &RunId) -> Result<Option<RunDocument>, StoreError> {
     let events = store.run_events(run, 1).await?;
     let (Some(document), Some(last)) = (fold(&events), events.last()) else {
         return Ok(None);
@@ -37,30 +35,22 @@ pub(crate) async fn keep(store: &StoreHandle, run: &RunId) {
     }
 }
 
-impl Supervisor {
-    /// Makes the summaries that are missing: of a store from before there were any, or after a crash. Returns how many.
-    pub async fn rebuild_summaries(&self) -> Result<usize, StoreError> {
-        let store = &self.0.parts.store;
-        let (mut made, mut hopeless) = (0, BTreeSet::new());
-        loop {
-            let asked = BATCH + u32::try_from(hopeless.len()).unwrap_or(u32::MAX - BATCH);
-            let without = store.without_summary(asked).await?;
-            let new: Vec<RunId> = without.into_iter().filter(|run| !hopeless.contains(run)).collect();
-            if new.is_empty() {
-                return Ok(made);
-            }
-            for run in new {
-                if make(store, &run).await? {
-                    made += 1;
-                } else {
-                    hopeless.insert(run);
-                }
+/// Makes the summaries that are missing: of a store from before there were any, or after a crash. Returns how many.
+pub(crate) async fn rebuild(store: &StoreHandle) -> Result<usize, StoreError> {
+    let (mut made, mut hopeless) = (0, BTreeSet::new());
+    loop {
+        let asked = BATCH + u32::try_from(hopeless.len()).unwrap_or(u32::MAX - BATCH);
+        let without = store.without_summary(asked).await?;
+        let new: Vec<RunId> = without.into_iter().filter(|run| !hopeless.contains(run)).collect();
+        if new.is_empty() {
+            return Ok(made);
+        }
+        for run in new {
+            if make(store, &run).await? {
+                made += 1;
+            } else {
+                hopeless.insert(run);
             }
         }
-    }
-
-    /// A run whose kept summary is missing or old.
-    pub async fn looked_through(&self, run: &RunId) -> Result<Option<RunDocument>, StoreError> {
-        looked_through(&self.0.parts.store, run).await
     }
 }

@@ -9,13 +9,13 @@ use controller_dispatcher::{HaltLatch, Voice};
 use controller_planner::{ActiveRun, Policy};
 use controller_report::History;
 use controller_store::{Actor, LastLook, StoreError, StoreHandle};
-use proto_model::document::ErrorBody;
+use proto_model::document::{ErrorBody, RunDocument};
 use proto_model::event::{Event, EventBody, NewEvent, RunPhase, StopCause};
 use proto_model::halt::HaltState;
 use proto_model::host::Connection;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{EndedBy, Injection, InjectionState};
-use proto_model::plan::{Origin, PlanView};
+use proto_model::plan::PlanView;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
@@ -23,11 +23,13 @@ use tokio::sync::{broadcast, mpsc};
 use crate::acting::Acting;
 use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::driver::{Driver, INBOX, Means};
-use crate::leases::Leases;
+use crate::going::Going;
+use crate::leases::{Leased, Leases};
 use crate::machine::{Conductor, Decision, Input};
 use crate::mass_loss::Losses;
 use crate::room::{injections_of, room_for};
 use crate::settings::Settings;
+use crate::summaries;
 use crate::unclean::Unclean;
 
 /// Events a watcher may lag behind before it reads from the store again.
@@ -52,18 +54,6 @@ pub struct SupervisorParts {
     pub rule: AddressRule,
     pub settings: Settings,
     pub now: fn() -> Timestamp,
-}
-
-/// An unfinished run, from the outside.
-pub(crate) struct Going {
-    pub inbox: mpsc::Sender<Input>,
-    pub injections: Vec<Injection>,
-    pub hosts: BTreeSet<HostName>,
-    pub origin: Origin,
-    pub environment: String,
-    pub service: Option<String>,
-    /// Hosts that its widest step injects at the same time.
-    pub widest: usize,
 }
 
 #[derive(Clone)]
@@ -110,7 +100,7 @@ impl Supervisor {
             losses: Mutex::default(),
             leaving: AtomicBool::new(false),
         }));
-        tokio::spawn(crate::unclean::keep(Arc::downgrade(&this.0), proven));
+        tokio::spawn(Self::keep_proofs(Arc::downgrade(&this.0), proven));
         this
     }
 
@@ -276,6 +266,16 @@ impl Supervisor {
         self.0.news.subscribe()
     }
 
+    /// Makes the summaries that are missing, and answers how many.
+    pub async fn rebuild_summaries(&self) -> Result<usize, StoreError> {
+        summaries::rebuild(&self.0.parts.store).await
+    }
+
+    /// A run whose kept summary is missing or old.
+    pub async fn looked_through(&self, run: &RunId) -> Result<Option<RunDocument>, StoreError> {
+        summaries::looked_through(&self.0.parts.store, run).await
+    }
+
     pub fn active_runs(&self) -> u32 {
         u32::try_from(self.runs().len()).unwrap_or(u32::MAX)
     }
@@ -289,6 +289,11 @@ impl Supervisor {
             widest: going.widest,
         };
         self.runs().values().map(counted).collect()
+    }
+
+    /// Every injection of every unfinished run.
+    pub fn leased(&self) -> Vec<Leased> {
+        self.0.leases.of(&self.runs())
     }
 
     pub(crate) fn runs(&self) -> MutexGuard<'_, BTreeMap<RunId, Going>> {
@@ -341,7 +346,7 @@ impl Supervisor {
 
     /// Forgets a run that is over.
     pub(crate) async fn let_go(&self, run: &RunId) {
-        crate::summaries::keep(&self.0.parts.store, run).await;
+        summaries::keep(&self.0.parts.store, run).await;
         self.0.acting.leave(run);
         let Some(going) = self.runs().remove(run) else { return };
         self.0.leases.forget(&going.injections);

@@ -18,7 +18,7 @@ pub fn junit(events: &[Event]) -> String {
 
 fn suite(run: &RunDocument, events: &[Event]) -> Suite {
     let mut cases = vec![verdict(run)];
-    cases.extend(run.steps.iter().map(step));
+    cases.extend(run.steps.iter().map(|of| step(of, took(events, &of.path))));
     cases.extend(run.probes.iter().map(probe));
     cases.extend(events.iter().filter_map(guard));
     cases.extend(run.injections.iter().map(undo));
@@ -59,7 +59,8 @@ fn case(class: &'static str, name: impl Into<String>, took_ms: Option<u64>, outc
     }
 }
 
-/// Whatever the other cases say, a run that did not pass is red here.
+/// Whatever the other cases say, a run that did not pass is red here. It has the same name with every verdict, and where a run
+/// never came to be: a pipeline knows a test by its name and compares it with the one before.
 fn verdict(run: &RunDocument) -> Case {
     let told: Vec<String> = run
         .reasons
@@ -74,19 +75,32 @@ fn verdict(run: &RunDocument) -> Case {
         Some(Verdict::Inconclusive | Verdict::Aborted | Verdict::Error) => Outcome::Error(trouble()),
         None => Outcome::Error(Trouble::new("not_finished", "the run has no verdict yet")),
     };
-    let word = run.verdict.map_or("none yet", Verdict::as_str);
     let took = run.finished_at.map(|at| at.since(run.created_at));
-    case("run", format!("verdict {word}"), took, outcome)
+    case("run", "run", took, outcome)
 }
 
-fn step(step: &StepDocument) -> Case {
+/// From a step's start to its end, when it has both.
+fn took(events: &[Event], step: &str) -> Option<u64> {
+    let at = |which: fn(&EventBody) -> Option<&str>| events.iter().find(|event| which(&event.body) == Some(step)).map(|event| event.at);
+    let started = at(|body| match body {
+        EventBody::StepStarted { path, .. } => Some(path),
+        _ => None,
+    })?;
+    let ended = at(|body| match body {
+        EventBody::StepEnded { path, .. } => Some(path),
+        _ => None,
+    })?;
+    Some(ended.since(started))
+}
+
+fn step(step: &StepDocument, took_ms: Option<u64>) -> Case {
     let outcome = match step.state.as_str() {
         "done" => Outcome::Passed,
         "failed" => Outcome::Failed(Trouble::new("step_failed", "the step was not carried out as planned")),
         "skipped" | "cancelled" => Outcome::Skipped(format!("the step was {}", step.state)),
         other => Outcome::Error(Trouble::new("step_unfinished", format!("the step is {other}"))),
     };
-    case("step", format!("{} {}", step.path, step.title), None, outcome)
+    case("step", format!("{} {}", step.path, step.title), took_ms, outcome)
 }
 
 fn probe(probe: &ProbePhaseDocument) -> Case {

@@ -231,7 +231,7 @@ fn the_shipped_gate_opens_for_a_pass_and_for_nothing_else() -> Result<()> {
     let (open, junit) = gate(&lab, &format!("hypothesis: {STEADY}\n{steps}"), &[])?;
     ended(&open, exit::OK, &["gate open: passed"]);
     assert!(
-        junit.contains("failures=\"0\" errors=\"0\"") && junit.contains("verdict passed"),
+        junit.contains("failures=\"0\" errors=\"0\"") && junit.contains("name=\"verdict\" value=\"passed\""),
         "{junit}"
     );
     let broken = gate(&lab, &format!("hypothesis: {ANSWERS}\n{steps}"), &[])?;

@@ -79,6 +79,44 @@ fn every_row_of_the_rules_is_green_only_when_it_passed() {
 }
 
 #[test]
+fn a_case_keeps_its_name_whatever_becomes_of_it() {
+    for (name, tell, ..) in crate::broken::ROWS.iter().chain(crate::cut::ROWS) {
+        let mut story = Story::experiment();
+        tell(&mut story);
+        finished(&mut story);
+        let xml = junit(&story.events);
+        for case in [
+            "classname=\"fracas.run\" name=\"run\"",
+            "classname=\"fracas.undo\" name=\"web is clean\"",
+        ] {
+            assert_eq!(xml.matches(case).count(), 1, "{name}: {case} in\n{xml}");
+        }
+    }
+}
+
+#[test]
+fn a_step_takes_from_its_start_to_its_end() {
+    let mut story = Story::experiment();
+    story
+        .before("ggg")
+        .acting()
+        .samples(Phase::During, "ggg")
+        .undone(EndedBy::DurationElapsed);
+    let at = |kind: &str| {
+        let of_kind = story
+            .events
+            .iter()
+            .find(|event| serde_json::to_value(event).unwrap()["type"] == kind);
+        of_kind.unwrap().at
+    };
+    let took = at("step.ended").since(at("step.started"));
+    assert!(took > 0);
+    let expected = format!("for 10s\" time=\"{}.{:03}\"", took / 1_000, took % 1_000);
+    let xml = junit(&story.events);
+    assert!(xml.contains(&expected), "{expected} is not in\n{xml}");
+}
+
+#[test]
 fn steps_probes_and_undos_are_cases() {
     let mut story = Story::experiment();
     story
@@ -92,6 +130,7 @@ fn steps_probes_and_undos_are_cases() {
     finished(&mut story);
     let xml = junit(&story.events);
     for part in [
+        "<property name=\"verdict\" value=\"error\"/>",
         "classname=\"fracas.step\" name=\"steps[0] cpu.burn on web for 10s\"",
         "classname=\"fracas.probe\" name=\"answers during\"",
         "<failure type=\"hypothesis_broke\" message=\"3 of 5 samples bad, 0 missing\"",

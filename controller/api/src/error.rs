@@ -1,6 +1,7 @@
 //! Errors as callers see them: a gRPC status for machines, and the whole `ErrorDocument` beside it for people.
 
 use controller_store::StoreError;
+use proto_model::catalogue::nearest;
 use proto_model::document::{ERROR_METADATA, ErrorBody, ErrorDocument};
 use proto_model::id::InvalidId;
 use tonic::metadata::{BinaryMetadataValue, MetadataMap};
@@ -18,6 +19,21 @@ impl ApiError {
     }
 }
 
+/// What is not there, with the nearest that is, or the command that lists what there is.
+pub(crate) fn not_found<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> ApiError {
+    let near = nearest(name, known).map(|near| format!("; did you mean {near}?"));
+    let hint = near.unwrap_or_else(|| format!("; {}", seen_in(what)));
+    ApiError::new("not_found", format!("no {what} named {name:?}{hint}"))
+}
+
+/// The command that lists things of this sort.
+fn seen_in(what: &str) -> String {
+    match what {
+        "operator's token" => "see `fracas operators list`".to_owned(),
+        what => format!("see `fracas {what}s list`"),
+    }
+}
+
 impl From<ErrorBody> for ApiError {
     fn from(body: ErrorBody) -> Self {
         Self(body)
@@ -27,7 +43,13 @@ impl From<ErrorBody> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let code = match &error {
-            StoreError::NotFound { .. } => "not_found",
+            StoreError::NotFound { what: "run", name } if name == "@last" => {
+                return Self::new(
+                    "not_found",
+                    "there is no run yet; start one with `fracas run FILE` or `fracas attack`",
+                );
+            }
+            StoreError::NotFound { what, name } => return not_found(what, name, []),
             StoreError::Ambiguous { .. } => "ambiguous",
             StoreError::Refused(_) => "refused",
             _ => "store",
@@ -69,6 +91,33 @@ impl From<ApiError> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_there_comes_with_the_nearest_or_with_the_list() {
+        let message = |error: ApiError| (error.0.code, error.0.message);
+        let said = |text: &str| ("not_found".to_owned(), text.to_owned());
+        assert_eq!(
+            message(not_found("host", "cahce", ["web", "cache"])),
+            said("no host named \"cahce\"; did you mean cache?")
+        );
+        assert_eq!(
+            message(not_found("host", "x", [])),
+            said("no host named \"x\"; see `fracas hosts list`")
+        );
+        let gone = |what: &'static str, name: &str| StoreError::NotFound {
+            what,
+            name: name.to_owned(),
+        };
+        assert_eq!(
+            message(gone("run", "zzzzzz").into()),
+            said("no run named \"zzzzzz\"; see `fracas runs list`")
+        );
+        assert_eq!(
+            message(gone("operator's token", "ann").into()),
+            said("no operator's token named \"ann\"; see `fracas operators list`")
+        );
+        assert!(message(gone("run", "@last").into()).1.contains("no run yet"));
+    }
 
     #[test]
     fn the_whole_document_travels_beside_the_status() {

@@ -2,7 +2,6 @@
 
 use controller_evidence::{Evidence as Weighed, Shown, Site, parse_service, weigh};
 use controller_report::html;
-use proto_model::catalogue::nearest;
 use proto_model::document::{ErrorBody, RunDocument};
 use proto_model::evidence::{Levels, Publication};
 use proto_model::id::sha256_text;
@@ -16,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, not_found};
 use crate::history::{History, PAGE, of_services};
 use crate::service::{Api, caller, document};
 
@@ -167,9 +166,7 @@ impl Api {
         if let Some(record) = records.iter().find(|record| record.name == name) {
             return Ok(record.clone());
         }
-        let near = nearest(name, records.iter().map(|record| record.name.as_str()));
-        let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-        Err(ApiError::new("not_found", format!("no service named {name:?}{hint}")))
+        Err(not_found("service", name, records.iter().map(|record| record.name.as_str())))
     }
 
     pub(crate) async fn services_shown(&self) -> ApiResult<Vec<Shown>> {

@@ -107,6 +107,13 @@ impl Api {
 
     /// The very same plan, if the hosts are still what they were.
     async fn again(&self, digest: &PlanDigest) -> ApiResult<PlanView> {
+        if !is_digest(&digest.0) {
+            let message = format!(
+                "{:?} is no plan's digest (allowed: sha256: and 64 of 0-9 and a-f, as `fracas plan` prints it)",
+                digest.0
+            );
+            return Err(ApiError::new("usage", message));
+        }
         let stored = self
             .0
             .store
@@ -192,6 +199,11 @@ impl Api {
             format!("environment {environment} needs --confirm {environment}"),
         ))
     }
+}
+
+fn is_digest(text: &str) -> bool {
+    let hex = |digits: &str| digits.len() == 64 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    text.strip_prefix("sha256:").is_some_and(hex)
 }
 
 /// What cannot be undone is confirmed by itself, whatever the environment.
@@ -310,6 +322,22 @@ mod tests {
     use proto_model::time::Timestamp;
 
     use super::*;
+
+    #[test]
+    fn a_digest_is_told_from_what_is_none() {
+        let plan = format!("sha256:{}", "0a".repeat(32));
+        assert!(is_digest(&plan));
+        for none in [
+            "",
+            "checkout.yaml",
+            "sha256:",
+            "sha256:0000",
+            &plan.replace('a', "A"),
+            &format!("{plan}0"),
+        ] {
+            assert!(!is_digest(none), "{none}");
+        }
+    }
 
     #[test]
     fn an_operator_cannot_use_up_the_key_of_a_tick() {

@@ -46,7 +46,7 @@ impl Freezes for Api {
         let id = FreezeId::parse(&request.into_inner().id).map_err(ApiError::from)?;
         let freezes = self.0.store.freezes().await.map_err(ApiError::from)?;
         let Some(freeze) = freezes.into_iter().find(|freeze| freeze.id == id) else {
-            return Err(ApiError::new("not_found", format!("no freeze {id}")).into());
+            return Err(ApiError::new("not_found", format!("no freeze {id}; see `fracas freezes list`")).into());
         };
         self.audit(&caller, "Freezes/Remove", id.as_str()).await?;
         self.change_freezes(Vec::new(), vec![id], &caller).await?;

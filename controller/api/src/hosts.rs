@@ -14,7 +14,7 @@ use proto_wire::v1::{AcceptRequest, CordonRequest, Document, Documents, HostRef,
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::caller::Caller;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, not_found};
 use crate::service::{Api, caller, document};
 use crate::tokens::check_labels;
 
@@ -174,9 +174,7 @@ impl Api {
         if let Some(host) = hosts.iter().find(|h| h.name.as_str() == text) {
             return Ok(host.name.clone());
         }
-        let near = proto_model::catalogue::nearest(text, hosts.iter().map(|h| h.name.as_str()));
-        let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
-        Err(ApiError::new("not_found", format!("no host named {text:?}{hint}")))
+        Err(not_found("host", text, hosts.iter().map(|h| h.name.as_str())))
     }
 
     /// Unlocking must not bring back a host that was removed.

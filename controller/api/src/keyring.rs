@@ -64,7 +64,14 @@ impl Keyring {
             return Err(self.failed(from, now, "the token is not valid"));
         };
         if let Some(why) = ended(&key, now) {
-            return Err(self.failed(from, now, &format!("the token of {} {why}", key.name)));
+            return Err(self.failed(
+                from,
+                now,
+                &format!(
+                    "the token of {0} {why}; an administrator makes a new one with `fracas operators create {0} --role {1}`",
+                    key.name, key.role
+                ),
+            ));
         }
         self.note_use(&key, now);
         let address = from.ip().to_canonical();

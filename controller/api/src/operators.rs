@@ -2,6 +2,7 @@
 
 use controller_store::{OperatorRecord, hash_secret};
 use proto_model::document::OperatorDocument;
+use proto_model::quantity::Millis;
 use proto_model::role::Role;
 use proto_transport::{OperatorToken, is_operator};
 use proto_wire::v1::operators_server::Operators;
@@ -71,7 +72,10 @@ fn check(wish: &OperatorCreateRequest) -> ApiResult<Role> {
         return Err(ApiError::new("usage", message));
     }
     if !(1_000..=MAX_TTL_MS).contains(&wish.ttl_ms) {
-        return Err(ApiError::new("usage", format!("ttl is {} ms; allowed: 1s..90d", wish.ttl_ms)));
+        return Err(ApiError::new(
+            "usage",
+            format!("ttl: {} is out of range (allowed: 1s..90d)", Millis(wish.ttl_ms)),
+        ));
     }
     Role::parse(&wish.role).map_err(|error| ApiError::new("usage", error.to_string()))
 }

@@ -37,6 +37,22 @@ fn oldest_kept(now: Timestamp) -> Timestamp {
 pub(crate) fn no_plan(digest: &str) -> String {
     format!(
         "no plan {digest}: a plan that no run used is forgotten {UNUSED_PLANS_KEPT_DAYS} days after it was made; \
-        plan again (fracas plan FILE) and run the digest that it prints"
+        plan again with `fracas plan FILE` and run the digest that it prints"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_kept_for_its_days_and_who_asks_later_is_told() {
+        let now = Timestamp(1_700_000_000_000);
+        assert_eq!(now.since(oldest_kept(now)), 7 * DAY_MS);
+        let said = no_plan("sha256:00");
+        assert!(
+            said.contains("no plan sha256:00") && said.contains("7 days") && said.contains("fracas plan FILE"),
+            "{said}"
+        );
+    }
 }

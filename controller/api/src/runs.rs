@@ -142,7 +142,10 @@ impl Api {
             Ok(run) => Ok(StopTarget::Run(run)),
             Err(StoreError::NotFound { .. }) => match InjectionId::parse(text) {
                 Ok(injection) => Ok(StopTarget::Injection(injection)),
-                Err(_) => Err(ApiError::new("not_found", format!("no run or injection {text:?}"))),
+                Err(_) => Err(ApiError::new(
+                    "not_found",
+                    format!("no run or injection {text:?}; see `fracas runs list --active`"),
+                )),
             },
             Err(error) => Err(error.into()),
         }

@@ -13,7 +13,7 @@ use proto_wire::v1::{Document, Documents, DueRequest, ScheduleAddRequest, Schedu
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::caller::Caller;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, not_found};
 use crate::service::{Api, caller, document};
 use crate::unattended::scheduled;
 
@@ -120,7 +120,11 @@ impl Api {
         let cadence = Cadence::parse(&wish.cron, &timezone, window.as_deref()).map_err(all_invalid)?;
         if cadence.upcoming(self.cadence_now(), 1).is_empty() {
             let problem = Problem::new("cron", format!("{:?} is never planned for a time in which it may start", wish.cron));
-            return Err(invalid(problem.allowed("a pattern that meets the window")));
+            let allowed = match &window {
+                Some(window) => format!("a pattern with times in {window:?}, in {timezone}"),
+                None => "days that the calendar has".to_owned(),
+            };
+            return Err(invalid(problem.allowed(allowed)));
         }
         let notes = self.could_run_unattended(&experiment, &wish.confirm).await?;
         if self.0.store.schedules().await?.len() >= MAX_SCHEDULES {
@@ -166,11 +170,7 @@ impl Api {
         let schedules = self.0.store.schedules().await?;
         let names: Vec<String> = schedules.iter().map(|schedule| schedule.name.clone()).collect();
         let found = schedules.into_iter().find(|s| s.name == name || s.id.as_str() == name);
-        found.ok_or_else(|| {
-            let near = proto_model::catalogue::nearest(name, names.iter().map(String::as_str));
-            let hint = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
-            ApiError::new("not_found", format!("no schedule named {name:?}{hint}"))
-        })
+        found.ok_or_else(|| not_found("schedule", name, names.iter().map(String::as_str)))
     }
 
     async fn decided(&self) -> ApiResult<Vec<DecidedTest>> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use controller_store::TokenRecord;
 use proto_model::document::TokenDocument;
 use proto_model::id::TokenId;
+use proto_model::quantity::Millis;
 use proto_model::selector;
 use proto_transport::JoinToken;
 use proto_wire::v1::tokens_server::Tokens;
@@ -77,7 +78,10 @@ fn check(wish: &TokenCreateRequest) -> ApiResult<()> {
         return Err(ApiError::new("usage", format!("uses is {}; allowed: 1..{MAX_USES}", wish.uses)));
     }
     if !(1_000..=MAX_TTL_MS).contains(&wish.ttl_ms) {
-        return Err(ApiError::new("usage", format!("ttl is {} ms; allowed: 1s..168h", wish.ttl_ms)));
+        return Err(ApiError::new(
+            "usage",
+            format!("ttl: {} is out of range (allowed: 1s..7d)", Millis(wish.ttl_ms)),
+        ));
     }
     check_labels(&wish.labels)
 }

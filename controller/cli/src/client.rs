@@ -6,7 +6,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use proto_transport::{ClientIdentity, TransportError, Trust, connect, connect_unix};
+use proto_model::exit;
+use proto_transport::{ClientIdentity, OperatorToken, TransportError, Trust, connect, connect_unix};
 use proto_wire::v1::audit_client::AuditClient;
 use proto_wire::v1::emergency_client::EmergencyClient;
 use proto_wire::v1::evidence_client::EvidenceClient;
@@ -178,10 +179,13 @@ fn identity(remote: &Remote) -> Result<Option<ClientIdentity>, Failure> {
 fn bearer(remote: &Remote) -> Result<Option<MetadataValue<Ascii>>, Failure> {
     let Some(path) = &remote.token_file else { return Ok(None) };
     let token = config::secret(path)?;
-    let value = format!("Bearer {}", token.trim());
-    let mut value: MetadataValue<Ascii> = value
-        .parse()
-        .map_err(|_| Failure::local(format!("{} holds no token", path.display())))?;
+    let no_token = |error: &dyn std::fmt::Display| {
+        let message = format!("cannot use {}: {error}", path.display());
+        let hint = "an administrator makes one with `fracas operators create NAME --role ROLE --token-file FILE`";
+        Failure::new(exit::NOT_AUTHENTICATED, "not_authenticated", message).hint(hint)
+    };
+    let token = OperatorToken::parse(token.trim()).map_err(|error| no_token(&error))?;
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| no_token(&"it is no text"))?;
     value.set_sensitive(true);
     Ok(Some(value))
 }

@@ -51,8 +51,13 @@ impl Config {
             return Ok(Self::default());
         }
         serde_saphyr::from_str(&text).map_err(|error| {
-            let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-            Failure::local(format!("{} is not a configuration of contexts: {first}", path.display()))
+            let place = error
+                .location()
+                .map(|at| format!(":{}:{}", at.line(), at.column()))
+                .unwrap_or_default();
+            let text = error.without_snippet().to_string();
+            let first = text.lines().next().unwrap_or_default();
+            Failure::local(format!("{}{place}: is no file of contexts: {first}", path.display()))
         })
     }
 

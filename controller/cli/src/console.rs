@@ -131,7 +131,7 @@ impl Console {
             self.note(&format!("{prefix}{}", located(problem, file)));
         }
         match (repeats, file) {
-            (true, Some(file)) => self.note(&format!("error: {file} was refused, see above; nothing was started")),
+            (true, Some(file)) => self.note(&format!("error: {file} was refused, see above; nothing was done")),
             (true, None) => {}
             (false, _) => self.note(&format!("error: {}", error.message)),
         }
@@ -156,7 +156,7 @@ fn located(problem: &Problem, file: Option<&str>) -> String {
         (Some(file), None, _) => format!("{file}: "),
         (None, ..) => String::new(),
     };
-    if !problem.path.is_empty() && !problem.message.contains(&problem.path) {
+    if !problem.path.is_empty() && !problem.message.starts_with(&problem.path) {
         text.push_str(&format!("{}: ", problem.path));
     }
     text.push_str(&problem.message);
@@ -183,6 +183,10 @@ mod tests {
         assert_eq!(
             located(&Problem::new("percent", "percent is no number"), None),
             "percent is no number"
+        );
+        assert_eq!(
+            located(&Problem::new("cron", "\"x\" is no cron pattern"), None),
+            "cron: \"x\" is no cron pattern"
         );
     }
 }

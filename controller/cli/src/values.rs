@@ -26,11 +26,18 @@ pub fn days(text: &str) -> Result<Millis, String> {
 
 /// A selector, kept as typed.
 pub fn selector(text: &str) -> Result<String, String> {
-    Selector::parse(text).map(|_| text.to_owned()).map_err(|error| error.why)
+    let parsed = Selector::parse(text).map(|_| text.to_owned());
+    parsed.map_err(|error| {
+        format!(
+            "{} (allowed: such as role=web, role=web,zone in (a,b), a host's name, or all)",
+            error.why
+        )
+    })
 }
 
 pub fn pick(text: &str) -> Result<String, String> {
-    Pick::parse(text).map(|_| text.to_owned()).map_err(|error| error.to_string())
+    let parsed = Pick::parse(text).map(|_| text.to_owned());
+    parsed.map_err(|error| format!("{error} (allowed: 1 and more, or 1% to 100%)"))
 }
 
 /// A run as people name it: an id, the beginning of one, or `@last`.

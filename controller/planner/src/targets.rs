@@ -256,14 +256,13 @@ fn nobody(step: &WishedFault, fleet: &Fleet) -> PlanRefusal {
 
 /// Zero targets, with what there is near what was asked for.
 pub(crate) fn no_targets(path: &str, on: &WishedTarget, fleet: &Fleet) -> PlanRefusal {
-    let mut problem = Problem::new(path, format!("no host matches {}", on.text()));
     let hosts: Vec<&Host> = fleet.known().collect();
-    let hint = if hosts.is_empty() {
-        Some("no host is enrolled".to_owned())
-    } else {
-        on.selectors.iter().find_map(|selector| hint(selector, &hosts))
-    };
-    problem.allowed = hint;
+    if hosts.is_empty() {
+        let message = format!("no host matches {}: no host is enrolled yet, see `fracas tokens create`", on.text());
+        return PlanRefusal::problem("no_targets", Problem::new(path, message));
+    }
+    let mut problem = Problem::new(path, format!("no host matches {}", on.text()));
+    problem.allowed = on.selectors.iter().find_map(|selector| hint(selector, &hosts));
     PlanRefusal::problem("no_targets", problem)
 }
 

@@ -374,6 +374,18 @@ fn what_is_no_experiment_is_refused() {
 }
 
 #[test]
+fn a_step_that_cannot_be_read_is_not_said_to_inject_nothing() {
+    let head = "apiVersion: fracas/v1\nkind: Experiment\nname: x\nlimits: { hosts: 0 }\n";
+    let found = problems(&format!(
+        "{head}steps: [{{ fault: cpu.burn, on: {{ all: true }}, duration: 10 }}]\n"
+    ));
+    let paths: Vec<&str> = found.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["limits.hosts", "steps[0].duration"]);
+    let found = problems(&format!("{head}steps: [{{ wait: 1s }}]\n"));
+    assert_eq!((found.len(), found[1].message.as_str()), (2, "injects nothing"));
+}
+
+#[test]
 fn aliases_serve_but_do_not_explode() {
     let shared = with("{ all: true }", "*where").replacen("on: { labels", "on: &where { labels", 1);
     let experiment = parse(&shared).unwrap();
@@ -396,7 +408,10 @@ fn merge_keys_and_undeclared_variables_are_refused() {
     assert!(problems(&merged)[0].line == Some(21));
     let set = BTreeMap::from([("delay".to_owned(), "1s".to_owned())]);
     let error = parse_experiment(GOOD, "checkout.yaml", &set).unwrap_err().to_string();
-    assert_eq!(error, "set.delay: checkout.yaml declares no variable delay");
+    assert_eq!(
+        error,
+        "set.delay: checkout.yaml declares no variable delay (allowed: none: the file has no variables)"
+    );
 }
 
 #[test]

@@ -54,6 +54,11 @@ impl Reader {
         if self.is_fine() { Ok(()) } else { std::mem::take(self).finish() }
     }
 
+    /// How much is wrong so far.
+    pub fn wrong(&self) -> usize {
+        self.problems.0.len()
+    }
+
     pub fn is_fine(&self) -> bool {
         self.problems.is_empty()
     }

@@ -4,6 +4,7 @@ use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::Zoned;
 use jiff::tz::TimeZone;
+use proto_model::catalogue::nearest;
 use proto_model::problem::{Problem, Problems};
 use proto_model::time::Timestamp;
 
@@ -14,7 +15,7 @@ const LOOK_AHEAD: usize = 1_000;
 /// Planned times that are counted one by one; of a longer stretch the count is at least this.
 pub const COUNTED: u32 = 100_000;
 
-const CRON: &str = "five fields, minute to weekday, such as '0 3 * * 2', or @daily";
+const CRON: &str = "minute 0-59, hour 0-23, day 1-31, month 1-12 and weekday 0-7, such as '0 3 * * 2', with * , - / and names, or @daily";
 const ZONE: &str = "a name of the time zone database, such as Europe/Berlin or UTC";
 
 /// A schedule's texts, understood.
@@ -42,11 +43,13 @@ impl Cadence {
         let refused = |path: &str, why: String, allowed: &str| Problem::new(path, why).allowed(allowed);
         let pattern = parser.parse(cron);
         if let Err(error) = &pattern {
-            problems.push(refused("cron", format!("{cron:?} is no cron pattern: {error}"), CRON));
+            let why = error.to_string();
+            let why = why.trim_end_matches('.');
+            problems.push(refused("cron", format!("{cron:?} is no cron pattern: {why}"), CRON));
         }
         let zone = TimeZone::get(timezone);
-        if let Err(error) = &zone {
-            problems.push(refused("tz", format!("{timezone:?} is no time zone: {error}"), ZONE));
+        if zone.is_err() {
+            problems.push(refused("tz", no_zone(timezone), ZONE));
         }
         let windows = window.map(Windows::parse).transpose();
         if let Err(problem) = &windows {
@@ -118,6 +121,13 @@ impl Cadence {
         let at = jiff::Timestamp::from_millisecond(at.0).ok()?;
         Some(at.to_zoned(self.zone.clone()))
     }
+}
+
+/// Says that there is no such time zone, and which one comes near.
+pub(crate) fn no_zone(name: &str) -> String {
+    let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+    let near = nearest(name, known.iter().map(String::as_str)).map(|near| format!("; did you mean {near}?"));
+    format!("{name:?} is no time zone{}", near.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -216,7 +226,10 @@ mod tests {
         let refused = |cron: &str, zone: &str, window: Option<&str>| Cadence::parse(cron, zone, window).unwrap_err().to_string();
         for cron in ["", "0 3 * *", "0 0 3 * * 2", "61 * * * *", "every tuesday"] {
             let text = refused(cron, "UTC", None);
-            assert!(text.contains("five fields") && text.contains("cron"), "{cron}: {text}");
+            assert!(
+                text.contains("minute 0-59, hour 0-23") && text.starts_with("cron: ") && !text.contains(". ("),
+                "{cron}: {text}"
+            );
         }
         let both = refused("0 3 * * 9", "Europe/Berlim", Some("Mon 9-16"));
         assert!(

@@ -6,6 +6,9 @@ use proto_model::document::API_VERSION;
 use proto_model::problem::{Problem, Problems};
 use proto_model::time::Timestamp;
 use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use crate::cadence::no_zone;
 
 pub const KIND: &str = "FreezeCalendar";
 /// Freezes in one calendar.
@@ -34,67 +37,93 @@ pub struct Wish {
 #[serde(deny_unknown_fields)]
 struct File {
     #[serde(rename = "apiVersion")]
-    api_version: String,
-    kind: String,
-    name: String,
+    api_version: Spanned<String>,
+    kind: Spanned<String>,
+    name: Spanned<String>,
     #[serde(default)]
-    timezone: Option<String>,
+    timezone: Option<Spanned<String>>,
     freezes: Vec<Entry>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    from: String,
-    until: String,
-    reason: String,
+    from: Spanned<String>,
+    until: Spanned<String>,
+    reason: Spanned<String>,
     #[serde(default)]
-    environment: Option<String>,
+    environment: Option<Spanned<String>>,
+}
+
+impl Entry {
+    /// The value of this key, which has to be mended.
+    fn value(&self, key: &str) -> &Spanned<String> {
+        match key {
+            "until" => &self.until,
+            "reason" => &self.reason,
+            "environment" => self.environment.as_ref().unwrap_or(&self.from),
+            _ => &self.from,
+        }
+    }
+}
+
+fn at(problem: Problem, value: &Spanned<String>) -> Problem {
+    problem.at(value.referenced.line(), value.referenced.column())
+}
+
+fn no_such_zone(name: &str) -> Problem {
+    Problem::new("timezone", no_zone(name)).allowed("a name such as Europe/Berlin")
 }
 
 pub fn parse(text: &str, file_name: &str) -> Result<Calendar, Problems> {
     let file: File = serde_saphyr::from_str(text).map_err(|error| Problems::one(unreadable(&error, file_name)))?;
     let mut problems = Problems::default();
     for (path, found, wanted) in [("apiVersion", &file.api_version, API_VERSION), ("kind", &file.kind, KIND)] {
-        if found != wanted {
-            problems.push(Problem::new(path, format!("{found:?} is not known here")).allowed(wanted));
+        if found.value != wanted {
+            let problem = Problem::new(path, format!("{:?} is not known here", found.value));
+            problems.push(at(problem.allowed(wanted), found));
         }
     }
-    if let Err(why) = proto_model::selector::value(&file.name) {
-        problems.push(Problem::new("name", why));
+    if let Err(why) = proto_model::selector::value(&file.name.value) {
+        problems.push(at(Problem::new("name", why), &file.name));
+    }
+    if let Some(zone) = file.timezone.as_ref().filter(|zone| TimeZone::get(&zone.value).is_err()) {
+        problems.push(at(no_such_zone(&zone.value), zone));
+        return Err(problems);
     }
     if file.freezes.len() > MOST {
         problems.push(Problem::new("freezes", format!("are {}", file.freezes.len())).allowed(format!("..{MOST}")));
     }
     let mut freezes = Vec::new();
-    for (at, entry) in file.freezes.iter().enumerate() {
+    for (number, entry) in file.freezes.iter().enumerate() {
         match wish(
-            &entry.from,
-            &entry.until,
-            &entry.reason,
-            entry.environment.as_deref(),
-            file.timezone.as_deref(),
+            &entry.from.value,
+            &entry.until.value,
+            &entry.reason.value,
+            entry.environment.as_ref().map(|environment| environment.value.as_str()),
+            file.timezone.as_ref().map(|zone| zone.value.as_str()),
         ) {
             Ok(wish) => freezes.push(wish),
             Err(wrong) => wrong.0.into_iter().for_each(|mut problem| {
-                problem.path = format!("freezes[{at}].{}", problem.path);
-                problems.push(problem);
+                let value = entry.value(&problem.path);
+                problem.path = format!("freezes[{number}].{}", problem.path);
+                problems.push(at(problem, value));
             }),
         }
     }
     problems.into_result()?;
-    Ok(Calendar { name: file.name, freezes })
+    Ok(Calendar {
+        name: file.name.value,
+        freezes,
+    })
 }
 
 /// One freeze from its texts. A date alone is its first moment; as an end it is the end of that day.
 pub fn wish(from: &str, until: &str, reason: &str, environment: Option<&str>, timezone: Option<&str>) -> Result<Wish, Problems> {
     let mut problems = Problems::default();
-    let zone = match timezone {
-        None => Ok(TimeZone::UTC),
-        Some(name) => TimeZone::get(name),
-    };
-    let zone = zone.unwrap_or_else(|error| {
-        problems.push(Problem::new("timezone", error.to_string()).allowed("a name such as Europe/Berlin"));
+    let zone = timezone.map_or(Some(TimeZone::UTC), |name| TimeZone::get(name).ok());
+    let zone = zone.unwrap_or_else(|| {
+        problems.push(no_such_zone(timezone.unwrap_or_default()));
         TimeZone::UTC
     });
     let mut moment = |path: &str, text: &str, end: bool| {
@@ -202,13 +231,17 @@ mod tests {
                 "freezes[0].environment",
             ),
         ] {
-            assert_eq!(refused(rest).0[0].path, path, "{rest}");
+            let problem = refused(rest).0.remove(0);
+            assert_eq!((problem.path.as_str(), problem.line), (path, Some(5)), "{rest}");
         }
         let unknown = refused("freezes:\n  - { from: 2026-12-20, until: 2026-12-26, reason: x, enviroment: production }");
         assert!(
             unknown.to_string().contains("enviroment") && unknown.0[0].line == Some(6),
             "{unknown:?}"
         );
+        let zone = parse(&HEAD.replace("Berlin", "Berlim").replace("name: ", "freezes: []\nname: "), "x.yaml").unwrap_err();
+        assert_eq!((zone.0.len(), zone.0[0].line, zone.0[0].column), (1, Some(5), Some(11)), "{zone}");
+        assert!(zone.to_string().contains("did you mean Europe/Berlin?"), "{zone}");
         assert!(parse("kind: Experiment", "x.yaml").is_err());
         assert_eq!(
             wish("2026-12-20", "2026-12-26", "x", None, Some("Europe/Berlim")).unwrap_err().0[0].path,

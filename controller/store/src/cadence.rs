@@ -161,7 +161,9 @@ pub(crate) fn no_schedule(name: &str) -> StoreError {
 }
 
 pub(crate) fn name_taken(name: &str) -> StoreError {
-    StoreError::Refused(format!("add schedule {name}: the name is taken"))
+    StoreError::Refused(format!(
+        "add schedule {name}: the name is taken; choose another, or remove that schedule first"
+    ))
 }
 
 pub(crate) fn tick_taken(tick: &TickRecord) -> StoreError {

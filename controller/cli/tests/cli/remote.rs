@@ -9,7 +9,9 @@ use tonic::transport::Identity;
 use crate::fake::{Script, Started, start};
 use crate::tool::{Said, command, finish};
 
-const TOKEN: &str = "Bearer of-good-tidings";
+const BEARER: &str = "Bearer fot1.0123456789abcdef.7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e";
+const TOKEN: &str = "fot1.0123456789abcdef.7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e7e";
+const OTHER: &str = "fot1.0123456789abcdef.5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 
 /// An authority's certificate and a server's identity under it.
 fn authority() -> (String, Identity) {
@@ -35,7 +37,7 @@ fn listen(started: &Started, identity: Identity) -> u16 {
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            fake.serve_tls(tokio::net::TcpListener::from_std(listener).unwrap(), identity, TOKEN)
+            fake.serve_tls(tokio::net::TcpListener::from_std(listener).unwrap(), identity, BEARER)
                 .await
         });
     });
@@ -73,12 +75,29 @@ fn a_token_is_brought_to_a_controller_of_the_known_authority() {
     let (ca, identity) = authority();
     let port = listen(&started, identity);
     let ca = private(started.path(), "ca.pem", &ca);
-    let good = private(started.path(), "good", "of-good-tidings\n");
+    let good = private(started.path(), "good", &format!("{TOKEN}\n"));
     let said = status(&started, port, &ca, &good);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains(&format!("at localhost:{port} (context far)")), "{said:?}");
-    let bad = private(started.path(), "bad", "of-ill-tidings");
+    let bad = private(started.path(), "bad", OTHER);
     assert_eq!(status(&started, port, &ca, &bad).code, 4);
+}
+
+#[test]
+fn a_file_that_holds_no_token_is_named_and_not_sent() {
+    let started = start(Script::default());
+    let ca = private(started.path(), "ca.pem", &authority().0);
+    let secret = private(started.path(), "key.pem", "something else that is secret");
+    // Nobody listens there: it never comes to that.
+    let said = status(&started, 1, &ca, &secret);
+    assert!(
+        said.code == 4 && said.err.contains("cannot use ") && said.err.contains("key.pem"),
+        "{said:?}"
+    );
+    assert!(
+        said.err.contains("fracas operators create") && !said.err.contains("something"),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -88,7 +107,7 @@ fn a_controller_of_a_foreign_authority_is_not_talked_to() {
     let port = listen(&started, identity);
     let (foreign, _) = authority();
     let ca = private(started.path(), "ca.pem", &foreign);
-    let token = private(started.path(), "token", "of-good-tidings");
+    let token = private(started.path(), "token", TOKEN);
     let said = status(&started, port, &ca, &token);
     assert_eq!(said.code, 10, "{said:?}");
     assert!(said.err.contains("certificate") && said.err.contains("ca_file"), "{said:?}");

@@ -27,7 +27,7 @@ pub(super) const TARGET_KEYS: [&str; 6] = ["labels", "hosts", "all", "pick", "sp
 
 /// The experiment's own steps, of which one at least injects.
 pub(super) fn list(reader: &mut Reader, path: &str, at: &Located) -> Vec<WishedStep> {
-    let fine_before = reader.is_fine();
+    let wrong_before = reader.wrong();
     let steps = branches::inner(reader, path, at, branches::DEEPEST);
     let count: usize = steps.iter().map(WishedStep::leaves).sum();
     if count > MOST_STEPS {
@@ -40,7 +40,8 @@ pub(super) fn list(reader: &mut Reader, path: &str, at: &Located) -> Vec<WishedS
         return Vec::new();
     }
     let no_fault = steps.iter().all(|step| step.faults().is_empty());
-    if no_fault && fine_before == reader.is_fine() {
+    // Steps that could not be read may well have been meant to inject.
+    if no_fault && wrong_before == reader.wrong() {
         reader.complain(path, at, "injects nothing", "at least one step with a fault");
     }
     steps

@@ -65,10 +65,17 @@ fn stranger(key: &str, file_name: &str, declared: &BTreeMap<String, Option<Node>
         format!("set.{key}"),
         format!("{file_name} declares no variable {key}{}", hint.unwrap_or_default()),
     );
-    if let Some((line, column)) = at {
-        problem = problem.allowed(names().collect::<Vec<_>>().join(", ")).at(line, column);
+    let known = names().collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() {
+        "none: the file has no variables".to_owned()
+    } else {
+        known
+    };
+    problem = problem.allowed(known);
+    match at {
+        Some((line, column)) => problem.at(line, column),
+        None => problem,
     }
-    problem
 }
 
 /// By name; without a value where something was wrong with it.

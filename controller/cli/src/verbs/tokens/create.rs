@@ -34,8 +34,8 @@ pub struct Create {
     /// How many hosts may join with it
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     uses: u32,
-    /// How long it is good
-    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = values::duration)]
+    /// How long it is good; at most 7d
+    #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = values::days)]
     ttl: Millis,
     /// The address that hosts reach the controller at [default: the context's server, or this machine's name, port 7400]
     #[arg(long, value_name = "HOST:PORT")]

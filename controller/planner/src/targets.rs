@@ -126,8 +126,8 @@ fn in_environment<'a>(step: &WishedFault, environment: &str, fleet: &'a Fleet) -
 
 /// Without a pick everything that matches is meant: one host that cannot be used is a refusal.
 fn everybody<'a>(step: &WishedFault, origin: Origin, matched: Vec<&'a Host>) -> Result<Targets<'a>, PlanRefusal> {
-    let message = format!("{}: not every host that matches {} may be used", step.path, step.on.text());
-    refuse(message, &matched, |host| bar(host, origin))?;
+    let message = format!("not every host that matches {} may be used", step.on.text());
+    refuse(step, message, &matched, |host| bar(host, origin))?;
     let shared = matched.iter().filter_map(|host| Some((host, unfitness(host)?)));
     let notes = shared.map(|(host, (_, why))| format!("{}: {} {why}; it decides whether both can act", step.path, host.name));
     Ok(Targets {
@@ -152,12 +152,8 @@ fn some<'a>(step: &WishedFault, pick: &WishedPick, matched: Vec<&'a Host>, seed:
     let (healthy, unfit): (Vec<&Host>, Vec<&Host>) = matched.iter().partition(|host| unfitness(host).is_none());
     if wanted > healthy.len() {
         let have = healthy.len();
-        let message = format!(
-            "{}: {wanted} of {} are to be picked and only {have} may be used",
-            step.path,
-            step.on.text()
-        );
-        refuse(message, &matched, unfitness)?;
+        let message = format!("{wanted} of {} are to be picked and only {have} may be used", step.on.text());
+        refuse(step, message, &matched, unfitness)?;
     }
     let mut notes = Vec::new();
     if let Pick::Share(share) = pick.count {
@@ -200,15 +196,27 @@ pub(crate) fn hosts_in_words(count: usize) -> String {
 }
 
 /// Refuses with every host that may not be used now, each with its reason; `Ok` when there is none.
-fn refuse(message: String, hosts: &[&Host], bar: impl Fn(&Host) -> Option<Unfitness>) -> Result<(), PlanRefusal> {
+fn refuse(step: &WishedFault, message: String, hosts: &[&Host], bar: impl Fn(&Host) -> Option<Unfitness>) -> Result<(), PlanRefusal> {
     let unfit: Vec<_> = hosts.iter().filter_map(|host| Some((host, bar(host)?))).collect();
     if unfit.is_empty() {
         return Ok(());
     }
-    let refusal = PlanRefusal::new("unhealthy", message);
-    Err(unfit
-        .into_iter()
-        .fold(refusal, |refusal, (host, (code, why))| refusal.host(&host.name, code, why)))
+    let refusal = PlanRefusal::problem("unhealthy", Problem::new(format!("{}.on", step.path), message));
+    Err(unfit.into_iter().fold(refusal, |refusal, (host, (code, why))| {
+        let next = next_command(code).map(|verb| format!("; next: `fracas hosts {verb} {}`", host.name));
+        refusal.host(&host.name, code, why + &next.unwrap_or_default())
+    }))
+}
+
+/// What a person may do about a host that may not be used.
+fn next_command(code: &str) -> Option<&'static str> {
+    match code {
+        "locked" => Some("unlock"),
+        "dirty" | "lost" => Some("show"),
+        "unproven" => Some("verify"),
+        "cordoned" => Some("uncordon"),
+        _ => None,
+    }
 }
 
 /// What keeps a host from being used for a wish of this origin. Attacks share a host as far as it accepts both; an experiment has its

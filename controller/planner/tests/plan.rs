@@ -142,7 +142,13 @@ fn an_unfit_host_is_refused_by_name_or_passed_over() {
             ..burn("role=web", None)
         };
         let refusal = refused(&everybody, &fleet);
-        assert_eq!(refusal.error.code, "unhealthy");
+        assert_eq!(
+            (refusal.error.code.as_str(), refusal.error.problems[0].path.as_str()),
+            ("unhealthy", "steps[0].on")
+        );
+        if code == "cordoned" {
+            assert!(refusal.to_string().contains("next: `fracas hosts uncordon web-2`"), "{refusal}");
+        }
         let named: Vec<(&str, &str)> = refusal.error.hosts.iter().map(|h| (h.name.as_str(), h.code.as_str())).collect();
         assert_eq!(named, [("web-2", code)]);
         let plan = planned(&burn("role=web", Some("3")), &fleet);

@@ -8,8 +8,10 @@ use controller_store::{StoreError, StoreHandle};
 use proto_model::id::{HostName, RunId};
 use proto_model::injection::Cleanliness;
 
-/// Finished runs that are looked through for missing proofs after a restart.
-const LOOK_BACK: u32 = 200;
+/// Finished runs that one look at the store passes.
+const PAGE: u32 = 500;
+/// Finished runs without a summary that are read for missing proofs after a restart, the newest: of others the summary says it.
+const LOOK_BACK: usize = 200;
 
 /// By host, the runs that ended without its proof.
 #[derive(Default)]
@@ -23,12 +25,27 @@ impl Unclean {
                 self.lock().entry(record.name).or_default();
             }
         }
-        for row in store.runs(LOOK_BACK, false).await?.into_iter().filter(|row| row.finished) {
-            let events = store.run_events(&row.id, 1).await?;
-            for (host, proof) in History::of(&events).map(|h| h.proofs).unwrap_or_default() {
-                if proof.result != Cleanliness::Clean {
-                    self.lock().entry(host).or_default().insert(row.id.clone());
+        let (mut last, mut unsaid) = (None, 0);
+        loop {
+            let pages = store.finished_before(last.as_ref(), PAGE).await?;
+            let Some(end) = pages.last() else { return Ok(()) };
+            last = Some(end.row.id.clone());
+            for page in pages {
+                unsaid += usize::from(page.summary.is_none());
+                let may_owe = page.summary.map_or(unsaid <= LOOK_BACK, |summary| summary.hosts_unclean > 0);
+                if may_owe {
+                    self.read(store, &page.row.id).await?;
                 }
+            }
+        }
+    }
+
+    /// Who owes a proof of this run.
+    async fn read(&self, store: &StoreHandle, run: &RunId) -> Result<(), StoreError> {
+        let events = store.run_events(run, 1).await?;
+        for (host, proof) in History::of(&events).map(|h| h.proofs).unwrap_or_default() {
+            if proof.result != Cleanliness::Clean {
+                self.owe_of(&host, run);
             }
         }
         Ok(())

@@ -4,9 +4,11 @@ use std::sync::atomic::Ordering;
 
 use controller_conductor::{StopOutcome, StopTarget};
 use controller_dispatcher::FromHost;
-use proto_model::event::EventBody;
+use controller_report::fold;
+use proto_model::event::{EventBody, NewEvent};
 use proto_model::id::{InjectionId, RunId};
 use proto_model::injection::{Cleanliness, InjectionState};
+use proto_model::summary::RunSummary;
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
 
 use crate::fleet::{Bench, now};
@@ -218,9 +220,36 @@ async fn what_is_owed_is_known_after_a_restart() {
         .await;
     bench.finished(&run).await;
     wait_for(|| !bench.fleet.refreshed.lock().unwrap().is_empty()).await;
+    bench.supervisor.rebuild_summaries().await.unwrap();
+    // However many runs there were since.
+    for _ in 0..LATER {
+        clean(&bench, &run).await;
+    }
     let bench = bench.restarted().await;
     bench.supervisor.verify(&host("web")).await.unwrap();
     assert_eq!(bench.document(&run).await.cleanup, Cleanup::Proven);
+}
+
+/// More than the store is asked for at once.
+const LATER: usize = 1_100;
+
+/// One more run of the same plan on record, over at once and with nothing to prove.
+async fn clean(bench: &Bench, like: &RunId) {
+    let events = bench.store.run_events(like, 1).await.unwrap();
+    let ends = |body: &EventBody| matches!(body, EventBody::RunAccepted { .. } | EventBody::RunJudged { .. });
+    let told = events.into_iter().filter(|event| ends(&event.body)).map(|event| NewEvent {
+        at: event.at,
+        by: event.by,
+        source: None,
+        body: event.body,
+    });
+    let run = RunId::generate();
+    let stored = bench.store.append(&run, told.collect()).await.unwrap();
+    let summary = RunSummary {
+        hosts_unclean: 0,
+        ..RunSummary::from(&fold(&stored).unwrap())
+    };
+    bench.store.keep_summary(&run, 2, summary).await.unwrap();
 }
 
 pub async fn wait_for(condition: impl Fn() -> bool) {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use proto_model::document::ErrorDocument;
+use proto_model::document::{ErrorBody, ErrorDocument};
 use proto_model::exit;
 use proto_model::problem::Problem;
 use serde_json::Value;
@@ -106,9 +106,7 @@ impl Console {
     /// Says what went wrong, on standard error.
     pub fn fail(&self, failure: &Failure) {
         if self.format.is_json() {
-            let document = ErrorDocument {
-                error: (*failure.error).clone(),
-            };
+            let document = ErrorDocument { error: whole(failure) };
             let text = serde_json::to_string(&document).unwrap_or_default();
             let _ = writeln!(std::io::stderr(), "{text}");
             return;
@@ -149,6 +147,18 @@ impl Console {
     }
 }
 
+/// As one document, which has no other place for the file and for what may be done.
+fn whole(failure: &Failure) -> ErrorBody {
+    let mut error = (*failure.error).clone();
+    if let Some(file) = &failure.file {
+        error.message = format!("{file}: {}", error.message);
+    }
+    if let Some(hint) = &failure.hint {
+        error.message = format!("{}; {hint}", error.message);
+    }
+    error
+}
+
 /// `FILE:LINE:COLUMN: path: message (allowed: ...)`, as editors and people jump to it.
 fn located(problem: &Problem, file: Option<&str>) -> String {
     let mut text = match (file, problem.line, problem.column) {
@@ -169,6 +179,15 @@ fn located(problem: &Problem, file: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_loses_neither_the_file_nor_what_may_be_done() {
+        let failure = Failure::usage("3:7: steps: is required")
+            .in_file("a.yaml")
+            .hint("see docs/experiments.md");
+        assert_eq!(whole(&failure).message, "a.yaml: 3:7: steps: is required; see docs/experiments.md");
+        assert_eq!(whole(&Failure::usage("no")).message, "no");
+    }
 
     #[test]
     fn a_problem_says_where_what_and_what_would_be_right() {

@@ -141,10 +141,11 @@ fn some<'a>(step: &WishedFault, pick: &WishedPick, matched: Vec<&'a Host>, seed:
     let wanted = pick.count.of(matched.len());
     if wanted > matched.len() {
         let message = format!(
-            "pick {} of {}: only {} match",
+            "pick {} of {}: only {} {}",
             pick.count,
             step.on.text(),
-            hosts_in_words(matched.len())
+            hosts_in_words(matched.len()),
+            if matched.len() == 1 { "matches" } else { "match" }
         );
         let problem = Problem::new(format!("{}.on.pick", step.path), message).allowed(format!("1..{}", matched.len()));
         return Err(PlanRefusal::problem("no_targets", problem));

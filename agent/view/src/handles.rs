@@ -14,6 +14,15 @@ use crate::volumes::{self, FileSeen};
 
 /// The most bytes that any file system's handle has.
 const LONGEST: usize = 128;
+/// What is answered where there are no handles, or none for us.
+const NO_HANDLES: [i32; 6] = [
+    libc::EOPNOTSUPP,
+    libc::EOVERFLOW,
+    libc::ENOSYS,
+    libc::EINVAL,
+    libc::EPERM,
+    libc::EACCES,
+];
 /// Entries of a volume that are looked through for a file's name where the kernel does not know it.
 const MOST_ENTRIES: usize = 20_000;
 
@@ -67,12 +76,10 @@ pub fn handle_of(file: &File) -> io::Result<Option<(i32, Vec<u8>)>> {
         )
     };
     if result != 0 {
-        let error = io::Error::last_os_error();
-        let none = matches!(
-            error.raw_os_error(),
-            Some(libc::EOPNOTSUPP | libc::EOVERFLOW | libc::ENOSYS | libc::EPERM)
-        );
-        return if none { Ok(None) } else { Err(error) };
+        return match io::Error::last_os_error() {
+            error if error.raw_os_error().is_some_and(|errno| NO_HANDLES.contains(&errno)) => Ok(None),
+            error => Err(error),
+        };
     }
     let found = (handle.kind, handle.content[..handle.bytes as usize].to_vec());
     let again = open_by_handle(file, found.0, &found.1);

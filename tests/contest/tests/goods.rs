@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests_contest::impossible;
 use tests_harness::lab::AGENT;
-use tests_harness::{Cmd, Host, Lab, LabPlan, wait};
+use tests_harness::{Cmd, Host, Lab, LabPlan, Then, wait};
 
 const MEBI: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(15);
@@ -236,5 +236,36 @@ fn a_killed_worker_ends_a_growing_file() -> Result<()> {
         "{run}"
     );
     ensure!(run.to_string().contains("is gone"), "the reason is not told: {run}");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_was_moved_ends_the_fault_and_is_removed_where_it_is_by_the_guardian_too() -> Result<()> {
+    if impossible() {
+        return Ok(());
+    }
+    let ground = Ground::new("moved", NOTHING_KEPT, |host| host.mount_disk("/srv", 300 * MEBI))?;
+    let host = ground.host();
+    host.exec(Cmd::sh("mkdir -p /srv/deep/below"))?.ok()?;
+    let before = host.space("/srv")?;
+    for agent_dies in [false, true] {
+        let id = ground.attack("disk.fill", &["path=/srv", "amount=200MiB"], "60s")?;
+        ensure!(host.space("/srv")?.used >= before.used + 200 * MEBI, "nothing is filled");
+        host.exec(Cmd::sh("mv /srv/.fracas-* /srv/deep/below/elsewhere"))?.ok()?;
+        if agent_dies {
+            host.kill9(AGENT, Then::StaysDown)?;
+        }
+        let free = || Ok(host.space("/srv")?.used.abs_diff(before.used) < MEBI);
+        wait::until("the space is free again", Duration::from_secs(10), free)?;
+        let left = host.exec(Cmd::sh("find /srv -type f"))?.ok()?;
+        ensure!(left.trim().is_empty(), "files are left: {left}");
+        if agent_dies {
+            ground.0.start_agent(WEB)?;
+        }
+        let run = ground.finished(&id)?;
+        ensure!(run["cleanup"] == "proven", "{run}");
+        let told = ground.0.fracas(&["runs", "events", &id])?.ok()?;
+        ensure!(told.contains("/srv/deep/below/elsewhere"), "where it was is not told: {told}");
+    }
     Ok(())
 }

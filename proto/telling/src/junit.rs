@@ -103,11 +103,15 @@ impl Suite {
     fn write(&self, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
         writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
         let counts = self.counts();
+        let (name, took) = (line(&self.name), seconds(self.took_ms));
+        // Strict readers know no `skipped` up here.
+        let known = counts.iter().filter(|(key, _)| *key != "skipped");
         let all = writer
             .create_element("testsuites")
-            .with_attributes(counts.iter().map(|(key, count)| (*key, count.as_str())));
+            .with_attribute(("name", name.as_str()))
+            .with_attributes(known.map(|(key, count)| (*key, count.as_str())))
+            .with_attribute(("time", took.as_str()));
         all.write_inner_content(|writer| {
-            let (name, took) = (line(&self.name), seconds(self.took_ms));
             let mut suite = writer.create_element("testsuite").with_attribute(("name", name.as_str()));
             suite = suite.with_attributes(counts.iter().map(|(key, count)| (*key, count.as_str())));
             suite = suite.with_attribute(("time", took.as_str()));
@@ -130,13 +134,15 @@ impl Suite {
                 Ok(())
             })?;
         }
-        self.cases.iter().try_for_each(|case| case.write(writer))
+        self.cases.iter().try_for_each(|case| case.write(writer, &self.name))
     }
 }
 
 impl Case {
-    fn write(&self, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
-        let (class, name, took) = (format!("fracas.{}", self.class), line(&self.name), seconds(self.took_ms));
+    /// Readers tell cases of several suites apart by the class alone, so that it names the suite.
+    fn write(&self, writer: &mut Writer<Vec<u8>>, suite: &str) -> io::Result<()> {
+        let class = line(&format!("{suite}.{}", self.class));
+        let (name, took) = (line(&self.name), seconds(self.took_ms));
         let attributes = [("classname", class.as_str()), ("name", &name), ("time", &took)];
         let element = writer.create_element("testcase").with_attributes(attributes);
         let (word, trouble) = match &self.outcome {
@@ -193,9 +199,9 @@ mod tests {
         assert_eq!(
             xml,
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
-<testsuites tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\">\n  \
+<testsuites name=\"a &quot;name&quot; &lt;x&gt;\" tests=\"1\" failures=\"0\" errors=\"1\" time=\"0.000\">\n  \
 <testsuite name=\"a &quot;name&quot; &lt;x&gt;\" tests=\"1\" failures=\"0\" errors=\"1\" skipped=\"0\" time=\"0.000\">\n    \
-<testcase classname=\"fracas.run\" name=\"run\" time=\"0.000\">\n      \
+<testcase classname=\"a &quot;name&quot; &lt;x&gt;.run\" name=\"run\" time=\"0.000\">\n      \
 <error type=\"halted\" message=\"halted by &lt;root&gt; &amp; &quot;drill&quot;\u{fffd}[0m 3:7: steps[0]: is bad\">\
 halted by &lt;root&gt; &amp; &quot;drill&quot;\u{fffd}[0m\n3:7: steps[0]: is bad</error>\n    \
 </testcase>\n  </testsuite>\n</testsuites>\n"

@@ -86,8 +86,8 @@ fn a_case_keeps_its_name_whatever_becomes_of_it() {
         finished(&mut story);
         let xml = junit(&story.events);
         for case in [
-            "classname=\"fracas.run\" name=\"run\"",
-            "classname=\"fracas.undo\" name=\"web is clean\"",
+            "classname=\"trial.run\" name=\"run\"",
+            "classname=\"trial.undo\" name=\"web is clean\"",
         ] {
             assert_eq!(xml.matches(case).count(), 1, "{name}: {case} in\n{xml}");
         }
@@ -131,10 +131,10 @@ fn steps_probes_and_undos_are_cases() {
     let xml = junit(&story.events);
     for part in [
         "<property name=\"verdict\" value=\"error\"/>",
-        "classname=\"fracas.step\" name=\"steps[0] cpu.burn on web for 10s\"",
-        "classname=\"fracas.probe\" name=\"answers during\"",
+        "classname=\"trial.step\" name=\"steps[0] cpu.burn on web for 10s\"",
+        "classname=\"trial.probe\" name=\"answers during\"",
         "<failure type=\"hypothesis_broke\" message=\"3 of 5 samples bad, 0 missing\"",
-        "classname=\"fracas.undo\" name=\"steps[0] cpu.burn on web\" time=\"0.040\"/>",
+        "classname=\"trial.undo\" name=\"steps[0] cpu.burn on web\" time=\"0.040\"/>",
         "<failure type=\"host_dirty\" message=\"group fracas-1\"",
         "name=\"host\" value=\"web: agent 0, kernel 6\"",
     ] {

@@ -93,6 +93,20 @@ fn due(lab: &Lab) -> Result<String> {
     Ok(shown["due"]["state"].as_str().unwrap_or_default().to_owned())
 }
 
+/// What each active run has come to.
+fn still_going(lab: &Lab) -> String {
+    let told = || -> Result<String> {
+        let active = lab.json(&words("runs --active"))?["items"].as_array().cloned().unwrap_or_default();
+        let events = |run: &Value| {
+            Ok(lab
+                .fracas(&["runs", "events", run["id"].as_str().unwrap_or_default(), "-o", "jsonl"])?
+                .ok()?)
+        };
+        Ok(active.iter().map(events).collect::<Result<Vec<String>>>()?.join("\n"))
+    };
+    told().unwrap_or_else(|error| format!("{error:#}"))
+}
+
 /// Every started tick has a run of its own, and there is no other run.
 fn one_each(lab: &Lab) -> Result<()> {
     let all = ticks(lab)?;
@@ -137,7 +151,7 @@ fn one_tick_is_one_run_though_the_controller_is_killed_and_evidence_ages() -> Re
     let settled = || Ok(ticks(&lab)?.iter().all(|tick| tick["state"] != "due"));
     wait::until("every tick has its end", A_TICK, settled)?;
     let over = || Ok(lab.json(&words("runs --active"))?["items"].as_array().is_some_and(Vec::is_empty));
-    wait::until("every run is over", A_RUN, over)?;
+    wait::until("every run is over", A_RUN, over).with_context(|| still_going(&lab))?;
     one_each(&lab)?;
 
     // In spite of the pause; it is decided, and that is what counts.

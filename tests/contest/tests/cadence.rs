@@ -98,9 +98,8 @@ fn still_going(lab: &Lab) -> String {
     let told = || -> Result<String> {
         let active = lab.json(&words("runs --active"))?["items"].as_array().cloned().unwrap_or_default();
         let events = |run: &Value| {
-            Ok(lab
-                .fracas(&["runs", "events", run["id"].as_str().unwrap_or_default(), "-o", "jsonl"])?
-                .ok()?)
+            let id = run["id"].as_str().unwrap_or_default();
+            lab.fracas(&["runs", "events", id, "-o", "jsonl"])?.ok()
         };
         Ok(active.iter().map(events).collect::<Result<Vec<String>>>()?.join("\n"))
     };

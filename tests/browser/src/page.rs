@@ -54,7 +54,15 @@ impl<'a> Page<'a> {
 
     /// Waits until an expression is true.
     pub fn until(&mut self, what: &str, expression: &str) -> Result<()> {
-        wait::until(what, SHOWN_WITHIN, || Ok(self.ask(expression).is_ok_and(|value| value == true))).map(drop)
+        let mut last = None;
+        let looked = || {
+            let answer = self.ask(expression);
+            let holds = answer.as_ref().is_ok_and(|value| *value == true);
+            last = Some(answer);
+            Ok(holds)
+        };
+        let waited = wait::until(what, SHOWN_WITHIN, looked).map(drop);
+        waited.with_context(|| format!("at last {expression} was {last:?}"))
     }
 
     /// Waits until this can be read.

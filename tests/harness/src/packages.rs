@@ -190,6 +190,7 @@ impl Store {
         let libraries: Vec<PathBuf> = ["lib", "usr/lib"].iter().flat_map(|lib| library_folders(&root.join(lib))).collect();
         libraries.iter().try_for_each(|folder| turn_links(folder, &root))?;
         let path: Vec<String> = libraries.iter().map(|folder| folder.display().to_string()).collect();
+        let fonts = self.write_fonts(&root)?;
         for folder in ["bin", "sbin", "usr/bin", "usr/sbin"] {
             turn_links(&root.join(folder), &root)?;
             for entry in fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {
@@ -197,8 +198,8 @@ impl Store {
                 let elsewhere = ELSEWHERE.iter().find(|(program, _)| *program == name);
                 let program = elsewhere.map_or_else(|| entry.path(), |(_, place)| root.join(place));
                 let script = format!(
-                    "#!/bin/sh\n[ -e /etc/fonts/fonts.conf ] || export FONTCONFIG_SYSROOT={}\nLD_LIBRARY_PATH={} exec {} \"$@\"\n",
-                    root.display(),
+                    "#!/bin/sh\nFONTCONFIG_FILE={} LD_LIBRARY_PATH={} exec {} \"$@\"\n",
+                    fonts.display(),
                     path.join(":"),
                     program.display()
                 );
@@ -208,6 +209,19 @@ impl Store {
             }
         }
         Ok(())
+    }
+
+    /// By which programs find the unpacked fonts beside those of the machine, wherever it keeps any.
+    fn write_fonts(&self, root: &Path) -> Result<PathBuf> {
+        let file = self.folder.join("fonts.conf");
+        let text = format!(
+            "<?xml version=\"1.0\"?>\n<fontconfig>\n<include ignore_missing=\"yes\">/etc/fonts/fonts.conf</include>\n\
+             <dir>{}</dir>\n<cachedir>{}</cachedir>\n</fontconfig>\n",
+            root.join("usr/share/fonts").display(),
+            self.folder.join("fonts").display()
+        );
+        fs::write(&file, text)?;
+        Ok(file)
     }
 }
 

@@ -18,6 +18,8 @@ const CONNECTS: usize = 41;
 const SPREAD_CONNECTS: usize = 100;
 const SOON: Duration = Duration::from_secs(5);
 const DATAGRAMS: usize = 10_000;
+/// One time is off by a point by luck alone now and then: its deviation is 0.4 points.
+const LOSS_TIMES: usize = 5;
 /// As many as a socket's buffer surely holds, and the pause in which they are read.
 const BATCH: usize = 50;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -36,7 +38,7 @@ pub fn exactness(lab: &Lab) -> Result<Vec<Figure>> {
     let width = half_width(&connects(lab, SPREAD_CONNECTS)?);
     over(lab, &jitter)?;
     let loss = held(lab, &["network.loss", "to=host:three", "percent=20"])?;
-    let lost = lost_of(lab)?;
+    let lost = median((0..LOSS_TIMES).map(|_| lost_of(lab)).collect::<Result<_>>()?);
     over(lab, &loss)?;
     Ok(vec![
         Figure::new(
@@ -47,7 +49,7 @@ pub fn exactness(lab: &Lab) -> Result<Vec<Figure>> {
         ),
         Figure::new("its jitter of 20 ms, half the width", format!("{width:.1} ms"), "", "as asked"),
         Figure::new(
-            format!("network.loss of 20 % over {DATAGRAMS} packets"),
+            format!("network.loss of 20 % over {DATAGRAMS} packets, median of {LOSS_TIMES}"),
             format!("{lost:.1} %"),
             "",
             "within 1 point",

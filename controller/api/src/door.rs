@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use controller_dispatcher::BoxFuture;
+use controller_conductor::BoxFuture;
 use proto_model::time::Timestamp;
 use proto_transport::{Identity, PeerInfo};
 use tonic::Status;

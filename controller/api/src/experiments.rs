@@ -1,6 +1,6 @@
 //! From a wish to a plan that hosts have answered, and from such a plan to a run.
 
-use controller_dispatcher::PreflightReply;
+use controller_conductor::{GatewayError, PreflightReply};
 use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan, policy_allows};
 use controller_store::TICK_KEYS;
 use proto_model::document::{ErrorBody, HostError};
@@ -242,11 +242,7 @@ fn invalid(problems: Problems) -> ApiError {
     ApiError(body)
 }
 
-fn answers(
-    host: &HostName,
-    questions: &[(String, Wish)],
-    reply: Result<PreflightReply, controller_dispatcher::DispatchError>,
-) -> Vec<HostAnswer> {
+fn answers(host: &HostName, questions: &[(String, Wish)], reply: Result<PreflightReply, GatewayError>) -> Vec<HostAnswer> {
     let given: Vec<PreflightAnswer> = match reply {
         Ok(reply) => reply.answers,
         Err(error) => vec![no_answer("host_lost", error.to_string()); questions.len()],

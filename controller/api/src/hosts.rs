@@ -216,7 +216,7 @@ impl Api {
             .ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
         let event = edit(&mut record);
         self.0.store.put_host(&record, event, &caller.actor(), self.now()).await?;
-        self.0.voice.refresh(record);
+        self.0.voice.refresh(name).await;
         Ok(())
     }
 }

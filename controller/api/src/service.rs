@@ -4,8 +4,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use controller_conductor::Supervisor;
-use controller_dispatcher::Voice;
+use controller_conductor::{HostGateway, Supervisor};
 use controller_planner::Policy;
 use controller_scheduler::Scheduler;
 use controller_store::StoreHandle;
@@ -34,7 +33,7 @@ use crate::keyring::Keyring;
 
 /// What the front door is built from.
 pub struct ApiParts {
-    pub voice: Arc<dyn Voice>,
+    pub voice: Arc<dyn HostGateway>,
     pub runs: Supervisor,
     pub store: StoreHandle,
     pub keyring: Keyring,

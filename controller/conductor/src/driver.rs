@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller_dispatcher::Voice;
 use controller_planner::Policy;
 use controller_store::StoreHandle;
 use proto_model::event::{Event, EventBody, NewEvent};
@@ -17,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::acting::{Acting, Wanted};
+use crate::host_gateway::HostGateway;
 use crate::leases::Leases;
 use crate::machine::{Action, Conductor, Decision, Input};
 use crate::track::CONTROLLER;
@@ -36,7 +36,7 @@ const PARTING: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Means {
     pub store: StoreHandle,
-    pub voice: Arc<dyn Voice>,
+    pub voice: Arc<dyn HostGateway>,
     pub rule: AddressRule,
     /// What all runs inject.
     pub acting: Arc<Acting>,

@@ -5,6 +5,8 @@ mod answers;
 mod driver;
 mod going;
 mod guards;
+mod host_gateway;
+mod latch;
 mod leases;
 mod machine;
 mod mass_loss;
@@ -24,6 +26,8 @@ mod track;
 mod unclean;
 
 pub use answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
+pub use host_gateway::{BoxFuture, GatewayError, HaltOutcome, HostEvent, HostGateway, PreflightReply};
+pub use latch::Latch;
 pub use leases::Leased;
 pub use machine::{Action, Conductor, Decision, Input};
 pub use mass_loss::MassLossRule;

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use controller_dispatcher::{DispatchError, PreflightReply};
 use controller_report::{Judgement, judge};
 use proto_model::event::{AgentSource, Event, EventBody, NewEvent, RunPhase, SCHEMA_VERSION, StopCause};
 use proto_model::id::{HostName, InjectionId, RunId};
@@ -12,6 +11,7 @@ use proto_model::plan::Plan;
 use proto_model::probe::{Prober, Sample};
 use proto_model::time::Timestamp;
 
+use crate::host_gateway::{GatewayError, PreflightReply};
 use crate::settings::Settings;
 use crate::track::{HostTrack, ProbeTrack, StepTrack, Tracked};
 
@@ -22,7 +22,7 @@ pub enum Input {
     Tick,
     Preflight {
         host: HostName,
-        reply: Result<PreflightReply, DispatchError>,
+        reply: Result<PreflightReply, GatewayError>,
     },
     Report {
         host: HostName,
@@ -36,7 +36,7 @@ pub enum Input {
     },
     OrderFailed {
         injection: InjectionId,
-        error: DispatchError,
+        error: GatewayError,
     },
     HostLost {
         host: HostName,
@@ -52,7 +52,7 @@ pub enum Input {
     },
     Verified {
         host: HostName,
-        proof: Result<CleanProof, DispatchError>,
+        proof: Result<CleanProof, GatewayError>,
     },
     Stop {
         cause: StopCause,

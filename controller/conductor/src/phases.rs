@@ -1,12 +1,12 @@
 //! The way of a run from phase to phase. Nothing leaves stopping except to verifying; nothing leaves finished.
 
-use controller_dispatcher::DispatchError;
 use controller_report::Standing;
 use proto_model::event::{EventBody, RunPhase, StopCause};
 use proto_model::injection::{EndedBy, InjectionState};
 use proto_model::probe::Phase;
 use proto_model::time::Timestamp;
 
+use crate::host_gateway::GatewayError;
 use crate::machine::{Action, Conductor};
 
 /// Steps that can be taken in one advance: more than any plan has, so a mistake here cannot spin.
@@ -52,7 +52,7 @@ impl Conductor {
             return;
         }
         for host in std::mem::take(&mut self.unanswered_preflights) {
-            let error = DispatchError::Timeout {
+            let error = GatewayError::Timeout {
                 host: host.clone(),
                 what: "preflight",
                 ms: waited,

@@ -1,12 +1,12 @@
 //! The end of a run: every host is asked for its proof, and what was recorded is judged once.
 
-use controller_dispatcher::DispatchError;
 use controller_report::JUDGE_VERSION;
 use proto_model::event::{EventBody, RunPhase};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::injection::{CleanProof, Cleanliness};
 use proto_model::time::Timestamp;
 
+use crate::host_gateway::GatewayError;
 use crate::machine::{Action, Conductor};
 
 /// How many times the time for proofs a host gets that comes and goes.
@@ -20,7 +20,7 @@ impl Conductor {
         self.enter(now, RunPhase::Verifying);
     }
 
-    pub(crate) fn take_proof(&mut self, now: Timestamp, host: &HostName, proof: Result<CleanProof, DispatchError>) {
+    pub(crate) fn take_proof(&mut self, now: Timestamp, host: &HostName, proof: Result<CleanProof, GatewayError>) {
         if let Some(track) = self.hosts.get_mut(host) {
             track.asking = false;
         }

@@ -79,7 +79,7 @@ impl Supervisor {
             address: String::new(),
         };
         match parts.store.put_host(&record, event, &actor, (parts.now)()).await {
-            Ok(()) => parts.voice.refresh(record),
+            Ok(()) => parts.voice.refresh(host).await,
             Err(error) => tracing::error!(%host, %error, "the host's cleanliness could not be stored"),
         }
     }

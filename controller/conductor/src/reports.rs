@@ -1,24 +1,24 @@
 //! What hosts say, taken in: preflight answers, facts about injections, losing and finding hosts. And the one place where events become state.
 
-use controller_dispatcher::{DispatchError, PreflightReply};
 use proto_model::event::{AgentSource, Event, EventBody, RunPhase, StopCause};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::injection::{AgentFact, AgentReport, EndedBy, InjectionState, Spent, UndoAnswer, Undone};
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
+use crate::host_gateway::{GatewayError, PreflightReply};
 use crate::machine::{Action, Conductor};
 use crate::track::{StepTrack, Tracked};
 
 impl Conductor {
-    pub(crate) fn take_preflight(&mut self, now: Timestamp, host: &HostName, reply: Result<PreflightReply, DispatchError>) {
+    pub(crate) fn take_preflight(&mut self, now: Timestamp, host: &HostName, reply: Result<PreflightReply, GatewayError>) {
         if self.phase == RunPhase::Preflight && self.unanswered_preflights.contains(host) {
             self.unanswered_preflights.retain(|waiting| waiting != host);
             self.keep_preflight(now, host, reply);
         }
     }
 
-    pub(crate) fn keep_preflight(&mut self, now: Timestamp, host: &HostName, reply: Result<PreflightReply, DispatchError>) {
+    pub(crate) fn keep_preflight(&mut self, now: Timestamp, host: &HostName, reply: Result<PreflightReply, GatewayError>) {
         let asked = self.injections.iter().filter(|i| &i.injection.host == host).count();
         let event = match reply {
             Ok(reply) => EventBody::HostPreflight {
@@ -90,15 +90,15 @@ impl Conductor {
     }
 
     /// An order that certainly did not arrive is a refusal; of any other it is not known what became of it.
-    pub(crate) fn order_failed(&mut self, now: Timestamp, injection: &InjectionId, error: &DispatchError) {
+    pub(crate) fn order_failed(&mut self, now: Timestamp, injection: &InjectionId, error: &GatewayError) {
         let Some(tracked) = self.tracked(injection).filter(|i| i.state == InjectionState::Ordered) else {
             return;
         };
         let name = format!("{} on {}", tracked.injection.fault, tracked.injection.host);
         let refusal = match error {
-            DispatchError::OrderRefused { code, message, .. } => Some(Refusal::new(code, "", message.clone())),
-            DispatchError::Halted(why) => Some(Refusal::new("halted", "", format!("halted: {why}"))),
-            DispatchError::Lost(_) | DispatchError::Timeout { .. } => None,
+            GatewayError::OrderRefused { code, message, .. } => Some(Refusal::new(code, "", message.clone())),
+            GatewayError::Halted(why) => Some(Refusal::new("halted", "", format!("halted: {why}"))),
+            GatewayError::Lost(_) | GatewayError::Timeout { .. } => None,
         };
         match refusal {
             Some(refusal) => self.record(

@@ -2,7 +2,6 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
-use controller_dispatcher::FromHost;
 use controller_store::StoreError;
 use proto_model::event::{AgentSource, EventBody, NewEvent};
 use proto_model::host::{Connection, Host, Membership};
@@ -12,6 +11,7 @@ use proto_model::probe::Sample;
 use proto_model::time::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::host_gateway::HostEvent;
 use crate::machine::Input;
 use crate::mass_loss::Losses;
 use crate::supervisor::{Supervisor, tell};
@@ -21,13 +21,13 @@ const BY_ITSELF: &str = "controller: mass loss";
 
 impl Supervisor {
     /// Until the dispatcher is gone. One host's words stay in their order.
-    pub async fn route(&self, mut from_hosts: mpsc::Receiver<FromHost>) {
+    pub async fn route(&self, mut from_hosts: mpsc::Receiver<HostEvent>) {
         while let Some(said) = from_hosts.recv().await {
             match said {
-                FromHost::Report { host, report } => self.route_report(host, report).await,
-                FromHost::Samples { host, run, samples } => self.route_samples(&host, &run, samples),
-                FromHost::Lost { host, last_seen } => self.route_loss(&host, last_seen).await,
-                FromHost::Returned {
+                HostEvent::Report { host, report } => self.route_report(host, report).await,
+                HostEvent::Samples { host, run, samples } => self.route_samples(&host, &run, samples),
+                HostEvent::Lost { host, last_seen } => self.route_loss(&host, last_seen).await,
+                HostEvent::Returned {
                     host,
                     boot_id,
                     rebooted,

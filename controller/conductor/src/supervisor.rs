@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use controller_dispatcher::{HaltLatch, Voice};
 use controller_planner::{ActiveRun, Policy};
 use controller_report::History;
 use controller_store::{Actor, LastLook, StoreError, StoreHandle};
@@ -24,6 +23,8 @@ use crate::acting::Acting;
 use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::driver::{Driver, INBOX, Means};
 use crate::going::Going;
+use crate::host_gateway::{HaltOutcome, HostGateway};
+use crate::latch::Latch;
 use crate::leases::{Leased, Leases};
 use crate::machine::{Conductor, Decision, Input};
 use crate::mass_loss::Losses;
@@ -45,8 +46,8 @@ pub(crate) const INBOX_WAIT: Duration = Duration::from_secs(5);
 
 pub struct SupervisorParts {
     pub store: StoreHandle,
-    pub voice: Arc<dyn Voice>,
-    pub latch: Arc<HaltLatch>,
+    pub voice: Arc<dyn HostGateway>,
+    pub latch: Arc<dyn Latch>,
     /// Shared with the dispatcher: injections that a run of this controller answers for.
     pub known: Arc<Mutex<BTreeSet<InjectionId>>>,
     pub policy: Policy,
@@ -441,7 +442,7 @@ fn halted(halt: &HaltState) -> ErrorBody {
     ErrorBody::new("halted", message)
 }
 
-fn answer(state: HaltState, outcome: controller_dispatcher::HaltOutcome) -> HaltAnswer {
+fn answer(state: HaltState, outcome: HaltOutcome) -> HaltAnswer {
     HaltAnswer {
         state,
         told: outcome.told,

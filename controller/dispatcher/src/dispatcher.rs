@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use controller_conductor::HostEvent;
 use controller_store::{Actor, HostRecord, StoreError, StoreHandle};
 use proto_model::event::FleetEventBody;
 use proto_model::halt::HaltState;
@@ -22,7 +23,6 @@ use crate::latch::HaltLatch;
 use crate::link::Epochs;
 use crate::rate::{EnrolmentRate, Rate};
 use crate::settings::{DispatcherSettings, SESSIONS};
-use crate::voice::FromHost;
 
 /// How often a record is stored again because somebody changed it meanwhile.
 const STORED_AGAIN: usize = 5;
@@ -66,7 +66,7 @@ pub struct DispatcherParts {
     pub authority: Arc<Authority>,
     pub latch: Arc<HaltLatch>,
     /// Everything hosts say without being asked. Ends of injections wait for room; observations do not.
-    pub said: mpsc::Sender<FromHost>,
+    pub said: mpsc::Sender<HostEvent>,
     /// Injections that a run of this controller answers for; others are stopped where they are found.
     pub known: Arc<Mutex<BTreeSet<InjectionId>>>,
     pub settings: DispatcherSettings,

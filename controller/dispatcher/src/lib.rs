@@ -3,16 +3,14 @@
 mod dispatcher;
 mod enrolment;
 mod fleet;
+mod gateway;
 mod latch;
 mod link;
-mod orders;
 mod rate;
 mod serve;
 mod session;
 mod settings;
-mod voice;
 
 pub use dispatcher::{Dispatcher, DispatcherParts};
 pub use latch::HaltLatch;
 pub use settings::DispatcherSettings;
-pub use voice::{BoxFuture, DispatchError, FromHost, HaltOutcome, PreflightReply, Voice};

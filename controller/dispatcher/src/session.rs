@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use controller_conductor::HostEvent;
 use proto_model::event::FleetEventBody;
 use proto_model::halt::HaltState;
 use proto_model::host::Membership;
@@ -25,10 +26,9 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::dispatcher::{Dispatcher, barred, described};
 use crate::enrolment::peer;
 use crate::fleet::Live;
+use crate::gateway::newer_store;
 use crate::link::{Answer, Link};
-use crate::orders::newer_store;
 use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS};
-use crate::voice::FromHost;
 
 #[async_trait]
 impl Agents for Dispatcher {
@@ -102,7 +102,7 @@ impl Dispatcher {
         }
         self.remember(name, peer).await;
         self.probe_again(name, link);
-        let returned = FromHost::Returned {
+        let returned = HostEvent::Returned {
             host: name.clone(),
             rebooted: !arrival.boot_before.is_empty() && arrival.boot_before != hello.boot_id,
             boot_id: hello.boot_id,
@@ -310,7 +310,7 @@ impl Dispatcher {
             ended.heard_at
         };
         tracing::warn!(host = %name, why, "session over");
-        let _ = self.0.parts.said.send(FromHost::Lost { host: name, last_seen }).await;
+        let _ = self.0.parts.said.send(HostEvent::Lost { host: name, last_seen }).await;
     }
 
     async fn hear(&self, name: &HostName, link: &Link, body: Said) {
@@ -371,7 +371,7 @@ impl Dispatcher {
     async fn pass_on(&self, name: &HostName, report: AgentReport, droppable: bool) {
         let said = &self.0.parts.said;
         let host = name.clone();
-        let report = FromHost::Report { host, report };
+        let report = HostEvent::Report { host, report };
         if !droppable {
             drop(said.send(report).await);
         } else if said.try_send(report).is_err() {
@@ -417,7 +417,7 @@ impl Dispatcher {
             return tracing::warn!(host = %name, "samples cannot be understood");
         };
         let host = name.clone();
-        if self.0.parts.said.try_send(FromHost::Samples { host, run, samples }).is_err() {
+        if self.0.parts.said.try_send(HostEvent::Samples { host, run, samples }).is_err() {
             self.count_dropped(name, "samples");
         }
     }

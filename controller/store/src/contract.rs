@@ -327,6 +327,8 @@ fn hosts_are_replaced_whole_and_logged(make: Make<'_>) {
         reason: "disk swap".into(),
     };
     store.put_host(&web, event.clone(), &actor(), Timestamp(2)).unwrap();
+    assert_eq!(store.host(&web.name).unwrap(), Some(web.clone()));
+    assert_eq!(store.host(&HostName::parse("unknown").unwrap()).unwrap(), None);
     assert_eq!(store.hosts().unwrap(), [cache, web]);
     let log = store.fleet_events(10).unwrap();
     assert_eq!((log.len(), log[2].seq, log[2].at, &log[2].body), (3, 3, Timestamp(2), &event));

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
-use proto_model::id::{PlanDigest, RunId, TokenId};
+use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
 use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
@@ -109,6 +109,11 @@ impl StoreHandle {
 
     pub async fn hosts(&self) -> Result<Vec<HostRecord>, StoreError> {
         self.call(|store| store.hosts()).await
+    }
+
+    pub async fn host(&self, name: &HostName) -> Result<Option<HostRecord>, StoreError> {
+        let name = name.clone();
+        self.call(move |store| store.host(&name)).await
     }
 
     pub async fn put_host(&self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {

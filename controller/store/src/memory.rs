@@ -163,6 +163,10 @@ impl Store for MemoryStore {
         Ok(self.hosts.values().cloned().collect())
     }
 
+    fn host(&mut self, name: &HostName) -> Result<Option<HostRecord>, StoreError> {
+        Ok(self.hosts.get(name).cloned())
+    }
+
     fn put_host(&mut self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
         self.hosts.insert(host.name.clone(), host.clone());
         self.log(event, actor, at);

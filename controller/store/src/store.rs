@@ -129,6 +129,7 @@ pub trait Store: Send + Cadence + Summaries {
     fn forget_plans(&mut self, made_before: Timestamp) -> Result<usize, StoreError>;
 
     fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError>;
+    fn host(&mut self, name: &HostName) -> Result<Option<HostRecord>, StoreError>;
     /// Inserts or replaces, together with its fleet event.
     fn put_host(&mut self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError>;
 

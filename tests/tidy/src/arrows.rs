@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::files::FOLDERS;
 
@@ -62,7 +63,6 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     (
         "controller-conductor",
         &[
-            "controller-dispatcher",
             "controller-planner",
             "controller-report",
             "controller-store",
@@ -76,14 +76,19 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     ("controller-scheduler", &["controller-store", "proto-model"]),
     (
         "controller-dispatcher",
-        &["controller-store", "proto-model", "proto-transport", "proto-wire"],
+        &[
+            "controller-conductor",
+            "controller-store",
+            "proto-model",
+            "proto-transport",
+            "proto-wire",
+        ],
     ),
     (
         "controller-api",
         &[
             "controller-conductor",
             "controller-dashboard",
-            "controller-dispatcher",
             "controller-evidence",
             "controller-planner",
             "controller-report",
@@ -124,6 +129,44 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     ("tests-contest", &["agent-faults", "agent-view", "proto-model", "tests-harness"]),
     ("deploy-xtask", &["tests-harness", "tests-tidy"]),
 ];
+
+/// Crates that decide, and therefore build without the wire.
+pub const WITHOUT_WIRE: &[&str] = &[
+    "controller-conductor",
+    "controller-evidence",
+    "controller-planner",
+    "controller-report",
+    "controller-scheduler",
+    "controller-store",
+];
+
+/// Packages that speak the wire.
+pub const WIRE: &[&str] = &["tonic", "prost", "proto-wire", "proto-transport"];
+
+/// Every package that a crate is built with, its own and its needs' needs; what only its tests need is left out.
+pub fn packages_of(repository: &Path, member: &str) -> Result<BTreeSet<String>> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let tree = Command::new(cargo)
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            member,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
+        .current_dir(repository)
+        .output()
+        .context("run cargo tree")?;
+    ensure!(tree.status.success(), "cargo tree: {}", String::from_utf8_lossy(&tree.stderr));
+    let text = String::from_utf8(tree.stdout)?;
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.map(str::to_owned).collect())
+}
 
 /// A crate as its manifest says.
 #[derive(Debug)]

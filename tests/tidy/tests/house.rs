@@ -27,6 +27,23 @@ fn arrows_point_one_way() -> Result<()> {
     Ok(())
 }
 
+/// What decides stands on no network: a port is owned by the crate that uses it, and the wire is behind it.
+#[test]
+fn what_decides_builds_without_the_wire() -> Result<()> {
+    let mut wrong = Vec::new();
+    for member in arrows::WITHOUT_WIRE {
+        let needs = arrows::packages_of(&repository(), member)?;
+        assert!(
+            needs.iter().any(|need| need == "proto-model"),
+            "cargo lists no needs of {member}: {needs:?}"
+        );
+        let wire = needs.iter().filter(|need| arrows::WIRE.contains(&need.as_str()));
+        wrong.extend(wire.map(|need| format!("{member} stands on {need}: own a trait instead, and let the wire's side implement it")));
+    }
+    none(&wrong);
+    Ok(())
+}
+
 #[test]
 fn every_file_opens_with_what_it_is_for() -> Result<()> {
     each(|source| {

@@ -33,7 +33,7 @@ struct World {
     api: Api,
     pages: axum::Router,
     folder: tempfile::TempDir,
-    _said: mpsc::Receiver<controller_dispatcher::FromHost>,
+    _said: mpsc::Receiver<controller_conductor::HostEvent>,
 }
 
 impl World {

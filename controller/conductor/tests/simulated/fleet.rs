@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use controller_conductor::{Action, Conductor, Decision, Input, Settings};
-use controller_dispatcher::{DispatchError, PreflightReply};
+use controller_conductor::{Action, Conductor, Decision, GatewayError, Input, PreflightReply, Settings};
 use proto_model::event::{Event, EventBody, NewEvent, RunPhase, SCHEMA_VERSION, StopCause};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentFact, AgentReport, Applied, CleanProof, EndedBy, Injection, PreflightAnswer};
@@ -232,7 +231,7 @@ impl Sim {
     fn preflight(&mut self, host: HostName, wishes: usize) {
         let manners = self.hosts[&host].manners.clone();
         if self.is_away(&host) {
-            let reply = Err(DispatchError::Lost(host.clone()));
+            let reply = Err(GatewayError::Lost(host.clone()));
             return self.inbox.push_back(Input::Preflight { host, reply });
         }
         if !manners.answers_preflight {
@@ -264,7 +263,7 @@ impl Sim {
     fn order(&mut self, injection: Injection) {
         let (name, now) = (injection.host.clone(), self.now);
         if self.is_away(&name) {
-            let error = DispatchError::Lost(name);
+            let error = GatewayError::Lost(name);
             return self.inbox.push_back(Input::OrderFailed {
                 injection: injection.id,
                 error,
@@ -342,7 +341,7 @@ impl Sim {
 
     fn verify(&mut self, name: HostName) {
         let proof = if self.is_away(&name) {
-            Err(DispatchError::Lost(name.clone()))
+            Err(GatewayError::Lost(name.clone()))
         } else {
             let host = &self.hosts[&name];
             let acts = host.held.iter().filter(|h| !h.over).map(|h| h.injection.id.to_string());

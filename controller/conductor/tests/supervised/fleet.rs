@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use controller_conductor::{Accepted, Settings, Supervisor, SupervisorParts};
-use controller_dispatcher::{BoxFuture, DispatchError, FromHost, HaltLatch, HaltOutcome, PreflightReply, Voice};
+use controller_conductor::{
+    Accepted, BoxFuture, GatewayError, HaltOutcome, HostEvent, HostGateway, Latch, PreflightReply, Settings, Supervisor, SupervisorParts,
+};
 use controller_planner::Policy;
 use controller_report::fold;
 use controller_store::{Actor, HostRecord, MemoryStore, StoreHandle};
@@ -44,7 +45,7 @@ struct Held {
 /// Hosts that do as told, at once.
 pub struct Scripted {
     names: Vec<HostName>,
-    said: mpsc::Sender<FromHost>,
+    said: mpsc::Sender<HostEvent>,
     held: Mutex<BTreeMap<InjectionId, Held>>,
     pub away: Mutex<BTreeSet<HostName>>,
     /// Of hosts that are not as usual.
@@ -54,6 +55,7 @@ pub struct Scripted {
     pub stopped: Mutex<Vec<InjectionId>>,
     pub halts: Mutex<Vec<HaltState>>,
     pub refreshed: Mutex<Vec<HostRecord>>,
+    store: StoreHandle,
     /// What was told as stored, and the orders among it.
     news: Mutex<Option<broadcast::Receiver<Event>>>,
     recorded: Mutex<BTreeSet<InjectionId>>,
@@ -95,7 +97,7 @@ impl Scripted {
             };
             (held.host.clone(), report)
         };
-        self.said.send(FromHost::Report { host, report }).await.unwrap();
+        self.said.send(HostEvent::Report { host, report }).await.unwrap();
     }
 
     pub async fn end(&self, id: &InjectionId, ended_by: EndedBy) {
@@ -114,7 +116,7 @@ impl Scripted {
         self.tell(id, AgentFact::Undone(undone)).await;
     }
 
-    pub async fn say(&self, said: FromHost) {
+    pub async fn say(&self, said: HostEvent) {
         self.said.send(said).await.unwrap();
     }
 
@@ -136,7 +138,7 @@ impl Scripted {
     }
 }
 
-impl Voice for Scripted {
+impl HostGateway for Scripted {
     fn hosts(&self) -> Vec<Host> {
         let held = self.held.lock().unwrap();
         let host = |name: &HostName| Host {
@@ -170,10 +172,10 @@ impl Voice for Scripted {
         Some("b".into())
     }
 
-    fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, DispatchError>> {
+    fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, GatewayError>> {
         Box::pin(async move {
             if self.is_away(host) {
-                return Err(DispatchError::Lost(host.clone()));
+                return Err(GatewayError::Lost(host.clone()));
             }
             let answer = PreflightAnswer {
                 accepted: true,
@@ -200,7 +202,7 @@ impl Voice for Scripted {
         injection: &'a Injection,
         _: &'a PlanDigest,
         _: u64,
-    ) -> BoxFuture<'a, Result<(), DispatchError>> {
+    ) -> BoxFuture<'a, Result<(), GatewayError>> {
         Box::pin(async move {
             let recorded = self.is_recorded(&injection.id);
             self.unrecorded.fetch_or(!recorded, Ordering::SeqCst);
@@ -241,10 +243,10 @@ impl Voice for Scripted {
         })
     }
 
-    fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), DispatchError>> {
+    fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), GatewayError>> {
         Box::pin(async move {
             if self.is_away(host) {
-                return Err(DispatchError::Lost(host.clone()));
+                return Err(GatewayError::Lost(host.clone()));
             }
             self.stopped.lock().unwrap().push(injection.clone());
             self.end(injection, cause).await;
@@ -256,14 +258,14 @@ impl Voice for Scripted {
         assert!(!self.breaks.swap(false, Ordering::SeqCst), "told to break whoever renews");
     }
 
-    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, DispatchError>> {
+    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, GatewayError>> {
         Box::pin(async move { Ok(HostDoctor::unasked(host.as_str(), "a paper host has no abilities")) })
     }
 
-    fn verify<'a>(&'a self, host: &'a HostName, _: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, DispatchError>> {
+    fn verify<'a>(&'a self, host: &'a HostName, _: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, GatewayError>> {
         Box::pin(async move {
             if self.is_away(host) {
-                return Err(DispatchError::Lost(host.clone()));
+                return Err(GatewayError::Lost(host.clone()));
             }
             let acts = self
                 .held
@@ -281,18 +283,21 @@ impl Voice for Scripted {
         self.settled.lock().unwrap().extend(injections.iter().cloned());
     }
 
-    fn probe_start(&self, _: &HostName, _: &RunId, _: &ProbeSpec) -> Result<(), DispatchError> {
+    fn probe_start(&self, _: &HostName, _: &RunId, _: &ProbeSpec) -> Result<(), GatewayError> {
         Ok(())
     }
 
     fn probe_stop(&self, _: &HostName, _: &RunId) {}
 
-    fn accept<'a>(&'a self, _: &'a HostName, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), DispatchError>> {
+    fn accept<'a>(&'a self, _: &'a HostName, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<(), GatewayError>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn refresh(&self, record: HostRecord) {
-        self.refreshed.lock().unwrap().push(record);
+    fn refresh<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            let record = self.store.host(host).await.unwrap().unwrap();
+            self.refreshed.lock().unwrap().push(record);
+        })
     }
 
     fn halt<'a>(&'a self, state: HaltState, _: u64) -> BoxFuture<'a, HaltOutcome> {
@@ -313,7 +318,6 @@ pub struct Bench {
     pub store: StoreHandle,
     pub fleet: Arc<Scripted>,
     pub supervisor: Supervisor,
-    folder: tempfile::TempDir,
     policy: Policy,
 }
 
@@ -340,13 +344,11 @@ impl Bench {
             store.put_host(&record(name), event, &actor, now()).await.unwrap();
         }
         let policy = Policy::from_toml(policy).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let (fleet, supervisor) = controller(&store, &names, &policy, folder.path()).await;
+        let (fleet, supervisor) = controller(&store, &names, &policy).await;
         Self {
             store,
             fleet,
             supervisor,
-            folder,
             policy,
         }
     }
@@ -354,7 +356,7 @@ impl Bench {
     /// Another controller process over the same store; the old one is not heard any more.
     pub async fn restarted(self) -> Self {
         let (names, policy) = (self.fleet.names.clone(), self.policy.clone());
-        let (fleet, supervisor) = controller(&self.store, &names, &policy, self.folder.path()).await;
+        let (fleet, supervisor) = controller(&self.store, &names, &policy).await;
         Self { fleet, supervisor, ..self }
     }
 
@@ -389,7 +391,7 @@ impl Bench {
     }
 }
 
-async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy, folder: &std::path::Path) -> (Arc<Scripted>, Supervisor) {
+async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy) -> (Arc<Scripted>, Supervisor) {
     let (said, hears) = mpsc::channel(256);
     let fleet = Arc::new(Scripted {
         names: names.to_vec(),
@@ -402,6 +404,7 @@ async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy, fo
         stopped: Mutex::default(),
         halts: Mutex::default(),
         refreshed: Mutex::default(),
+        store: store.clone(),
         news: Mutex::default(),
         recorded: Mutex::default(),
         unrecorded: AtomicBool::new(false),
@@ -416,7 +419,7 @@ async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy, fo
     let supervisor = Supervisor::new(SupervisorParts {
         store: store.clone(),
         voice: fleet.clone(),
-        latch: Arc::new(latch(folder, store.halt().await.unwrap())),
+        latch: Arc::new(MemoryLatch(Mutex::new(store.halt().await.unwrap()))),
         known: Arc::default(),
         policy: policy.clone(),
         rule: AddressRule::default(),
@@ -430,8 +433,19 @@ async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy, fo
     (fleet, supervisor)
 }
 
-fn latch(folder: &std::path::Path, stored: HaltState) -> HaltLatch {
-    HaltLatch::open(&folder.join("halted"), stored)
+/// A latch in memory, which a new supervisor reads from the store.
+struct MemoryLatch(Mutex<HaltState>);
+
+impl Latch for MemoryLatch {
+    fn get(&self) -> HaltState {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn set(&self, state: HaltState) -> std::io::Result<()> {
+        let mut held = self.0.lock().unwrap();
+        *held = held.clone().newest(state);
+        Ok(())
+    }
 }
 
 pub fn view(plan: Plan) -> PlanView {

@@ -1,6 +1,6 @@
 //! Many hosts lost at once: everything is halted by the controller itself, unless nothing runs or they were meant to fall silent.
 
-use controller_dispatcher::FromHost;
+use controller_conductor::HostEvent;
 use proto_model::id::{InjectionId, RunId};
 use proto_model::plan::{Plan, StepBody};
 use proto_model::verdict::{RunEndedBy, Verdict};
@@ -19,7 +19,7 @@ async fn lose(bench: &Bench, names: &[String]) {
         let last_seen = now();
         bench
             .fleet
-            .say(FromHost::Lost {
+            .say(HostEvent::Lost {
                 host: host(name),
                 last_seen,
             })

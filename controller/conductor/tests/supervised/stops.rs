@@ -2,8 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use controller_conductor::{StopOutcome, StopTarget};
-use controller_dispatcher::FromHost;
+use controller_conductor::{HostEvent, StopOutcome, StopTarget};
 use controller_report::fold;
 use proto_model::event::{EventBody, NewEvent};
 use proto_model::id::{InjectionId, RunId};
@@ -16,8 +15,8 @@ use crate::plans::{attack, host};
 
 const LONG: u64 = 60_000;
 
-pub fn returned(name: &str, inventory: Vec<(InjectionId, String, bool)>) -> FromHost {
-    FromHost::Returned {
+pub fn returned(name: &str, inventory: Vec<(InjectionId, String, bool)>) -> HostEvent {
+    HostEvent::Returned {
         host: host(name),
         boot_id: "b".into(),
         rebooted: false,
@@ -163,7 +162,7 @@ async fn a_late_proof_amends_the_cleanup_and_clears_the_host() {
     bench.fleet.away.lock().unwrap().insert(host("web"));
     bench
         .fleet
-        .say(FromHost::Lost {
+        .say(HostEvent::Lost {
             host: host("web"),
             last_seen: now(),
         })
@@ -213,7 +212,7 @@ async fn what_is_owed_is_known_after_a_restart() {
     bench.fleet.away.lock().unwrap().insert(host("web"));
     bench
         .fleet
-        .say(FromHost::Lost {
+        .say(HostEvent::Lost {
             host: host("web"),
             last_seen: now(),
         })

@@ -1,6 +1,6 @@
 //! Summaries of runs: there when a run is finished, right after an amendment, and made again where they are missing.
 
-use controller_dispatcher::FromHost;
+use controller_conductor::HostEvent;
 use controller_report::fold;
 use controller_store::RunPage;
 use proto_model::event::{EventBody, NewEvent};
@@ -44,7 +44,7 @@ async fn an_amendment_is_in_it_at_once() {
     let run = bench.start(attack(&["web"], 400)).await.unwrap().run;
     bench.acting(&run).await;
     bench.fleet.away.lock().unwrap().insert(host("web"));
-    let lost = FromHost::Lost {
+    let lost = HostEvent::Lost {
         host: host("web"),
         last_seen: now(),
     };

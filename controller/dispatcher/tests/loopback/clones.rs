@@ -1,6 +1,6 @@
 //! Two whole agents with one identity, as after a copied disk: both are named, nothing starts on either, and both can be stopped.
 
-use controller_dispatcher::{DispatchError, Voice};
+use controller_conductor::{GatewayError, HostGateway};
 use proto_model::event::FleetEventBody;
 use proto_model::id::{InjectionId, RunId};
 use proto_model::injection::EndedBy;
@@ -40,7 +40,7 @@ async fn two_agents_with_one_identity_are_named_and_kept_from_starting_and_both_
         controller.dispatcher.preflight(&name("web"), vec![]).await.unwrap_err(),
     ] {
         assert!(
-            matches!(&refused, DispatchError::OrderRefused { code, .. } if code == "clone"),
+            matches!(&refused, GatewayError::OrderRefused { code, .. } if code == "clone"),
             "{refused}"
         );
     }

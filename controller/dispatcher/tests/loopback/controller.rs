@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, FromHost, HaltLatch, Voice};
-use controller_store::{Actor, SqliteStore, StoreHandle, TokenRecord, hash_secret};
+use controller_conductor::{HostEvent, HostGateway};
+use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
+use controller_store::{Actor, HostRecord, SqliteStore, StoreHandle, TokenRecord, hash_secret};
+use proto_model::event::FleetEventBody;
 use proto_model::host::{Connection, Host};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::time::Timestamp;
@@ -36,7 +38,7 @@ pub fn name(text: &str) -> HostName {
 
 pub struct Controller {
     pub dispatcher: Dispatcher,
-    pub said: mpsc::Receiver<FromHost>,
+    pub said: mpsc::Receiver<HostEvent>,
     pub known: Arc<std::sync::Mutex<std::collections::BTreeSet<InjectionId>>>,
     pub store: StoreHandle,
     pub latch: Arc<HaltLatch>,
@@ -109,6 +111,17 @@ impl Controller {
         token
     }
 
+    /// Stores a record as an operator's call does, and lets the dispatcher read it again.
+    pub async fn save(&self, record: &HostRecord) {
+        let event = FleetEventBody::HostLabelled {
+            host: record.name.clone(),
+            set: BTreeMap::new(),
+            removed: Vec::new(),
+        };
+        self.store.put_host(record, event, &actor(), now()).await.unwrap();
+        self.dispatcher.refresh(&record.name).await;
+    }
+
     pub async fn used(&self, token: &JoinToken) -> u32 {
         let tokens = self.store.tokens().await.unwrap();
         tokens.iter().find(|t| t.id == token.id).unwrap().used
@@ -123,7 +136,7 @@ impl Controller {
     }
 
     /// The next thing a host says that fits, within 15 s; the others are let go.
-    pub async fn hears<T>(&mut self, what: &str, mut fits: impl FnMut(FromHost) -> Option<T>) -> T {
+    pub async fn hears<T>(&mut self, what: &str, mut fits: impl FnMut(HostEvent) -> Option<T>) -> T {
         let found = async {
             loop {
                 let said = self.said.recv().await.expect("the dispatcher lives");

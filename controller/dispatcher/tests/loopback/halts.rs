@@ -1,6 +1,6 @@
 //! The halt: before everything else, to everybody, also to those who come later.
 
-use controller_dispatcher::{DispatchError, Voice};
+use controller_conductor::{GatewayError, HostGateway};
 use proto_model::id::RunId;
 use proto_wire::v1;
 use proto_wire::v1::agent_message::Body;
@@ -26,7 +26,7 @@ async fn a_halt_reaches_those_who_are_there_and_those_who_come_later() {
         (vec![name("web")], vec![name("web")], 1)
     );
     let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
-    assert_eq!(refused, DispatchError::Halted("smoke".into()));
+    assert_eq!(refused, GatewayError::Halted("smoke".into()));
 
     // Neither a restart of the controller nor another agent process forgets it.
     let address = controller.killed().await;
@@ -80,7 +80,7 @@ async fn a_newer_halt_that_only_a_host_remembers_holds_for_everybody() {
     assert!(state.engaged && state.epoch == 9 && state.reason.contains("smoke"), "{state:?}");
     assert_eq!(controller.store.halt().await.unwrap(), state);
     let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
-    assert!(matches!(refused, DispatchError::Halted(_)));
+    assert!(matches!(refused, GatewayError::Halted(_)));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use agent_session::EnrolError;
-use controller_dispatcher::Voice;
+use controller_conductor::HostGateway;
 use proto_model::host::Membership;
 use proto_transport::{Authority, JoinToken, Trust, connect};
 use proto_wire::v1::RenewRequest;
@@ -143,7 +143,7 @@ async fn a_locked_host_is_cut_off_at_once_and_stays_out() {
     eventually("a session", || controller.is_connected("web")).await;
     let mut record = controller.store.hosts().await.unwrap().remove(0);
     record.membership = Membership::Locked;
-    controller.dispatcher.refresh(record);
+    controller.save(&record).await;
     eventually("the session has ended", || !controller.is_connected("web")).await;
     let refused = Bare::dial(host.path(), controller.address, hello("i", "n")).await.err().unwrap();
     assert!(
@@ -168,7 +168,7 @@ async fn a_removed_host_stays_out_until_its_name_is_taken_anew() {
     join(host.path(), controller.address, &token, "web").await.unwrap();
     let mut record = controller.store.hosts().await.unwrap().remove(0);
     record.membership = Membership::Removed;
-    controller.dispatcher.refresh(record);
+    controller.save(&record).await;
     let refused = Bare::dial(host.path(), controller.address, hello("i", "n")).await.err().unwrap();
     assert!(
         refused.code() == Code::PermissionDenied && refused.message().contains("removed"),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use controller_dispatcher::{DispatcherSettings, FromHost};
+use controller_conductor::HostEvent;
+use controller_dispatcher::DispatcherSettings;
 use proto_transport::not_after_of;
 use proto_wire::v1::RenewRequest;
 use tonic::Code;
@@ -30,7 +31,7 @@ async fn a_session_outlives_its_certificate_and_the_next_dial_has_the_new_one() 
     eventually("the first certificate has ended", || now() > first.plus_ms(1_000)).await;
     assert!(controller.is_connected("web") && end(host.path()) > first);
     while let Ok(said) = controller.said.try_recv() {
-        assert!(!matches!(said, FromHost::Lost { .. }), "the session stayed up");
+        assert!(!matches!(said, HostEvent::Lost { .. }), "the session stayed up");
     }
     let address = controller.killed().await;
     let controller = Controller::start_with(dir.path(), SHORT, address).await;

@@ -1,6 +1,6 @@
 //! A store that comes back from a copy: later than everything before it, and nothing of the old order is obeyed again.
 
-use controller_dispatcher::{DispatchError, FromHost};
+use controller_conductor::{GatewayError, HostEvent};
 use proto_model::id::RunId;
 use proto_wire::v1;
 
@@ -9,8 +9,8 @@ use crate::controller::{Controller, SETTINGS};
 use crate::eventually;
 use crate::sessions::{injection, joined, start};
 
-fn returned(said: FromHost) -> Option<()> {
-    matches!(said, FromHost::Returned { .. }).then_some(())
+fn returned(said: HostEvent) -> Option<()> {
+    matches!(said, HostEvent::Returned { .. }).then_some(())
 }
 
 /// The last one to close a store brings its log home.
@@ -57,7 +57,7 @@ async fn a_copy_that_still_runs_elsewhere_gives_no_faults_to_hosts_that_know_bet
     let _bare = Bare::dial(host.path(), controller.address, late).await.unwrap();
     let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
     assert!(
-        matches!(&refused, DispatchError::OrderRefused { code, .. } if code == "stale_store_epoch"),
+        matches!(&refused, GatewayError::OrderRefused { code, .. } if code == "stale_store_epoch"),
         "{refused}"
     );
 }

@@ -1,6 +1,6 @@
 //! Sessions: what passes over them, how they end, begin again, and take each other's place.
 
-use controller_dispatcher::{DispatchError, FromHost, Voice};
+use controller_conductor::{GatewayError, HostEvent, HostGateway};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{AgentFact, Cleanliness, EndedBy, Injection, Wish};
@@ -28,7 +28,7 @@ pub fn injection() -> Injection {
     }
 }
 
-pub async fn start(controller: &Controller, injection: &Injection, run: &RunId) -> Result<(), DispatchError> {
+pub async fn start(controller: &Controller, injection: &Injection, run: &RunId) -> Result<(), GatewayError> {
     let digest = PlanDigest::of(b"plan");
     controller.dispatcher.start(&name("web"), run, injection, &digest, 2_000).await
 }
@@ -42,15 +42,15 @@ pub async fn joined() -> (TempDir, TempDir, Controller) {
     (dir, host, controller)
 }
 
-fn end_of(id: &InjectionId, said: FromHost) -> Option<AgentFact> {
+fn end_of(id: &InjectionId, said: HostEvent) -> Option<AgentFact> {
     match said {
-        FromHost::Report { report, .. } if &report.injection == id && report.fact.is_terminal() => Some(report.fact),
+        HostEvent::Report { report, .. } if &report.injection == id && report.fact.is_terminal() => Some(report.fact),
         _ => None,
     }
 }
 
-fn lost(said: FromHost) -> Option<()> {
-    matches!(said, FromHost::Lost { .. }).then_some(())
+fn lost(said: HostEvent) -> Option<()> {
+    matches!(said, HostEvent::Lost { .. }).then_some(())
 }
 
 #[tokio::test]
@@ -93,9 +93,9 @@ async fn a_question_without_an_answer_ends_in_time() {
     let _bare = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
     let error = controller.dispatcher.verify(&name("web"), vec![]).await.unwrap_err();
     // Silence ends the session before the question's own time is over.
-    assert!(matches!(error, DispatchError::Lost(_) | DispatchError::Timeout { .. }), "{error}");
+    assert!(matches!(error, GatewayError::Lost(_) | GatewayError::Timeout { .. }), "{error}");
     let error = controller.dispatcher.verify(&name("nobody"), vec![]).await.unwrap_err();
-    assert_eq!(error, DispatchError::Lost(name("nobody")));
+    assert_eq!(error, GatewayError::Lost(name("nobody")));
 }
 
 #[tokio::test]
@@ -131,7 +131,7 @@ async fn an_agent_returns_to_a_restarted_controller_with_everything_it_owes() {
     let mut controller = Controller::start_with(dir.path(), SETTINGS, address).await;
     let inventory = controller
         .hears("the host returns", |said| match said {
-            FromHost::Returned { inventory, .. } => Some(inventory),
+            HostEvent::Returned { inventory, .. } => Some(inventory),
             _ => None,
         })
         .await;
@@ -162,7 +162,7 @@ async fn a_redial_of_the_same_agent_takes_over_without_a_loss() {
     let mut returned = 0;
     controller
         .hears("one loss, after two arrivals", |said| {
-            returned += u32::from(matches!(said, FromHost::Returned { .. }));
+            returned += u32::from(matches!(said, HostEvent::Returned { .. }));
             lost(said)
         })
         .await;
@@ -203,7 +203,7 @@ async fn a_clone_is_named_starts_nothing_and_still_hears_stops_and_halts() {
     assert!(note.contains("boot-of-one") && note.contains("boot-of-two"), "{note}");
     let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
     assert!(
-        matches!(&refused, DispatchError::OrderRefused { code, .. } if code == "clone"),
+        matches!(&refused, GatewayError::OrderRefused { code, .. } if code == "clone"),
         "{refused}"
     );
     let id = InjectionId::generate();
@@ -310,7 +310,7 @@ async fn probes_of_a_host_are_batched_and_begin_again_with_the_next_session() {
     };
     controller.dispatcher.probe_start(&web, &run, &spec).unwrap();
     let batch = |said| match said {
-        FromHost::Samples { run: of, samples, .. } if of == run => Some(samples),
+        HostEvent::Samples { run: of, samples, .. } if of == run => Some(samples),
         _ => None,
     };
     let samples = controller.hears("samples", batch).await;
@@ -371,7 +371,7 @@ async fn a_message_that_is_too_large_ends_the_session_and_is_not_taken() {
     let mut taken = false;
     controller
         .hears("the session is over", |said| {
-            taken |= matches!(said, FromHost::Report { .. });
+            taken |= matches!(said, HostEvent::Report { .. });
             lost(said)
         })
         .await;

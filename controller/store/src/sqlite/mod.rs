@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
-use proto_model::id::{PlanDigest, RunId, TokenId};
+use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
 use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
@@ -94,6 +94,10 @@ impl Store for SqliteStore {
 
     fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError> {
         self.look("list hosts", registry::hosts)
+    }
+
+    fn host(&mut self, name: &HostName) -> Result<Option<HostRecord>, StoreError> {
+        self.look("read a host", |t| registry::host(t, name))
     }
 
     fn put_host(&mut self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use proto_model::event::FleetEventBody;
 use proto_model::halt::HaltState;
-use proto_model::id::{PlanDigest, TokenId};
+use proto_model::id::{HostName, PlanDigest, TokenId};
 use proto_model::plan::PlanView;
 use proto_model::time::Timestamp;
 use rusqlite::{Transaction, params};
@@ -39,6 +39,10 @@ pub(super) fn plan(t: &Transaction<'_>, digest: &PlanDigest) -> Result<Option<Pl
 
 pub(super) fn hosts(t: &Transaction<'_>) -> Result<Vec<HostRecord>, Trouble> {
     codec::all(t, "a host", "SELECT record FROM hosts ORDER BY name", [])
+}
+
+pub(super) fn host(t: &Transaction<'_>, name: &HostName) -> Result<Option<HostRecord>, Trouble> {
+    codec::one(t, "a host", "SELECT record FROM hosts WHERE name = ?1", [name.as_str()])
 }
 
 pub(super) fn put_host(t: &Transaction<'_>, host: &HostRecord) -> Result<(), Trouble> {

@@ -1,10 +1,11 @@
 //! Orders to hosts, each with its deadline: the dispatcher as the rest of the controller sees it.
 
 use std::future::ready;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use controller_store::HostRecord;
+use controller_conductor::{BoxFuture, GatewayError, HaltOutcome, HostGateway, Latch, PreflightReply};
 use proto_model::catalogue::Catalogue;
 use proto_model::doctor::HostDoctor;
 use proto_model::halt::HaltState;
@@ -18,29 +19,29 @@ use tokio::sync::oneshot;
 
 use crate::dispatcher::Dispatcher;
 use crate::fleet::Entry;
+use crate::latch::HaltLatch;
 use crate::link::{Answer, Link};
-use crate::voice::{BoxFuture, DispatchError, HaltOutcome, PreflightReply, Voice};
 
 impl Dispatcher {
-    fn link(&self, host: &HostName) -> Result<Link, DispatchError> {
-        self.fleet().link(host).ok_or_else(|| DispatchError::Lost(host.clone()))
+    fn link(&self, host: &HostName) -> Result<Link, GatewayError> {
+        self.fleet().link(host).ok_or_else(|| GatewayError::Lost(host.clone()))
     }
 
-    fn order(&self, host: &HostName, body: Body) -> Result<(), DispatchError> {
+    fn order(&self, host: &HostName, body: Body) -> Result<(), GatewayError> {
         if self.link(host)?.send(body) {
             Ok(())
         } else {
-            Err(DispatchError::Lost(host.clone()))
+            Err(GatewayError::Lost(host.clone()))
         }
     }
 
     /// Nothing starts under a halt, nor on a host whose identity two machines use.
-    fn may_start(&self, host: &HostName) -> Result<(), DispatchError> {
+    fn may_start(&self, host: &HostName) -> Result<(), GatewayError> {
         let halt = self.halt_state();
         if halt.engaged {
-            return Err(DispatchError::Halted(halt.reason));
+            return Err(GatewayError::Halted(halt.reason));
         }
-        let refused = |code: &str, message: String| DispatchError::OrderRefused {
+        let refused = |code: &str, message: String| GatewayError::OrderRefused {
             host: host.clone(),
             code: code.to_owned(),
             message,
@@ -66,12 +67,12 @@ pub(crate) fn newer_store(host: &HostName, seen: u64, own: u64) -> String {
     )
 }
 
-async fn heard(host: &HostName, what: &'static str, ms: u64, asked: Option<oneshot::Receiver<Answer>>) -> Result<Answer, DispatchError> {
-    let asked = asked.ok_or_else(|| DispatchError::Lost(host.clone()))?;
+async fn heard(host: &HostName, what: &'static str, ms: u64, asked: Option<oneshot::Receiver<Answer>>) -> Result<Answer, GatewayError> {
+    let asked = asked.ok_or_else(|| GatewayError::Lost(host.clone()))?;
     match tokio::time::timeout(Duration::from_millis(ms), asked).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(_)) => Err(DispatchError::Lost(host.clone())),
-        Err(_) => Err(DispatchError::Timeout {
+        Ok(Err(_)) => Err(GatewayError::Lost(host.clone())),
+        Err(_) => Err(GatewayError::Timeout {
             host: host.clone(),
             what,
             ms,
@@ -79,15 +80,25 @@ async fn heard(host: &HostName, what: &'static str, ms: u64, asked: Option<onesh
     }
 }
 
-fn malformed(host: &HostName, error: impl std::fmt::Display) -> DispatchError {
-    DispatchError::OrderRefused {
+fn malformed(host: &HostName, error: impl std::fmt::Display) -> GatewayError {
+    GatewayError::OrderRefused {
         host: host.clone(),
         code: "malformed".to_owned(),
         message: error.to_string(),
     }
 }
 
-impl Voice for Dispatcher {
+impl Latch for HaltLatch {
+    fn get(&self) -> HaltState {
+        HaltLatch::get(self)
+    }
+
+    fn set(&self, state: HaltState) -> io::Result<()> {
+        HaltLatch::set(self, state)
+    }
+}
+
+impl HostGateway for Dispatcher {
     fn hosts(&self) -> Vec<Host> {
         self.fleet().0.values().map(Entry::host).collect()
     }
@@ -107,7 +118,7 @@ impl Voice for Dispatcher {
         self.fleet().0.get(host)?.live.as_ref().map(|live| live.boot_id.clone())
     }
 
-    fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, DispatchError>> {
+    fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, GatewayError>> {
         Box::pin(async move {
             self.may_start(host)?;
             let wishes_json = serde_json::to_string(&wishes).map_err(|e| malformed(host, e))?;
@@ -121,7 +132,7 @@ impl Voice for Dispatcher {
                 .0
                 .get(host)
                 .and_then(|e| e.live.as_ref())
-                .ok_or_else(|| DispatchError::Lost(host.clone()))?;
+                .ok_or_else(|| GatewayError::Lost(host.clone()))?;
             Ok(PreflightReply {
                 answers,
                 boot_id: answer.boot_id,
@@ -139,7 +150,7 @@ impl Voice for Dispatcher {
         injection: &'a Injection,
         digest: &'a PlanDigest,
         lease_ms: u64,
-    ) -> BoxFuture<'a, Result<(), DispatchError>> {
+    ) -> BoxFuture<'a, Result<(), GatewayError>> {
         let start = Body::Start(Start {
             injection: injection.id.to_string(),
             run: run.to_string(),
@@ -154,7 +165,7 @@ impl Voice for Dispatcher {
         Box::pin(ready(self.may_start(host).and_then(|()| self.order(host, start))))
     }
 
-    fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), DispatchError>> {
+    fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), GatewayError>> {
         let stop = Body::Stop(Stop {
             injection: injection.to_string(),
             cause: cause.as_str().to_owned(),
@@ -165,7 +176,7 @@ impl Voice for Dispatcher {
             .into_iter()
             .filter(|link| link.send_first(stop.clone()))
             .count();
-        Box::pin(ready(if told > 0 { Ok(()) } else { Err(DispatchError::Lost(host.clone())) }))
+        Box::pin(ready(if told > 0 { Ok(()) } else { Err(GatewayError::Lost(host.clone())) }))
     }
 
     fn renew(&self, host: &HostName, injections: &[InjectionId], lease_ms: u64) {
@@ -175,7 +186,7 @@ impl Voice for Dispatcher {
         }
     }
 
-    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, DispatchError>> {
+    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, GatewayError>> {
         Box::pin(async move {
             let asked = self.link(host)?.ask(|request| Body::Doctor(Doctor { request }));
             let within = self.0.parts.settings.preflight_within_ms;
@@ -186,7 +197,7 @@ impl Voice for Dispatcher {
         })
     }
 
-    fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, DispatchError>> {
+    fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, GatewayError>> {
         Box::pin(async move {
             let injections = injections.iter().map(ToString::to_string).collect();
             let asked = self.link(host)?.ask(|request| Body::Verify(Verify { request, injections }));
@@ -204,7 +215,7 @@ impl Voice for Dispatcher {
         }
     }
 
-    fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), DispatchError> {
+    fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), GatewayError> {
         let probe_json = serde_json::to_string(probe).map_err(|e| malformed(host, e))?;
         if let Some(entry) = self.fleet().0.get_mut(host) {
             entry.probes.retain(|(of, known)| of != run || known.name != probe.name);
@@ -228,7 +239,7 @@ impl Voice for Dispatcher {
         }
     }
 
-    fn accept<'a>(&'a self, host: &'a HostName, by: &'a str, reason: &'a str) -> BoxFuture<'a, Result<(), DispatchError>> {
+    fn accept<'a>(&'a self, host: &'a HostName, by: &'a str, reason: &'a str) -> BoxFuture<'a, Result<(), GatewayError>> {
         let accept = Body::Accept(Accept {
             by: by.to_owned(),
             reason: reason.to_owned(),
@@ -236,8 +247,14 @@ impl Voice for Dispatcher {
         Box::pin(ready(self.order(host, accept)))
     }
 
-    fn refresh(&self, record: HostRecord) {
-        self.refreshed(record);
+    fn refresh<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            match self.0.parts.store.host(host).await {
+                Ok(Some(record)) => self.refreshed(record),
+                Ok(None) => tracing::warn!(%host, "a host that is not stored cannot be read again"),
+                Err(error) => tracing::error!(%host, %error, "what is stored about a host could not be read again"),
+            }
+        })
     }
 
     fn silent(&self, epoch: u64) -> Vec<HostName> {

@@ -1,4 +1,4 @@
-//! What the rest of the controller may ask of hosts. The dispatcher is the only thing that speaks to them.
+//! The port to hosts: the orders that a run gives them, and the events that they send. It knows no wire.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use proto_model::time::Timestamp;
 
 /// Why a host did not do, or did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DispatchError {
+pub enum GatewayError {
     #[error("host {0} is not connected")]
     Lost(HostName),
     #[error("host {host} did not answer {what} within {ms} ms")]
@@ -37,7 +37,7 @@ pub struct PreflightReply {
 
 /// What hosts say without being asked.
 #[derive(Debug, Clone, PartialEq)]
-pub enum FromHost {
+pub enum HostEvent {
     /// A fact about an injection; ends are repeated until `settle`.
     Report {
         host: HostName,
@@ -75,13 +75,13 @@ pub struct HaltOutcome {
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Orders to hosts, each with a deadline. Implemented by the dispatcher, and by a scripted fleet in tests.
-pub trait Voice: Send + Sync {
+pub trait HostGateway: Send + Sync {
     /// Every enrolled host as it is now.
     fn hosts(&self) -> Vec<Host>;
     fn catalogue(&self, host: &HostName) -> Option<Catalogue>;
     fn boot_id(&self, host: &HostName) -> Option<String>;
 
-    fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, DispatchError>>;
+    fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, GatewayError>>;
     /// Sends the order; what becomes of it arrives as reports.
     fn start<'a>(
         &'a self,
@@ -90,21 +90,21 @@ pub trait Voice: Send + Sync {
         injection: &'a Injection,
         digest: &'a PlanDigest,
         lease_ms: u64,
-    ) -> BoxFuture<'a, Result<(), DispatchError>>;
-    fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), DispatchError>>;
+    ) -> BoxFuture<'a, Result<(), GatewayError>>;
+    fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), GatewayError>>;
     /// Renews; lost hosts are skipped: their leases run out, which is the point.
     fn renew(&self, host: &HostName, injections: &[InjectionId], lease_ms: u64);
     /// What a host can do; nothing is changed there.
-    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, DispatchError>>;
-    fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, DispatchError>>;
+    fn doctor<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, Result<HostDoctor, GatewayError>>;
+    fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, GatewayError>>;
     /// The ends of these injections are durable here.
     fn settle(&self, host: &HostName, injections: &[InjectionId]);
-    fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), DispatchError>;
+    fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), GatewayError>;
     fn probe_stop(&self, host: &HostName, run: &RunId);
     /// A person answers for this dirty host.
-    fn accept<'a>(&'a self, host: &'a HostName, by: &'a str, reason: &'a str) -> BoxFuture<'a, Result<(), DispatchError>>;
-    /// What is stored about a host has changed (labels, cordon, cleanliness).
-    fn refresh(&self, record: controller_store::HostRecord);
+    fn accept<'a>(&'a self, host: &'a HostName, by: &'a str, reason: &'a str) -> BoxFuture<'a, Result<(), GatewayError>>;
+    /// Reads again what is stored about a host, because it has changed (labels, cordon, cleanliness). Ends sessions that it no longer allows.
+    fn refresh<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, ()>;
     /// Connected hosts that have not answered the halt or release of this epoch.
     fn silent(&self, _epoch: u64) -> Vec<HostName> {
         Vec::new()

@@ -4,7 +4,6 @@ use controller_conductor::{GatewayError, PreflightReply};
 use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan, policy_allows};
 use controller_store::TICK_KEYS;
 use proto_model::document::{ErrorBody, HostError};
-use proto_model::event::EventBody;
 use proto_model::id::{HostName, PlanDigest};
 use proto_model::injection::{PreflightAnswer, Wish};
 use proto_model::plan::{HostAnswer, Origin, Plan, PlanView};
@@ -66,10 +65,7 @@ impl Api {
             return Ok(None);
         };
         let events = self.0.store.run_events(&run, 1).await?;
-        let digest = events.iter().find_map(|event| match &event.body {
-            EventBody::RunAccepted { digest, .. } => Some(digest.clone()),
-            _ => None,
-        });
+        let digest = events.iter().find_map(|event| event.body.accepted()).map(|run| run.digest.clone());
         let view = match digest {
             Some(digest) => self.0.store.plan(&digest).await?,
             None => None,

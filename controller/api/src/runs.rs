@@ -4,8 +4,9 @@ use controller_conductor::StopTarget;
 use controller_report::{fold, html, json, junit, markdown};
 use controller_store::{RunPage, StoreError};
 use proto_model::document::RunDocument;
-use proto_model::event::{Event, EventBody, RunPhase};
+use proto_model::event::Event;
 use proto_model::id::{InjectionId, RunId};
+use proto_model::reading::Milestone;
 use proto_model::summary::RunSummary;
 use proto_wire::v1::runs_server::Runs;
 use proto_wire::v1::{Document, Documents, ReportReply, ReportRequest, RunRef, RunsListRequest, StopReply, StopRequest, WatchRequest};
@@ -219,11 +220,5 @@ async fn news_of(run: &RunId, live: &mut broadcast::Receiver<Event>, sender: &mp
 
 /// Nothing but amendments follows a run's finish.
 fn is_last(event: &Event) -> bool {
-    matches!(
-        &event.body,
-        EventBody::RunPhase {
-            to: RunPhase::Finished,
-            ..
-        }
-    )
+    event.body.milestone() == Some(Milestone::Finished)
 }

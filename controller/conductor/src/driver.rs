@@ -19,6 +19,7 @@ use crate::acting::{Acting, Wanted};
 use crate::host_gateway::HostGateway;
 use crate::leases::Leases;
 use crate::machine::{Action, Conductor, Decision, Input};
+use crate::proving::HostProof;
 use crate::track::CONTROLLER;
 
 /// How often the machine is told that time has passed.
@@ -45,8 +46,8 @@ pub(crate) struct Means {
     pub leases: Leases,
     /// Every event as it is stored.
     pub news: broadcast::Sender<Event>,
-    /// Proofs and judgements, for what is kept about hosts.
-    pub proofs: mpsc::Sender<Event>,
+    /// Proofs, for what is kept about hosts.
+    pub proofs: mpsc::Sender<HostProof>,
 }
 
 pub(crate) struct Driver {
@@ -98,7 +99,7 @@ impl Driver {
             };
             while self.asked.try_join_next().is_some() {}
             decision = self.conductor.step((self.means.now)(), input);
-            if decision.record.iter().any(|event| !is_telemetry(&event.body)) {
+            if decision.record.iter().any(|event| !event.body.is_telemetry()) {
                 self.count();
             }
         }
@@ -122,7 +123,7 @@ impl Driver {
 
     /// Durable first; only then is it done. False when the store is lost.
     async fn follow(&mut self, decision: Decision) -> bool {
-        let waits = decision.act.is_empty() && decision.record.iter().all(|event| is_telemetry(&event.body));
+        let waits = decision.act.is_empty() && decision.record.iter().all(|event| event.body.is_telemetry());
         if !decision.record.is_empty() {
             self.held_since.get_or_insert_with(Instant::now);
             self.held.extend(decision.record);
@@ -149,8 +150,7 @@ impl Driver {
             }
         };
         for event in stored {
-            let of_hosts = matches!(event.body, EventBody::HostVerified { .. } | EventBody::RunJudged { .. });
-            if of_hosts && self.means.proofs.try_send(event.clone()).is_err() {
+            if proof_in(&event).is_some_and(|proof| self.means.proofs.try_send(proof).is_err()) {
                 tracing::warn!(run = %event.run_id, "what is kept about hosts is behind; the host is asked again");
             }
             // Nobody watching is no error.
@@ -268,7 +268,38 @@ impl Driver {
     }
 }
 
-/// Facts that decide nothing by themselves.
-fn is_telemetry(body: &EventBody) -> bool {
-    matches!(body, EventBody::ProbeSampled { .. } | EventBody::InjectionObserved { .. })
+/// What is kept about hosts beyond the run. Every event by name, so that a new one is decided here too.
+fn proof_in(event: &Event) -> Option<HostProof> {
+    match &event.body {
+        EventBody::HostVerified { host, proof } => Some(HostProof {
+            run: event.run_id.clone(),
+            host: host.clone(),
+            proof: proof.clone(),
+        }),
+        EventBody::RunAccepted { .. }
+        | EventBody::RunPhase { .. }
+        | EventBody::HostPreflight { .. }
+        | EventBody::ProbeSampled { .. }
+        | EventBody::GuardBroken { .. }
+        | EventBody::StepStarted { .. }
+        | EventBody::StepEnded { .. }
+        | EventBody::InjectionOrdered { .. }
+        | EventBody::InjectionWithdrawn { .. }
+        | EventBody::InjectionRefused { .. }
+        | EventBody::InjectionApplied { .. }
+        | EventBody::InjectionObserved { .. }
+        | EventBody::InjectionEnding { .. }
+        | EventBody::InjectionUndone { .. }
+        | EventBody::InjectionUndoFailed { .. }
+        | EventBody::InjectionSpent { .. }
+        | EventBody::LeaseLapsed { .. }
+        | EventBody::HostLost { .. }
+        | EventBody::HostReturned { .. }
+        | EventBody::StopRequested { .. }
+        | EventBody::ControllerRestarted { .. }
+        | EventBody::HypothesisRecovered { .. }
+        | EventBody::RunJudged { .. }
+        | EventBody::RunAmended { .. }
+        | EventBody::NoteAdded { .. } => None,
+    }
 }

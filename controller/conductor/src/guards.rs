@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use controller_report::InjectionStatus;
 use proto_model::event::{EventBody, RunPhase, StopCause};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::probe::{Phase, Sample, SampleResult};
@@ -46,14 +47,14 @@ impl Conductor {
     }
 
     pub(crate) fn break_guards(&mut self, now: Timestamp) {
-        let phase = match self.phase {
+        let phase = match self.phase() {
             RunPhase::Before => Phase::Before,
             RunPhase::During => Phase::During,
             RunPhase::After => Phase::After,
             _ => return,
         };
         let broken = self.probes.iter().find(|t| t.is_guard() && t.consecutive_bad >= t.spec.breaks);
-        let Some(track) = broken.filter(|_| self.stop.is_none()) else {
+        let Some(track) = broken.filter(|_| self.state.stop.is_none()) else {
             return;
         };
         let (guard, consecutive, last_error) = (track.spec.name.clone(), track.consecutive_bad, track.last_error.clone());
@@ -72,25 +73,29 @@ impl Conductor {
     }
 
     fn check_limit(&mut self, now: Timestamp) {
-        let running = matches!(self.phase, RunPhase::Before | RunPhase::During);
-        let Some(limit) = self.plan.limits.duration_ms.filter(|_| running) else {
+        let running = matches!(self.phase(), RunPhase::Before | RunPhase::During);
+        let Some(limit) = self.state.plan.limits.duration_ms.filter(|_| running) else {
             return;
         };
-        if self.started_at.is_some_and(|since| now.since(since) > limit) {
+        if self
+            .state
+            .entered_at(RunPhase::Preflight)
+            .is_some_and(|since| now.since(since) > limit)
+        {
             self.request_stop(now, StopCause::Limit, format!("limits.duration of {limit} ms is over"), None);
         }
     }
 
     /// A host under an injection that is away for longer than a redial takes ends the run.
     fn check_lost(&mut self, now: Timestamp) {
-        if self.phase != RunPhase::During {
+        if self.phase() != RunPhase::During {
             return;
         }
-        let gone = self.hosts.values().find(|h| {
+        let gone = self.hosts.iter().find(|(name, h)| {
             let away = !h.connected && h.lost_at.is_some_and(|at| now.since(at) > self.settings.blip_ms());
-            away && self.injections.iter().any(|i| i.injection.host == h.name && i.is_out())
+            away && self.state.injections_on(name).any(InjectionStatus::is_out)
         });
-        if let Some(host) = gone.map(|h| h.name.clone()) {
+        if let Some(host) = gone.map(|(name, _)| name.clone()) {
             self.request_stop(
                 now,
                 StopCause::HostLost,
@@ -103,16 +108,17 @@ impl Conductor {
     /// Only while every guard is evaluated: a stuck driver or a blind guard lets the leases run out.
     fn renew(&mut self, now: Timestamp) {
         let blind = self.probes.iter().any(|t| t.is_guard() && t.is_blind(now));
-        if self.phase != RunPhase::During || blind || self.stop.is_some() {
+        if self.phase() != RunPhase::During || blind || self.state.stop.is_some() {
             return;
         }
         let beat = self.settings.lease_ms / 3;
         let mut due: BTreeMap<HostName, Vec<InjectionId>> = BTreeMap::new();
-        for i in self.injections.iter_mut().filter(|i| i.is_out()) {
+        let out = self.state.injections.iter().zip(&mut self.drives).filter(|(i, _)| i.is_out());
+        for (i, drive) in out {
             let connected = self.hosts.get(&i.injection.host).is_some_and(|h| h.connected);
-            let since = i.last_renewed.or(i.ordered_at).map_or(0, |at| now.since(at));
+            let since = drive.last_renewed.or(i.ordered_at).map_or(0, |at| now.since(at));
             if connected && since >= beat {
-                i.last_renewed = Some(now);
+                drive.last_renewed = Some(now);
                 due.entry(i.injection.host.clone()).or_default().push(i.injection.id.clone());
             }
         }

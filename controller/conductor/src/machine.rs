@@ -1,9 +1,8 @@
 //! The conductor: one input at a time, a decision in answer. No clock, no store, no network in here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
-use controller_report::{Judgement, judge};
+use controller_report::{InjectionStatus, RunState};
 use proto_model::event::{AgentSource, Event, EventBody, NewEvent, RunPhase, SCHEMA_VERSION, StopCause};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentReport, CleanProof, EndedBy, Injection, Wish};
@@ -13,7 +12,7 @@ use proto_model::time::Timestamp;
 
 use crate::host_gateway::{GatewayError, PreflightReply};
 use crate::settings::Settings;
-use crate::track::{HostTrack, ProbeTrack, StepTrack, Tracked};
+use crate::track::{HostTrack, InjectionDrive, ProbeTrack, Room};
 
 /// What happened.
 #[derive(Debug, Clone)]
@@ -109,74 +108,49 @@ pub struct Decision {
     pub act: Vec<Action>,
 }
 
-/// One run, as far as it has got.
+/// One run: its state as the record has it, and what only driving it needs.
 pub struct Conductor {
-    pub(crate) run: RunId,
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) state: RunState,
     pub(crate) settings: Settings,
-    pub(crate) phase: RunPhase,
-    pub(crate) phase_since: Timestamp,
-    pub(crate) started_at: Option<Timestamp>,
-    pub(crate) injections: Vec<Tracked>,
+    /// By place of the injection, what was asked of its host when.
+    pub(crate) drives: Vec<InjectionDrive>,
     pub(crate) probes: Vec<ProbeTrack>,
-    /// Hypothesis probes that came back after the last undo.
-    pub(crate) recovered: BTreeSet<String>,
     pub(crate) hosts: BTreeMap<HostName, HostTrack>,
-    pub(crate) unanswered_preflights: Vec<HostName>,
-    pub(crate) preflight_refused: bool,
-    /// Every step that has begun, by its path.
-    pub(crate) steps: BTreeMap<String, StepTrack>,
-    pub(crate) stop: Option<StopCause>,
-    /// Everything recorded so far, numbered as the store numbers it.
-    pub(crate) log: Vec<Event>,
+    pub(crate) unanswered_preflights: BTreeSet<HostName>,
+    /// By step, whether it may be ordered.
+    pub(crate) rooms: BTreeMap<String, Room>,
+    /// When this controller took the run up from a former one.
+    resumed_at: Option<Timestamp>,
     pub(crate) decision: Decision,
 }
 
 impl Conductor {
     /// A run from its first event on; `connected` are the hosts that have a session now.
     pub fn new(events: &[Event], connected: &[HostName], settings: Settings) -> Option<Self> {
-        let first = events.first()?;
-        let EventBody::RunAccepted { plan, injections, .. } = &first.body else {
-            return None;
-        };
+        let state = RunState::of(events)?;
+        let plan = state.plan.clone();
         let mut names: Vec<HostName> = plan.hosts.iter().map(|h| h.name.clone()).collect();
         for probe in plan.probes() {
             if let Prober::Hosts(hosts) = &probe.from {
                 names.extend(hosts.iter().cloned());
             }
         }
+        let connected: BTreeSet<&HostName> = connected.iter().collect();
         let host = |name: HostName| {
-            let track = HostTrack::new(name.clone(), connected.contains(&name), first.at);
+            let track = HostTrack::new(connected.contains(&name), state.created_at);
             (name, track)
         };
-        let mut conductor = Self {
-            run: first.run_id.clone(),
-            plan: Arc::new((**plan).clone()),
+        Some(Self {
             settings,
-            phase: RunPhase::Accepted,
-            phase_since: first.at,
-            started_at: None,
-            injections: injections.iter().cloned().map(Tracked::new).collect(),
+            drives: vec![InjectionDrive::default(); state.injections.len()],
             probes: plan.probes().flat_map(ProbeTrack::of).collect(),
-            recovered: BTreeSet::new(),
             hosts: names.into_iter().map(host).collect(),
-            unanswered_preflights: Vec::new(),
-            preflight_refused: false,
-            steps: BTreeMap::new(),
-            stop: None,
-            log: vec![first.clone()],
+            unanswered_preflights: BTreeSet::new(),
+            rooms: BTreeMap::new(),
+            resumed_at: None,
+            state,
             decision: Decision::default(),
-        };
-        for event in &events[1..] {
-            conductor.absorb(event.at, &event.body);
-            conductor.remember_fact(event);
-            conductor.log.push(event.clone());
-        }
-        // Sessions of the past are none of the present.
-        for host in conductor.hosts.values_mut() {
-            host.reconnect(connected.contains(&host.name), first.at);
-        }
-        Some(conductor)
+        })
     }
 
     /// A run that a former controller left unfinished: read back, stopped, and to be proven clean.
@@ -191,37 +165,47 @@ impl Conductor {
     }
 
     pub fn run(&self) -> &RunId {
-        &self.run
+        &self.state.run
     }
 
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        &self.state.plan
     }
 
     pub fn is_finished(&self) -> bool {
-        self.phase == RunPhase::Finished
+        self.phase() == RunPhase::Finished
     }
 
     /// Injections that are ordered and not over: the controller knows them.
     pub fn out(&self) -> impl Iterator<Item = &Injection> {
-        self.injections.iter().filter(|i| i.is_out()).map(|i| &i.injection)
+        self.state.injections.iter().filter(|i| i.is_out()).map(|i| &i.injection)
     }
 
     /// Every injection of the run, whatever became of it.
     pub fn injections(&self) -> impl Iterator<Item = &Injection> {
-        self.injections.iter().map(|i| &i.injection)
+        self.state.injections.iter().map(|i| &i.injection)
     }
 
     /// Hosts that are under an injection of this run, or are about to be: their step asks for room or has it.
     pub fn acting(&self) -> BTreeSet<&HostName> {
-        let asked = |i: &&Tracked| i.is_planned() && self.steps.get(&i.injection.step).is_some_and(StepTrack::has_or_wants_room);
-        let acting = self.injections.iter().filter(|i| i.is_out() || asked(i));
+        let asked = |i: &&InjectionStatus| i.is_planned() && self.has_or_wants_room(&i.injection.step);
+        let acting = self.state.injections.iter().filter(|i| i.is_out() || asked(i));
         acting.map(|i| &i.injection.host).collect()
     }
 
     /// Every host that the run injects or probes from.
     pub fn hosts(&self) -> impl Iterator<Item = &HostName> {
         self.hosts.keys()
+    }
+
+    pub(crate) fn phase(&self) -> RunPhase {
+        self.state.phase
+    }
+
+    /// When the run came into its phase; an unfinished run that was taken up again is in it from then on.
+    pub(crate) fn phase_since(&self) -> Timestamp {
+        let entered = self.state.phases.last().map_or(self.state.created_at, |(_, at)| *at);
+        self.resumed_at.map_or(entered, |resumed| resumed.max(entered))
     }
 
     pub fn settings(&self) -> Settings {
@@ -263,6 +247,8 @@ impl Conductor {
 
     /// After a restart of the controller: nothing is resumed, everything is stopped and proven.
     fn restarted(&mut self, now: Timestamp, down_ms: u64) -> Decision {
+        // Proofs are asked for anew: this controller has heard none.
+        self.resumed_at = Some(now);
         self.record(now, EventBody::ControllerRestarted { down_ms });
         self.request_stop(
             now,
@@ -270,38 +256,29 @@ impl Conductor {
             "the controller was restarted while the run was going".to_owned(),
             None,
         );
-        // Proofs are asked for anew: this controller has heard none.
-        if self.phase == RunPhase::Verifying {
-            self.phase_since = now;
-        }
         self.advance(now);
         std::mem::take(&mut self.decision)
-    }
-
-    /// The judgement over what is recorded.
-    pub(crate) fn judged(&self) -> Option<Judgement> {
-        judge(&self.log)
     }
 
     pub(crate) fn record(&mut self, now: Timestamp, body: EventBody) {
         self.record_from(now, body, None, None);
     }
 
+    /// Makes it part of the state, and of what is to be stored before anything is done.
     pub(crate) fn record_from(&mut self, now: Timestamp, body: EventBody, source: Option<AgentSource>, by: Option<&str>) {
-        self.absorb(now, &body);
         let by = by.unwrap_or(if source.is_some() { "agent" } else { "controller" }).to_owned();
-        let seq = self.log.last().map_or(1, |e| e.seq + 1);
-        let event = NewEvent { at: now, by, source, body };
-        self.log.push(Event {
-            run_id: self.run.clone(),
-            seq,
+        let event = Event {
+            run_id: self.state.run.clone(),
+            seq: self.state.last_seq + 1,
             version: SCHEMA_VERSION,
-            at: event.at,
-            by: event.by.clone(),
-            source: event.source.clone(),
-            body: event.body.clone(),
-        });
-        self.decision.record.push(event);
+            at: now,
+            by,
+            source,
+            body,
+        };
+        self.state.apply(&event);
+        let Event { at, by, source, body, .. } = event;
+        self.decision.record.push(NewEvent { at, by, source, body });
     }
 
     pub(crate) fn act(&mut self, action: Action) {
@@ -321,7 +298,7 @@ impl Conductor {
         halt_epoch: Option<u64>,
         by: &str,
     ) {
-        if self.stop.is_some() || matches!(self.phase, RunPhase::Verifying | RunPhase::Finished) {
+        if self.state.stop.is_some() || matches!(self.phase(), RunPhase::Verifying | RunPhase::Finished) {
             return;
         }
         self.record_from(
@@ -338,11 +315,7 @@ impl Conductor {
     }
 
     pub(crate) fn enter(&mut self, now: Timestamp, to: RunPhase) {
-        let from = self.phase;
+        let from = self.phase();
         self.record(now, EventBody::RunPhase { from, to });
-    }
-
-    pub(crate) fn tracked(&mut self, id: &InjectionId) -> Option<&mut Tracked> {
-        self.injections.iter_mut().find(|i| &i.injection.id == id)
     }
 }

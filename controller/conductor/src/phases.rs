@@ -2,7 +2,7 @@
 
 use controller_report::Standing;
 use proto_model::event::{EventBody, RunPhase, StopCause};
-use proto_model::injection::{EndedBy, InjectionState};
+use proto_model::injection::EndedBy;
 use proto_model::probe::Phase;
 use proto_model::time::Timestamp;
 
@@ -14,14 +14,14 @@ const MAX_MOVES: usize = 10_000;
 
 impl Conductor {
     pub(crate) fn begin(&mut self, now: Timestamp) {
-        if self.phase != RunPhase::Accepted {
+        if self.phase() != RunPhase::Accepted {
             return;
         }
         self.enter(now, RunPhase::Preflight);
-        let plan = self.plan.clone();
+        let plan = self.state.plan.clone();
         for host in plan.hosts.iter().map(|h| h.name.clone()) {
             let wishes = plan.wishes(&host).into_iter().map(|(_, wish)| wish).collect();
-            self.unanswered_preflights.push(host.clone());
+            self.unanswered_preflights.insert(host.clone());
             self.act(Action::Preflight { host, wishes });
         }
     }
@@ -29,25 +29,25 @@ impl Conductor {
     /// Moves on as far as what is known allows.
     pub(crate) fn advance(&mut self, now: Timestamp) {
         for _ in 0..MAX_MOVES {
-            let before = (self.phase, self.log.len(), self.stop);
-            match self.phase {
+            let before = (self.phase(), self.state.last_seq);
+            match self.phase() {
                 RunPhase::Accepted | RunPhase::Finished => return,
                 RunPhase::Stopping => self.advance_stopping(now),
                 RunPhase::Verifying => self.advance_verifying(now),
-                _ if self.stop.is_some() => self.begin_stopping(now),
+                _ if self.state.stop.is_some() => self.begin_stopping(now),
                 RunPhase::Preflight => self.advance_preflight(now),
                 RunPhase::Before => self.advance_before(now),
                 RunPhase::During => self.advance_steps(now),
                 RunPhase::After => self.advance_after(now),
             }
-            if before == (self.phase, self.log.len(), self.stop) {
+            if before == (self.phase(), self.state.last_seq) {
                 return;
             }
         }
     }
 
     fn advance_preflight(&mut self, now: Timestamp) {
-        let waited = now.since(self.phase_since);
+        let waited = now.since(self.phase_since());
         if !self.unanswered_preflights.is_empty() && waited < self.settings.preflight_within_ms {
             return;
         }
@@ -59,7 +59,7 @@ impl Conductor {
             };
             self.keep_preflight(now, &host, Err(error));
         }
-        if self.preflight_refused {
+        if self.state.preflights.values().any(|asked| !asked.accepted) {
             return self.request_stop(
                 now,
                 StopCause::Failure,
@@ -71,21 +71,21 @@ impl Conductor {
             self.probes.iter_mut().for_each(|p| p.begin(now));
             self.act(Action::StartProbes);
         }
-        let baseline = self.plan.hypothesis.as_ref().is_some_and(|h| h.before_ms > 0);
+        let baseline = self.state.plan.hypothesis.as_ref().is_some_and(|h| h.before_ms > 0);
         self.enter(now, if baseline { RunPhase::Before } else { RunPhase::During });
     }
 
     fn advance_before(&mut self, now: Timestamp) {
-        let Some(hypothesis) = &self.plan.hypothesis else { return };
+        let Some(hypothesis) = &self.state.plan.hypothesis else { return };
         // The last sample of the time may still be on its way.
         let slack = hypothesis.probes.iter().map(|p| p.timeout_ms.min(p.every_ms)).max().unwrap_or(0);
-        if now.since(self.phase_since) < hypothesis.before_ms + slack {
+        if now.since(self.phase_since()) < hypothesis.before_ms + slack {
             return;
         }
         let unsteady: Vec<String> = hypothesis
             .probes
             .iter()
-            .filter(|probe| self.tally(&probe.name, Phase::Before).standing(probe) != Standing::Held)
+            .filter(|probe| self.state.samples.tally(&probe.name, Phase::Before).standing(probe) != Standing::Held)
             .map(|probe| probe.name.clone())
             .collect();
         if unsteady.is_empty() {
@@ -96,9 +96,9 @@ impl Conductor {
     }
 
     fn advance_after(&mut self, now: Timestamp) {
-        let Some(hypothesis) = &self.plan.hypothesis else { return };
-        let recovered = hypothesis.probes.iter().all(|p| self.recovered.contains(&p.name));
-        if recovered || now.since(self.phase_since) >= hypothesis.after_ms {
+        let Some(hypothesis) = &self.state.plan.hypothesis else { return };
+        let recovered = hypothesis.probes.iter().all(|p| self.state.recovered.contains_key(&p.name));
+        if recovered || now.since(self.phase_since()) >= hypothesis.after_ms {
             self.begin_verifying(now);
         }
     }
@@ -106,9 +106,10 @@ impl Conductor {
     fn begin_stopping(&mut self, now: Timestamp) {
         self.enter(now, RunPhase::Stopping);
         for i in self
+            .state
             .injections
             .iter()
-            .filter(|i| i.state == InjectionState::Planned)
+            .filter(|i| i.is_planned())
             .map(|i| i.injection.id.clone())
             .collect::<Vec<_>>()
         {
@@ -125,26 +126,27 @@ impl Conductor {
 
     /// Until every injection is over, or can no longer be anything else.
     fn advance_stopping(&mut self, now: Timestamp) {
-        let cause = if self.stop == Some(StopCause::Halt) {
+        let cause = if self.state.cause_of_stop() == Some(StopCause::Halt) {
             EndedBy::Halt
         } else {
             EndedBy::Stop
         };
         let mut waiting = false;
         let mut asks = Vec::new();
-        for i in self.injections.iter_mut().filter(|i| i.is_out()) {
+        let out = self.state.injections.iter().zip(&mut self.drives).filter(|(i, _)| i.is_out());
+        for (i, drive) in out {
             let connected = self.hosts.get(&i.injection.host).is_some_and(|h| h.connected);
-            let over = i.surely_over(self.settings.lease_ms).map_or(0, |over| now.since(over));
+            let over = drive.surely_over(i, self.settings.lease_ms).map_or(0, |over| now.since(over));
             // A host that is there and does not get it undone is asked for its proof all the same.
-            let asked_for = i.stop_first_asked.map_or(0, |asked| now.since(asked));
+            let asked_for = drive.stop_first_asked.map_or(0, |asked| now.since(asked));
             let stuck = connected && asked_for > self.settings.verify_within_ms;
             if over > self.settings.lost_grace_ms || stuck {
                 continue;
             }
             waiting = true;
-            if connected && i.stop_asked.is_none_or(|asked| now.since(asked) >= self.settings.ask_again_ms) {
-                i.stop_first_asked.get_or_insert(now);
-                i.stop_asked = Some(now);
+            if connected && drive.stop_asked.is_none_or(|asked| now.since(asked) >= self.settings.ask_again_ms) {
+                drive.stop_first_asked.get_or_insert(now);
+                drive.stop_asked = Some(now);
                 asks.push(Action::Stop {
                     host: i.injection.host.clone(),
                     injection: i.injection.id.clone(),

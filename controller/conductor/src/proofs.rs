@@ -1,6 +1,6 @@
 //! The end of a run: every host is asked for its proof, and what was recorded is judged once.
 
-use controller_report::JUDGE_VERSION;
+use controller_report::{JUDGE_VERSION, judge};
 use proto_model::event::{EventBody, RunPhase};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::injection::{CleanProof, Cleanliness};
@@ -25,11 +25,11 @@ impl Conductor {
             track.asking = false;
         }
         let Ok(proof) = proof else { return };
-        if self.phase != RunPhase::Verifying || !self.hosts.contains_key(host) {
+        if self.phase() != RunPhase::Verifying || !self.hosts.contains_key(host) {
             return;
         }
         // An unclean proof is asked for again while there is time; only a change is news.
-        if self.hosts.get(host).and_then(|h| h.proven) != Some(proof.result) {
+        if self.state.proof(host).map(|known| known.result) != Some(proof.result) {
             self.record(now, EventBody::HostVerified { host: host.clone(), proof });
         }
     }
@@ -38,17 +38,13 @@ impl Conductor {
         let mut waiting = false;
         let mut asks = Vec::new();
         for name in self.hosts.keys().cloned().collect::<Vec<_>>() {
-            let touched: Vec<InjectionId> = self
-                .injections
-                .iter()
-                .filter(|i| i.injection.host == name && i.ordered_at.is_some())
-                .map(|i| i.injection.id.clone())
-                .collect();
-            let patience = self.has_time(now, &name);
-            let Some(host) = self.hosts.get_mut(&name) else { continue };
-            if host.proven == Some(Cleanliness::Clean) {
+            if self.state.proof(&name).map(|proof| proof.result) == Some(Cleanliness::Clean) {
                 continue;
             }
+            let ordered = self.state.injections_on(&name).filter(|i| i.ordered_at.is_some());
+            let touched: Vec<InjectionId> = ordered.map(|i| i.injection.id.clone()).collect();
+            let patience = self.has_time(now, &name);
+            let Some(host) = self.hosts.get_mut(&name) else { continue };
             // A host that only probed and is away now has nothing to prove.
             if touched.is_empty() && !host.connected {
                 continue;
@@ -77,11 +73,12 @@ impl Conductor {
     fn has_time(&self, now: Timestamp, host: &HostName) -> bool {
         let Some(track) = self.hosts.get(host) else { return false };
         let (within, grace) = (self.settings.verify_within_ms, self.settings.lost_grace_ms);
-        let here = self.injections.iter().filter(|i| &i.injection.host == host);
-        let over = here.filter_map(|i| i.surely_over(self.settings.lease_ms)).max();
+        let here = self.state.positions_on(host).iter();
+        let over = here.filter_map(|at| self.drives[*at].surely_over(&self.state.injections[*at], self.settings.lease_ms));
+        let over = over.max();
         let may_act = over.is_some_and(|over| now < over.plus_ms(grace));
-        let since = track.changed_at.map_or(self.phase_since, |at| at.max(self.phase_since));
-        let last = over.map_or(self.phase_since, |over| over.max(self.phase_since));
+        let since = track.changed_at.map_or(self.phase_since(), |at| at.max(self.phase_since()));
+        let last = over.map_or(self.phase_since(), |over| over.max(self.phase_since()));
         let in_time = now.since(since) < within && now.since(last) < FLAPPING * within;
         let just_lost = track.lost_at.is_some_and(|at| now.since(at) < within);
         if track.connected {
@@ -92,12 +89,8 @@ impl Conductor {
     }
 
     fn finish(&mut self, now: Timestamp) {
-        let unasked: Vec<HostName> = self
-            .hosts
-            .values()
-            .filter(|h| h.proven.is_none() && self.injections.iter().any(|i| i.injection.host == h.name && i.ordered_at.is_some()))
-            .map(|h| h.name.clone())
-            .collect();
+        let silent = |host: &&HostName| !self.state.proofs.contains_key(*host) && self.state.touched(host);
+        let unasked: Vec<HostName> = self.hosts.keys().filter(silent).cloned().collect();
         for host in unasked {
             self.record(
                 now,
@@ -107,7 +100,7 @@ impl Conductor {
                 },
             );
         }
-        let Some(judgement) = self.judged() else { return };
+        let judgement = judge(&self.state);
         self.record(
             now,
             EventBody::RunJudged {

@@ -3,10 +3,10 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use controller_report::History;
+use controller_report::{ProofStatus, RunState};
 use controller_store::{Actor, StoreError};
 use proto_model::document::ErrorBody;
-use proto_model::event::{Event, EventBody, FleetEventBody, NewEvent};
+use proto_model::event::{EventBody, FleetEventBody, NewEvent};
 use proto_model::host::Connection;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{CleanProof, Cleanliness};
@@ -19,24 +19,27 @@ use crate::supervisor::{Inner, Supervisor, store_error};
 /// How often hosts that owe a proof are asked again.
 const SWEEP: Duration = Duration::from_secs(10);
 
+/// What a host proved in a run.
+#[derive(Debug)]
+pub(crate) struct HostProof {
+    pub run: RunId,
+    pub host: HostName,
+    pub proof: CleanProof,
+}
+
 impl Supervisor {
     /// Keeps what runs learn about their hosts, and asks again where a proof is owed, as long as there is a supervisor.
-    pub(crate) async fn keep_proofs(supervisor: Weak<Inner>, mut proven: mpsc::Receiver<Event>) {
+    pub(crate) async fn keep_proofs(supervisor: Weak<Inner>, mut proven: mpsc::Receiver<HostProof>) {
         let mut sweep = tokio::time::interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
-            let event = tokio::select! {
-                event = proven.recv() => event,
+            let proof = tokio::select! {
+                proof = proven.recv() => proof,
                 _ = sweep.tick() => None,
             };
             let Some(this) = supervisor.upgrade().map(Self) else { return };
-            match event {
-                Some(Event {
-                    run_id,
-                    body: EventBody::HostVerified { host, proof },
-                    ..
-                }) => this.learn(&run_id, &host, &proof).await,
-                Some(_) => {}
+            match proof {
+                Some(HostProof { run, host, proof }) => this.learn(&run, &host, &proof).await,
                 None => this.sweep().await,
             }
         }
@@ -122,11 +125,11 @@ impl Supervisor {
 
     async fn ordered_on(&self, host: &HostName, run: &RunId) -> Result<Vec<InjectionId>, ErrorBody> {
         let events = self.0.parts.store.run_events(run, 1).await.map_err(store_error)?;
-        let injections = History::of(&events).map(|h| h.injections).unwrap_or_default();
-        let here = injections
-            .into_iter()
-            .filter(|i| &i.injection.host == host && i.ordered_at.is_some());
-        Ok(here.map(|i| i.injection.id).collect())
+        let Some(state) = RunState::of(&events) else {
+            return Ok(Vec::new());
+        };
+        let here = state.injections_on(host).filter(|i| i.ordered_at.is_some());
+        Ok(here.map(|i| i.injection.id.clone()).collect())
     }
 
     /// Only what changes is news, and only of a run that has its verdict. One at a time, so that who is answered "nothing new" finds it on record.
@@ -134,14 +137,15 @@ impl Supervisor {
         let _turn = self.0.amending.lock().await;
         let parts = &self.0.parts;
         let events = parts.store.run_events(run, 1).await?;
-        let judged = events.iter().any(|e| matches!(e.body, EventBody::RunJudged { .. }));
-        let Some(mut history) = History::of(&events) else { return Ok(()) };
-        let known = history.proofs.insert(host.clone(), proof.clone());
-        if !judged || known.is_some_and(|known| known.result == proof.result && known.digest == proof.digest) {
+        let Some(mut state) = RunState::of(&events) else { return Ok(()) };
+        let known = |known: &CleanProof| known.result == proof.result && known.digest == proof.digest;
+        if state.judged.is_none() || state.proof(host).is_some_and(known) {
             return Ok(());
         }
+        let (proof, at) = (proof.clone(), (parts.now)());
+        state.proofs.insert(host.clone(), ProofStatus { proof: proof.clone(), at });
         let event = |body| NewEvent {
-            at: (parts.now)(),
+            at,
             by: "controller".to_owned(),
             source: None,
             body,
@@ -151,7 +155,7 @@ impl Supervisor {
             proof: proof.clone(),
         });
         let amended = event(EventBody::RunAmended {
-            cleanup: history.cleanup(),
+            cleanup: state.cleanup(),
             hosts: vec![host.clone()],
             cause: format!("{host} was asked again and is {}", proof.result.as_str()),
         });

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use controller_store::StoreError;
-use proto_model::event::{Event, EventBody, RunPhase};
 use proto_model::id::RunId;
 use proto_model::injection::EndedBy;
+use proto_model::reading::Milestone;
 use tokio::task::JoinHandle;
 
 use crate::machine::{Conductor, Decision};
@@ -63,16 +63,9 @@ impl Supervisor {
     async fn taken_up(&self, run: &RunId) -> Result<Option<(Conductor, Decision)>, StoreError> {
         let parts = &self.0.parts;
         let events = parts.store.run_events(run, 1).await?;
-        if events.iter().any(is_end) {
+        if events.iter().any(|event| event.body.milestone() == Some(Milestone::Finished)) {
             return Ok(None);
         }
         Ok(Conductor::resume(&events, &self.connected(), parts.settings, (parts.now)()))
     }
-}
-
-fn is_end(event: &Event) -> bool {
-    let EventBody::RunPhase { to, .. } = &event.body else {
-        return false;
-    };
-    *to == RunPhase::Finished
 }

@@ -1,8 +1,5 @@
 //! Samples into phases: a sample belongs to the phase it began in, is dropped when it spans two, and makes a probe recovered.
 
-use std::collections::BTreeMap;
-
-use controller_report::PhaseTally;
 use proto_model::event::{EventBody, RunPhase};
 use proto_model::probe::{Phase, Sample};
 use proto_model::time::Timestamp;
@@ -22,7 +19,7 @@ impl Conductor {
 
     /// Seen, or standing for silence.
     pub(crate) fn keep_sample(&mut self, now: Timestamp, sample: Sample) {
-        if !matches!(self.phase, RunPhase::Before | RunPhase::During | RunPhase::After) {
+        if !matches!(self.phase(), RunPhase::Before | RunPhase::During | RunPhase::After) {
             return;
         }
         let sample = by_our_clock(now, sample);
@@ -48,60 +45,41 @@ impl Conductor {
         self.break_guards(now);
     }
 
-    pub(crate) fn tally(&self, probe: &str, wanted: Phase) -> PhaseTally {
-        let mut tally = PhaseTally::default();
-        for event in &self.log {
-            if let EventBody::ProbeSampled { phase, sample, .. } = &event.body
-                && *phase == wanted
-                && sample.probe == probe
-            {
-                tally.add(sample.result);
-            }
-        }
-        tally
-    }
-
     /// Before: ended before the first order. During: from the first effect until the last of what still acts begins to end.
     /// After: began when nothing acts any more. Everything in between spans two and says nothing.
     fn phase_of(&self, sample: &Sample) -> Option<Phase> {
         let (start, end) = (sample.started_at, sample.started_at.plus_ms(sample.took_ms));
-        let first_order = self.injections.iter().filter_map(|i| i.ordered_at).min();
-        if first_order.is_none_or(|order| end < order) {
+        let all = self.state.totals;
+        if all.first_ordered.is_none_or(|order| end < order) {
             return Some(Phase::Before);
         }
-        let first_applied = self.injections.iter().filter_map(|i| i.applied_at).min()?;
-        if start >= first_applied && self.last_undo_began().is_none_or(|undo| end <= undo) {
+        if start >= all.first_applied? && self.last_undo_began().is_none_or(|undo| end <= undo) {
             return Some(Phase::During);
         }
-        let all_over = self.injections.iter().all(|i| i.state.is_terminal());
-        let over_at = self.injections.iter().filter_map(|i| i.ended_at).max().filter(|_| all_over);
+        let over_at = all.last_ended.filter(|_| all.are_over());
         over_at.is_some_and(|over| start >= over).then_some(Phase::After)
     }
 
     /// A step begins to end with the first of its injections that held; of several steps the last one counts. `None` while
     /// a step is still to come or holds all of its hosts.
     fn last_undo_began(&self) -> Option<Timestamp> {
-        let mut ends: BTreeMap<&str, (bool, Option<Timestamp>)> = BTreeMap::new();
-        for i in &self.injections {
-            let (open, began) = ends.entry(&i.injection.step).or_default();
-            *open |= !i.state.is_terminal();
-            let ending = i.ending_at.filter(|_| !i.has_failed());
-            *began = began.iter().copied().chain(ending).min();
+        let mut last = None;
+        for step in self.state.counts_by_step() {
+            if !step.are_over() && step.first_ending.is_none() {
+                return None;
+            }
+            last = last.max(step.first_ending);
         }
-        if ends.values().any(|(open, began)| *open && began.is_none()) {
-            return None;
-        }
-        let last_end = || self.injections.iter().filter_map(|i| i.ended_at).max();
-        ends.values().filter_map(|(_, began)| *began).max().or_else(last_end)
+        last.or(self.state.totals.last_ended)
     }
 
     fn note_recovery(&mut self, now: Timestamp, probe: &str) {
         // Every prober of the probe must have seen it come back.
         let mut probers = self.probes.iter().filter(|t| t.spec.name == probe);
-        if self.recovered.contains(probe) || !probers.all(|t| t.recovered) {
+        if self.state.recovered.contains_key(probe) || !probers.all(|t| t.recovered) {
             return;
         }
-        let last_undo = self.injections.iter().filter_map(|i| i.ended_at).max();
+        let last_undo = self.state.totals.last_ended;
         let last_bad = self
             .probes
             .iter()

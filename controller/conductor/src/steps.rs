@@ -1,20 +1,21 @@
 //! The steps of a run as a tree: one after the other, or side by side. What becomes of an order is for others to say.
 
+use controller_report::InjectionStatus;
 use proto_model::event::{EventBody, RunPhase, StepOutcome, StopCause};
 use proto_model::injection::{EndedBy, InjectionState};
 use proto_model::plan::{FaultStep, OnFailure, PlannedStep, StepBody};
 use proto_model::time::Timestamp;
 
 use crate::machine::{Action, Conductor};
-use crate::track::{Room, StepTrack, Tracked};
+use crate::track::Room;
 
 impl Conductor {
     pub(crate) fn advance_steps(&mut self, now: Timestamp) {
-        let plan = self.plan.clone();
+        let plan = self.state.plan.clone();
         if !self.advance_in_order(now, &plan.steps) {
             return;
         }
-        match plan.hypothesis {
+        match &plan.hypothesis {
             Some(_) => self.enter(now, RunPhase::After),
             None => self.begin_verifying(now),
         }
@@ -31,11 +32,11 @@ impl Conductor {
             return true;
         }
         // Once something asked for a stop, nothing more is begun.
-        if self.stop.is_some() {
+        if self.state.stop.is_some() {
             return false;
         }
-        let started = match self.steps.get(&step.path) {
-            Some(track) => track.started,
+        let started = match self.state.steps.get(&step.path) {
+            Some(status) => status.started_at,
             None => self.start_step(now, &step.path),
         };
         let over = match &step.body {
@@ -64,31 +65,30 @@ impl Conductor {
     }
 
     fn outcome(&self, path: &str) -> Option<StepOutcome> {
-        self.steps.get(path)?.ended
+        self.state.steps.get(path)?.outcome()
     }
 
     /// Of a step that is over: its worst child's, or what its injections came to.
     fn outcome_of(&self, step: &PlannedStep) -> StepOutcome {
         let below = step.children().iter().filter_map(|child| self.outcome(&child.path));
-        let failed = self.of_step(&step.path).any(Tracked::has_failed);
+        let failed = self.state.counts_of_step(&step.path).failed > 0;
         let own = if failed { StepOutcome::Failed } else { StepOutcome::Done };
         below.chain([own]).max_by_key(|outcome| badness(*outcome)).unwrap_or(own)
     }
 
-    fn of_step(&self, path: &str) -> impl Iterator<Item = &Tracked> {
-        self.injections.iter().filter(move |i| i.injection.step == path)
+    fn of_step(&self, path: &str) -> impl Iterator<Item = &InjectionStatus> {
+        self.state.injections.iter().filter(move |i| i.injection.step == path)
     }
 
     /// Asks for room, orders, and is over when every one of its injections is.
     fn advance_fault(&mut self, now: Timestamp, path: &str, fault: &FaultStep) -> bool {
-        let Some(track) = self.steps.get_mut(path) else { return false };
-        match track.room {
-            Room::Unasked => {
-                track.room = Room::Asked(now);
+        match self.rooms.get(path) {
+            None => {
+                self.rooms.insert(path.to_owned(), Room::Asked(now));
                 self.act(Action::Room { step: path.to_owned() });
                 return false;
             }
-            Room::Asked(since) if now.since(since) > self.settings.room_within_ms => {
+            Some(Room::Asked(since)) if now.since(*since) > self.settings.room_within_ms => {
                 let text = format!(
                     "whether there is room for {path} was not known within {} ms",
                     self.settings.room_within_ms
@@ -96,32 +96,36 @@ impl Conductor {
                 self.request_stop(now, StopCause::Failure, text, None);
                 return false;
             }
-            Room::Asked(_) => return false,
-            Room::Given => {}
+            Some(Room::Asked(_)) => return false,
+            Some(Room::Given) => {}
         }
         if let Some((cause, text)) = self.trouble(now, path, fault.on_failure) {
             self.request_stop(now, cause, text, None);
             return false;
         }
-        self.of_step(path).all(|i| i.state.is_terminal())
+        self.state.counts_of_step(path).are_over()
     }
 
     /// The answer is taken once, and only while the run still wants it.
     pub(crate) fn take_room(&mut self, now: Timestamp, path: &str, answer: Result<(), String>) {
-        let waiting = |track: &&mut StepTrack| track.ended.is_none() && matches!(track.room, Room::Asked(_));
-        let Some(track) = self.steps.get_mut(path).filter(waiting) else {
+        let waiting = self.outcome(path).is_none() && matches!(self.rooms.get(path), Some(Room::Asked(_)));
+        if !waiting {
             return;
-        };
-        if self.stop.is_some() || self.phase != RunPhase::During {
+        }
+        if self.state.stop.is_some() || self.phase() != RunPhase::During {
             return;
         }
         match answer {
             Ok(()) => {
-                track.room = Room::Given;
+                self.rooms.insert(path.to_owned(), Room::Given);
                 self.order_step(now, path);
             }
             Err(why) => self.request_stop(now, StopCause::Limit, format!("{path}: {why}"), None),
         }
+    }
+
+    pub(crate) fn has_or_wants_room(&self, path: &str) -> bool {
+        self.outcome(path).is_none() && self.rooms.contains_key(path)
     }
 
     fn order_step(&mut self, now: Timestamp, path: &str) {
@@ -145,13 +149,13 @@ impl Conductor {
     /// The first thing that makes the step not what was planned, and that the run is stopped for.
     fn trouble(&self, now: Timestamp, path: &str, on_failure: OnFailure) -> Option<(StopCause, String)> {
         self.of_step(path).find_map(|i| {
-            let tolerated = on_failure == OnFailure::Continue && i.has_failed() && i.refused.as_deref() != Some("halted");
+            let tolerated = on_failure == OnFailure::Continue && i.has_failed() && !is_halted(i);
             let ended = (!tolerated).then(|| wrong_end(i)).flatten();
             ended.or_else(|| self.too_late(now, i))
         })
     }
 
-    fn too_late(&self, now: Timestamp, i: &Tracked) -> Option<(StopCause, String)> {
+    fn too_late(&self, now: Timestamp, i: &InjectionStatus) -> Option<(StopCause, String)> {
         if !self.hosts.get(&i.injection.host).is_some_and(|h| h.connected) {
             return None;
         }
@@ -168,8 +172,8 @@ impl Conductor {
 
     /// Ends what has begun when the run is stopped, children before their parents.
     pub(crate) fn close_steps(&mut self, now: Timestamp) {
-        let plan = self.plan.clone();
-        let open = |this: &Self, path: &str| this.steps.get(path).is_some_and(|track| track.ended.is_none());
+        let plan = self.state.plan.clone();
+        let open = |this: &Self, path: &str| this.state.steps.get(path).is_some_and(|status| status.ended.is_none());
         for step in plan
             .all_steps()
             .into_iter()
@@ -190,7 +194,7 @@ impl Conductor {
     /// A branch that went well is cancelled when another one fails.
     fn cancelled(&self, now: Timestamp, path: &str, fault: &FaultStep) -> StepOutcome {
         let failed = matches!(self.trouble(now, path, fault.on_failure), Some((StopCause::Failure, _)));
-        if self.stop == Some(StopCause::Failure) && failed {
+        if self.state.cause_of_stop() == Some(StopCause::Failure) && failed {
             StepOutcome::Failed
         } else {
             StepOutcome::Cancelled
@@ -208,17 +212,19 @@ fn badness(outcome: StepOutcome) -> u8 {
     }
 }
 
-fn name(i: &Tracked) -> String {
+fn name(i: &InjectionStatus) -> String {
     format!("{} on {}", i.injection.fault, i.injection.host)
 }
 
+fn is_halted(i: &InjectionStatus) -> bool {
+    i.refusal.as_ref().is_some_and(|refusal| refusal.code == "halted")
+}
+
 /// An end that was not the plan's.
-fn wrong_end(i: &Tracked) -> Option<(StopCause, String)> {
+fn wrong_end(i: &InjectionStatus) -> Option<(StopCause, String)> {
     let name = name(i);
     match (i.state, i.ended_by) {
-        (InjectionState::Refused, _) if i.refused.as_deref() == Some("halted") => {
-            Some((StopCause::Halt, format!("{} is halted", i.injection.host)))
-        }
+        (InjectionState::Refused, _) if is_halted(i) => Some((StopCause::Halt, format!("{} is halted", i.injection.host))),
         (InjectionState::Withdrawn, _) => Some((StopCause::HostLost, format!("the order of {name} never arrived"))),
         (InjectionState::Refused, _) => Some((StopCause::Failure, format!("{name} was refused"))),
         (_, Some(EndedBy::ApplyFailed)) => Some((StopCause::Failure, format!("{name} could not be applied"))),

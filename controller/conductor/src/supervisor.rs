@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use controller_planner::{ActiveRun, Policy};
-use controller_report::History;
+use controller_report::{InjectionStatus, RunState};
 use controller_store::{Actor, LastLook, StoreError, StoreHandle};
 use proto_model::document::{ErrorBody, RunDocument};
-use proto_model::event::{Event, EventBody, NewEvent, RunPhase, StopCause};
+use proto_model::event::{Event, EventBody, NewEvent, StopCause};
 use proto_model::halt::HaltState;
 use proto_model::host::Connection;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{EndedBy, Injection, InjectionState};
 use proto_model::plan::PlanView;
+use proto_model::reading::Milestone;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
@@ -28,6 +29,7 @@ use crate::latch::Latch;
 use crate::leases::{Leased, Leases};
 use crate::machine::{Conductor, Decision, Input};
 use crate::mass_loss::Losses;
+use crate::proving::HostProof;
 use crate::room::{injections_of, room_for};
 use crate::settings::Settings;
 use crate::summaries;
@@ -64,7 +66,7 @@ pub(crate) struct Inner {
     pub parts: SupervisorParts,
     runs: Mutex<BTreeMap<RunId, Going>>,
     pub news: broadcast::Sender<Event>,
-    proofs: mpsc::Sender<Event>,
+    proofs: mpsc::Sender<HostProof>,
     pub unclean: Unclean,
     acting: Arc<Acting>,
     policy: Arc<Policy>,
@@ -364,9 +366,10 @@ impl Supervisor {
     /// What became of a stop, from the record.
     async fn stopped(&self, run: RunId, id: Option<&InjectionId>, asked_at: Timestamp) -> Result<StopAnswer, ErrorBody> {
         let events = self.0.parts.store.run_events(&run, 1).await.map_err(store_error)?;
-        let injections = History::of(&events).map(|history| history.injections).unwrap_or_default();
-        let concerned = || injections.iter().filter(|i| id.is_none_or(|id| &i.injection.id == id));
-        let acts = concerned().any(|i| i.ordered_at.is_some() && !i.state.is_terminal());
+        let state = RunState::of(&events);
+        let all = state.iter().flat_map(|state| &state.injections);
+        let concerned = || all.clone().filter(|i| id.is_none_or(|id| &i.injection.id == id));
+        let acts = concerned().any(InjectionStatus::is_out);
         let undone = concerned().filter(|i| i.state == InjectionState::Undone && i.ended_at.is_some_and(|at| at >= asked_at));
         Ok(StopAnswer {
             undone: u32::try_from(undone.count()).unwrap_or(u32::MAX),
@@ -416,15 +419,43 @@ async fn gone(mut news: broadcast::Receiver<Event>, run: &RunId, id: Option<&Inj
             // Too far behind to know: the record is asked.
             Err(_) => return,
         };
-        let over = match (&event.body, id) {
-            _ if &event.run_id != run => false,
-            (EventBody::RunPhase { to, .. }, _) => matches!(to, RunPhase::Verifying | RunPhase::Finished),
-            (EventBody::InjectionUndone { id: ended, .. } | EventBody::InjectionSpent { id: ended, .. }, Some(id)) => ended == id,
-            _ => false,
-        };
+        let ended = |id: &InjectionId| ends(&event.body) == Some(id);
+        let verifying = matches!(event.body.milestone(), Some(Milestone::Verifying | Milestone::Finished));
+        let over = &event.run_id == run && (verifying || id.is_some_and(ended));
         if over {
             return;
         }
+    }
+}
+
+/// The injection of which nothing acts any more from this event on. Every event by name, so that a new one is decided here too.
+fn ends(body: &EventBody) -> Option<&InjectionId> {
+    match body {
+        EventBody::InjectionUndone { id, .. } | EventBody::InjectionSpent { id, .. } => Some(id),
+        EventBody::RunAccepted { .. }
+        | EventBody::RunPhase { .. }
+        | EventBody::HostPreflight { .. }
+        | EventBody::ProbeSampled { .. }
+        | EventBody::GuardBroken { .. }
+        | EventBody::StepStarted { .. }
+        | EventBody::StepEnded { .. }
+        | EventBody::InjectionOrdered { .. }
+        | EventBody::InjectionWithdrawn { .. }
+        | EventBody::InjectionRefused { .. }
+        | EventBody::InjectionApplied { .. }
+        | EventBody::InjectionObserved { .. }
+        | EventBody::InjectionEnding { .. }
+        | EventBody::InjectionUndoFailed { .. }
+        | EventBody::LeaseLapsed { .. }
+        | EventBody::HostLost { .. }
+        | EventBody::HostReturned { .. }
+        | EventBody::StopRequested { .. }
+        | EventBody::HostVerified { .. }
+        | EventBody::ControllerRestarted { .. }
+        | EventBody::HypothesisRecovered { .. }
+        | EventBody::RunJudged { .. }
+        | EventBody::RunAmended { .. }
+        | EventBody::NoteAdded { .. } => None,
     }
 }
 

@@ -1,8 +1,6 @@
 //! What the machine keeps in mind about injections, probes and hosts between two inputs.
 
-use proto_model::event::StepOutcome;
-use proto_model::id::HostName;
-use proto_model::injection::{Cleanliness, EndedBy, Injection, InjectionState};
+use controller_report::InjectionStatus;
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober, RECOVERED_RUN, Sample, SampleResult};
 use proto_model::time::Timestamp;
 
@@ -11,101 +9,28 @@ pub(crate) const CONTROLLER: &str = "controller";
 /// How far apart a host's batches of samples are, with time on the way.
 pub(crate) const BATCH_MS: u64 = 1_500;
 
-/// One injection of this run.
-#[derive(Debug, Clone)]
-pub(crate) struct Tracked {
-    pub injection: Injection,
-    pub state: InjectionState,
-    pub ordered_at: Option<Timestamp>,
-    pub applied_at: Option<Timestamp>,
-    pub ending_at: Option<Timestamp>,
-    pub ended_at: Option<Timestamp>,
-    pub ended_by: Option<EndedBy>,
+/// What was asked of an injection's host, and when.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct InjectionDrive {
     pub last_renewed: Option<Timestamp>,
     /// When a stop was asked for, first and last.
     pub stop_first_asked: Option<Timestamp>,
     pub stop_asked: Option<Timestamp>,
-    /// The code of its refusal.
-    pub refused: Option<String>,
-    /// Facts taken, by boot and number: repeats are left out.
-    pub seen: std::collections::BTreeSet<(String, u64)>,
 }
 
-impl Tracked {
-    pub fn new(injection: Injection) -> Self {
-        Self {
-            injection,
-            state: InjectionState::Planned,
-            ordered_at: None,
-            applied_at: None,
-            ending_at: None,
-            ended_at: None,
-            ended_by: None,
-            last_renewed: None,
-            stop_first_asked: None,
-            stop_asked: None,
-            refused: None,
-            seen: std::collections::BTreeSet::new(),
-        }
-    }
-
-    /// Not ordered, and not withdrawn.
-    pub fn is_planned(&self) -> bool {
-        self.state == InjectionState::Planned
-    }
-
-    /// The host said no, could not do it, or did not hold it to its end.
-    pub fn has_failed(&self) -> bool {
-        let ended = matches!(self.ended_by, Some(EndedBy::ApplyFailed | EndedBy::EndedEarly));
-        ended || self.state == InjectionState::Refused
-    }
-
-    /// Ordered and not yet over.
-    pub fn is_out(&self) -> bool {
-        self.ordered_at.is_some() && !self.state.is_terminal()
-    }
-
-    /// The end of its time as the controller's clock sees it.
-    pub fn deadline(&self) -> Option<Timestamp> {
-        let from = self.applied_at.or(self.ordered_at)?;
-        Some(from.plus_ms(self.injection.duration_ms))
-    }
-
-    /// Boot time when nothing of it can act any more although nobody was heard: the later of deadline and lease.
-    pub fn surely_over(&self, lease_ms: u64) -> Option<Timestamp> {
-        let lease = self.last_renewed.or(self.ordered_at)?.plus_ms(lease_ms);
-        Some(self.deadline()?.max(lease))
+impl InjectionDrive {
+    /// When nothing of it can act any more although its host is silent: the later of deadline and lease.
+    pub fn surely_over(&self, i: &InjectionStatus, lease_ms: u64) -> Option<Timestamp> {
+        let lease = self.last_renewed.or(i.ordered_at)?.plus_ms(lease_ms);
+        Some(i.deadline()?.max(lease))
     }
 }
 
 /// Whether a step may be ordered beside what all runs inject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Room {
-    Unasked,
     Asked(Timestamp),
     Given,
-}
-
-/// One step that has begun.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StepTrack {
-    pub started: Timestamp,
-    pub ended: Option<StepOutcome>,
-    pub room: Room,
-}
-
-impl StepTrack {
-    pub fn new(started: Timestamp) -> Self {
-        Self {
-            started,
-            ended: None,
-            room: Room::Unasked,
-        }
-    }
-
-    pub fn has_or_wants_room(&self) -> bool {
-        self.ended.is_none() && self.room != Room::Unasked
-    }
 }
 
 /// One probe of this run as one prober asks it.
@@ -202,10 +127,9 @@ impl ProbeTrack {
     }
 }
 
-/// One host of this run, and what it proved.
+/// One host of this run.
 #[derive(Debug, Clone)]
 pub(crate) struct HostTrack {
-    pub name: HostName,
     pub connected: bool,
     pub lost_at: Option<Timestamp>,
     /// When its session was last lost or found.
@@ -215,20 +139,17 @@ pub(crate) struct HostTrack {
     /// When its proof was last asked for, and whether the answer is still out.
     pub asked_at: Option<Timestamp>,
     pub asking: bool,
-    pub proven: Option<Cleanliness>,
 }
 
 impl HostTrack {
-    pub fn new(name: HostName, connected: bool, now: Timestamp) -> Self {
+    pub fn new(connected: bool, now: Timestamp) -> Self {
         Self {
-            name,
             connected,
             lost_at: (!connected).then_some(now),
             changed_at: None,
             returned_from: None,
             asked_at: None,
             asking: false,
-            proven: None,
         }
     }
 

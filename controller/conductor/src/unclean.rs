@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use controller_report::History;
+use controller_report::RunState;
 use controller_store::{StoreError, StoreHandle};
 use proto_model::id::{HostName, RunId};
 use proto_model::injection::Cleanliness;
@@ -43,9 +43,9 @@ impl Unclean {
     /// Who owes a proof of this run.
     async fn read(&self, store: &StoreHandle, run: &RunId) -> Result<(), StoreError> {
         let events = store.run_events(run, 1).await?;
-        for (host, proof) in History::of(&events).map(|h| h.proofs).unwrap_or_default() {
-            if proof.result != Cleanliness::Clean {
-                self.owe_of(&host, run);
+        for (host, status) in RunState::of(&events).iter().flat_map(|state| &state.proofs) {
+            if status.proof.result != Cleanliness::Clean {
+                self.owe_of(host, run);
             }
         }
         Ok(())

@@ -1,8 +1,7 @@
 //! Injections that act or are ordered now, with the time until they are undone; of a finished one it says nothing.
 
-use controller_report::{History, InjectionHistory};
+use controller_report::{InjectionStatus, RunState};
 use proto_model::id::RunId;
-use proto_model::injection::InjectionState;
 use proto_model::time::Timestamp;
 use proto_telling::pairs;
 
@@ -22,14 +21,12 @@ pub struct Acting {
 
 impl Acting {
     /// Those of one run.
-    pub fn of(run: &RunId, history: &History) -> Vec<Self> {
-        let acts = |i: &&InjectionHistory| i.ordered_at.is_some() && !i.state.is_terminal() && i.state != InjectionState::Planned;
-        let name = &history.plan.name;
-        let told = |i: &InjectionHistory| Self::one(run, name, i);
-        history.injections.iter().filter(acts).map(told).collect()
+    pub fn of(state: &RunState) -> Vec<Self> {
+        let out = state.injections.iter().filter(|i| i.is_out());
+        out.map(|i| Self::one(&state.run, &state.plan.name, i)).collect()
     }
 
-    fn one(run: &RunId, name: &str, i: &InjectionHistory) -> Self {
+    fn one(run: &RunId, name: &str, i: &InjectionStatus) -> Self {
         Self {
             run: run.to_string(),
             run_name: name.to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use proto_model::document::{EffectDocument, InjectionDocument, PlanRef, ProbePhaseDocument, RunDocument, RunHostDocument, StepDocument};
-use proto_model::event::{Event, EventBody, RunPhase, StepOutcome};
+use proto_model::event::{Event, RunPhase, StepOutcome};
 use proto_model::host::ENV_LABEL;
 use proto_model::id::HostName;
 use proto_model::injection::{Cleanliness, EndedBy, InjectionState};
@@ -12,81 +12,51 @@ use proto_model::probe::Phase;
 use proto_model::quantity::Millis;
 use proto_model::verdict::Cleanup;
 
-use crate::history::{History, InjectionHistory};
-use crate::samples::{Standing, standing, tally};
+use crate::injection_status::InjectionStatus;
+use crate::samples::{Standing, standing};
+use crate::state::{RunState, StepStatus};
 
 /// `None` when the events do not begin with `run.accepted`.
 pub fn fold(events: &[Event]) -> Option<RunDocument> {
-    let history = History::of(events)?;
-    let first = events.first()?;
-    let EventBody::RunAccepted { digest, .. } = &first.body else {
-        return None;
-    };
-    let judged = events.iter().find(|e| matches!(e.body, EventBody::RunJudged { .. }));
-    let mut document = RunDocument {
-        id: first.run_id.clone(),
-        name: history.plan.name.clone(),
-        origin: history.plan.origin,
-        service: history.plan.service.clone(),
-        environment: history.plan.environment.clone(),
-        state: history.phase,
-        verdict: None,
-        exit_code: None,
-        ended_by: None,
-        cleanup: Cleanup::Pending,
-        reasons: Vec::new(),
-        plan: PlanRef {
-            digest: digest.to_string(),
-            seed: history.plan.seed,
-        },
-        by: first.by.clone(),
-        created_at: first.at,
-        started_at: events
-            .iter()
-            .find(|e| {
-                matches!(
-                    e.body,
-                    EventBody::RunPhase {
-                        to: RunPhase::Preflight,
-                        ..
-                    }
-                )
-            })
-            .map(|e| e.at),
-        finished_at: judged.map(|e| e.at),
-        steps: history.plan.all_steps().into_iter().map(|step| step_of(&history, step)).collect(),
-        injections: history.injections.iter().map(injection_of).collect(),
-        hosts: hosts_of(&history),
-        probes: probes_of(&history),
-        detection_ms: None,
-        recovery_ms: None,
-    };
-    if let Some(EventBody::RunJudged {
-        verdict,
-        cleanup,
-        exit_code,
-        ended_by,
-        reasons,
-        detection_ms,
-        recovery_ms,
-        ..
-    }) = judged.map(|e| &e.body)
-    {
-        document.verdict = Some(*verdict);
-        document.cleanup = history.amended.unwrap_or(*cleanup);
-        document.exit_code = Some(*exit_code);
-        document.ended_by = Some(*ended_by);
-        document.reasons.clone_from(reasons);
-        (document.detection_ms, document.recovery_ms) = (*detection_ms, *recovery_ms);
-    }
-    Some(document)
+    RunState::of(events).map(|state| document(&state))
 }
 
-fn step_of(history: &History, step: &PlannedStep) -> StepDocument {
+pub fn document(state: &RunState) -> RunDocument {
+    let (plan, judged) = (&state.plan, state.judged.as_ref());
+    RunDocument {
+        id: state.run.clone(),
+        name: plan.name.clone(),
+        origin: plan.origin,
+        service: plan.service.clone(),
+        environment: plan.environment.clone(),
+        state: state.phase,
+        verdict: judged.map(|judged| judged.verdict),
+        exit_code: judged.map(|judged| judged.exit_code),
+        ended_by: judged.map(|judged| judged.ended_by),
+        cleanup: judged.map_or(Cleanup::Pending, |judged| state.amended.unwrap_or(judged.cleanup)),
+        reasons: judged.map(|judged| judged.reasons.clone()).unwrap_or_default(),
+        plan: PlanRef {
+            digest: state.digest.to_string(),
+            seed: plan.seed,
+        },
+        by: state.by.clone(),
+        created_at: state.created_at,
+        started_at: state.entered_at(RunPhase::Preflight),
+        finished_at: judged.map(|judged| judged.at),
+        steps: plan.all_steps().into_iter().map(|step| step_of(state, step)).collect(),
+        injections: state.injections.iter().map(injection_of).collect(),
+        hosts: hosts_of(state),
+        probes: probes_of(state),
+        detection_ms: judged.and_then(|judged| judged.detection_ms),
+        recovery_ms: judged.and_then(|judged| judged.recovery_ms),
+    }
+}
+
+fn step_of(state: &RunState, step: &PlannedStep) -> StepDocument {
     StepDocument {
         path: step.path.clone(),
         title: title(step),
-        state: state_of(history, step).to_owned(),
+        state: state_of(state, step).to_owned(),
     }
 }
 
@@ -102,25 +72,25 @@ fn title(step: &PlannedStep) -> String {
     }
 }
 
-fn state_of(history: &History, step: &PlannedStep) -> &'static str {
-    let over = matches!(history.phase, RunPhase::Verifying | RunPhase::Finished);
-    match history.steps.get(&step.path) {
-        None if over || history.stop.is_some() => "skipped",
+fn state_of(state: &RunState, step: &PlannedStep) -> &'static str {
+    let over = matches!(state.phase, RunPhase::Verifying | RunPhase::Finished);
+    match state.steps.get(&step.path).map(StepStatus::outcome) {
+        None if over || state.stop.is_some() => "skipped",
         None => "pending",
         Some(Some(StepOutcome::Done)) => "done",
         Some(Some(StepOutcome::Failed)) => "failed",
         Some(Some(StepOutcome::Cancelled)) => "cancelled",
         Some(Some(StepOutcome::Skipped)) => "skipped",
-        Some(None) if !step.children().is_empty() => worst_child(history, step),
-        Some(None) => going(history, &step.path),
+        Some(None) if !step.children().is_empty() => worst_child(state, step),
+        Some(None) => going(state, &step.path),
     }
 }
 
 /// From good to bad, as a step that goes on takes it over from the steps below it.
 const STATES: [&str; 8] = ["done", "skipped", "pending", "holding", "starting", "ending", "cancelled", "failed"];
 
-fn worst_child(history: &History, step: &PlannedStep) -> &'static str {
-    let states = step.children().iter().map(|child| state_of(history, child));
+fn worst_child(state: &RunState, step: &PlannedStep) -> &'static str {
+    let states = step.children().iter().map(|child| state_of(state, child));
     let rank = |state: &&str| STATES.iter().position(|known| known == state);
     match states.max_by_key(rank) {
         // Between two of its steps.
@@ -129,8 +99,8 @@ fn worst_child(history: &History, step: &PlannedStep) -> &'static str {
     }
 }
 
-fn going(history: &History, path: &str) -> &'static str {
-    let of_step = || history.injections.iter().filter(|i| i.injection.step == path);
+fn going(state: &RunState, path: &str) -> &'static str {
+    let of_step = || state.injections.iter().filter(|i| i.injection.step == path);
     if of_step().any(|i| i.state == InjectionState::Ordered) {
         "starting"
     } else if of_step().any(|i| matches!(i.state, InjectionState::Undoing | InjectionState::UndoFailed)) {
@@ -140,56 +110,56 @@ fn going(history: &History, path: &str) -> &'static str {
     }
 }
 
-fn injection_of(history: &InjectionHistory) -> InjectionDocument {
-    let window = history.telling_window();
+fn injection_of(status: &InjectionStatus) -> InjectionDocument {
+    let window = status.telling_window();
     InjectionDocument {
-        id: history.injection.id.clone(),
-        step: history.injection.step.clone(),
-        host: history.injection.host.clone(),
-        fault: history.injection.fault.clone(),
-        params: history.injection.params.clone(),
-        state: history.state,
-        ordered_at: history.ordered_at,
-        applied_at: history.applied_at,
-        ended_at: history.ended_at,
-        ended_by: history.ended_by,
-        undo_ms: history.undone.as_ref().map(|u| u.undo_ms),
+        id: status.injection.id.clone(),
+        step: status.injection.step.clone(),
+        host: status.injection.host.clone(),
+        fault: status.injection.fault.clone(),
+        params: status.injection.params.clone(),
+        state: status.state,
+        ordered_at: status.ordered_at,
+        applied_at: status.applied_at,
+        ended_at: status.ended_at,
+        ended_by: status.ended_by,
+        undo_ms: status.undone.as_ref().map(|u| u.undo_ms),
         effect: EffectDocument {
-            state: history.effect(),
+            state: status.effect(),
             asked: window.and_then(|w| w.observation.asked),
             measured: window.and_then(|w| w.observation.measured),
             unit: window.map(|w| w.observation.unit.clone()),
-            noop: history.is_noop(),
+            noop: status.noop,
             note: window.and_then(|w| w.observation.note.clone()),
         },
-        error: error_of(history),
+        error: error_of(status),
     }
 }
 
 /// Why it was not carried out as planned; an ordinary end has no error.
-fn error_of(history: &InjectionHistory) -> Option<String> {
-    if let Some(refusal) = &history.refusal {
+fn error_of(status: &InjectionStatus) -> Option<String> {
+    if let Some(refusal) = &status.refusal {
         return Some(refusal.to_string());
     }
-    if history.state == InjectionState::UndoFailed {
-        return history.undo_error.clone();
+    if status.state == InjectionState::UndoFailed {
+        return status.undo_error.clone();
     }
-    match history.ended_by {
-        Some(EndedBy::ApplyFailed | EndedBy::EndedEarly) => history.reason.clone(),
+    match status.ended_by {
+        Some(EndedBy::ApplyFailed | EndedBy::EndedEarly) => status.reason.clone(),
         _ => None,
     }
 }
 
 /// Every host of the plan, and every other that was asked for its proof.
-fn hosts_of(history: &History) -> Vec<RunHostDocument> {
-    let planned = history.plan.hosts.iter().map(|h| &h.name);
-    let names: BTreeSet<&HostName> = planned.chain(history.proofs.keys()).collect();
-    names.into_iter().map(|name| host_of(history, name)).collect()
+fn hosts_of(state: &RunState) -> Vec<RunHostDocument> {
+    let planned = state.plan.hosts.iter().map(|h| &h.name);
+    let names: BTreeSet<&HostName> = planned.chain(state.proofs.keys()).collect();
+    names.into_iter().map(|name| host_of(state, name)).collect()
 }
 
-fn host_of(history: &History, name: &HostName) -> RunHostDocument {
-    let proof = history.proofs.get(name);
-    let spent = history.injections.iter().filter(|i| &i.injection.host == name);
+fn host_of(state: &RunState, name: &HostName) -> RunHostDocument {
+    let proof = state.proof(name);
+    let spent = state.injections_on(name);
     let mut told: Vec<String> = Vec::new();
     for line in spent
         .flat_map(|i| &i.consequences)
@@ -199,11 +169,11 @@ fn host_of(history: &History, name: &HostName) -> RunHostDocument {
             told.push(line.clone());
         }
     }
-    let planned = history.plan.hosts.iter().find(|h| &h.name == name);
+    let planned = state.plan.hosts.iter().find(|h| &h.name == name);
     RunHostDocument {
         name: name.clone(),
         environment: planned.and_then(|h| h.labels.get(ENV_LABEL)).cloned(),
-        cleanliness: proof.map_or_else(|| unproven_yet(history, name), |p| p.result),
+        cleanliness: proof.map_or_else(|| unproven_yet(state, name), |p| p.result),
         residue: proof
             .iter()
             .flat_map(|p| p.owned_left.iter().chain(&p.not_restored))
@@ -215,26 +185,25 @@ fn host_of(history: &History, name: &HostName) -> RunHostDocument {
 }
 
 /// Before its proof: clean when nothing was ever ordered there, faulted while something acts, else unproven.
-fn unproven_yet(history: &History, name: &HostName) -> Cleanliness {
-    let acts = |i: &InjectionHistory| &i.injection.host == name && i.ordered_at.is_some() && !i.state.is_terminal();
-    if !history.touched(name) {
+fn unproven_yet(state: &RunState, name: &HostName) -> Cleanliness {
+    if !state.touched(name) {
         Cleanliness::Clean
-    } else if history.injections.iter().any(acts) {
+    } else if state.injections_on(name).any(InjectionStatus::is_out) {
         Cleanliness::Faulted
     } else {
         Cleanliness::Unproven
     }
 }
 
-fn probes_of(history: &History) -> Vec<ProbePhaseDocument> {
+fn probes_of(state: &RunState) -> Vec<ProbePhaseDocument> {
     let mut rows = Vec::new();
-    for probe in history.plan.hypothesis.iter().flat_map(|h| &h.probes) {
+    for probe in state.plan.hypothesis.iter().flat_map(|h| &h.probes) {
         for phase in [Phase::Before, Phase::During, Phase::After] {
-            let tally = tally(history, &probe.name, phase);
+            let tally = state.samples.tally(&probe.name, phase);
             if tally.samples == 0 {
                 continue;
             }
-            let held = match standing(history, probe, phase) {
+            let held = match standing(state, probe, phase) {
                 Standing::Held => Some(true),
                 Standing::Broke => Some(false),
                 Standing::Unknown => None,

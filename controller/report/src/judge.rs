@@ -1,14 +1,13 @@
 //! How a run is judged: every rule that matches is a reason, the first one is the verdict. What was not seen never counts as good.
 
-use proto_model::event::Event;
 use proto_model::exit;
 use proto_model::plan::Origin;
-use proto_model::probe::{Phase, ProbeRole, SampleResult};
+use proto_model::probe::Phase;
 use proto_model::verdict::{Cleanup, Reason, RunEndedBy, Verdict};
 
-use crate::history::History;
 use crate::rules;
 use crate::samples::{Standing, standing};
+use crate::state::RunState;
 
 /// Grows when the same history would be judged differently.
 pub const JUDGE_VERSION: u32 = 3;
@@ -26,44 +25,43 @@ pub struct Judgement {
     pub recovery_ms: Option<u64>,
 }
 
-/// Judges a run whose time for proofs is over. `None` when the events do not tell of a run.
-pub fn judge(events: &[Event]) -> Option<Judgement> {
-    let history = History::of(events)?;
-    let cleanup = history.cleanup();
+/// Judges a run whose time for proofs is over.
+pub fn judge(state: &RunState) -> Judgement {
+    let cleanup = state.cleanup();
     let rules: [(Verdict, Vec<Reason>); 5] = [
-        (Verdict::Error, rules::unclean(&history, cleanup)),
-        (Verdict::Failed, rules::broken(&history)),
-        (Verdict::Error, rules::not_carried_out(&history)),
-        (Verdict::Aborted, rules::cut_short(&history)),
-        (Verdict::Inconclusive, rules::undecided(&history)),
+        (Verdict::Error, rules::unclean(state, cleanup)),
+        (Verdict::Failed, rules::broken(state)),
+        (Verdict::Error, rules::not_carried_out(state)),
+        (Verdict::Aborted, rules::cut_short(state)),
+        (Verdict::Inconclusive, rules::undecided(state)),
     ];
     let verdict = rules
         .iter()
         .find(|(_, reasons)| !reasons.is_empty())
         .map_or(Verdict::Passed, |(verdict, _)| *verdict);
     let reasons: Vec<Reason> = rules.into_iter().flat_map(|(_, reasons)| reasons).collect();
-    Some(Judgement {
+    Judgement {
         verdict,
         cleanup,
-        exit_code: exit_code(&history, verdict, cleanup, &reasons),
-        ended_by: ended_by(&history),
-        detection_ms: detection(&history),
-        recovery_ms: recovery(&history),
+        exit_code: exit_code(state, verdict, cleanup, &reasons),
+        ended_by: ended_by(state),
+        detection_ms: detection(state),
+        recovery_ms: recovery(state),
         reasons,
-    })
+    }
 }
 
-fn ended_by(history: &History) -> RunEndedBy {
-    match &history.stop {
-        Some((cause, _)) => cause.ended_by(),
-        None if history.restarted => RunEndedBy::ControllerRestart,
+fn ended_by(state: &RunState) -> RunEndedBy {
+    match state.cause_of_stop() {
+        Some(cause) => cause.ended_by(),
+        None if state.restarted => RunEndedBy::ControllerRestart,
         None => RunEndedBy::Completed,
     }
 }
 
 /// An attack that asked nothing of the system has done what was asked of it when every effect is confirmed and every host clean.
-fn exit_code(history: &History, verdict: Verdict, cleanup: Cleanup, reasons: &[Reason]) -> u8 {
-    let asked_nothing = history.plan.origin == Origin::Attack && history.plan.hypothesis.is_none();
+fn exit_code(state: &RunState, verdict: Verdict, cleanup: Cleanup, reasons: &[Reason]) -> u8 {
+    let asked_nothing = state.plan.origin == Origin::Attack && state.plan.hypothesis.is_none();
     let only_that = verdict == Verdict::Inconclusive && reasons.iter().all(|r| r.code == rules::NO_HYPOTHESIS);
     if asked_nothing && only_that && cleanup == Cleanup::Proven {
         return exit::OK;
@@ -71,31 +69,22 @@ fn exit_code(history: &History, verdict: Verdict, cleanup: Cleanup, reasons: &[R
     exit::of_run(verdict, cleanup)
 }
 
-fn recovery(history: &History) -> Option<u64> {
-    let probes = history.plan.hypothesis.iter().flat_map(|hypothesis| &hypothesis.probes);
-    let each: Option<Vec<u64>> = probes.map(|probe| history.recovered.get(&probe.name).copied()).collect();
+fn recovery(state: &RunState) -> Option<u64> {
+    let probes = state.plan.hypothesis.iter().flat_map(|hypothesis| &hypothesis.probes);
+    let each: Option<Vec<u64>> = probes.map(|probe| state.recovered.get(&probe.name).copied()).collect();
     each?.into_iter().max()
 }
 
 /// The first sign is a guard that breaks or the end of the first bad sample of a probe that broke, whichever comes first.
-fn detection(history: &History) -> Option<u64> {
-    let probes = history.plan.hypothesis.iter().flat_map(|hypothesis| &hypothesis.probes);
+fn detection(state: &RunState) -> Option<u64> {
+    let probes = state.plan.hypothesis.iter().flat_map(|hypothesis| &hypothesis.probes);
     let broke: Vec<&str> = probes
-        .filter(|probe| standing(history, probe, Phase::During) == Standing::Broke)
+        .filter(|probe| standing(state, probe, Phase::During) == Standing::Broke)
         .map(|probe| probe.name.as_str())
         .collect();
-    let bad = history
-        .samples
-        .iter()
-        .filter(|(phase, role, sample)| *phase == Phase::During && *role == ProbeRole::Hypothesis && broke.contains(&sample.probe.as_str()))
-        .filter(|(_, _, sample)| sample.result == SampleResult::Bad)
-        .map(|(_, _, sample)| sample.started_at.plus_ms(sample.took_ms));
-    let sign = bad.chain(history.guard_broken.iter().map(|(_, at)| *at)).min()?;
-    let effect = history
-        .injections
-        .iter()
-        .filter_map(|i| i.applied_at)
-        .filter(|at| *at <= sign)
-        .max()?;
+    let bad = broke.iter().filter_map(|probe| state.samples.first_bad(probe));
+    let sign = bad.chain(state.guards_broken.first().map(|broken| broken.at)).min()?;
+    let applied = state.injections.iter().filter_map(|i| i.applied_at);
+    let effect = applied.filter(|at| *at <= sign).max()?;
     Some(sign.since(effect))
 }

@@ -2,37 +2,38 @@
 //! Only a pass has no failure and no error in it.
 
 use proto_model::document::{InjectionDocument, ProbePhaseDocument, RunDocument, RunHostDocument, StepDocument};
-use proto_model::event::{Event, EventBody};
+use proto_model::event::Event;
 use proto_model::injection::{Cleanliness, InjectionState};
 use proto_model::probe::Phase;
 use proto_model::verdict::Verdict;
 use proto_telling::junit::{Case, Outcome, Suite, Trouble};
 
-use crate::fold::fold;
-use crate::versions::versions;
+use crate::fold::document;
+use crate::state::{GuardBreak, RunState};
 
 /// Empty when the events do not tell of a run.
 pub fn junit(events: &[Event]) -> String {
-    fold(events).map(|run| suite(&run, events).xml()).unwrap_or_default()
+    RunState::of(events).map(|state| suite(&state).xml()).unwrap_or_default()
 }
 
-fn suite(run: &RunDocument, events: &[Event]) -> Suite {
+fn suite(state: &RunState) -> Suite {
+    let run = &document(state);
     let mut cases = vec![verdict(run)];
-    cases.extend(run.steps.iter().map(|of| step(of, took(events, &of.path))));
+    cases.extend(run.steps.iter().map(|of| step(of, took(state, &of.path))));
     cases.extend(run.probes.iter().map(probe));
-    cases.extend(events.iter().filter_map(guard));
+    cases.extend(state.guards_broken.iter().map(guard));
     cases.extend(run.injections.iter().map(undo));
     cases.extend(run.hosts.iter().map(|host| proof(run, host)));
     Suite {
         name: run.name.clone(),
         started_at: Some(run.created_at),
         took_ms: run.finished_at.map(|at| at.since(run.created_at)),
-        properties: properties(run, events),
+        properties: properties(run, state),
         cases,
     }
 }
 
-fn properties(run: &RunDocument, events: &[Event]) -> Vec<(&'static str, String)> {
+fn properties(run: &RunDocument, state: &RunState) -> Vec<(&'static str, String)> {
     let mut properties = vec![
         ("run", run.id.to_string()),
         ("verdict", run.verdict.map_or("none", Verdict::as_str).to_owned()),
@@ -44,8 +45,8 @@ fn properties(run: &RunDocument, events: &[Event]) -> Vec<(&'static str, String)
     properties.extend(run.service.clone().map(|service| ("service", service)));
     properties.extend(run.detection_ms.map(|ms| ("detection_ms", ms.to_string())));
     properties.extend(run.recovery_ms.map(|ms| ("recovery_ms", ms.to_string())));
-    for host in versions(events) {
-        properties.push(("host", format!("{}: agent {}, kernel {}", host.host, host.agent, host.kernel)));
+    for (host, asked) in &state.preflights {
+        properties.push(("host", format!("{host}: agent {}, kernel {}", asked.agent_version, asked.kernel)));
     }
     properties
 }
@@ -80,17 +81,9 @@ fn verdict(run: &RunDocument) -> Case {
 }
 
 /// From a step's start to its end, when it has both.
-fn took(events: &[Event], step: &str) -> Option<u64> {
-    let at = |which: fn(&EventBody) -> Option<&str>| events.iter().find(|event| which(&event.body) == Some(step)).map(|event| event.at);
-    let started = at(|body| match body {
-        EventBody::StepStarted { path, .. } => Some(path),
-        _ => None,
-    })?;
-    let ended = at(|body| match body {
-        EventBody::StepEnded { path, .. } => Some(path),
-        _ => None,
-    })?;
-    Some(ended.since(started))
+fn took(state: &RunState, step: &str) -> Option<u64> {
+    let status = state.steps.get(step)?;
+    status.ended.map(|(_, at)| at.since(status.started_at))
 }
 
 fn step(step: &StepDocument, took_ms: Option<u64>) -> Case {
@@ -125,19 +118,10 @@ fn word(phase: Phase) -> &'static str {
     }
 }
 
-fn guard(event: &Event) -> Option<Case> {
-    let EventBody::GuardBroken {
-        guard,
-        consecutive,
-        last_error,
-        ..
-    } = &event.body
-    else {
-        return None;
-    };
-    let why = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-    let trouble = Trouble::new("guard_broke", format!("{consecutive} bad or missing in a row{why}"));
-    Some(case("probe", format!("guard {guard}"), None, Outcome::Failed(trouble)))
+fn guard(broken: &GuardBreak) -> Case {
+    let why = broken.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+    let trouble = Trouble::new("guard_broke", format!("{} bad or missing in a row{why}", broken.consecutive));
+    case("probe", format!("guard {}", broken.guard), None, Outcome::Failed(trouble))
 }
 
 fn undo(injection: &InjectionDocument) -> Case {

@@ -3,28 +3,30 @@
 use std::fmt::Write;
 
 use proto_model::document::RunDocument;
-use proto_model::event::{Event, EventBody};
+use proto_model::event::Event;
 use proto_telling::Timeline;
 
-use crate::fold::fold;
+use crate::fold::document;
+use crate::state::RunState;
 
 /// Empty when the events do not tell of a run.
 pub fn markdown(events: &[Event]) -> String {
-    let Some(run) = fold(events) else { return String::new() };
+    let Some(state) = RunState::of(events) else {
+        return String::new();
+    };
+    let run = document(&state);
     let mut text = String::new();
     // Writing into a String cannot fail.
-    let _ = write_head(&mut text, &run, events);
+    let _ = write_head(&mut text, &run, &state);
     let _ = write_tables(&mut text, &run);
     let _ = write_timeline(&mut text, events);
     text
 }
 
-fn write_head(text: &mut String, run: &RunDocument, events: &[Event]) -> std::fmt::Result {
+fn write_head(text: &mut String, run: &RunDocument, state: &RunState) -> std::fmt::Result {
     let verdict = run.verdict.map_or("none yet", |v| v.as_str());
     writeln!(text, "# {}: {verdict}\n", cell(&run.name))?;
-    if let Some(EventBody::RunAccepted { plan, .. }) = events.first().map(|e| &e.body)
-        && let Some(hypothesis) = &plan.hypothesis
-    {
+    if let Some(hypothesis) = &state.plan.hypothesis {
         writeln!(text, "> {}\n", cell(&hypothesis.says))?;
     }
     writeln!(text, "| | |\n|---|---|")?;

@@ -1,4 +1,4 @@
-//! Samples counted: per probe and phase, whether it held, and whether enough was seen to say so.
+//! Samples counted: per probe, phase and step, whether it held, and whether enough was seen to say so. No sample itself is kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,8 @@ use proto_model::probe::{MAX_MISSING_PERCENT, MIN_SAMPLES, Phase, ProbeRole, Pro
 use proto_model::steps::as_written;
 use proto_model::time::Timestamp;
 
-use crate::history::{History, InjectionHistory};
+use crate::injection_status::InjectionStatus;
+use crate::state::RunState;
 
 /// One probe in one phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,13 +62,89 @@ pub enum Standing {
     Unknown,
 }
 
+/// The hypothesis probes' samples of a run, as counts.
+#[derive(Debug, Clone, Default)]
+pub struct SampleCounts {
+    probes: BTreeMap<String, ProbeCounts>,
+}
+
+/// One probe's samples.
+#[derive(Debug, Clone, Default)]
+struct ProbeCounts {
+    before: PhaseTally,
+    during: PhaseTally,
+    after: PhaseTally,
+    /// By step as it is written, over all of its rounds and hosts: the samples that began while one of its injections acted.
+    by_step: BTreeMap<String, PhaseTally>,
+    /// When the first bad sample during the run ended.
+    first_bad: Option<Timestamp>,
+    /// The places of the injections that acted at any time of a bad sample.
+    acting_when_bad: BTreeSet<usize>,
+}
+
+impl SampleCounts {
+    pub(crate) fn take(&mut self, role: ProbeRole, phase: Phase, sample: &Sample, injections: &[InjectionStatus]) {
+        match role {
+            ProbeRole::Hypothesis => {}
+            ProbeRole::Guard => return,
+        }
+        let counts = self.probes.entry(sample.probe.clone()).or_default();
+        match phase {
+            Phase::Before => counts.before.add(sample.result),
+            Phase::During => counts.take_during(sample, injections),
+            Phase::After => counts.after.add(sample.result),
+        }
+    }
+
+    pub fn tally(&self, probe: &str, phase: Phase) -> PhaseTally {
+        let counts = self.probes.get(probe);
+        let tally = counts.map(|counts| match phase {
+            Phase::Before => counts.before,
+            Phase::During => counts.during,
+            Phase::After => counts.after,
+        });
+        tally.unwrap_or_default()
+    }
+
+    pub(crate) fn first_bad(&self, probe: &str) -> Option<Timestamp> {
+        self.probes.get(probe)?.first_bad
+    }
+
+    /// The places of the injections that acted while the probe was bad.
+    pub(crate) fn acting_when_bad(&self, probe: &str) -> impl Iterator<Item = usize> {
+        self.probes
+            .get(probe)
+            .into_iter()
+            .flat_map(|counts| &counts.acting_when_bad)
+            .copied()
+    }
+}
+
+impl ProbeCounts {
+    fn take_during(&mut self, sample: &Sample, injections: &[InjectionStatus]) {
+        self.during.add(sample.result);
+        let acting = injections.iter().filter(|i| i.acted_at(sample.started_at));
+        for step in acting.map(|i| as_written(&i.injection.step)).collect::<BTreeSet<_>>() {
+            self.by_step.entry(step).or_default().add(sample.result);
+        }
+        if sample.result == SampleResult::Bad {
+            let end = sample.started_at.plus_ms(sample.took_ms);
+            self.first_bad = self.first_bad.into_iter().chain([end]).min();
+            let acted =
+                |i: &InjectionStatus| i.applied_at.is_some_and(|at| at <= end) && i.ended_at.is_none_or(|at| sample.started_at <= at);
+            let places = injections.iter().enumerate().filter(|(_, i)| acted(i));
+            self.acting_when_bad.extend(places.map(|(place, _)| place));
+        }
+    }
+}
+
 /// A hypothesis probe in one phase. After the last undo it holds when it has recovered, and only then.
-pub fn standing(history: &History, probe: &ProbeSpec, phase: Phase) -> Standing {
-    let seen = tally(history, &probe.name, phase);
+pub fn standing(state: &RunState, probe: &ProbeSpec, phase: Phase) -> Standing {
+    let seen = state.samples.tally(&probe.name, phase);
     match phase {
         Phase::Before => seen.standing(probe),
-        Phase::During => during(history, probe).standing,
-        Phase::After if history.recovered.contains_key(&probe.name) => Standing::Held,
+        Phase::During => during(state, probe).standing,
+        Phase::After if state.recovered.contains_key(&probe.name) => Standing::Held,
         Phase::After if seen.enough() => Standing::Broke,
         Phase::After => Standing::Unknown,
     }
@@ -83,9 +160,9 @@ pub struct During {
 }
 
 /// The whole time, and each step by itself: good samples from a wait say nothing of a fault, so the worst of them counts.
-pub fn during(history: &History, probe: &ProbeSpec) -> During {
-    let whole = (None, tally(history, &probe.name, Phase::During));
-    let steps = while_acting(history, &probe.name)
+pub fn during(state: &RunState, probe: &ProbeSpec) -> During {
+    let whole = (None, state.samples.tally(&probe.name, Phase::During));
+    let steps = while_acting(state, &probe.name)
         .into_iter()
         .map(|(step, tally)| (Some(step), tally));
     let all: Vec<During> = [whole]
@@ -103,36 +180,17 @@ pub fn during(history: &History, probe: &ProbeSpec) -> During {
         .unwrap_or_else(|| all[0].clone())
 }
 
-/// By step as it is written, over all of its rounds and hosts: the samples that began while one of its injections acted.
-fn while_acting(history: &History, probe: &str) -> BTreeMap<String, PhaseTally> {
-    let mut steps: BTreeMap<String, PhaseTally> = BTreeMap::new();
-    let applied = history.injections.iter().filter(|i| i.applied_at.is_some());
-    steps.extend(applied.map(|i| (as_written(&i.injection.step), PhaseTally::default())));
-    for sample in of(history, probe, Phase::During) {
-        let acting = history.injections.iter().filter(|i| acted_at(i, sample.started_at));
-        for step in acting.map(|i| as_written(&i.injection.step)).collect::<BTreeSet<_>>() {
-            steps.entry(step).or_default().add(sample.result);
-        }
-    }
+/// Every step that acted, also one while which no sample began.
+fn while_acting(state: &RunState, probe: &str) -> BTreeMap<String, PhaseTally> {
+    let applied = state.injections.iter().filter(|i| i.applied_at.is_some());
+    let mut steps: BTreeMap<String, PhaseTally> = applied.map(|i| (as_written(&i.injection.step), PhaseTally::default())).collect();
+    steps.extend(
+        state
+            .samples
+            .probes
+            .get(probe)
+            .into_iter()
+            .flat_map(|counts| counts.by_step.clone()),
+    );
     steps
-}
-
-fn acted_at(injection: &InjectionHistory, at: Timestamp) -> bool {
-    let end = injection.ending_at.or(injection.ended_at);
-    injection.applied_at.is_some_and(|applied| applied <= at) && end.is_none_or(|end| at <= end)
-}
-
-/// A hypothesis probe's samples in one phase.
-pub fn tally(history: &History, probe: &str, phase: Phase) -> PhaseTally {
-    let mut tally = PhaseTally::default();
-    for sample in of(history, probe, phase) {
-        tally.add(sample.result);
-    }
-    tally
-}
-
-fn of<'a>(history: &'a History, probe: &'a str, phase: Phase) -> impl Iterator<Item = &'a Sample> {
-    let wanted =
-        move |(p, role, sample): &&(Phase, ProbeRole, Sample)| *p == phase && *role == ProbeRole::Hypothesis && sample.probe == probe;
-    history.samples.iter().filter(wanted).map(|(_, _, sample)| sample)
 }

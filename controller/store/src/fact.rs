@@ -1,7 +1,7 @@
 //! Rules of the log that every store shares: what makes a fact the same fact, what names a run. It stores nothing.
 
 use proto_model::event::{Event, EventBody, FleetEventBody, NewEvent, SCHEMA_VERSION};
-use proto_model::id::{InjectionId, LENGTH, PlanDigest, RunId, TokenId};
+use proto_model::id::{LENGTH, PlanDigest, RunId, TokenId};
 
 use crate::store::{OperatorRecord, StoreError};
 
@@ -23,23 +23,10 @@ impl FactKey {
     pub fn of(event: &NewEvent) -> Option<Self> {
         let source = event.source.as_ref()?;
         Some(Self {
-            injection: injection_of(&event.body)?.to_string(),
+            injection: event.body.injection()?.to_string(),
             boot_id: source.boot_id.clone(),
             agent_seq: source.agent_seq,
         })
-    }
-}
-
-fn injection_of(body: &EventBody) -> Option<&InjectionId> {
-    match body {
-        EventBody::InjectionRefused { id, .. }
-        | EventBody::InjectionApplied { id, .. }
-        | EventBody::InjectionObserved { id, .. }
-        | EventBody::InjectionEnding { id, .. }
-        | EventBody::InjectionUndone { id, .. }
-        | EventBody::InjectionUndoFailed { id, .. }
-        | EventBody::InjectionSpent { id, .. } => Some(id),
-        _ => None,
     }
 }
 
@@ -57,18 +44,15 @@ pub(crate) fn numbered(run: &RunId, seq: u64, event: NewEvent) -> Event {
 
 /// What a run is called and under which key it was accepted, from its first event.
 pub(crate) fn naming(run: &RunId, body: &EventBody) -> (String, Option<String>) {
-    match body {
-        EventBody::RunAccepted { plan, idempotency_key, .. } => (plan.name.clone(), idempotency_key.clone()),
-        _ => (run.to_string(), None),
+    match body.accepted() {
+        Some(accepted) => (accepted.plan.name.clone(), accepted.idempotency_key.map(str::to_owned)),
+        None => (run.to_string(), None),
     }
 }
 
 /// The plan that this event says a run uses.
 pub(crate) fn plan_of(body: &EventBody) -> Option<&PlanDigest> {
-    match body {
-        EventBody::RunAccepted { digest, .. } => Some(digest),
-        _ => None,
-    }
+    body.accepted().map(|accepted| accepted.digest)
 }
 
 pub(crate) fn key_taken(key: &str, by: &str) -> StoreError {

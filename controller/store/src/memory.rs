@@ -5,11 +5,12 @@ mod summaries;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_model::event::{Event, EventBody, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
 use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
+use proto_model::reading::Milestone;
 use proto_model::service::ServiceRecord;
 use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
@@ -102,7 +103,7 @@ impl Store for MemoryStore {
             {
                 continue;
             }
-            if matches!(event.body, EventBody::RunJudged { .. }) && std::mem::replace(&mut changed.row.finished, true) {
+            if event.body.milestone() == Some(Milestone::Judged) && std::mem::replace(&mut changed.row.finished, true) {
                 return Err(judged_twice(run));
             }
             let event = numbered(run, changed.events.len() as u64 + 1, event);

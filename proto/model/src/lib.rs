@@ -15,6 +15,7 @@ pub mod plan;
 pub mod probe;
 pub mod problem;
 pub mod quantity;
+pub mod reading;
 pub mod role;
 pub mod schedule;
 pub mod selector;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto_model::event::{Event, EventBody, StepOutcome, StopCause};
 use proto_model::id::{HostName, InjectionId};
-use proto_model::injection::{Applied, CleanProof, EffectState, Injection, Observed, Undone};
+use proto_model::injection::{Applied, CleanProof, EffectState, Ending, Injection, Observed, UndoFailed, Undone};
 use proto_model::plan::{Plan, PlannedStep, StepBody};
 use proto_model::probe::{Phase, Sample, SampleResult};
 use proto_model::problem::Refusal;
@@ -47,21 +47,60 @@ impl Timeline {
         self.told(event).into_iter().map(|text| format!("{clock:>7}  {text}")).collect()
     }
 
-    /// What one event says; nothing when it only repeats.
+    /// What one event says; nothing when it only repeats. Every event by name, so that a new one has its words before it compiles.
     pub fn told(&mut self, event: &Event) -> Vec<String> {
-        match &event.body {
-            EventBody::RunAccepted { plan, injections, .. } => self.accepted(event, plan, injections),
+        let by = &event.by;
+        let line = match &event.body {
+            EventBody::RunAccepted { plan, injections, .. } => return self.accepted(event, plan, injections),
             EventBody::HostPreflight {
                 host,
                 accepted,
                 refusals,
                 warnings,
                 ..
-            } => preflight(host, *accepted, refusals, warnings),
-            EventBody::ProbeSampled { phase, sample, .. } => self.sampled(*phase, sample).into_iter().collect(),
-            EventBody::InjectionObserved { id, observed } => self.observed(id, observed).into_iter().collect(),
-            body => self.single(&event.by, body).into_iter().collect(),
-        }
+            } => return preflight(host, *accepted, refusals, warnings),
+            EventBody::ProbeSampled { phase, sample, .. } => return self.sampled(*phase, sample).into_iter().collect(),
+            EventBody::InjectionObserved { id, observed } => return self.observed(id, observed).into_iter().collect(),
+            EventBody::RunPhase { to, .. } => format!("phase {}", to.as_str()),
+            EventBody::GuardBroken {
+                guard,
+                consecutive,
+                last_error,
+                phase: _,
+            } => format!("guard {guard} broke, {consecutive} in a row{}", because(last_error.as_deref())),
+            EventBody::StepStarted { path, .. } => format!("{path} starts: {}", self.steps.get(path).map_or("", String::as_str)),
+            EventBody::StepEnded { path, outcome } => format!("{path} {}", outcome_word(*outcome)),
+            EventBody::InjectionOrdered {
+                id, duration_ms, lease_ms, ..
+            } => format!("{} {}", self.name(id), ordered(*duration_ms, *lease_ms)),
+            EventBody::InjectionWithdrawn { id, reason } => format!("{} withdrawn: {reason}", self.name(id)),
+            EventBody::InjectionRefused { id, refusal } => format!("{} refused: {}: {refusal}", self.name(id), refusal.code),
+            EventBody::InjectionApplied { id, applied } => format!("{} {}", self.name(id), holds(applied)),
+            EventBody::InjectionEnding { id, ending } => format!("{} {}", self.name(id), ends(ending)),
+            EventBody::InjectionUndone { id, undone } => format!("{} {}", self.name(id), undo(undone)),
+            EventBody::InjectionUndoFailed { id, failed } => format!("{} {}", self.name(id), not_undone(failed)),
+            EventBody::InjectionSpent { id, spent } => {
+                format!("{} is done and cannot be undone: {}", self.name(id), spent.consequences.join("; "))
+            }
+            EventBody::LeaseLapsed { host, injections } => {
+                format!("{host} lost its lease on {} injections; it undoes them by itself", injections.len())
+            }
+            EventBody::HostLost { host, injections, .. } => format!("{host} is lost, holding {} injections", injections.len()),
+            EventBody::HostReturned {
+                host,
+                rebooted,
+                downtime_ms,
+                ..
+            } => returned(host, *rebooted, *downtime_ms),
+            EventBody::StopRequested { cause, reason, .. } => format!("stop requested by {by} ({}): {reason}", cause_word(*cause)),
+            EventBody::HostVerified { host, proof } => verified(host, proof),
+            EventBody::ControllerRestarted { down_ms } => format!("the controller restarted after {}", stretch(*down_ms)),
+            EventBody::HypothesisRecovered { probe, recovery_ms } => format!("probe {probe} recovered in {}", stretch(*recovery_ms)),
+            EventBody::RunJudged { verdict, cleanup, .. } => format!("judged {}, cleanup {}", verdict.as_str(), cleanup.as_str()),
+            EventBody::RunAmended { cleanup, hosts, cause } => format!("cleanup is now {}: {} ({cause})", cleanup.as_str(), names(hosts)),
+            EventBody::NoteAdded { text } => format!("note by {by}: {text}"),
+        };
+        vec![line]
     }
 
     fn accepted(&mut self, event: &Event, plan: &Plan, injections: &[Injection]) -> Vec<String> {
@@ -87,7 +126,7 @@ impl Timeline {
             SampleResult::Bad => "bad",
             SampleResult::Missing => "missing",
         };
-        let why = sample.error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        let why = because(sample.error.as_deref());
         let took = stretch(sample.took_ms);
         news.then(|| format!("probe {} {result} after {took}, from {}{why}", sample.probe, sample.prober))
     }
@@ -99,90 +138,32 @@ impl Timeline {
         news.then(|| format!("{} {text}", self.name(id)))
     }
 
-    fn single(&self, by: &str, body: &EventBody) -> Option<String> {
-        Some(match body {
-            EventBody::RunPhase { to, .. } => format!("phase {}", to.as_str()),
-            EventBody::GuardBroken {
-                guard,
-                consecutive,
-                last_error,
-                ..
-            } => {
-                let why = last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
-                format!("guard {guard} broke, {consecutive} in a row{why}")
-            }
-            EventBody::StepStarted { path, .. } => format!("{path} starts: {}", self.steps.get(path).map_or("", String::as_str)),
-            EventBody::StepEnded { path, outcome } => format!("{path} {}", outcome_word(*outcome)),
-            EventBody::StopRequested { cause, reason, .. } => format!("stop requested by {by} ({}): {reason}", cause_word(*cause)),
-            EventBody::HostVerified { host, proof } => verified(host, proof),
-            EventBody::ControllerRestarted { down_ms } => format!("the controller restarted after {}", stretch(*down_ms)),
-            EventBody::HypothesisRecovered { probe, recovery_ms } => format!("probe {probe} recovered in {}", stretch(*recovery_ms)),
-            EventBody::RunJudged { verdict, cleanup, .. } => format!("judged {}, cleanup {}", verdict.as_str(), cleanup.as_str()),
-            EventBody::RunAmended { cleanup, hosts, cause } => format!("cleanup is now {}: {} ({cause})", cleanup.as_str(), names(hosts)),
-            EventBody::NoteAdded { text } => format!("note by {by}: {text}"),
-            other => return self.of_hosts(other),
-        })
-    }
-
-    fn of_hosts(&self, body: &EventBody) -> Option<String> {
-        Some(match body {
-            EventBody::LeaseLapsed { host, injections } => {
-                format!("{host} lost its lease on {} injections; it undoes them by itself", injections.len())
-            }
-            EventBody::HostLost { host, injections, .. } => format!("{host} is lost, holding {} injections", injections.len()),
-            EventBody::HostReturned {
-                host,
-                rebooted,
-                downtime_ms,
-                ..
-            } => {
-                let how = if *rebooted { "rebooted" } else { "without a reboot" };
-                format!("{host} is back after {}, {how}", stretch(*downtime_ms))
-            }
-            other => return self.of_injections(other),
-        })
-    }
-
-    fn of_injections(&self, body: &EventBody) -> Option<String> {
-        Some(match body {
-            EventBody::InjectionOrdered {
-                id, duration_ms, lease_ms, ..
-            } => {
-                format!(
-                    "{} ordered for {}, lease {}",
-                    self.name(id),
-                    Millis(*duration_ms),
-                    Millis(*lease_ms)
-                )
-            }
-            EventBody::InjectionWithdrawn { id, reason } => format!("{} withdrawn: {reason}", self.name(id)),
-            EventBody::InjectionRefused { id, refusal } => format!("{} refused: {}: {refusal}", self.name(id), refusal.code),
-            EventBody::InjectionApplied { id, applied } => format!("{} {}", self.name(id), holds(applied)),
-            EventBody::InjectionEnding { id, ending } => {
-                let why = ending.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-                format!("{} ends, {}{why}", self.name(id), ending.ended_by.as_str().replace('_', " "))
-            }
-            EventBody::InjectionUndone { id, undone } => format!("{} {}", self.name(id), undo(undone)),
-            EventBody::InjectionUndoFailed { id, failed } => {
-                format!(
-                    "{} is not undone yet, attempt {}: {}: {}",
-                    self.name(id),
-                    failed.attempt,
-                    failed.undo,
-                    failed.error
-                )
-            }
-            EventBody::InjectionSpent { id, spent } => {
-                format!("{} is done and cannot be undone: {}", self.name(id), spent.consequences.join("; "))
-            }
-            _ => return None,
-        })
-    }
-
     /// Before `run.accepted` was seen, the id is all there is.
     fn name(&self, id: &InjectionId) -> String {
         self.injections.get(id).cloned().unwrap_or_else(|| format!("injection {id}"))
     }
+}
+
+fn because(error: Option<&str>) -> String {
+    error.map(|error| format!(": {error}")).unwrap_or_default()
+}
+
+fn ordered(duration_ms: u64, lease_ms: u64) -> String {
+    format!("ordered for {}, lease {}", Millis(duration_ms), Millis(lease_ms))
+}
+
+fn ends(ending: &Ending) -> String {
+    let cause = ending.ended_by.as_str().replace('_', " ");
+    format!("ends, {cause}{}", because(ending.reason.as_deref()))
+}
+
+fn not_undone(failed: &UndoFailed) -> String {
+    format!("is not undone yet, attempt {}: {}: {}", failed.attempt, failed.undo, failed.error)
+}
+
+fn returned(host: &HostName, rebooted: bool, downtime_ms: u64) -> String {
+    let how = if rebooted { "rebooted" } else { "without a reboot" };
+    format!("{host} is back after {}, {how}", stretch(downtime_ms))
 }
 
 fn title(step: &PlannedStep) -> String {

@@ -144,7 +144,7 @@ impl Follower {
         let (Some(last), Some(middle)) = (events.last(), RunPage::middle(&events)) else {
             return Ok(unread(&name, "it has no beginning in the store"));
         };
-        let over = controller_report::fold(&events).is_some_and(|run| run.verdict.is_some());
+        let over = controller_report::RunState::of(&events).is_some_and(|state| state.judged.is_some());
         let same = matches!(&self.shown, Shown::Until(seq) if *seq == last.seq);
         if !same {
             put(sent, "middle", &middle).await?;

@@ -5,7 +5,7 @@ use axum::extract::{Form, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use controller_dashboard::{Acting, Frame, Known, Now, RunLine, RunPage, StopForms};
-use controller_report::History;
+use controller_report::RunState;
 use proto_model::event::Event;
 use proto_transport::PeerInfo;
 use serde::Deserialize;
@@ -138,9 +138,7 @@ impl PagesDoor {
         let mut acting = Vec::new();
         for row in store.runs(u32::MAX, true).await? {
             let events = store.run_events(&row.id, 1).await?;
-            if let Some(history) = History::of(&events) {
-                acting.extend(Acting::of(&row.id, &history));
-            }
+            acting.extend(RunState::of(&events).iter().flat_map(Acting::of));
         }
         let mut runs = Vec::new();
         for page in store.run_pages(RUNS, false).await? {

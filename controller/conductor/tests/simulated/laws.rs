@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use controller_conductor::Action;
-use controller_report::{History, fold};
+use controller_report::{RunState, fold};
 use proto_model::document::RunDocument;
 use proto_model::event::{EventBody, RunPhase};
 
@@ -59,7 +59,7 @@ impl Ended {
     fn check_orders(&self) {
         let mut ordered = BTreeSet::new();
         let (mut stopped, mut agreed) = (false, 0);
-        let hosts = History::of(&self.sim.events).unwrap().plan.hosts.len();
+        let hosts = RunState::of(&self.sim.events).unwrap().plan.hosts.len();
         for event in &self.sim.events {
             match &event.body {
                 EventBody::HostPreflight { accepted: true, .. } => agreed += 1,

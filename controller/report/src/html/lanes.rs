@@ -2,7 +2,7 @@
 
 use proto_model::event::{Event, EventBody};
 use proto_model::plan::Plan;
-use proto_model::probe::{ProbeCheck, ProbeSpec, Sample, SampleResult};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Sample, SampleResult};
 use proto_telling::{figure, stretch};
 
 use super::picture::{Dot, Drawing, Shape, place};
@@ -12,19 +12,48 @@ const GAP: f64 = 10.0;
 /// Good samples of one probe that are drawn one by one; of more, every so-manieth, and the lane says so.
 const MOST_GOOD: usize = 400;
 
-pub(super) fn probes(drawing: &mut Drawing, events: &[Event]) {
-    let Some(EventBody::RunAccepted { plan, .. }) = events.first().map(|e| &e.body) else {
-        return;
-    };
+pub(super) fn probes(drawing: &mut Drawing, plan: &Plan, events: &[Event]) {
     for probe in specs(plan) {
+        let of_probe = |(role, sample): &(ProbeRole, &Sample)| *role == probe.role && sample.probe == probe.name;
         let samples: Vec<&Sample> = events
             .iter()
-            .filter_map(|e| match &e.body {
-                EventBody::ProbeSampled { role, sample, .. } if *role == probe.role && sample.probe == probe.name => Some(sample),
-                _ => None,
-            })
+            .filter_map(sample_of)
+            .filter(of_probe)
+            .map(|(_, sample)| sample)
             .collect();
         lane(drawing, probe, &samples);
+    }
+}
+
+/// Only a picture needs every sample; all else is in the state of the run. Every event by name, so that a new one is decided here too.
+fn sample_of(event: &Event) -> Option<(ProbeRole, &Sample)> {
+    match &event.body {
+        EventBody::ProbeSampled { role, sample, .. } => Some((*role, sample)),
+        EventBody::RunAccepted { .. }
+        | EventBody::RunPhase { .. }
+        | EventBody::HostPreflight { .. }
+        | EventBody::GuardBroken { .. }
+        | EventBody::StepStarted { .. }
+        | EventBody::StepEnded { .. }
+        | EventBody::InjectionOrdered { .. }
+        | EventBody::InjectionWithdrawn { .. }
+        | EventBody::InjectionRefused { .. }
+        | EventBody::InjectionApplied { .. }
+        | EventBody::InjectionObserved { .. }
+        | EventBody::InjectionEnding { .. }
+        | EventBody::InjectionUndone { .. }
+        | EventBody::InjectionUndoFailed { .. }
+        | EventBody::InjectionSpent { .. }
+        | EventBody::LeaseLapsed { .. }
+        | EventBody::HostLost { .. }
+        | EventBody::HostReturned { .. }
+        | EventBody::StopRequested { .. }
+        | EventBody::HostVerified { .. }
+        | EventBody::ControllerRestarted { .. }
+        | EventBody::HypothesisRecovered { .. }
+        | EventBody::RunJudged { .. }
+        | EventBody::RunAmended { .. }
+        | EventBody::NoteAdded { .. } => None,
     }
 }
 

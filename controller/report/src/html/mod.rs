@@ -8,13 +8,13 @@ pub use page::{Cell, Link, Page, STYLE, Section, Table, Tone};
 pub use picture::Picture;
 
 use proto_model::document::{InjectionDocument, RunDocument};
-use proto_model::event::{Event, EventBody};
+use proto_model::event::Event;
 use proto_model::probe::Phase;
 use proto_model::verdict::Verdict;
 use proto_telling::{Timeline, figure, pairs, stretch};
 
-use crate::fold::fold;
-use crate::versions::versions;
+use crate::fold::document;
+use crate::state::RunState;
 
 /// Empty when the events do not tell of a run. `up` leads back to where the page is one of many.
 pub fn html(events: &[Event], up: Option<Link>) -> String {
@@ -23,30 +23,24 @@ pub fn html(events: &[Event], up: Option<Link>) -> String {
 
 /// What the page holds; `None` when the events do not tell of a run.
 pub fn page(events: &[Event], up: Option<Link>) -> Option<Page> {
-    let run = fold(events)?;
+    let state = RunState::of(events)?;
+    let run = document(&state);
     let verdict = run.verdict.map_or("no verdict yet", Verdict::as_str);
     Some(Page {
         title: run.name.clone(),
         mark: Some(Cell::word(verdict)),
-        lead: says(events).into_iter().collect(),
+        lead: state.plan.hypothesis.iter().map(|hypothesis| hypothesis.says.clone()).collect(),
         up,
         sections: vec![
-            facts(&run, events),
-            timeline_picture(&run, events),
+            facts(&run, &state),
+            timeline_picture(&run, &state, events),
             steps(&run),
             injections(&run),
             probes(&run),
-            hosts(&run, events),
+            hosts(&run, &state),
             timeline(events),
         ],
     })
-}
-
-fn says(events: &[Event]) -> Option<String> {
-    match events.first().map(|e| &e.body) {
-        Some(EventBody::RunAccepted { plan, .. }) => plan.hypothesis.as_ref().map(|h| h.says.clone()),
-        _ => None,
-    }
 }
 
 fn section(title: &str, table: Table) -> Section {
@@ -57,7 +51,7 @@ fn section(title: &str, table: Table) -> Section {
     }
 }
 
-fn facts(run: &RunDocument, events: &[Event]) -> Section {
+fn facts(run: &RunDocument, state: &RunState) -> Section {
     let mut rows: Vec<Vec<Cell>> = vec![
         vec!["run".into(), Cell::from(&run.id)],
         vec!["service".into(), run.service.as_deref().unwrap_or("-").into()],
@@ -74,10 +68,10 @@ fn facts(run: &RunDocument, events: &[Event]) -> Section {
     ];
     rows.extend(run.detection_ms.map(|ms| vec!["detected after".into(), stretch(ms).into()]));
     rows.extend(run.recovery_ms.map(|ms| vec!["recovered after".into(), stretch(ms).into()]));
-    for host in versions(events) {
+    for (host, asked) in &state.preflights {
         rows.push(vec![
-            Cell::from(&host.host),
-            format!("agent {}, kernel {}", host.agent, host.kernel).into(),
+            Cell::from(host),
+            format!("agent {}, kernel {}", asked.agent_version, asked.kernel).into(),
         ]);
     }
     let reasons = run.reasons.iter().map(|r| format!("{}: {}", r.code, r.message)).collect();
@@ -89,10 +83,10 @@ fn facts(run: &RunDocument, events: &[Event]) -> Section {
     }
 }
 
-fn timeline_picture(run: &RunDocument, events: &[Event]) -> Section {
+fn timeline_picture(run: &RunDocument, state: &RunState, events: &[Event]) -> Section {
     Section {
         title: "Picture".to_owned(),
-        picture: Picture::of(run, events),
+        picture: Picture::of(run, state, events),
         ..Section::default()
     }
 }
@@ -164,13 +158,8 @@ fn probes(run: &RunDocument) -> Section {
     )
 }
 
-fn hosts(run: &RunDocument, events: &[Event]) -> Section {
-    let proven_at = |name: &proto_model::id::HostName| {
-        events.iter().rev().find_map(|e| match &e.body {
-            EventBody::HostVerified { host, .. } if host == name => Some(e.at.to_string()),
-            _ => None,
-        })
-    };
+fn hosts(run: &RunDocument, state: &RunState) -> Section {
+    let proven_at = |name: &proto_model::id::HostName| state.proofs.get(name).map(|proof| proof.at.to_string());
     let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join("; ") };
     let rows = run.hosts.iter().map(|h| {
         vec![

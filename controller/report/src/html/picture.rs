@@ -2,12 +2,13 @@
 
 use askama::Template;
 use proto_model::document::{InjectionDocument, RunDocument};
-use proto_model::event::{Event, EventBody, RunPhase};
+use proto_model::event::{Event, RunPhase};
 use proto_model::injection::{Cleanliness, EffectState, InjectionState};
 use proto_model::time::Timestamp;
 use proto_telling::{pairs, stretch};
 
 use super::lanes;
+use crate::state::RunState;
 
 const WIDTH: f64 = 960.0;
 /// Where the time axis begins; names stand left of it.
@@ -94,18 +95,18 @@ impl Picture {
     }
 
     /// `None` when there is no time to draw.
-    pub fn of(run: &RunDocument, events: &[Event]) -> Option<Self> {
-        let axis = Axis::of(events)?;
+    pub fn of(run: &RunDocument, state: &RunState, events: &[Event]) -> Option<Self> {
+        let axis = Axis::of(state)?;
         let mut drawing = Drawing {
             axis,
             y: 24.0,
             picture: Picture::default(),
         };
         drawing.ticks();
-        drawing.phases(events);
-        drawing.hosts(run, events);
-        lanes::probes(&mut drawing, events);
-        drawing.moments(run, events);
+        drawing.phases(state);
+        drawing.hosts(run, state);
+        lanes::probes(&mut drawing, &state.plan, events);
+        drawing.moments(run, state);
         let mut picture = drawing.picture;
         picture.width = WIDTH as u32;
         picture.height = drawing.y.ceil() as u32;
@@ -136,18 +137,9 @@ pub(super) struct Axis {
 
 impl Axis {
     /// From acceptance to the last word before the run was finished; amendments may come days later.
-    fn of(events: &[Event]) -> Option<Self> {
-        let from = events.first()?.at;
-        let over = |e: &&Event| {
-            matches!(
-                e.body,
-                EventBody::RunPhase {
-                    to: RunPhase::Finished,
-                    ..
-                }
-            )
-        };
-        let last = events.iter().find(over).or(events.last())?.at;
+    fn of(state: &RunState) -> Option<Self> {
+        let from = state.created_at;
+        let last = state.entered_at(RunPhase::Finished).unwrap_or(state.last_at);
         (last > from).then_some(Self { from, to: last })
     }
 
@@ -180,14 +172,8 @@ impl Drawing {
         }
     }
 
-    fn phases(&mut self, events: &[Event]) {
-        let entered: Vec<(RunPhase, Timestamp)> = events
-            .iter()
-            .filter_map(|e| match e.body {
-                EventBody::RunPhase { to, .. } => Some((to, e.at)),
-                _ => None,
-            })
-            .collect();
+    fn phases(&mut self, state: &RunState) {
+        let entered = &state.phases[1..];
         self.name("phase");
         for (i, (phase, from)) in entered.iter().enumerate() {
             let to = entered.get(i + 1).map_or(self.axis.to, |(_, at)| *at);
@@ -199,7 +185,7 @@ impl Drawing {
         self.y += ROW + GAP;
     }
 
-    fn hosts(&mut self, run: &RunDocument, events: &[Event]) {
+    fn hosts(&mut self, run: &RunDocument, state: &RunState) {
         for host in &run.hosts {
             let of_host: Vec<&InjectionDocument> = run.injections.iter().filter(|i| i.host == host.name).collect();
             self.name(host.name.as_str());
@@ -210,12 +196,8 @@ impl Drawing {
             if of_host.is_empty() {
                 self.y += ROW;
             }
-            let proof = events.iter().rev().find_map(|e| match &e.body {
-                EventBody::HostVerified { host: name, proof } if name == &host.name => Some((e.at, proof.result)),
-                _ => None,
-            });
-            if let Some((at, result)) = proof {
-                self.proof(at, result);
+            if let Some(proof) = state.proofs.get(&host.name) {
+                self.proof(proof.at, proof.proof.result);
             }
             self.y += GAP;
         }
@@ -262,15 +244,13 @@ impl Drawing {
     }
 
     /// Moments that concern the run as a whole, as lines through all lanes.
-    fn moments(&mut self, run: &RunDocument, events: &[Event]) {
-        let mut moments: Vec<(&'static str, Timestamp, String)> = Vec::new();
-        for event in events {
-            match &event.body {
-                EventBody::GuardBroken { guard, .. } => moments.push(("line-bad", event.at, format!("guard {guard} broke"))),
-                EventBody::StopRequested { reason, .. } => moments.push(("line-bad", event.at, format!("stop: {reason}"))),
-                _ => {}
-            }
-        }
+    fn moments(&mut self, run: &RunDocument, state: &RunState) {
+        let broken = state
+            .guards_broken
+            .iter()
+            .map(|broken| (broken.at, format!("guard {} broke", broken.guard)));
+        let stop = state.stop.iter().map(|stop| (stop.at, format!("stop: {}", stop.reason)));
+        let mut moments: Vec<(&'static str, Timestamp, String)> = broken.chain(stop).map(|(at, text)| ("line-bad", at, text)).collect();
         let first = run.injections.iter().filter_map(|i| i.applied_at).min();
         if let (Some(at), Some(ms)) = (first, run.detection_ms) {
             moments.push(("line-bad", at.plus_ms(ms), format!("detected after {}", stretch(ms))));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use controller_report::{html, judge, junit};
+use controller_report::{html, junit};
 use proptest::prelude::*;
 use proto_model::event::{EventBody, RunPhase, StopCause};
 use proto_model::injection::{CleanProof, EndedBy};
@@ -18,7 +18,7 @@ const HOSTILE: &str = "\"><script>alert('&')</script>\u{1b}\u{0}";
 
 /// Judges the story as the conductor would, and finishes it.
 fn finished(story: &mut Story) -> Verdict {
-    let j = judge(&story.events).unwrap();
+    let j = story.judgement();
     story.push(EventBody::RunJudged {
         verdict: j.verdict,
         cleanup: j.cleanup,

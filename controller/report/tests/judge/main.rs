@@ -1,4 +1,4 @@
-//! The rules of judgement, one row each, and what must never be said of any history.
+//! The rules of judgement, one row each, and what must never be said of any state.
 
 mod broken;
 mod cut;

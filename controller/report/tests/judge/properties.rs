@@ -1,6 +1,6 @@
 //! Any order of any events: never a panic, and never `passed` without everything that a pass needs.
 
-use controller_report::{History, fold, judge, markdown};
+use controller_report::{RunState, fold, judge, markdown};
 use proptest::prelude::*;
 use proto_model::event::{EventBody, RunPhase, StopCause};
 use proto_model::injection::{CleanProof, EffectState, EndedBy};
@@ -114,18 +114,18 @@ fn good(end: EndedBy) -> Vec<Turn> {
 }
 
 fn check_pass(story: &Story, hypothesis: bool) -> Result<(), TestCaseError> {
-    let judgement = judge(&story.events).unwrap();
-    let history = History::of(&story.events).unwrap();
+    let judgement = story.judgement();
+    let state = RunState::of(&story.events).unwrap();
     if judgement.cleanup != Cleanup::Proven {
         prop_assert_eq!((judgement.verdict, judgement.exit_code), (Verdict::Error, 8));
     }
     prop_assert_eq!(judgement.verdict == Verdict::Passed, judgement.reasons.is_empty());
     if judgement.verdict == Verdict::Passed {
-        prop_assert!(hypothesis && history.stop.is_none() && !history.restarted && !history.injections.is_empty());
-        for i in &history.injections {
-            prop_assert!(i.effect() == EffectState::Confirmed || i.is_noop(), "{:?}", i.effect());
+        prop_assert!(hypothesis && state.stop.is_none() && !state.restarted && !state.injections.is_empty());
+        for i in &state.injections {
+            prop_assert!(i.effect() == EffectState::Confirmed || i.noop, "{:?}", i.effect());
             prop_assert!(i.state.is_terminal() && i.refusal.is_none());
-            prop_assert!(history.proofs.contains_key(&i.injection.host));
+            prop_assert!(state.proofs.contains_key(&i.injection.host));
         }
     }
     Ok(())
@@ -152,7 +152,7 @@ proptest! {
         for end in 0..=story.events.len() {
             let prefix = &story.events[..end];
             prop_assert_eq!(fold(prefix).is_some(), end > 0);
-            prop_assert_eq!(judge(prefix).is_some(), end > 0);
+            prop_assert_eq!(RunState::of(prefix).as_ref().map(judge).is_some(), end > 0);
             prop_assert_eq!(markdown(prefix).is_empty(), end == 0);
         }
         // Without its beginning no history is a run.
@@ -163,5 +163,5 @@ proptest! {
 #[test]
 fn the_good_run_passes() {
     let story = told(&good(EndedBy::DurationElapsed), true);
-    assert_eq!(judge(&story.events).unwrap().verdict, Verdict::Passed);
+    assert_eq!(story.judgement().verdict, Verdict::Passed);
 }

@@ -1,6 +1,6 @@
 //! Each rule with the history that it is for: verdict, exit code, end, and the reason that carries it.
 
-use controller_report::{fold, judge, markdown};
+use controller_report::{fold, markdown};
 use proto_model::event::{EventBody, RunPhase};
 use proto_model::host::PRODUCTION;
 use proto_model::injection::{CleanProof, EffectState, EndedBy};
@@ -26,7 +26,7 @@ fn every_rule_says_what_it_is_for() {
     for (name, tell, verdict, exit, ended_by, reasons) in broken::ROWS.iter().chain(cut::ROWS) {
         let mut story = Story::experiment();
         tell(&mut story);
-        let judgement = judge(&story.events).unwrap();
+        let judgement = story.judgement();
         let codes: Vec<&str> = judgement.reasons.iter().map(|r| r.code.as_str()).collect();
         assert_eq!(judgement.verdict, *verdict, "{name}: {:?}", judgement.reasons);
         assert_eq!(codes, *reasons, "{name}");
@@ -40,7 +40,7 @@ fn every_rule_says_what_it_is_for() {
 fn a_plain_attack_is_no_evidence_and_has_done_what_was_asked() {
     let mut story = Story::attack();
     story.preflight(None).acting().undone(EndedBy::DurationElapsed).clean();
-    let judgement = judge(&story.events).unwrap();
+    let judgement = story.judgement();
     assert_eq!((judgement.verdict, judgement.exit_code), (Verdict::Inconclusive, 0));
     assert_eq!(judgement.reasons[0].code, "no_hypothesis");
 
@@ -52,10 +52,10 @@ fn a_plain_attack_is_no_evidence_and_has_done_what_was_asked() {
         .windows("uu")
         .undone(EndedBy::DurationElapsed)
         .clean();
-    assert_eq!(judge(&unseen.events).unwrap().exit_code, 11);
+    assert_eq!(unseen.judgement().exit_code, 11);
     let mut dirtied = Story::attack();
     dirtied.preflight(None).acting().undone(EndedBy::DurationElapsed).proven(dirty());
-    assert_eq!(judge(&dirtied.events).unwrap().exit_code, 8);
+    assert_eq!(dirtied.judgement().exit_code, 8);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn one_host_of_two_that_is_not_clean_is_named() {
         host: crate::story::host("cache"),
         proof: dirty(),
     });
-    let judgement = judge(&story.events).unwrap();
+    let judgement = story.judgement();
     assert_eq!((judgement.verdict, judgement.cleanup), (Verdict::Error, Cleanup::Dirty));
     assert_eq!(judgement.reasons[0].host, Some(crate::story::host("cache")));
     assert!(
@@ -100,7 +100,7 @@ fn tolerance_is_of_the_samples_that_were_answered() {
             .after("ggg")
             .recovered()
             .clean();
-        assert_eq!(judge(&story.events).unwrap().verdict, verdict, "{tolerate:?} {letters}");
+        assert_eq!(story.judgement().verdict, verdict, "{tolerate:?} {letters}");
     }
     assert_eq!(probe(Tolerance::Count(0)).breaks, 3);
 }
@@ -116,7 +116,7 @@ fn the_document_tells_the_same_story() {
         .after("bggg")
         .recovered()
         .clean();
-    let judgement = judge(&story.events).unwrap();
+    let judgement = story.judgement();
     assert_eq!(judgement.recovery_ms, Some(1_200));
     assert!(judgement.detection_ms.is_some_and(|ms| ms > 0));
     story.push(EventBody::RunJudged {
@@ -171,7 +171,7 @@ fn a_late_proof_amends_the_cleanup_and_never_the_verdict() {
         .acting()
         .undone(EndedBy::DurationElapsed)
         .proven(CleanProof::unproven());
-    let j = judge(&story.events).unwrap();
+    let j = story.judgement();
     let (verdict, cleanup, exit_code, ended_by) = (j.verdict, j.cleanup, j.exit_code, j.ended_by);
     story.push(EventBody::RunJudged {
         verdict,

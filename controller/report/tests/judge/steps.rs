@@ -5,7 +5,7 @@ use proto_model::probe::{Phase, Tolerance};
 use proto_model::quantity::Percent;
 use proto_model::verdict::Verdict;
 
-use controller_report::{Judgement, judge};
+use controller_report::Judgement;
 
 use crate::story::{PROBE, Story, plan};
 
@@ -33,7 +33,7 @@ fn told(paths: &[&str], tolerate: Tolerance, seen: &[&str]) -> Story {
 }
 
 fn judged(paths: &[&str], tolerate: Tolerance, seen: &[&str]) -> Judgement {
-    judge(&told(paths, tolerate, seen).events).unwrap()
+    told(paths, tolerate, seen).judgement()
 }
 
 const TWO: &[&str] = &["steps[0]", "steps[2]"];
@@ -82,7 +82,7 @@ fn what_is_bad_after_a_fault_and_before_the_next_is_bad_too() {
     let mut story = Story::of(at(TWO, Tolerance::Count(0)));
     story.before("ggggg").acts_alone(0, "gggg").samples(Phase::During, "bbb");
     story.acts_alone(1, "gggg").after("ggg").recovered().clean();
-    assert_eq!(judge(&story.events).unwrap().verdict, Verdict::Failed);
+    assert_eq!(story.judgement().verdict, Verdict::Failed);
 }
 
 #[test]
@@ -94,6 +94,6 @@ fn a_run_that_did_not_come_back_has_no_time_of_recovery() {
         .acts_alone(1, "gggg")
         .after("bbb")
         .clean();
-    let judgement = judge(&story.events).unwrap();
+    let judgement = story.judgement();
     assert_eq!((judgement.verdict, judgement.recovery_ms), (Verdict::Failed, None));
 }

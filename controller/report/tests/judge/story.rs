@@ -1,5 +1,6 @@
 //! A run told step by step, so that a test says only what is special about its own.
 
+use controller_report::{Judgement, RunState, judge};
 use proto_model::catalogue::FaultKind;
 use proto_model::event::{Event, EventBody, RunPhase, SCHEMA_VERSION, StepOutcome, StopCause};
 use proto_model::id::{HostName, InjectionId, RunId};
@@ -125,6 +126,10 @@ impl Story {
     /// An attack without probes.
     pub fn attack() -> Self {
         Self::of(plan(&["web"], None))
+    }
+
+    pub fn judgement(&self) -> Judgement {
+        judge(&RunState::of(&self.events).unwrap())
     }
 
     pub fn push(&mut self, body: EventBody) -> &mut Self {

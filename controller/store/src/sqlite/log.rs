@@ -1,7 +1,8 @@
 //! The two logs, of runs and of the fleet: only ever added to. Nothing here updates or deletes an event.
 
-use proto_model::event::{Event, EventBody, FleetEvent, FleetEventBody, NewEvent};
+use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::id::RunId;
+use proto_model::reading::Milestone;
 use proto_model::time::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -30,7 +31,7 @@ pub(super) fn append(t: &Transaction<'_>, run: &RunId, events: Vec<NewEvent>) ->
         {
             continue;
         }
-        if matches!(event.body, EventBody::RunJudged { .. }) {
+        if event.body.milestone() == Some(Milestone::Judged) {
             close_run(t, run)?;
         }
         if let Some(digest) = plan_of(&event.body) {

@@ -1,7 +1,8 @@
 //! From a wish to a plan that hosts have answered, and from such a plan to a run.
 
 use controller_conductor::{GatewayError, PreflightReply};
-use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan, policy_allows};
+use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan};
+use controller_policy::{Stage, check};
 use controller_store::TICK_KEYS;
 use proto_model::document::{ErrorBody, HostError};
 use proto_model::id::{HostName, PlanDigest};
@@ -130,7 +131,7 @@ impl Api {
                 format!("hosts have changed since the plan was made: {}; plan again", changed.join("; ")),
             ));
         }
-        policy_allows(&stored.plan, &self.0.policy, &fleet).map_err(|refusal| ApiError(refusal.error))?;
+        check(&stored.plan, Stage::Planning, &self.0.policy, &fleet.occupancy()).map_err(|denial| ApiError(denial.into()))?;
         Ok(PlanView {
             created_at: stored.created_at,
             expires_at: stored.expires_at,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use controller_conductor::{HostGateway, Supervisor};
-use controller_planner::Policy;
+use controller_policy::Policy;
 use controller_scheduler::Scheduler;
 use controller_store::StoreHandle;
 use proto_model::time::Timestamp;

@@ -1,6 +1,7 @@
 //! The front door's side of schedules: an experiment that nobody watches passes every rule of a person's run, and those of its own.
 
-use controller_planner::{Experiment, Fleet, no_guard, parse_experiment, plan, unattended};
+use controller_planner::{Experiment, Fleet, PlanRefusal, parse_experiment, plan};
+use controller_policy::{Denial, no_guard, unattended};
 use controller_scheduler::{Answer, Starter};
 use controller_store::{LastLook, ScheduleRecord};
 use proto_model::document::ErrorBody;
@@ -10,7 +11,6 @@ use proto_model::plan::{Origin, PlanView};
 use crate::error::{ApiError, ApiResult};
 use crate::experiments::refuse_unaccepted;
 use crate::service::Api;
-use controller_planner::PlanRefusal;
 
 /// A seed for plans that are only looked at.
 const LOOKED_AT: u64 = 0;
@@ -35,7 +35,7 @@ impl Api {
         let experiment = scheduled(&schedule.file_text, &schedule.file_name, &schedule.set)?;
         let view = self.planned(experiment).await?;
         self.confirmed(&view.plan, &schedule.confirm)?;
-        unattended(&view.plan, &self.0.policy).map_err(refused)?;
+        unattended(&view.plan, &self.0.policy).map_err(denied)?;
         refuse_unaccepted(&view)?;
         Ok(view)
     }
@@ -49,7 +49,7 @@ impl Api {
         match plan(experiment, &fleet, &self.0.policy, LOOKED_AT) {
             Ok(plan) => {
                 self.confirmed(&plan, confirm)?;
-                unattended(&plan, &self.0.policy).map_err(refused)?;
+                unattended(&plan, &self.0.policy).map_err(denied)?;
                 Ok(Vec::new())
             }
             Err(refusal) if matches!(refusal.error.code.as_str(), "policy" | "unattended") => Err(refused(refusal)),
@@ -58,10 +58,7 @@ impl Api {
     }
 
     fn opened(&self, environment: &str, confirm: &str) -> ApiResult<()> {
-        if self.0.policy.of(environment).is_none() {
-            let message = format!("the controller's policy does not open {environment}: it has no [policy.{environment}]");
-            return Err(ApiError::new("policy", message));
-        }
+        self.0.policy.open(environment).map_err(denied)?;
         self.confirmed_in(environment, confirm)
     }
 }
@@ -71,11 +68,15 @@ pub(crate) fn scheduled(text: &str, file_name: &str, set: &std::collections::BTr
     let mut experiment = parse_experiment(text, file_name, set).map_err(|problems| refused(PlanRefusal::invalid_file(problems)))?;
     experiment.origin = Origin::Schedule;
     if experiment.guards.is_empty() {
-        return Err(refused(no_guard()));
+        return Err(denied(no_guard()));
     }
     Ok(experiment)
 }
 
 fn refused(refusal: PlanRefusal) -> ApiError {
     ApiError(refusal.error)
+}
+
+fn denied(denial: Denial) -> ApiError {
+    ApiError(denial.into())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use controller_planner::Policy;
+use controller_policy::Stage;
 use controller_store::StoreHandle;
 use proto_model::event::{Event, EventBody, NewEvent};
 use proto_model::id::{HostName, PlanDigest};
@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::acting::{Acting, Wanted};
+use crate::active::ActiveRuns;
 use crate::host_gateway::HostGateway;
 use crate::leases::Leases;
 use crate::machine::{Action, Conductor, Decision, Input};
@@ -39,9 +39,8 @@ pub(crate) struct Means {
     pub store: StoreHandle,
     pub voice: Arc<dyn HostGateway>,
     pub rule: AddressRule,
-    /// What all runs inject.
-    pub acting: Arc<Acting>,
-    pub policy: Arc<Policy>,
+    /// What all runs inject, and what they may.
+    pub active: ActiveRuns,
     pub now: fn() -> Timestamp,
     pub leases: Leases,
     /// Every event as it is stored.
@@ -84,7 +83,6 @@ impl Driver {
         let mut beat = tokio::time::interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut decision = first;
-        self.count();
         loop {
             if !self.follow(decision).await {
                 self.abandon().await;
@@ -99,26 +97,14 @@ impl Driver {
             };
             while self.asked.try_join_next().is_some() {}
             decision = self.conductor.step((self.means.now)(), input);
-            if decision.record.iter().any(|event| !event.body.is_telemetry()) {
-                self.count();
-            }
         }
     }
 
-    /// Says what this run injects now.
-    fn count(&self) {
-        let hosts = self.conductor.acting().into_iter().cloned().collect();
-        self.means.acting.keep(self.conductor.run(), hosts);
-    }
-
-    fn room(&self, step: &str) -> Result<(), String> {
-        let wanted = Wanted {
-            run: self.conductor.run(),
-            plan: self.conductor.plan(),
-            step,
-            hosts: self.conductor.acting().into_iter().cloned().collect(),
-        };
-        self.means.acting.take(&wanted, &self.means.policy, &self.means.voice.hosts())
+    fn room(&self, path: &str) -> Result<(), String> {
+        let run = self.conductor.run();
+        let (stage, hosts) = (Stage::Step { run, path }, self.means.voice.hosts());
+        let answer = self.means.active.check(self.conductor.plan(), stage, &hosts);
+        answer.map_err(|denial| denial.to_string())
     }
 
     /// Durable first; only then is it done. False when the store is lost.

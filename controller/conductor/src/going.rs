@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use proto_model::id::HostName;
 use proto_model::injection::Injection;
-use proto_model::plan::Origin;
 use tokio::sync::mpsc;
 
 use crate::machine::Input;
@@ -14,9 +13,4 @@ pub(crate) struct Going {
     pub inbox: mpsc::Sender<Input>,
     pub injections: Vec<Injection>,
     pub hosts: BTreeSet<HostName>,
-    pub origin: Origin,
-    pub environment: String,
-    pub service: Option<String>,
-    /// Hosts that its widest step injects at the same time.
-    pub widest: usize,
 }

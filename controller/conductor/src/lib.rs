@@ -1,6 +1,6 @@
 //! From plan to decisions: a pure machine that says what to record and what to do, and a thin driver that records before it acts.
 
-mod acting;
+mod active;
 mod answers;
 mod driver;
 mod going;
@@ -15,7 +15,6 @@ mod proofs;
 mod proving;
 mod reports;
 mod revive;
-mod room;
 mod routing;
 mod sampling;
 mod settings;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use controller_planner::{ActiveRun, Policy};
+use controller_policy::{ActiveRun, Policy, Stage};
 use controller_report::{InjectionStatus, RunState};
 use controller_store::{Actor, LastLook, StoreError, StoreHandle};
 use proto_model::document::{ErrorBody, RunDocument};
@@ -20,7 +20,7 @@ use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::acting::Acting;
+use crate::active::{ActiveRuns, injections_of};
 use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::driver::{Driver, INBOX, Means};
 use crate::going::Going;
@@ -30,7 +30,6 @@ use crate::leases::{Leased, Leases};
 use crate::machine::{Conductor, Decision, Input};
 use crate::mass_loss::Losses;
 use crate::proving::HostProof;
-use crate::room::{injections_of, room_for};
 use crate::settings::Settings;
 use crate::summaries;
 use crate::unclean::Unclean;
@@ -68,8 +67,7 @@ pub(crate) struct Inner {
     pub news: broadcast::Sender<Event>,
     proofs: mpsc::Sender<HostProof>,
     pub unclean: Unclean,
-    acting: Arc<Acting>,
-    policy: Arc<Policy>,
+    active: ActiveRuns,
     pub leases: Leases,
     /// One start at a time, so that two cannot both find room.
     turn: tokio::sync::Mutex<()>,
@@ -89,8 +87,7 @@ impl Supervisor {
         let (news, _) = broadcast::channel(NEWS);
         let (proofs, proven) = mpsc::channel(PROOFS);
         let this = Self(Arc::new(Inner {
-            policy: Arc::new(parts.policy.clone()),
-            acting: Arc::default(),
+            active: ActiveRuns::new(parts.policy.clone()),
             parts,
             runs: Mutex::default(),
             news,
@@ -149,7 +146,7 @@ impl Supervisor {
         if halt.engaged {
             return Err(halted(&halt));
         }
-        room_for(&view.plan, &self.runs(), &parts.policy, &parts.voice.hosts())?;
+        self.0.active.check(&view.plan, Stage::Admission, &parts.voice.hosts())?;
         let run = RunId::generate();
         let body = EventBody::RunAccepted {
             digest: view.digest,
@@ -285,13 +282,7 @@ impl Supervisor {
 
     /// Unfinished runs as they count against a policy.
     pub fn active(&self) -> Vec<ActiveRun> {
-        let counted = |going: &Going| ActiveRun {
-            environment: going.environment.clone(),
-            service: going.service.clone(),
-            hosts: going.injections.iter().map(|injection| injection.host.clone()).collect(),
-            widest: going.widest,
-        };
-        self.runs().values().map(counted).collect()
+        self.0.active.all()
     }
 
     /// Every injection of every unfinished run.
@@ -324,19 +315,15 @@ impl Supervisor {
             inbox: own.clone(),
             injections: conductor.injections().cloned().collect(),
             hosts: conductor.hosts().cloned().collect(),
-            origin: conductor.plan().origin,
-            environment: conductor.plan().environment.clone(),
-            service: conductor.plan().service.clone(),
-            widest: crate::room::widest(conductor.plan()),
         };
         self.known().extend(going.injections.iter().map(|i| i.id.clone()));
+        self.0.active.insert(ActiveRun::new(run.clone(), conductor.plan()));
         self.runs().insert(run.clone(), going);
         let means = Means {
             store: parts.store.clone(),
             voice: parts.voice.clone(),
             rule: parts.rule.clone(),
-            acting: self.0.acting.clone(),
-            policy: self.0.policy.clone(),
+            active: self.0.active.clone(),
             now: parts.now,
             leases: self.0.leases.clone(),
             news: self.0.news.clone(),
@@ -350,7 +337,7 @@ impl Supervisor {
     /// Forgets a run that is over.
     pub(crate) async fn let_go(&self, run: &RunId) {
         summaries::keep(&self.0.parts.store, run).await;
-        self.0.acting.leave(run);
+        self.0.active.remove(run);
         let Some(going) = self.runs().remove(run) else { return };
         self.0.leases.forget(&going.injections);
         self.known().retain(|id| going.injections.iter().all(|i| &i.id != id));

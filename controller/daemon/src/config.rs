@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use controller_conductor::MassLossRule;
-use controller_planner::Policy;
+use controller_policy::Policy;
 use proto_model::quantity::Millis;
 use serde::Deserialize;
 

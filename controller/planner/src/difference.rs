@@ -17,8 +17,8 @@ fn changes(planned: &PlannedHost, origin: Origin, fleet: &Fleet) -> Vec<String> 
     };
     let now = fleet.planned(host);
     let mut words = Vec::new();
-    if let Some((_, why)) = bar(host, origin) {
-        words.push(format!("host {name} {why}"));
+    if let Some(unfit) = bar(host, origin) {
+        words.push(format!("host {name} {}", unfit.why));
     }
     if now.boot_id != planned.boot_id {
         words.push(format!(

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use controller_policy::{ActiveRun, Occupancy, Policy, Stage, check};
 use proto_model::catalogue::Catalogue;
 use proto_model::host::{Host, Membership, PRODUCTION};
 use proto_model::id::HostName;
@@ -9,14 +10,10 @@ use proto_model::plan::{FaultStep, Hypothesis, Origin, Plan, PlannedHost, Planne
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober};
 use proto_model::quantity::Millis;
 
-use crate::allowance::{ActiveRun, policy_allows};
-use crate::beside;
 use crate::experiment::{Experiment, WishedFault, WishedHypothesis, WishedProbe, WishedProber, WishedStep, WishedTarget};
-use crate::limits;
-use crate::policy::Policy;
 use crate::refusal::PlanRefusal;
 use crate::step;
-use crate::targets::{self, Targets, facts_allowed, no_targets};
+use crate::targets::{self, facts_allowed, no_targets};
 
 /// What is known of the hosts at this moment.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +32,11 @@ impl Fleet {
         self.active.clear();
         self.hosts.iter_mut().for_each(|host| host.active_injections = 0);
         self
+    }
+
+    /// What is injected on these hosts, or may be.
+    pub fn occupancy(&self) -> Occupancy<'_> {
+        Occupancy::new(&self.hosts, &self.active)
     }
 
     /// Hosts that are not removed.
@@ -72,12 +74,9 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
         seed,
         notes: Vec::new(),
         hosts: BTreeMap::new(),
-        targets: BTreeMap::new(),
     };
     let steps = choices.steps(&experiment.steps)?;
-    let Choices {
-        mut notes, hosts, targets, ..
-    } = choices;
+    let Choices { mut notes, hosts, .. } = choices;
     let hypothesis = hypothesis(experiment.hypothesis.as_ref(), &environment, fleet)?;
     let guards = guards(experiment, hypothesis.as_ref(), &environment, fleet, &mut notes)?;
     let plan = Plan {
@@ -95,12 +94,7 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
         source: experiment.source.clone(),
         variables: experiment.variables.clone(),
     };
-    for moment in plan.moments() {
-        limits::check_moment(&moment, &targets, &plan.limits, fleet)?;
-        beside::check(&moment)?;
-    }
-    limits::check_length(&plan)?;
-    policy_allows(&plan, policy, fleet)?;
+    check(&plan, Stage::Planning, policy, &fleet.occupancy())?;
     Ok(plan)
 }
 
@@ -112,8 +106,6 @@ struct Choices<'a> {
     seed: u64,
     notes: Vec<String>,
     hosts: BTreeMap<&'a HostName, PlannedHost>,
-    /// By the fault's path.
-    targets: BTreeMap<&'a str, Targets<'a>>,
 }
 
 impl<'a> Choices<'a> {
@@ -141,7 +133,6 @@ impl<'a> Choices<'a> {
         }
         let planned = chosen.chosen.iter().map(|host| (&host.name, self.fleet.planned(host)));
         self.hosts.extend(planned);
-        self.targets.insert(&wish.path, chosen);
         Ok(step)
     }
 }

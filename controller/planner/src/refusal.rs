@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use controller_policy::Denial;
 use proto_model::document::{ErrorBody, HostError};
 use proto_model::id::HostName;
 use proto_model::problem::{Problem, Problems};
@@ -56,6 +57,12 @@ impl PlanRefusal {
     /// What was found wrong with a file before anything was planned.
     pub fn invalid_file(problems: Problems) -> Self {
         Self::problems("invalid_file", problems)
+    }
+}
+
+impl From<Denial> for PlanRefusal {
+    fn from(denial: Denial) -> Self {
+        Self { error: denial.into() }
     }
 }
 

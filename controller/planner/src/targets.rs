@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use controller_policy::{Unfitness, hosts_in_words, unfitness};
 use controller_reader::only_facts;
 use proto_model::catalogue::nearest;
-use proto_model::host::{Availability, Connection, Host, Membership, PRODUCTION};
-use proto_model::injection::Cleanliness;
+use proto_model::host::{Host, PRODUCTION};
 use proto_model::plan::Origin;
 use proto_model::problem::Problem;
 use proto_model::quantity::Pick;
@@ -18,8 +18,6 @@ use crate::refusal::PlanRefusal;
 
 /// Values and names that a hint lists at most.
 const HINTS: usize = 12;
-/// The word for a host under an injection.
-const INJECTED: &str = "injected";
 
 pub(crate) struct Targets<'a> {
     /// In the order of their names.
@@ -129,7 +127,10 @@ fn everybody<'a>(step: &WishedFault, origin: Origin, matched: Vec<&'a Host>) -> 
     let message = format!("not every host that matches {} may be used", step.on.text());
     refuse(step, message, &matched, |host| bar(host, origin))?;
     let shared = matched.iter().filter_map(|host| Some((host, unfitness(host)?)));
-    let notes = shared.map(|(host, (_, why))| format!("{}: {} {why}; it decides whether both can act", step.path, host.name));
+    let notes = shared.map(|(host, unfit)| {
+        let (path, name) = (&step.path, &host.name);
+        format!("{path}: {name} {}; it decides whether both can act", unfit.why)
+    });
     Ok(Targets {
         notes: notes.collect(),
         chosen: matched.clone(),
@@ -161,8 +162,8 @@ fn some<'a>(step: &WishedFault, pick: &WishedPick, matched: Vec<&'a Host>, seed:
         notes.push(rounding(&step.path, &share.to_string(), share.0, matched.len(), wanted));
     }
     notes.extend(unfit.iter().filter_map(|host| {
-        let (_, why) = unfitness(host)?;
-        Some(format!("{}: {} is not a candidate: it {why}", step.path, host.name))
+        let unfit = unfitness(host)?;
+        Some(format!("{}: {} is not a candidate: it {}", step.path, host.name, unfit.why))
     }));
     if let Some(label) = &pick.spread {
         let without = healthy.iter().filter(|host| !host.labels.contains_key(label)).count();
@@ -188,14 +189,6 @@ fn rounding(path: &str, text: &str, share: f64, matching: usize, wanted: usize) 
     format!("{path}: {text} of {} is {wanted}{how}", hosts_in_words(matching))
 }
 
-pub(crate) fn hosts_in_words(count: usize) -> String {
-    if count == 1 {
-        "1 host".to_owned()
-    } else {
-        format!("{count} hosts")
-    }
-}
-
 /// Refuses with every host that may not be used now, each with its reason; `Ok` when there is none.
 fn refuse(step: &WishedFault, message: String, hosts: &[&Host], bar: impl Fn(&Host) -> Option<Unfitness>) -> Result<(), PlanRefusal> {
     let unfit: Vec<_> = hosts.iter().filter_map(|host| Some((host, bar(host)?))).collect();
@@ -203,9 +196,9 @@ fn refuse(step: &WishedFault, message: String, hosts: &[&Host], bar: impl Fn(&Ho
         return Ok(());
     }
     let refusal = PlanRefusal::problem("unhealthy", Problem::new(format!("{}.on", step.path), message));
-    Err(unfit.into_iter().fold(refusal, |refusal, (host, (code, why))| {
-        let next = next_command(code).map(|verb| format!("; next: `fracas hosts {verb} {}`", host.name));
-        refusal.host(&host.name, code, why + &next.unwrap_or_default())
+    Err(unfit.into_iter().fold(refusal, |refusal, (host, unfit)| {
+        let next = next_command(unfit.code).map(|verb| format!("; next: `fracas hosts {verb} {}`", host.name));
+        refusal.host(&host.name, unfit.code, unfit.why + &next.unwrap_or_default())
     }))
 }
 
@@ -220,32 +213,9 @@ fn next_command(code: &str) -> Option<&'static str> {
     }
 }
 
-/// What keeps a host from being used for a wish of this origin. Attacks share a host as far as it accepts both; an experiment has its
-/// hosts to itself, or its verdict would be about somebody else's fault.
+/// What keeps a host from being used for a wish of this origin.
 pub(crate) fn bar(host: &Host, origin: Origin) -> Option<Unfitness> {
-    unfitness(host).filter(|(code, _)| origin != Origin::Attack || *code != INJECTED)
-}
-
-/// Why a host may not be injected now: a stable word, and a sentence that follows its name.
-pub(crate) type Unfitness = (&'static str, String);
-
-fn unfitness(host: &Host) -> Option<Unfitness> {
-    let because = |note: &Option<String>| note.as_ref().map(|n| format!(": {n}")).unwrap_or_default();
-    match (host.membership, host.connection, host.cleanliness, host.availability) {
-        (Membership::Locked | Membership::Removed, ..) => Some(("locked", "is locked".to_owned())),
-        (_, _, Cleanliness::Dirty, _) => Some(("dirty", format!("is dirty{}", because(&host.note)))),
-        (_, Connection::Lost, ..) => {
-            let seen = host.last_seen.map(|at| format!(", last seen {at}")).unwrap_or_default();
-            Some(("lost", format!("is not connected{seen}")))
-        }
-        (_, _, Cleanliness::Unproven, _) => Some(("unproven", "is not proven clean".to_owned())),
-        (.., Availability::Cordoned) => Some(("cordoned", format!("is cordoned{}", because(&host.note)))),
-        (.., Availability::Halted) => Some(("halted", format!("is halted{}", because(&host.note)))),
-        _ if host.active_injections > 0 || host.cleanliness == Cleanliness::Faulted => {
-            Some((INJECTED, "is already under an injection".to_owned()))
-        }
-        _ => None,
-    }
+    unfitness(host).filter(|unfit| unfit.bars(origin))
 }
 
 fn elsewhere(step: &WishedFault, environment: &str, hosts: &[&Host]) -> PlanRefusal {

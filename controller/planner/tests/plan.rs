@@ -4,7 +4,8 @@ mod fleet;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use controller_planner::{AttackWish, Experiment, Fleet, PlanRefusal, Policy, attack, difference, parse_experiment, plan};
+use controller_planner::{AttackWish, Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan};
+use controller_policy::Policy;
 use fleet::{SPOILT, burn, fleet, host, name, wish};
 use proto_model::host::{Availability, Connection, Membership};
 use proto_model::injection::Reversal;

@@ -4,11 +4,11 @@
 #[allow(dead_code)]
 mod fleet;
 
-use controller_planner::{
-    ActiveRun, AttackWish, Experiment, Fleet, PlanRefusal, Policy, attack, parse_experiment, plan, policy_allows, unattended,
-};
+use controller_planner::{AttackWish, Experiment, Fleet, PlanRefusal, attack, parse_experiment, plan};
+use controller_policy::{ActiveRun, Denial, Policy, Stage, check, unattended};
 use fleet::{burn, fleet, name, wish};
-use proto_model::plan::Plan;
+use proto_model::id::RunId;
+use proto_model::plan::{Origin, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn ruled(experiment: &Experiment, fleet: &Fleet, policy: &str) -> Result<Plan, PlanRefusal> {
@@ -34,11 +34,17 @@ fn unlabelled() -> Fleet {
 
 fn run(hosts: &[&str], widest: usize, service: Option<&str>) -> ActiveRun {
     ActiveRun {
+        id: RunId::generate(),
+        origin: Origin::Attack,
         environment: "staging".into(),
         service: service.map(str::to_owned),
         hosts: hosts.iter().map(|text| name(text)).collect(),
         widest,
     }
+}
+
+fn planning_allows(plan: &Plan, policy: &Policy, fleet: &Fleet) -> Result<(), Denial> {
+    check(plan, Stage::Planning, policy, &fleet.occupancy())
 }
 
 fn guarded(fault: &str) -> Experiment {
@@ -191,15 +197,15 @@ fn facts_never_reach_production() {
 fn a_plan_made_earlier_is_held_against_the_policy_of_now() {
     let made = ruled(&burn("role=web", Some("2")), &fleet(), "").unwrap();
     let now = Policy::from_toml("[policy.staging]\nmax_faulted_hosts = 1").unwrap();
-    let refusal = policy_allows(&made, &now, &fleet()).unwrap_err();
+    let refusal = planning_allows(&made, &now, &fleet()).unwrap_err();
     assert!(refusal.to_string().contains("max_faulted_hosts"), "{refusal}");
-    assert!(policy_allows(&made, &Policy::default(), &fleet()).is_ok());
+    assert!(planning_allows(&made, &Policy::default(), &fleet()).is_ok());
     let busy = Fleet {
-        active: vec![run(&["web-4"], 4, None)],
+        active: vec![run(&["web-1", "web-2", "web-3", "web-4"], 4, None)],
         ..fleet()
     };
     let three = Policy::from_toml("[policy.staging]\nmax_faulted_hosts = 3").unwrap();
-    assert!(policy_allows(&made, &three, &busy).is_err() && policy_allows(&made, &three, &busy.at_rest()).is_ok());
+    assert!(planning_allows(&made, &three, &busy).is_err() && planning_allows(&made, &three, &busy.at_rest()).is_ok());
 }
 
 #[test]
@@ -207,7 +213,7 @@ fn unattended_runs_need_a_guard_and_a_way_back() {
     let none = Policy::default();
     let bare = ruled(&burn("web-1", None), &fleet(), "").unwrap();
     let refusal = unattended(&bare, &none).unwrap_err();
-    assert_eq!(refusal.error.code, "unattended");
+    assert_eq!(refusal.code, "unattended");
     assert!(refusal.to_string().contains("needs a guard, and this has 0"), "{refusal}");
     let kill = ruled(&guarded("process.kill"), &fleet(), "").unwrap();
     let refusal = unattended(&kill, &none).unwrap_err();

@@ -4,7 +4,8 @@ mod fleet;
 
 use std::collections::BTreeSet;
 
-use controller_planner::{Fleet, Policy, plan};
+use controller_planner::{Fleet, plan};
+use controller_policy::Policy;
 use fleet::{SPOILT, burn, fleet, host};
 use proptest::prelude::*;
 use proto_model::plan::{FaultStep, Plan};

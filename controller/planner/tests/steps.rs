@@ -5,7 +5,8 @@ mod fleet;
 
 use std::collections::BTreeMap;
 
-use controller_planner::{Experiment, PlanRefusal, Policy, parse_experiment, plan};
+use controller_planner::{Experiment, PlanRefusal, parse_experiment, plan};
+use controller_policy::Policy;
 use fleet::fleet;
 use proto_model::plan::{OnFailure, Plan, StepBody};
 use proto_model::problem::Problems;

@@ -57,13 +57,14 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
             "proto-wire",
         ],
     ),
-    // The head: planner and report stand on the model alone; doors stand on the conductor, never the other way.
+    // The head: policy, planner and report stand on the model alone; doors stand on the conductor, never the other way.
     ("controller-reader", &["proto-model"]),
-    ("controller-planner", &["controller-reader", "proto-model"]),
+    ("controller-policy", &["proto-model"]),
+    ("controller-planner", &["controller-policy", "controller-reader", "proto-model"]),
     (
         "controller-conductor",
         &[
-            "controller-planner",
+            "controller-policy",
             "controller-report",
             "controller-store",
             "proto-model",
@@ -91,6 +92,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
             "controller-dashboard",
             "controller-evidence",
             "controller-planner",
+            "controller-policy",
             "controller-report",
             "controller-scheduler",
             "controller-store",
@@ -105,7 +107,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
             "controller-api",
             "controller-conductor",
             "controller-dispatcher",
-            "controller-planner",
+            "controller-policy",
             "controller-report",
             "controller-scheduler",
             "controller-store",

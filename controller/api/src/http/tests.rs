@@ -8,7 +8,7 @@ use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode, header};
 use controller_conductor::{Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
-use controller_planner::Policy;
+use controller_policy::Policy;
 use controller_scheduler::Scheduler;
 use controller_store::{Actor, OperatorRecord, SqliteStore, StoreHandle, hash_secret};
 use proto_model::document::{AuditEntry, AuditOutcome};

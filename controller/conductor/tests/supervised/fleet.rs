@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use controller_conductor::{
     Accepted, BoxFuture, GatewayError, HaltOutcome, HostEvent, HostGateway, Latch, PreflightReply, Settings, Supervisor, SupervisorParts,
 };
-use controller_planner::Policy;
+use controller_policy::Policy;
 use controller_report::fold;
 use controller_store::{Actor, HostRecord, MemoryStore, StoreHandle};
 use proto_model::catalogue::Catalogue;

@@ -7,6 +7,8 @@ use proto_model::host::PRODUCTION;
 use proto_model::quantity::{Millis, Percent};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use crate::denial::Denial;
+
 /// Rules by environment. An environment without rules has the defaults, except production: it must be named to be used.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -72,6 +74,19 @@ impl Policy {
             None if environment == PRODUCTION => None,
             None => Some(EnvironmentPolicy::default()),
         }
+    }
+
+    /// The rules of an environment, or why nothing may be injected there.
+    pub fn open(&self, environment: &str) -> Result<EnvironmentPolicy, Denial> {
+        self.of(environment).ok_or_else(|| {
+            let message = format!("the controller's policy does not open {environment} (a host without label env counts as {PRODUCTION})");
+            Denial::new(
+                "policy",
+                format!("policy.{environment}"),
+                message,
+                format!("[policy.{environment}] in controller.toml"),
+            )
+        })
     }
 
     /// Whether a run here must be confirmed by typing the environment's name.

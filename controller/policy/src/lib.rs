@@ -1,0 +1,18 @@
+//! What may be injected: the owner's limits, the experiment's own limits and the fitness of hosts, as one pure function.
+
+mod check;
+mod conflicts;
+mod denial;
+mod fitness;
+mod limits;
+mod occupancy;
+mod owner;
+mod rules;
+mod unattended;
+
+pub use check::{MAX_RUNS, Stage, check};
+pub use denial::{Denial, hosts_in_words};
+pub use fitness::{Unfitness, unfitness};
+pub use occupancy::{ActiveRun, Occupancy};
+pub use owner::{EnvironmentPolicy, InvalidPolicy, Policy};
+pub use unattended::{no_guard, unattended};

@@ -193,8 +193,7 @@ impl Held<'_> {
 
 /// Mount namespaces belong to a thread, so each test has one of its own.
 fn alone(test: impl FnOnce() + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: mounting a small disk needs root");
+    if tests_notes::lacks_root("to mount a small disk") {
         return;
     }
     std::thread::spawn(test).join().unwrap();

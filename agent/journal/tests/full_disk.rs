@@ -20,8 +20,7 @@ struct Small {
 
 impl Small {
     fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: mounting a small disk needs root");
+        if tests_notes::lacks_root("to mount a small disk") {
             return None;
         }
         unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace of this test's own");

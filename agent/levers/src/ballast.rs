@@ -225,7 +225,7 @@ mod tests {
             "made elsewhere"
         );
         if !grow(&ballast, 3 << 20).unwrap() {
-            println!("skipped: the file system of {} cannot allocate", folder.path().display());
+            tests_notes::skip(&format!("the file system of {} cannot allocate", folder.path().display()));
             return;
         }
         let open = File::open(&ballast.path).unwrap();
@@ -274,7 +274,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let ballast = ballast(&folder);
         if ballast.handle.is_none() {
-            println!("skipped: the file system of {} gives no handles", folder.path().display());
+            tests_notes::skip(&format!("the file system of {} gives no handles", folder.path().display()));
             return;
         }
         let (moved, again) = (folder.path().join("moved"), folder.path().join("again"));

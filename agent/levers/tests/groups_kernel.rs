@@ -28,15 +28,14 @@ struct Ground {
 
 impl Ground {
     fn new() -> Option<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: making groups needs root");
+        if tests_notes::lacks_root("to make groups") {
             return None;
         }
         let id = InjectionId::generate();
         let below = PathBuf::from(format!("levers-test-{id}"));
         let view = LinuxView::with_group_root(&below);
         if view.hierarchies().used().is_empty() {
-            println!("skipped: no cgroup hierarchy is mounted here");
+            tests_notes::skip("no cgroup hierarchy is mounted here");
             return None;
         }
         let folder = TempDir::new().unwrap();

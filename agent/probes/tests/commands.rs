@@ -21,7 +21,7 @@ impl Bench {
     fn new() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         if std::os::unix::fs::MetadataExt::uid(&folder.path().metadata().unwrap()) != 0 {
-            eprintln!("skipped: programs of probes must belong to root, and this is not root");
+            tests_notes::skip("root is required, since programs of probes must belong to root");
             return None;
         }
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();

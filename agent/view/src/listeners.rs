@@ -96,7 +96,7 @@ mod tests {
     fn whoever_waits_on_a_udp_port_is_found_and_a_client_is_not() {
         for any in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(server) = UdpSocket::bind(any) else {
-                println!("skipped: nothing can be bound to {any} here");
+                tests_notes::skip(&format!("no socket can be bound to {any}"));
                 continue;
             };
             let client = UdpSocket::bind(any).unwrap();

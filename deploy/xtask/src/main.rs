@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod deny;
 mod goods;
 mod measure;
 mod orders;
@@ -12,6 +13,7 @@ mod showing;
 mod stage;
 mod summary;
 mod traffic;
+mod unavailable;
 mod wrappers;
 
 use std::path::Path;

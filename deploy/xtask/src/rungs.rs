@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use tests_harness::{Fleet, Packages, packages, programs, report};
+use tests_harness::{Fleet, Packages, packages, programs};
+use tests_notes::Note;
 
-use crate::cargo;
 use crate::summary::{Counts, Outcome, Summary};
+use crate::unavailable::{List, present};
+use crate::{cargo, deny};
 
 /// Run every suite, rung by rung.
 #[derive(Debug, Args)]
@@ -17,6 +19,9 @@ pub struct Test {
     /// Only these rungs (repeat, or with commas): tidy, lint, bans, pure, fake, harness, loopback, contest, browser
     #[arg(long, value_name = "RUNG", value_delimiter = ',')]
     rung: Vec<String>,
+    /// Fail if anything is skipped: a test, a part of one, a rung, a tool
+    #[arg(long)]
+    nothing_skipped: bool,
 }
 
 /// One step of the ladder.
@@ -31,6 +36,8 @@ enum How {
     Suites { packages: &'static [&'static str], root: bool },
     /// Cargo commands that succeed or not.
     Checks(&'static [&'static [&'static str]]),
+    /// cargo-deny, which is installed below the target folder when the machine has none.
+    Deny,
 }
 
 const RUNGS: [Rung; 9] = [
@@ -51,15 +58,15 @@ const RUNGS: [Rung; 9] = [
         ]),
     },
     Rung {
-        name: BANS,
+        name: "bans",
         what: "licences and sources of dependencies",
-        how: How::Checks(&[&["deny", "--offline", "check", "bans", "licenses", "sources"]]),
+        how: How::Deny,
     },
     Rung {
         name: "pure",
         what: "everything that needs no host",
         how: How::Suites {
-            packages: &["proto-*", "controller-*"],
+            packages: &["proto-*", "controller-*", "tests-notes"],
             root: false,
         },
     },
@@ -105,11 +112,21 @@ const RUNGS: [Rung; 9] = [
     },
 ];
 
-/// The rung that needs a tool which cargo does not bring.
-const BANS: &str = "bans";
+impl Rung {
+    /// Whether a test, named as nextest does, is one of this rung's suites.
+    fn runs(&self, test: &str) -> bool {
+        let How::Suites { packages, .. } = self.how else { return false };
+        let package = test.split([' ', ':']).next().unwrap_or_default();
+        packages.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(opening) => package.starts_with(opening),
+            None => package == *pattern,
+        })
+    }
+}
+
 /// How many tests that make hosts run at once; .config/nextest.toml says the same.
 const HOSTS_AT_ONCE: &str = "2";
-/// Debian packages that the rungs on this kernel stand on.
+/// Debian packages that the suites of agents and those on this kernel stand on.
 const PACKAGES: [&str; 2] = ["iproute2", "nftables"];
 
 impl Test {
@@ -120,19 +137,18 @@ impl Test {
                 bail!("no rung {name} (there are: {})", names.join(", "));
             }
         }
-        let here = |rung: &&Rung| rung.name != BANS || cargo::has("deny");
-        if self.rung.is_empty() && !RUNGS.iter().all(|rung| here(&rung)) {
-            eprintln!("cargo deny is not installed: sources are checked by tests/tidy, licences are not");
+        let chosen = |rung: &&Rung| self.rung.is_empty() || self.rung.iter().any(|name| name == rung.name);
+        let (wanted, others): (Vec<_>, Vec<_>) = RUNGS.iter().partition(chosen);
+        let mut summary = climb(&wanted)?;
+        for rung in others {
+            summary.leave_out(format!("{}: --rung does not name it", rung.name));
         }
-        let chosen = |rung: &&Rung| {
-            if self.rung.is_empty() {
-                here(rung)
-            } else {
-                self.rung.iter().any(|name| name == rung.name)
-            }
-        };
-        let wanted = RUNGS.iter().filter(chosen);
-        climb(&wanted.collect::<Vec<_>>())
+        println!("{summary}");
+        let passed = summary.passed(self.nothing_skipped);
+        if !passed && summary.passed(false) {
+            println!("failed, since --nothing-skipped allows no skip");
+        }
+        Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
@@ -140,22 +156,28 @@ impl Test {
 pub fn only(name: &str) -> Result<ExitCode> {
     Test {
         rung: vec![name.to_owned()],
+        nothing_skipped: false,
     }
     .run()
 }
 
-fn climb(rungs: &[&Rung]) -> Result<ExitCode> {
+fn climb(rungs: &[&Rung]) -> Result<Summary> {
     let ladder = Ladder::prepare(rungs)?;
+    let list = List::read(programs::repository())?;
     let mut summary = Summary::default();
     for (number, rung) in rungs.iter().enumerate() {
         eprintln!("\n== {}/{} {}: {}", number + 1, rungs.len(), rung.name, rung.what);
-        let (start, before) = (Instant::now(), ladder.notes().len());
+        let (start, before) = (Instant::now(), ladder.notes()?.len());
         let outcome = ladder.run(rung)?;
-        let notes = ladder.notes().split_off(before);
-        summary.add(rung.name, outcome, &notes, start.elapsed());
+        let notes = ladder.notes()?.split_off(before);
+        if matches!(rung.how, How::Deny) {
+            summary.leave_out(format!("{}: {}", rung.name, deny::LEFT_OUT));
+        }
+        summary.add_undone(&notes);
+        let verdict = list.judge(&notes, |test| rung.runs(test), present)?;
+        summary.add(rung.name, outcome, verdict, start.elapsed());
     }
-    println!("{summary}");
-    Ok(if summary.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(summary)
 }
 
 /// What all rungs share.
@@ -170,12 +192,11 @@ impl Ladder {
     fn prepare(rungs: &[&Rung]) -> Result<Self> {
         let notes = programs::target_folder()?.join("test-notes.jsonl");
         std::fs::remove_file(&notes).ok();
-        let needs_root = rungs.iter().any(|rung| matches!(rung.how, How::Suites { root: true, .. }));
-        let no_root = if needs_root { Fleet::impossible() } else { None };
+        let no_root = Fleet::impossible();
         let suites = rungs
             .iter()
             .any(|rung| matches!(rung.how, How::Suites { .. }) && rung.name != "tidy");
-        if needs_root && no_root.is_none() {
+        if suites && no_root.is_none() {
             Packages::ensure(&PACKAGES)?;
         }
         if suites {
@@ -189,13 +210,14 @@ impl Ladder {
         })
     }
 
-    fn notes(&self) -> Vec<report::Note> {
-        report::notes(&self.notes)
+    fn notes(&self) -> Result<Vec<Note>> {
+        tests_notes::notes(&self.notes).with_context(|| format!("read {}", self.notes.display()))
     }
 
     fn run(&self, rung: &Rung) -> Result<Outcome> {
         match rung.how {
             How::Checks(checks) => check(checks),
+            How::Deny => deny::run(),
             How::Suites { root: true, .. } if self.no_root.is_some() => Ok(Outcome::Skipped(self.no_root.clone().unwrap_or_default())),
             How::Suites { packages, root } => self.suites(packages, root),
         }
@@ -220,7 +242,7 @@ impl Ladder {
         let mut cargo = cargo::command(&line)?;
         cargo
             .env(programs::BUILT, "yes")
-            .env(report::FILE, &self.notes)
+            .env(tests_notes::FILE, &self.notes)
             .env("PATH", packages::path());
         let (status, said) = cargo::watch(cargo)?;
         Ok(Outcome::Ran {

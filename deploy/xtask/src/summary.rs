@@ -1,13 +1,14 @@
-//! What a climb of the ladder comes to: counts and times by rung, reasons of skips, and the table of undo times; pure.
+//! What a climb of the ladder comes to: counts and times by rung, every skip by test, and the table of undo times; pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use tests_harness::report::Note;
+use tests_notes::Note;
 
 use crate::cargo::plain;
 use crate::rungs::spoken;
+use crate::unavailable::Verdict;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -56,7 +57,12 @@ fn before(line: &str, word: &str) -> u64 {
 #[derive(Default)]
 pub struct Summary {
     rungs: Vec<Row>,
-    skips: BTreeMap<String, u64>,
+    /// `rung test: reason`, one line for each test and reason.
+    skips: Vec<String>,
+    /// Tests that this kernel cannot run, by the checked-in list.
+    excused: Vec<String>,
+    /// What nobody ran because it was not asked for.
+    left_out: Vec<String>,
     /// How often, the slowest in milliseconds and its limit, by fault and what ended it.
     undone: BTreeMap<(String, String), (u64, u64, u64)>,
 }
@@ -67,64 +73,75 @@ struct Row {
     passed: u64,
     failed: u64,
     skipped: u64,
+    excused: u64,
     took: Duration,
 }
 
 impl Summary {
-    pub fn add(&mut self, name: &'static str, outcome: Outcome, notes: &[Note], took: Duration) {
-        let mut skipped = 0;
-        for note in notes {
-            match note {
-                Note::Skipped { reason, .. } => {
-                    skipped += 1;
-                    *self.skips.entry(format!("{name}: {reason}")).or_default() += 1;
-                }
-                Note::Undone {
-                    fault,
-                    after,
-                    took_ms,
-                    limit_ms,
-                } => {
-                    let cell = self.undone.entry((fault.clone(), after.clone())).or_insert((0, 0, *limit_ms));
-                    *cell = (cell.0 + 1, cell.1.max(*took_ms), cell.2.min(*limit_ms));
-                }
-            }
-        }
+    pub fn add(&mut self, name: &'static str, outcome: Outcome, verdict: Verdict, took: Duration) {
+        let tests = |lines: &mut dyn Iterator<Item = String>| u64::try_from(lines.collect::<BTreeSet<_>>().len()).unwrap_or(u64::MAX);
+        let skipped = tests(&mut verdict.skips.iter().map(|(test, _)| test.clone()));
+        let excused = tests(&mut verdict.excused.iter().cloned());
+        self.skips
+            .extend(verdict.skips.iter().map(|(test, reason)| format!("{name}: {test}: {reason}")));
+        self.excused.extend(verdict.excused.iter().map(|line| format!("{name}: {line}")));
         let row = match outcome {
             Outcome::Skipped(reason) => {
-                *self.skips.entry(format!("{name}: {reason}")).or_default() += 1;
+                self.skips.push(format!("{name}: the whole rung: {reason}"));
                 Row {
                     name,
                     success: true,
                     passed: 0,
                     failed: 0,
-                    skipped: 1,
+                    skipped: skipped + 1,
+                    excused,
                     took,
                 }
             }
-            Outcome::Ran { success, counts } => {
+            Outcome::Ran { success, counts } => Row {
+                name,
+                success,
+                passed: counts.passed.saturating_sub(skipped + excused),
                 // A run that failed without a failed test did not build.
-                let failed = if success { counts.failed } else { counts.failed.max(1) };
-                Row {
-                    name,
-                    success,
-                    passed: counts.passed.saturating_sub(skipped),
-                    failed,
-                    skipped,
-                    took,
-                }
-            }
+                failed: if success { counts.failed } else { counts.failed.max(1) },
+                skipped,
+                excused,
+                took,
+            },
         };
         self.rungs.push(row);
     }
 
-    pub fn passed(&self) -> bool {
-        self.rungs.iter().all(|row| row.success)
+    pub fn add_undone(&mut self, notes: &[Note]) {
+        for note in notes {
+            if let Note::Undone {
+                fault,
+                after,
+                took_ms,
+                limit_ms,
+            } = note
+            {
+                let cell = self.undone.entry((fault.clone(), after.clone())).or_insert((0, 0, *limit_ms));
+                *cell = (cell.0 + 1, cell.1.max(*took_ms), cell.2.min(*limit_ms));
+            }
+        }
     }
-}
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Says that something was not asked for; it is no skip.
+    pub fn leave_out(&mut self, line: String) {
+        self.left_out.push(line);
+    }
+
+    /// Whether nothing failed and, if skips are refused, nothing was skipped.
+    pub fn passed(&self, nothing_skipped: bool) -> bool {
+        self.rungs.iter().all(|row| row.success) && !(nothing_skipped && self.sum(|row| row.skipped) > 0)
+    }
+
+    fn sum(&self, of: fn(&Row) -> u64) -> u64 {
+        self.rungs.iter().map(of).sum()
+    }
+
+    fn write_undone(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.undone.is_empty() {
             writeln!(
                 f,
@@ -140,35 +157,48 @@ impl fmt::Display for Summary {
                 format!("{limit} ms")
             )?;
         }
-        if !self.skips.is_empty() {
-            writeln!(f, "\nSKIPPED")?;
-        }
-        for (reason, times) in &self.skips {
-            writeln!(f, "{times:>4} x {reason}")?;
+        Ok(())
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_undone(f)?;
+        let lists = [
+            ("LEFT OUT (not asked for)", &self.left_out),
+            ("UNAVAILABLE ON THIS KERNEL (tests/unavailable.toml)", &self.excused),
+            ("SKIPPED", &self.skips),
+        ];
+        for (title, lines) in lists.iter().filter(|(_, lines)| !lines.is_empty()) {
+            writeln!(f, "\n{title}")?;
+            for line in *lines {
+                writeln!(f, "  {line}")?;
+            }
         }
         writeln!(
             f,
-            "\n{:<10} {:>7} {:>7} {:>8} {:>14}",
-            "RUNG", "PASSED", "FAILED", "SKIPPED", "TIME"
+            "\n{:<10} {:>7} {:>7} {:>8} {:>12} {:>14}",
+            "RUNG", "PASSED", "FAILED", "SKIPPED", "UNAVAILABLE", "TIME"
         )?;
         for row in &self.rungs {
             writeln!(
                 f,
-                "{:<10} {:>7} {:>7} {:>8} {:>14}",
+                "{:<10} {:>7} {:>7} {:>8} {:>12} {:>14}",
                 row.name,
                 row.passed,
                 row.failed,
                 row.skipped,
+                row.excused,
                 spoken(row.took)
             )?;
         }
-        let sum = |of: fn(&Row) -> u64| self.rungs.iter().map(of).sum::<u64>();
         write!(
             f,
-            "\n{} passed, {} failed, {} skipped",
-            sum(|row| row.passed),
-            sum(|row| row.failed),
-            sum(|row| row.skipped)
+            "\n{} passed, {} failed, {} skipped, {} unavailable on this kernel",
+            self.sum(|row| row.passed),
+            self.sum(|row| row.failed),
+            self.sum(|row| row.skipped),
+            self.sum(|row| row.excused)
         )
     }
 }
@@ -176,6 +206,22 @@ impl fmt::Display for Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ran(passed: u64) -> Outcome {
+        Outcome::Ran {
+            success: true,
+            counts: Counts { passed, failed: 0 },
+        }
+    }
+
+    fn undone(took_ms: u64) -> Note {
+        Note::Undone {
+            fault: "cpu.burn".into(),
+            after: "stop".into(),
+            took_ms,
+            limit_ms: 2000,
+        }
+    }
 
     #[test]
     fn both_runners_are_understood() {
@@ -186,53 +232,62 @@ mod tests {
     }
 
     #[test]
-    fn skips_are_told_and_do_not_count_as_passed() {
+    fn every_skip_is_a_line_and_counts_as_no_pass() {
         let mut summary = Summary::default();
-        let notes = [
-            Note::Skipped {
-                test: "a".into(),
-                reason: "no root".into(),
-            },
-            Note::Undone {
-                fault: "cpu.burn".into(),
-                after: "stop".into(),
-                took_ms: 40,
-                limit_ms: 2000,
-            },
-            Note::Undone {
-                fault: "cpu.burn".into(),
-                after: "stop".into(),
-                took_ms: 70,
-                limit_ms: 2000,
-            },
-        ];
-        let ran = Outcome::Ran {
-            success: true,
-            counts: Counts { passed: 3, failed: 0 },
+        let skip = |test: &str, reason: &str| (test.to_owned(), reason.to_owned());
+        let verdict = Verdict {
+            skips: vec![skip("p a", "no root"), skip("p a", "no nft"), skip("p b", "no root")],
+            excused: vec!["p c: sch_netem: no module (runs in vm)".into()],
         };
-        summary.add("contest", ran, &notes, Duration::from_secs(61));
-        summary.add("bans", Outcome::Skipped("cargo deny is not installed".into()), &[], Duration::ZERO);
+        summary.add("contest", ran(7), verdict, Duration::from_secs(61));
+        summary.add_undone(&[undone(40), undone(70)]);
+        summary.add(
+            "bans",
+            Outcome::Skipped("cargo-deny is missing".into()),
+            Verdict::default(),
+            Duration::ZERO,
+        );
+        summary.leave_out("browser: --rung does not name it".into());
         let text = summary.to_string();
-        assert!(text.ends_with("\n2 passed, 0 failed, 2 skipped"), "{text}");
         assert!(
-            text.contains("   1 x contest: no root") && text.contains("70 ms") && text.contains("1 min 01 s"),
+            text.ends_with("\n4 passed, 0 failed, 3 skipped, 1 unavailable on this kernel"),
             "{text}"
         );
-        assert!(summary.passed());
+        for line in [
+            "  contest: p a: no root\n",
+            "  contest: p a: no nft\n",
+            "  contest: p b: no root\n",
+            "  contest: p c: sch_netem: no module (runs in vm)\n",
+            "  bans: the whole rung: cargo-deny is missing\n",
+            "  browser: --rung does not name it\n",
+            "70 ms",
+            "1 min 01 s",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn skips_of_a_test_or_a_rung_fail_only_where_they_are_refused() {
+        let skips = vec![("p a".to_owned(), "no root".to_owned())];
+        let of = |outcome: Outcome, skips: Vec<(String, String)>, excused: Vec<String>| {
+            let mut summary = Summary::default();
+            summary.add("pure", outcome, Verdict { skips, excused }, Duration::ZERO);
+            [false, true].map(|refused| summary.passed(refused))
+        };
+        assert_eq!(of(ran(1), vec![], vec!["p c: no module".into()]), [true, true]);
+        assert_eq!(of(ran(1), skips, vec![]), [true, false]);
+        assert_eq!(of(Outcome::Skipped("no root".into()), vec![], vec![]), [true, false]);
     }
 
     #[test]
     fn a_suite_that_does_not_build_is_a_failure() {
         let mut summary = Summary::default();
-        summary.add(
-            "pure",
-            Outcome::Ran {
-                success: false,
-                counts: Counts::default(),
-            },
-            &[],
-            Duration::ZERO,
-        );
-        assert!(!summary.passed() && summary.to_string().ends_with("0 passed, 1 failed, 0 skipped"));
+        let outcome = Outcome::Ran {
+            success: false,
+            counts: Counts::default(),
+        };
+        summary.add("pure", outcome, Verdict::default(), Duration::ZERO);
+        assert!(!summary.passed(false) && summary.to_string().contains("0 passed, 1 failed, 0 skipped"));
     }
 }

@@ -13,7 +13,6 @@ pub mod lab;
 pub mod packages;
 pub mod programs;
 pub mod protocol;
-pub mod report;
 pub mod wait;
 
 pub use command::{Cmd, Output, Process};
@@ -22,3 +21,4 @@ pub use footprint::Footprint;
 pub use host::{Host, Then};
 pub use lab::{Lab, LabPlan};
 pub use packages::Packages;
+pub use tests_notes as report;

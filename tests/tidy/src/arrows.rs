@@ -125,11 +125,12 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("controller-dashboard", &["controller-report", "proto-model", "proto-telling"]),
     ("tests-tidy", &[]),
-    ("tests-harness", &[]),
+    ("tests-notes", &[]),
+    ("tests-harness", &["tests-notes"]),
     ("tests-it", &["tests-harness"]),
     ("tests-browser", &["tests-harness"]),
     ("tests-contest", &["agent-faults", "agent-view", "proto-model", "tests-harness"]),
-    ("deploy-xtask", &["tests-harness", "tests-tidy"]),
+    ("deploy-xtask", &["tests-harness", "tests-notes", "tests-tidy"]),
 ];
 
 /// Crates that decide, and therefore build without the wire.

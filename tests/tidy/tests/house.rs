@@ -85,6 +85,32 @@ fn nothing_is_left_for_later() -> Result<()> {
     })
 }
 
+/// A skip that is only printed counts as passed, and so does a test that nobody starts.
+#[test]
+fn every_skip_is_recorded() -> Result<()> {
+    // Written apart, so that this file does not find itself.
+    let printed = ["println!(\"", "skipped"].concat();
+    let ignored = ["#[", "ignore"].concat();
+    let root = ["gete", "uid()"].concat();
+    each(|source| {
+        let of_a_suite = source.path.contains("/tests/") && !source.path.starts_with("tests/harness/");
+        let found = |(number, line): (usize, &str)| {
+            let line = line.trim();
+            let wrong = if line.contains(&printed) && source.path != "tests/notes/src/lib.rs" {
+                "record a skip with tests_notes::skip"
+            } else if line.contains(&ignored) && !line.contains("= \"started by the other tests\"") {
+                "a test is never ignored"
+            } else if line.contains(&root) && of_a_suite {
+                "ask tests_notes::lacks_root, which records the skip"
+            } else {
+                return None;
+            };
+            Some(format!("{}:{}: {wrong}", source.path, number + 1))
+        };
+        source.text.lines().enumerate().filter_map(found).collect()
+    })
+}
+
 #[test]
 fn unsafe_code_is_banned_everywhere_but_where_it_must_be() -> Result<()> {
     let mut wrong = Vec::new();

@@ -26,7 +26,7 @@ impl Group {
     fn make() -> Option<Self> {
         let view = LinuxView::new();
         let Some(unified) = view.hierarchies().used().iter().find(|h| h.version == Version::V2) else {
-            println!("skipped: no unified hierarchy of groups (cgroup v2) is mounted here");
+            tests_notes::skip("no unified hierarchy of groups (cgroup v2) is mounted here");
             return None;
         };
         let (root, path) = (unified.root.clone(), format!("/fracas-test-{}", InjectionId::generate()));

@@ -29,12 +29,11 @@ impl Far {
 }
 
 pub fn run(test: impl FnOnce(&World) + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root to make network namespaces");
+    if tests_notes::lacks_root("to make network namespaces") {
         return;
     }
     if Command::new("ip").arg("-V").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: needs the ip tool (iproute2) to join namespaces");
+        tests_notes::skip("the ip tool (iproute2) is required to join namespaces");
         return;
     }
     if let Err(panic) = std::thread::spawn(|| test(&World::make())).join() {
@@ -181,7 +180,7 @@ pub fn qdiscs() -> String {
     match Command::new("tc").args(["qdisc", "show"]).output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
         Err(_) => {
-            println!("skipped in part: no tc to list qdiscs with");
+            tests_notes::skip("tc (iproute2) is required to list qdiscs");
             String::new()
         }
     }

@@ -103,12 +103,11 @@ impl Acting {
 
 /// In a thread whose network has an interface that leads nowhere, or says why not.
 pub fn in_the_void(test: impl FnOnce() + Send + 'static) {
-    if !rustix::process::geteuid().is_root() {
-        println!("skipped: needs root to make network namespaces");
+    if tests_notes::lacks_root("to make network namespaces") {
         return;
     }
     if Command::new("ip").arg("-V").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: needs the ip tool (iproute2)");
+        tests_notes::skip("the ip tool (iproute2) is required to make interfaces");
         return;
     }
     let outcome = std::thread::spawn(move || {

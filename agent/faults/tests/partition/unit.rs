@@ -205,11 +205,11 @@ impl Unit {
     fn start() -> Option<Self> {
         let view = LinuxView::new();
         let Some(unified) = view.hierarchies().used().iter().find(|h| h.version == Version::V2) else {
-            println!("skipped: no unified hierarchy of groups (cgroup v2) is mounted here");
+            tests_notes::skip("no unified hierarchy of groups (cgroup v2) is mounted here");
             return None;
         };
         if Command::new("bash").arg("--version").stdout(Stdio::null()).status().is_err() {
-            println!("skipped: needs bash to send from a process of the unit");
+            tests_notes::skip("bash is required to send from a process of the unit");
             return None;
         }
         let id = InjectionId::generate();

@@ -184,8 +184,7 @@ mod tests {
 
     #[test]
     fn locked_memory_is_locked_and_can_be_given_back() {
-        if !nix::unistd::geteuid().is_root() {
-            println!("skipped: locking this much needs root");
+        if tests_notes::lacks_root("to lock this much memory") {
             return;
         }
         let mut hoard = Hoard::new(16 << 20, true, 1).unwrap();

@@ -33,7 +33,7 @@ impl Group {
     fn at(path: &str) -> Option<Self> {
         let view = LinuxView::new();
         let Some(unified) = view.hierarchies().used().iter().find(|h| h.version == Version::V2) else {
-            println!("skipped: no unified hierarchy of groups (cgroup v2) is mounted here");
+            tests_notes::skip("no unified hierarchy of groups (cgroup v2) is mounted here");
             return None;
         };
         let group = Self {
@@ -41,7 +41,7 @@ impl Group {
             path: path.to_owned(),
         };
         if let Err(error) = fs::create_dir(group.folder()) {
-            println!("skipped: no group can be made in {}: {error}", group.root.display());
+            tests_notes::skip(&format!("no group can be made in {}: {error}", group.root.display()));
             return None;
         }
         Some(group)

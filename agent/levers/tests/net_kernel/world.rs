@@ -32,12 +32,11 @@ pub const HERE6: &str = "fd99::1";
 
 /// Runs the test in a thread with a network of its own, or says why it cannot.
 pub fn run(test: impl FnOnce(&World) + Send + 'static) {
-    if !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs root to make network namespaces");
+    if tests_notes::lacks_root("to make network namespaces") {
         return;
     }
     if Command::new("ip").arg("-V").stdout(Stdio::null()).status().is_err() {
-        println!("skipped: needs the ip tool (iproute2) to join namespaces");
+        tests_notes::skip("the ip tool (iproute2) is required to join namespaces");
         return;
     }
     let outcome = std::thread::spawn(|| test(&World::make())).join();
@@ -114,7 +113,7 @@ pub fn nft(script: &str) -> Option<String> {
         .stderr(Stdio::piped())
         .output();
     let Ok(output) = child else {
-        println!("skipped in part: no nft tool to read back with");
+        tests_notes::skip("nft (nftables) is required to read rules back");
         return None;
     };
     assert!(output.status.success(), "nft {script}: {}", String::from_utf8_lossy(&output.stderr));

@@ -15,10 +15,8 @@ const ROUNDS: usize = 25;
 
 /// Runs the test where the kernel has netem.
 fn run_with_netem(test: impl FnOnce(&World) + Send + 'static) {
-    for feature in [Feature::Root, Feature::Netem] {
-        if let Presence::Absent { why, .. } = presence(feature) {
-            return println!("skipped: {why}");
-        }
+    if let Presence::Absent { why, .. } = presence(Feature::Netem) {
+        return tests_notes::unavailable("sch_netem", &why);
     }
     run(test);
 }
@@ -61,21 +59,22 @@ fn median(from: &UdpSocket, at: &UdpSocket) -> Duration {
 fn the_kernel_says_what_it_can() {
     let seen = Feature::ALL.map(|feature| (feature.name(), presence(feature)));
     println!("{seen:?}");
-    if matches!(presence(Feature::Root), Presence::Present) {
-        for feature in [
-            Feature::Ifb,
-            Feature::Clsact,
-            Feature::ClsBpf,
-            Feature::BpfPrograms,
-            Feature::Mirred,
-        ] {
-            let seen = presence(feature);
-            assert!(
-                matches!(seen, Presence::Present | Presence::Loadable),
-                "{}: {seen:?}",
-                feature.name()
-            );
-        }
+    if tests_notes::lacks_root("to see every capability of the kernel") {
+        return;
+    }
+    for feature in [
+        Feature::Ifb,
+        Feature::Clsact,
+        Feature::ClsBpf,
+        Feature::BpfPrograms,
+        Feature::Mirred,
+    ] {
+        let seen = presence(feature);
+        assert!(
+            matches!(seen, Presence::Present | Presence::Loadable),
+            "{}: {seen:?}",
+            feature.name()
+        );
     }
 }
 

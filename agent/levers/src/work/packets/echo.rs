@@ -257,8 +257,7 @@ mod tests {
 
     #[test]
     fn the_loopback_answers_and_our_own_packets_are_known() {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: needs root to send echoes");
+        if tests_notes::lacks_root("to send echo requests") {
             return;
         }
         for to in ["127.0.0.1", "::1"] {

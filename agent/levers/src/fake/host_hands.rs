@@ -169,13 +169,14 @@ impl Hands for FakeHost {
         })
     }
 
-    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, _spared: &Spared) -> Result<(), HandsError> {
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {
         self.deed(&format!("add the network rules of {injection}"), |state| {
             if state.traffic.contains_key(injection) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             let traffic = Traffic {
                 spec: spec.clone(),
+                spared: spared.clone(),
                 gate_until_ms: state.boot_ms + spec.gate_ms,
                 counters: TrafficCounters::default(),
             };
@@ -241,9 +242,9 @@ impl Hands for FakeHost {
         })
     }
 
-    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, _spared: &Spared) -> Result<(), HandsError> {
+    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, spared: &Spared) -> Result<(), HandsError> {
         let deed = format!("replace the peers of the path of {injection}");
-        self.deed(&deed, |state| state.replace_path_peers(injection, packets))
+        self.deed(&deed, |state| state.replace_path_peers(injection, packets, spared))
     }
 
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, HandsError> {

@@ -12,8 +12,20 @@ use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 
-use super::{AGENT_PID, FakeHost};
+use super::{AGENT_PID, FakeHost, State};
 use crate::work::packets::{Echoes, PacketNote};
+
+impl FakeHost {
+    /// One look, counted; the one that is to fail sees nothing.
+    fn look<T>(&self, what: &str, see: impl FnOnce(&State) -> T) -> Result<T, ViewError> {
+        let mut state = self.state();
+        state.looks += 1;
+        if state.failing_look == Some(state.looks) {
+            return Err(ViewError::new(what, io::Error::from_raw_os_error(libc::EIO)));
+        }
+        Ok(see(&state))
+    }
+}
 
 impl HostView for FakeHost {
     fn boot_ms(&self) -> u64 {
@@ -43,15 +55,15 @@ impl HostView for FakeHost {
     }
 
     fn processes(&self) -> Result<Vec<Process>, ViewError> {
-        Ok(self.state().processes.values().cloned().collect())
+        self.look("processes", |state| state.processes.values().cloned().collect())
     }
 
     fn process(&self, pid: u32) -> Result<Option<Process>, ViewError> {
-        Ok(self.state().processes.get(&pid).cloned())
+        self.look("a process", |state| state.processes.get(&pid).cloned())
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, ViewError> {
-        Ok(self.state().listeners.clone())
+        self.look("listeners", |state| state.listeners.clone())
     }
 
     fn own_pid(&self) -> u32 {
@@ -59,84 +71,87 @@ impl HostView for FakeHost {
     }
 
     fn cpu_ticks(&self) -> Result<Vec<CpuTicks>, ViewError> {
-        Ok(self.state().ticks.clone())
+        self.look("processor times", |state| state.ticks.clone())
     }
 
     fn usable_cpus(&self) -> Result<Vec<u32>, ViewError> {
-        Ok(self.state().ticks.iter().map(|t| t.cpu).collect())
+        self.look("usable processors", |state| state.ticks.iter().map(|t| t.cpu).collect())
     }
 
     fn our_groups(&self) -> Result<Vec<GroupId>, ViewError> {
-        Ok(self.state().groups.keys().cloned().collect())
+        self.look("groups", |state| state.groups.keys().cloned().collect())
     }
 
     fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError> {
-        let state = self.state();
-        Ok(state
-            .groups
-            .get(group)
-            .map(|g| g.members.iter().copied().collect())
-            .unwrap_or_default())
+        self.look("members of a group", |state| {
+            let group = state.groups.get(group);
+            group.map(|g| g.members.iter().copied().collect()).unwrap_or_default()
+        })
     }
 
     fn unified_group(&self, path: &str) -> Result<Option<UnifiedGroup>, ViewError> {
         let level = u32::try_from(path.split('/').filter(|part| !part.is_empty()).count()).unwrap_or(u32::MAX);
-        Ok(self.state().unified.get(path).map(|id| UnifiedGroup { id: *id, level }))
+        self.look("a unified group", |state| {
+            state.unified.get(path).map(|id| UnifiedGroup { id: *id, level })
+        })
     }
 
     fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {
-        Ok(self.state().groups.get(group).map(|g| g.cpu_usec))
+        self.look("processor time of a group", |state| state.groups.get(group).map(|g| g.cpu_usec))
     }
 
     fn knob(&self, path: &str) -> Result<Option<String>, ViewError> {
-        let state = self.state();
-        if let Some(folder) = path.strip_suffix("/cgroup.events") {
-            let frozen = state.knobs.get(&format!("{folder}/cgroup.freeze"));
-            return Ok(frozen.map(|frozen| format!("populated 1\nfrozen {frozen}")));
-        }
-        Ok(state.knobs.get(path).cloned())
+        self.look("a knob", |state| match path.strip_suffix("/cgroup.events") {
+            Some(folder) => {
+                let frozen = state.knobs.get(&format!("{folder}/cgroup.freeze"));
+                frozen.map(|frozen| format!("populated 1\nfrozen {frozen}"))
+            }
+            None => state.knobs.get(path).cloned(),
+        })
     }
 
     fn memory(&self) -> Result<Memory, ViewError> {
-        Ok(self.state().goods.memory)
+        self.look("memory", |state| state.goods.memory)
     }
 
     fn process_memory(&self, pid: u32) -> Result<Option<ProcessMemory>, ViewError> {
-        let state = self.state();
-        let lives = state.processes.contains_key(&pid);
-        Ok(lives.then(|| state.goods.workers.get(&pid).copied().unwrap_or_default()))
+        self.look("memory of a process", |state| {
+            let lives = state.processes.contains_key(&pid);
+            lives.then(|| state.goods.workers.get(&pid).copied().unwrap_or_default())
+        })
     }
 
     fn oom_kills(&self, _group: &GroupId) -> Result<u64, ViewError> {
-        Ok(self.state().goods.oom_kills)
+        self.look("kills for want of memory", |state| state.goods.oom_kills)
     }
 
     fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError> {
-        Ok(self.state().goods.volume(path))
+        self.look("a volume", |state| state.goods.volume(path))
     }
 
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError> {
-        Ok(self.state().goods.files.get(path).copied())
+        self.look("a file", |state| state.goods.files.get(path).copied())
     }
 
     fn file_by_handle(&self, volume: &Path, _near: &Path, _kind: i32, bytes: &[u8]) -> Result<Option<FileFound>, ViewError> {
-        Ok(self.state().goods.by_handle(volume, bytes))
+        self.look("a file by its handle", |state| state.goods.by_handle(volume, bytes))
     }
 
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {
-        let state = self.state();
-        Ok(state.traffic.get(injection).map(|traffic| TrafficCounters {
-            gate_open: traffic.gate_until_ms > state.boot_ms,
-            ..traffic.counters
-        }))
+        self.look("packet rules of an injection", |state| {
+            state.traffic.get(injection).map(|traffic| TrafficCounters {
+                gate_open: traffic.gate_until_ms > state.boot_ms,
+                ..traffic.counters
+            })
+        })
     }
 
     fn our_traffic(&self) -> Result<Vec<InjectionId>, ViewError> {
-        Ok(self.state().traffic.keys().cloned().collect())
+        self.look("packet rules", |state| state.traffic.keys().cloned().collect())
     }
 
     fn our_table(&self) -> Result<bool, ViewError> {
-        Ok(self.state().table)
+        self.look("the packet table", |state| state.table)
     }
 
     /// Each worker reads the queues that it was told to read.
@@ -164,23 +179,23 @@ impl HostView for FakeHost {
     }
 
     fn path_interfaces(&self, _peers: &[Network], named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {
-        Ok(self.state().path_interfaces(named))
+        self.look("interfaces on the way", |state| state.path_interfaces(named))
     }
 
     fn path(&self, injection: &InjectionId) -> Result<Option<PathCounters>, ViewError> {
-        Ok(self.state().path_counters(injection))
+        self.look("a path", |state| state.path_counters(injection))
     }
 
     fn our_paths(&self) -> Result<Vec<PathThing>, ViewError> {
-        Ok(self.state().path_things())
+        self.look("paths", |state| state.path_things())
     }
 
     fn interfaces(&self) -> Result<Vec<String>, ViewError> {
-        Ok(self.state().interfaces.clone())
+        self.look("interfaces", |state| state.interfaces.clone())
     }
 
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
-        let known = self.state().names.get(name).cloned();
+        let known = self.look("a name", |state| state.names.get(name).cloned())?;
         known.ok_or_else(|| ViewError::new(format!("the addresses of {name}"), io::ErrorKind::NotFound.into()))
     }
 
@@ -189,6 +204,6 @@ impl HostView for FakeHost {
     }
 
     fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {
-        Ok(self.state().mounts.clone())
+        self.look("network mounts", |state| state.mounts.clone())
     }
 }

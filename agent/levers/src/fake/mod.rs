@@ -16,7 +16,7 @@ use agent_view::{Clsact, CpuTicks, Feature, GroupId, Listener, Presence, Process
 use proto_model::id::InjectionId;
 
 use crate::hands::WorkerSpec;
-use crate::traffic::TrafficSpec;
+use crate::traffic::{Spared, TrafficSpec};
 use paths::Path;
 
 /// The agent's own pid on a fake host.
@@ -63,6 +63,8 @@ struct State {
     forks: BTreeMap<u32, Process>,
     undo_calls: u64,
     failing_undo: Option<u64>,
+    looks: u64,
+    failing_look: Option<u64>,
     deeds: Vec<String>,
 }
 
@@ -75,6 +77,7 @@ struct Group {
 #[derive(Debug, Clone)]
 struct Traffic {
     spec: TrafficSpec,
+    spared: Spared,
     gate_until_ms: u64,
     counters: TrafficCounters,
 }
@@ -226,6 +229,13 @@ impl FakeHost {
         self.state().traffic.get(injection).map(|traffic| traffic.spec.clone())
     }
 
+    /// What the rules or the path of an injection leave alone.
+    pub fn spared(&self, injection: &InjectionId) -> Option<Spared> {
+        let state = self.state();
+        let by_rules = state.traffic.get(injection).map(|traffic| &traffic.spared);
+        by_rules.or_else(|| state.paths.get(injection)?.spared.as_ref()).cloned()
+    }
+
     /// Pids of living workers, with what they were told.
     pub fn workers(&self) -> BTreeMap<u32, WorkerSpec> {
         self.state().workers.clone()
@@ -236,6 +246,13 @@ impl FakeHost {
         let mut state = self.state();
         state.undo_calls = 0;
         state.failing_undo = Some(n);
+    }
+
+    /// Makes the `n`-th look from now, from 1, fail, once; with `None` all looks succeed. Returns how many looks there were.
+    pub fn fail_nth_look(&self, n: Option<u64>) -> u64 {
+        let mut state = self.state();
+        state.failing_look = n;
+        std::mem::take(&mut state.looks)
     }
 
     /// Everything that was done to this host, in order.

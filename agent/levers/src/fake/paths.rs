@@ -9,12 +9,15 @@ use proto_model::id::InjectionId;
 use super::{FakeHost, State};
 use crate::hands::{PathOpening, ScaffoldLeft};
 use crate::path::{Packets, PathSpec, Shape};
+use crate::traffic::Spared;
 
 /// A link, and the filters that lead into it once it is open.
 #[derive(Debug, Clone)]
 pub(super) struct Path {
     pub shape: Shape,
     pub open: Option<Open>,
+    /// What is left alone, as it was given last.
+    pub spared: Option<Spared>,
     pub counters: PathCounters,
 }
 
@@ -130,6 +133,7 @@ impl State {
         let path = Path {
             shape: *shape,
             open: None,
+            spared: None,
             counters: PathCounters::default(),
         };
         self.paths.insert(injection.clone(), path);
@@ -145,7 +149,8 @@ impl State {
             interfaces: opening.interfaces.iter().map(|i| i.name.clone()).collect(),
             until_ms,
         };
-        path.ok_or(io::ErrorKind::NotFound)?.open = Some(open);
+        let path = path.ok_or(io::ErrorKind::NotFound)?;
+        (path.open, path.spared) = (Some(open), Some(opening.spared.clone()));
         Ok(())
     }
 
@@ -157,11 +162,12 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn replace_path_peers(&mut self, injection: &InjectionId, now: &Packets) -> io::Result<()> {
-        let open = self.paths.get_mut(injection).and_then(|path| path.open.as_mut());
-        let packets = &mut open.ok_or(io::ErrorKind::NotFound)?.spec.packets;
+    pub(super) fn replace_path_peers(&mut self, injection: &InjectionId, now: &Packets, spared: &Spared) -> io::Result<()> {
+        let path = self.paths.get_mut(injection).ok_or(io::ErrorKind::NotFound)?;
+        let packets = &mut path.open.as_mut().ok_or(io::ErrorKind::NotFound)?.spec.packets;
         packets.peers.clone_from(&now.peers);
         packets.except.clone_from(&now.except);
+        path.spared = Some(spared.clone());
         Ok(())
     }
 

@@ -40,6 +40,8 @@ pub(super) fn state() -> State {
         forks: BTreeMap::new(),
         undo_calls: 0,
         failing_undo: None,
+        looks: 0,
+        failing_look: None,
         deeds: Vec::new(),
     }
 }

@@ -1,6 +1,7 @@
 //! The rules on the real kernel: what flows, what does not, and that nothing is left; in namespaces of the test's own only.
 
 mod engine;
+mod exempt;
 mod groups;
 mod loss;
 mod world;

@@ -3,6 +3,7 @@
 mod admission;
 mod doctor;
 mod ends;
+mod exempt;
 mod names;
 mod protected;
 mod spent;

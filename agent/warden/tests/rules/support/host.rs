@@ -31,6 +31,8 @@ struct State {
     knobs: BTreeMap<String, String>,
     traffic: Vec<InjectionId>,
     gate_ms: Option<u64>,
+    spared: Option<Spared>,
+    mounts: Vec<IpAddr>,
     failing_writes: u32,
 }
 
@@ -70,6 +72,15 @@ impl Host {
     /// The next so many writes fail.
     pub fn fail_writes(&self, times: u32) {
         self.state().failing_writes = times;
+    }
+
+    /// What the last rules leave alone.
+    pub fn spared(&self) -> Option<Spared> {
+        self.state().spared.clone()
+    }
+
+    pub fn set_network_mounts(&self, addresses: Vec<IpAddr>) {
+        self.state().mounts = addresses;
     }
 
     /// What the kernel was last told to hold by itself.
@@ -161,7 +172,7 @@ impl HostView for Host {
         Ok(Vec::new())
     }
     fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {
-        Ok(Vec::new())
+        Ok(self.state().mounts.clone())
     }
 }
 
@@ -211,9 +222,9 @@ impl Hands for Host {
     fn remove_moved_ballast(&mut self, _ballast: &Ballast, _volume: &Path, _name: Option<&Path>) -> Result<bool, HandsError> {
         Ok(false)
     }
-    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, _spared: &Spared) -> Result<(), HandsError> {
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), HandsError> {
         let mut state = self.state();
-        state.gate_ms = Some(spec.gate_ms);
+        (state.gate_ms, state.spared) = (Some(spec.gate_ms), Some(spared.clone()));
         state.traffic.push(injection.clone());
         Ok(())
     }

@@ -1,0 +1,84 @@
+//! Looks that fail: a host that cannot be read is unproven, never clean, and its undo is tried again.
+
+use super::*;
+
+/// What a proof needs to look at on a host where everything is undone.
+fn looks_of_a_proof(world: &World, journal: &Journal) -> u64 {
+    world.host.fail_nth_look(None);
+    let proof = prove(&[journal.history()], &[], &world.host);
+    assert_eq!(proof.result, Cleanliness::Clean, "{proof:?}");
+    world.host.fail_nth_look(None)
+}
+
+#[test]
+fn a_look_that_fails_leaves_a_clean_host_unproven_and_is_named() {
+    let world = World::new();
+    let mut journal = world.held();
+    world.finish(&mut journal).unwrap();
+    let looks = looks_of_a_proof(&world, &journal);
+    assert!(
+        looks >= 7,
+        "groups, processes, rules, paths, two victims, a knob, a file: only {looks} looks"
+    );
+    for n in 1..=looks {
+        world.host.fail_nth_look(Some(n));
+        let proof = prove(&[journal.history()], &[], &world.host);
+        assert_eq!(proof.result, Cleanliness::Unproven, "look {n} failed: {proof:?}");
+        let named = proof.not_restored.iter().filter(|why| why.starts_with("could not read ")).count();
+        assert_eq!(named, 1, "look {n} failed: {proof:?}");
+    }
+}
+
+#[test]
+fn a_look_that_fails_never_makes_a_dirty_host_clean() {
+    let world = World::new();
+    let journal = world.held();
+    for n in 1..=20 {
+        world.host.fail_nth_look(Some(n));
+        let proof = prove(&[journal.history()], &[], &world.host);
+        assert_eq!(proof.result, Cleanliness::Dirty, "look {n} failed: {proof:?}");
+    }
+}
+
+#[test]
+fn an_undo_whose_look_fails_is_done_the_next_time() {
+    let mut failures = 0;
+    for n in 1..=40 {
+        let world = World::new();
+        let mut journal = world.held();
+        world.host.fail_nth_look(Some(n));
+        if world.finish(&mut journal).is_err() {
+            failures += 1;
+            world.finish(&mut journal).unwrap();
+        }
+        world.host.fail_nth_look(None);
+        world.judge().unwrap();
+    }
+    assert!(failures >= 3, "only {failures} undos failed");
+}
+
+#[test]
+fn what_is_exempt_reaches_the_rules_and_the_path() {
+    let world = World::new();
+    let mut journal = world.open().unwrap();
+    let spared = Spared {
+        controllers: vec!["192.0.2.7:7443".parse().unwrap()],
+        networks: vec![Network::parse("198.51.100.0/24").unwrap()],
+        ports: vec![proto_model::quantity::PortRange { first: 5432, last: 5432 }],
+    };
+    let context = PullContext {
+        injection: world.id.clone(),
+        kind: "test.exempt".to_owned(),
+        seed: 1,
+        deadline_boot_ms: world.host.boot_ms() + 60_000,
+        gate_ms: 15_000,
+        spared: spared.clone(),
+    };
+    let mut hands = world.host.clone();
+    let mut levers = Levers::new(&mut journal, &mut hands, &world.host, context);
+    levers.shape_traffic(&traffic()).unwrap();
+    assert_eq!(world.host.spared(&world.id), Some(spared.clone()));
+    world.host.clone().remove_traffic(&world.id).unwrap();
+    levers.shape_path(&path()).unwrap();
+    assert_eq!(world.host.spared(&world.id), Some(spared));
+}

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proto_model::id::InjectionId;
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 use crate::error::JournalError;
 use crate::journal::CHUNK;
 use crate::paper::{Folder, Paper};
+use crate::sync::{KernelSync, Sync};
 
 const SUFFIX: &str = ".journal";
 /// Names of files that are not journals yet.
@@ -25,21 +27,30 @@ const MOST_BYTES: u64 = 64 * 1024 * 1024;
 /// A folder of journals, one file each.
 pub(crate) struct FileFolder {
     folder: PathBuf,
+    sync: Arc<dyn Sync>,
 }
 
 struct FilePaper {
     file: File,
     path: PathBuf,
+    sync: Arc<dyn Sync>,
 }
 
 impl FileFolder {
     pub(crate) fn open(folder: &Path) -> Result<Self, JournalError> {
+        Self::with(folder, Arc::new(KernelSync))
+    }
+
+    pub(crate) fn with(folder: &Path, sync: Arc<dyn Sync>) -> Result<Self, JournalError> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
             .map_err(|e| JournalError::io("create the folder", folder, e))?;
-        let this = Self { folder: folder.to_owned() };
+        let this = Self {
+            folder: folder.to_owned(),
+            sync,
+        };
         this.drop_unfinished();
         Ok(this)
     }
@@ -59,9 +70,17 @@ impl FileFolder {
     }
 
     fn sync(&self) -> Result<(), JournalError> {
-        File::open(&self.folder)
-            .and_then(|folder| folder.sync_all())
+        self.sync
+            .names(&self.folder)
             .map_err(|e| JournalError::io("sync the folder", &self.folder, e))
+    }
+
+    fn paper(&self, file: File, path: &Path) -> FilePaper {
+        FilePaper {
+            file,
+            path: path.to_owned(),
+            sync: self.sync.clone(),
+        }
     }
 
     fn write_new(&self, path: &Path, first: &[u8]) -> Result<FilePaper, JournalError> {
@@ -73,13 +92,10 @@ impl FileFolder {
             .open(path)
             .map_err(|e| JournalError::io("create", path, e))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| JournalError::io("lock", path, e.into()))?;
-        let mut paper = FilePaper {
-            file,
-            path: path.to_owned(),
-        };
+        let mut paper = self.paper(file, path);
         paper.grow(CHUNK).map_err(|e| JournalError::io("make room for", path, e))?;
         paper.write(0, first).map_err(|e| JournalError::io("write", path, e))?;
-        paper.file.sync_all().map_err(|e| JournalError::io("sync", path, e))?;
+        self.sync.all(&paper.file).map_err(|e| JournalError::io("sync", path, e))?;
         Ok(paper)
     }
 }
@@ -118,13 +134,14 @@ impl Folder for FileFolder {
             // Forgotten while we waited.
             return Ok(None);
         }
-        Ok(Some(Box::new(FilePaper { file, path })))
+        Ok(Some(Box::new(self.paper(file, &path))))
     }
 
     fn bytes(&self, injection: &InjectionId) -> Result<Option<Vec<u8>>, JournalError> {
         let path = self.path(injection);
         match File::open(&path) {
-            Ok(file) => FilePaper { file, path: path.clone() }
+            Ok(file) => self
+                .paper(file, &path)
                 .read()
                 .map(Some)
                 .map_err(|e| JournalError::io("read", &path, e)),
@@ -211,7 +228,7 @@ impl Paper for FilePaper {
 
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)?;
-        self.file.sync_data()
+        self.sync.data(&self.file)
     }
 
     fn size(&self) -> io::Result<u64> {
@@ -228,7 +245,7 @@ impl Paper for FilePaper {
             }
             Err(errno) => return Err(errno.into()),
         }
-        self.file.sync_all()
+        self.sync.all(&self.file)
     }
 
     fn path(&self) -> &Path {

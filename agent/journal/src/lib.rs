@@ -10,8 +10,11 @@ mod journal;
 #[cfg(any(test, feature = "fake"))]
 mod memory;
 mod paper;
+#[cfg(test)]
+mod power;
 mod record;
 mod shelf;
+mod sync;
 mod undo;
 
 pub use error::JournalError;

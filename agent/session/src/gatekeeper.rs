@@ -126,4 +126,51 @@ mod tests {
         );
         assert_eq!(refused(keeper.admit(&order(4, 0, 0, Body::Stop(Stop::default())), SEEN)), None);
     }
+
+    /// Every kind of order, each with whether a controller from the past may give it; a new kind does not compile until it is here.
+    fn every_order() -> Vec<(Body, bool)> {
+        let known = |body: Body| {
+            let asks_or_undoes = match &body {
+                Body::Welcome(_) | Body::Stop(_) | Body::Preflight(_) | Body::Verify(_) | Body::ProbeStop(_) | Body::Halt(_) => true,
+                Body::Start(_) | Body::Lease(_) | Body::ProbeStart(_) | Body::Release(_) | Body::Settled(_) | Body::Accept(_) => false,
+                Body::Doctor(_) => false,
+            };
+            (body, asks_or_undoes)
+        };
+        vec![
+            known(Body::Welcome(Default::default())),
+            known(Body::Start(Default::default())),
+            known(Body::Stop(Default::default())),
+            known(Body::Lease(Default::default())),
+            known(Body::Preflight(Default::default())),
+            known(Body::Verify(Default::default())),
+            known(Body::ProbeStart(Default::default())),
+            known(Body::ProbeStop(Default::default())),
+            known(Body::Halt(Default::default())),
+            known(Body::Release(Default::default())),
+            known(Body::Settled(Default::default())),
+            known(Body::Accept(Default::default())),
+            known(Body::Doctor(Default::default())),
+        ]
+    }
+
+    #[test]
+    fn only_orders_that_ask_or_undo_are_obeyed_from_a_controller_of_the_past() {
+        for (body, obeyed) in every_order() {
+            for (halt, store, why) in [
+                (SEEN.halt - 1, SEEN.store, Why::StaleHaltEpoch),
+                (SEEN.halt, SEEN.store - 1, Why::StaleStoreEpoch),
+            ] {
+                let mut keeper = Gatekeeper::new("n".into());
+                let answer = refused(keeper.admit(&order(1, halt, store, body.clone()), SEEN));
+                assert_eq!(answer, (!obeyed).then_some(why), "{body:?}");
+            }
+            let mut keeper = Gatekeeper::new("n".into());
+            assert_eq!(
+                refused(keeper.admit(&order(1, SEEN.halt, SEEN.store, body.clone()), SEEN)),
+                None,
+                "{body:?}"
+            );
+        }
+    }
 }

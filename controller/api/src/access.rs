@@ -124,6 +124,47 @@ mod tests {
         assert_eq!(calls, rows);
     }
 
+    /// Who may make each call, written once more and by hand: V viewer, O operator, A approver, D administrator.
+    const WRITTEN: &str = "
+        Experiments/Plan        -OAD    Experiments/Run         -O-D
+        Runs/List               VOAD    Runs/Show               VOAD    Runs/Events             VOAD
+        Runs/Watch              VOAD    Runs/Report             VOAD    Runs/Stop               -OAD
+        Hosts/List              VOAD    Hosts/Show              VOAD    Hosts/Doctor            VOAD
+        Hosts/Cordon            -O-D    Hosts/Verify            -OAD
+        Hosts/Label             ---D    Hosts/Accept            ---D    Hosts/Lock              ---D
+        Faults/List             VOAD
+        Tokens/Create           ---D    Tokens/List             ---D    Tokens/Revoke           ---D
+        Operators/Create        ---D    Operators/List          ---D    Operators/Revoke        ---D
+        Audit/List              ---D
+        Schedules/Add           -O-D    Schedules/Pause         -O-D    Schedules/Resume        -O-D
+        Schedules/Remove        -O-D    Schedules/RunNow        -O-D
+        Schedules/List          VOAD    Schedules/Show          VOAD    Schedules/Due           VOAD
+        Freezes/Add             -O-D    Freezes/List            VOAD
+        Freezes/Remove          ---D    Freezes/Import          ---D
+        Evidence/ApplyService   -O-D    Evidence/Publish        -O-D    Evidence/RemoveService  ---D
+        Evidence/ListServices   VOAD    Evidence/ShowService    VOAD
+        Evidence/Levels         VOAD    Evidence/Site           VOAD
+        Emergency/Halt          VOAD    Emergency/Release       ---D    Emergency/Status        VOAD";
+
+    #[test]
+    fn the_roles_of_every_call_are_those_that_are_written_here() {
+        let words: Vec<&str> = WRITTEN.split_whitespace().collect();
+        let mut written: Vec<(&str, &str)> = words.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+        let letters = [
+            (Role::Viewer, 'V'),
+            (Role::Operator, 'O'),
+            (Role::Approver, 'A'),
+            (Role::Administrator, 'D'),
+        ];
+        assert_eq!(letters.len(), Role::ALL.len());
+        let of = |row: &Row| letters.map(|(role, letter)| if may(role, row).is_ok() { letter } else { '-' });
+        let in_table: Vec<(&str, String)> = ACCESS.iter().map(|row| (short(row.0), of(row).iter().collect())).collect();
+        let mut in_table: Vec<(&str, &str)> = in_table.iter().map(|(call, roles)| (*call, roles.as_str())).collect();
+        written.sort_unstable();
+        in_table.sort_unstable();
+        assert_eq!(in_table, written);
+    }
+
     #[test]
     fn administrators_may_everything_and_viewers_change_nothing() {
         for row in ACCESS {

@@ -1,6 +1,7 @@
 //! Who may do what, tried from outside: roles, operators' tokens and the audit log of a real controller, over TLS and its socket.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,6 +11,9 @@ use proto_model::exit;
 use serde_json::Value;
 use tests_harness::{programs, report, wait};
 use tests_it::{Controller, Said, impossible};
+
+/// A uid that no account of this machine has, in no group.
+const OTHER_USER: u32 = 61_234;
 
 fn skipped() -> bool {
     let why = impossible();
@@ -325,5 +329,44 @@ fn what_cannot_be_written_down_is_refused_except_a_halt() -> Result<()> {
     expect(&controller.fracas(&["halt", "--reason", "smoke"])?, exit::OK, &[]);
     std::fs::create_dir(&pending)?;
     expect(&controller.fracas(&["release", "--reason", "over"])?, exit::OK, &[]);
+    Ok(())
+}
+
+/// The socket's mode lets it in, so that only what the controller makes of the caller stands in the way.
+#[test]
+fn a_local_user_who_is_neither_root_nor_of_the_group_is_refused_at_the_socket() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let controller = Controller::start(folder.path())?;
+    // Where every user may run it, whatever folder this tree is in.
+    let program = folder.path().join("fracas");
+    std::fs::copy(programs::find("fracas")?, &program)?;
+    let socket = folder.path().join("run/controller.sock");
+    for (path, mode) in [
+        (folder.path(), 0o755),
+        (&program, 0o755),
+        (&folder.path().join("run"), 0o755),
+        (&socket, 0o666),
+    ] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
+    let call = |uid: u32, args: &[&str]| -> Result<(Option<i32>, String)> {
+        let mut fracas = Command::new(&program);
+        fracas.args(args).env("FRACAS_SOCKET", &socket).env("FRACAS_CONFIG", "/nonexistent");
+        let output = fracas.uid(uid).gid(uid).output().context("run fracas as another user")?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    let (code, _) = call(0, &["status"])?;
+    assert_eq!(code, Some(exit::OK.into()), "root, by the same way");
+    for args in [&["status"][..], &["tokens", "create"], &["halt", "--reason", "x"]] {
+        let (code, err) = call(OTHER_USER, args)?;
+        assert_eq!(code, Some(exit::NOT_AUTHENTICATED.into()), "{args:?}: {err}");
+    }
+    assert!(
+        !controller.fracas(&["status"])?.out.contains("halted"),
+        "the refused halt took effect"
+    );
     Ok(())
 }

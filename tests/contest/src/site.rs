@@ -25,8 +25,6 @@ const DISK: u64 = 3 << 30;
 const DISK_AT: &str = "/var/tmp";
 const TICKS: &str = "/run/tmp/ticks";
 const SOON: Duration = Duration::from_secs(20);
-/// What agents change by living: journals, certificates, and processes of their own.
-const FILES_SECTION: &str = "files";
 const AGENT_PROCESS: &str = "fracas-agent";
 
 /// Why hosts cannot be made here, told as a skip.
@@ -214,9 +212,10 @@ impl Site {
     }
 
     fn look(&self, name: &str) -> Result<Footprint> {
-        let mut seen = self.host(name).snapshot()?.without(&[FILES_SECTION]);
-        if let Some(processes) = seen.0.get_mut("processes") {
-            processes.retain(|command, _| !command.contains(AGENT_PROCESS));
+        let mut seen = self.host(name).snapshot()?;
+        if let Some(processes) = seen.0.remove("processes") {
+            let named = processes.into_iter().map(|(command, state)| (without_pid(&command), state));
+            seen.0.insert("processes".to_owned(), named.collect());
         }
         Ok(seen)
     }
@@ -236,6 +235,14 @@ impl Site {
 
     pub fn control(&self) -> &Host {
         self.host(CONTROL)
+    }
+}
+
+/// A guardian names the agent's pid, and both may have been replaced meanwhile.
+fn without_pid(command: &str) -> String {
+    match command.split_once(" --agent ") {
+        Some((left, right)) => format!("{left} --agent {}", right.trim_start_matches(|c: char| c.is_ascii_digit())),
+        None => command.to_owned(),
     }
 }
 

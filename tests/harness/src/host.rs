@@ -14,7 +14,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::command::{Cmd, Output, Process};
 use crate::footprint::Footprint;
 use crate::protocol::{Answer, Ended, HostSpec, ProcessState, Reply, Request, ServiceState};
-use crate::{channel, programs, wait};
+use crate::{Packages, channel, programs, wait};
 
 const ANSWER: Duration = Duration::from_secs(20);
 const KIND_END: Duration = Duration::from_secs(10);
@@ -218,6 +218,7 @@ impl Host {
 
     /// Everything a fault could touch on this host.
     pub fn snapshot(&self) -> Result<Footprint> {
+        Packages::ensure(&["iproute2", "nftables", "iptables"])?;
         let helper = programs::find("fracas-test-host")?;
         let seen = self.exec(Cmd::new(helper.to_string_lossy()).arg("footprint"))?.ok()?;
         serde_json::from_str(&seen).with_context(|| format!("read the footprint of {}", self.name()))

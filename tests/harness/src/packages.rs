@@ -10,9 +10,10 @@ use anyhow::{Context, Result, bail};
 use crate::programs;
 
 /// The packages that can be asked for, and the programs that show that one is there.
-const PROGRAMS: [(&str, &[&str]); 7] = [
+const PROGRAMS: [(&str, &[&str]); 8] = [
     ("iproute2", &["ip", "tc"]),
     ("nftables", &["nft"]),
+    ("iptables", &["iptables-legacy", "iptables-legacy-save", "ip6tables-legacy-save"]),
     ("redis-server", &["redis-server"]),
     ("nginx", &["nginx"]),
     ("stress-ng", &["stress-ng"]),
@@ -191,6 +192,9 @@ impl Store {
         libraries.iter().try_for_each(|folder| turn_links(folder, &root))?;
         let path: Vec<String> = libraries.iter().map(|folder| folder.display().to_string()).collect();
         let fonts = self.write_fonts(&root)?;
+        // iptables looks for its extensions in one folder only.
+        let xtables = libraries.iter().find(|folder| folder.ends_with("xtables"));
+        let xtables = xtables.map_or_else(String::new, |folder| format!("XTABLES_LIBDIR={} ", folder.display()));
         for folder in ["bin", "sbin", "usr/bin", "usr/sbin"] {
             turn_links(&root.join(folder), &root)?;
             for entry in fs::read_dir(root.join(folder)).into_iter().flatten().flatten() {
@@ -198,7 +202,7 @@ impl Store {
                 let elsewhere = ELSEWHERE.iter().find(|(program, _)| *program == name);
                 let program = elsewhere.map_or_else(|| entry.path(), |(_, place)| root.join(place));
                 let script = format!(
-                    "#!/bin/sh\nFONTCONFIG_FILE={} LD_LIBRARY_PATH={} exec {} \"$@\"\n",
+                    "#!/bin/sh\n{xtables}FONTCONFIG_FILE={} LD_LIBRARY_PATH={} exec {} \"$@\"\n",
                     fonts.display(),
                     path.join(":"),
                     program.display()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tests_harness::protocol::Ended;
-use tests_harness::{Cmd, Fleet, Packages, Then, programs, report, wait};
+use tests_harness::{Cmd, Fleet, Then, packages, programs, report, wait};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -148,11 +148,12 @@ fn the_footprint_is_steady_and_sees_each_sort_of_residue() -> Result<()> {
     if skipped() {
         return Ok(());
     }
-    Packages::ensure(&["nftables"])?;
     let fleet = Fleet::create("looks", &["one"])?;
     let one = fleet.host("one");
     one.start("sleeper", &Cmd::new("sleep").arg("1000"))?;
     wait::until("it sleeps", SOON, || Ok(one.processes_named("sleep")?.len() == 1))?;
+    // The kernel makes the older tables at their first use, and keeps them.
+    one.exec(Cmd::sh("iptables-legacy -L"))?.ok()?;
     let before = one.snapshot()?;
     ensure!(
         before.differences(&one.snapshot()?).is_empty(),
@@ -164,6 +165,11 @@ fn the_footprint_is_steady_and_sees_each_sort_of_residue() -> Result<()> {
             "nft",
             "nft 'add table inet left; add chain inet left c; add rule inet left c counter drop'",
             "nft delete table inet left",
+        ),
+        (
+            "iptables",
+            "iptables-legacy -A OUTPUT -d 192.0.2.1 -j DROP",
+            "iptables-legacy -D OUTPUT -d 192.0.2.1 -j DROP",
         ),
         ("links", "ip link add left0 type veth peer name left1", "ip link del left0"),
         ("links", "ip link set eth0 mtu 1400", "ip link set eth0 mtu 1500"),
@@ -281,4 +287,25 @@ fn held(namespace: &str) -> bool {
     processes
         .filter_map(|process| fs::read_link(process.path().join("ns/net")).ok())
         .any(|net| net.display().to_string() == namespace)
+}
+
+/// Two looks that both failed would be equal.
+#[test]
+fn a_look_whose_tool_fails_is_no_footprint() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let fleet = Fleet::create("blind", &["one"])?;
+    let one = fleet.host("one");
+    one.snapshot()?;
+    let helper = programs::find("fracas-test-host")?;
+    for tool in ["nft", "tc", "ip"] {
+        one.write(&format!("/run/tmp/bin/{tool}"), "#!/bin/sh\nexit 1\n")?;
+        one.exec(Cmd::sh(format!("chmod +x /run/tmp/bin/{tool}")))?.ok()?;
+        let path = format!("/run/tmp/bin:{}", packages::path());
+        let looked = one.exec(Cmd::new(helper.to_string_lossy()).arg("footprint").env("PATH", &path))?;
+        ensure!(!looked.success(), "a failing {tool} gave a footprint: {looked:?}");
+        one.exec(Cmd::sh(format!("rm /run/tmp/bin/{tool}")))?.ok()?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::Section;
-use super::json::insert;
+use super::json::{ask, insert, section};
 use crate::groups::folders;
 use crate::inside::hierarchies;
 
@@ -192,6 +192,23 @@ fn file(path: &Path, depth: u32, all: &mut Section) {
             .flatten()
             .for_each(|entry| file(&entry.path(), depth + 1, all));
     }
+}
+
+/// How far the wall clock is from the time since boot, in milliseconds: whoever sets it moves this.
+pub fn clock() -> Result<Section> {
+    let now = |id| nix::time::clock_gettime(id).map(std::time::Duration::from);
+    let wall = now(nix::time::ClockId::CLOCK_REALTIME)?.as_millis();
+    let since_boot = now(nix::time::ClockId::CLOCK_BOOTTIME)?.as_millis();
+    Ok(Section::from([("offset".to_owned(), wall.saturating_sub(since_boot).to_string())]))
+}
+
+/// Every unit of systemd and its state; none on a host that another program supervises.
+pub fn units() -> Result<Section> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Ok(Section::new());
+    }
+    let listed = ask("systemctl", &["list-units", "--all", "--no-pager", "--output=json"])?;
+    Ok(section(&listed, &["unit"]))
 }
 
 /// Who the host says it is.

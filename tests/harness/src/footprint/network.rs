@@ -1,6 +1,8 @@
 //! The network part of a footprint: links, addresses, routes, queues and filters, and nftables' rules.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Section;
@@ -80,8 +82,11 @@ pub fn qdiscs() -> Result<Section> {
         for (what, side) in [("class", ""), ("filter", ""), ("filter", "ingress"), ("filter", "egress")] {
             let mut line = vec!["-json", what, "show", "dev", name];
             line.extend(Some(side).filter(|side| !side.is_empty()));
-            // A link without such a thing is told as an error by some versions.
-            let Ok(answer) = asked("tc", &line) else { continue };
+            let answer = match asked("tc", &line) {
+                // Some versions call it an error that a link has nothing on this side.
+                Err(error) if !side.is_empty() && error.to_string().contains("Parent Qdisc doesn't exist") => continue,
+                answer => answer?,
+            };
             for (thing, value) in section(&answer, &["kind", "pref", "parent"]) {
                 all.insert(format!("{name} {what} {side} {thing}"), value);
             }
@@ -90,13 +95,10 @@ pub fn qdiscs() -> Result<Section> {
     Ok(all)
 }
 
-/// Tables, chains, sets and rules of nftables in their order; a host without the tool says so.
-pub fn nft() -> Section {
+/// Tables, chains, sets and rules of nftables in their order. A look that fails is an error: two of them would compare as equal.
+pub fn nft() -> Result<Section> {
     let mut all = Section::new();
-    let answer = match asked("nft", &["--json", "list", "ruleset"]) {
-        Ok(answer) => answer,
-        Err(error) => return Section::from([("unknown".to_owned(), format!("{error:#}"))]),
-    };
+    let answer = asked("nft", &["--json", "list", "ruleset"])?;
     for element in answer["nftables"].as_array().into_iter().flatten().filter_map(Value::as_object) {
         for (kind, body) in element.iter().filter(|(kind, _)| *kind != "metainfo") {
             let words = ["family", "table", "chain", "name"].iter().filter_map(|name| body[name].as_str());
@@ -107,5 +109,37 @@ pub fn nft() -> Section {
             );
         }
     }
-    all
+    Ok(all)
+}
+
+/// The rules of the older iptables, which nftables does not list; none where its tables were never used.
+pub fn iptables() -> Result<Section> {
+    let mut all = Section::new();
+    for (names, program) in [
+        ("/proc/net/ip_tables_names", "iptables-legacy-save"),
+        ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
+    ] {
+        let tables = match std::fs::read_to_string(names) {
+            Ok(tables) => tables,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).context(names),
+        };
+        for table in tables.lines() {
+            let output = Command::new(program)
+                .args(["-t", table])
+                .output()
+                .with_context(|| format!("start {program}"))?;
+            ensure!(
+                output.status.success(),
+                "{program}: {}",
+                String::from_utf8_lossy(&output.stderr).trim()
+            );
+            // Comments hold the time, and what follows a policy are counters.
+            let rules = String::from_utf8_lossy(&output.stdout);
+            let rules = rules.lines().filter(|line| !line.starts_with('#'));
+            let rules: Vec<&str> = rules.map(|line| line.split(" [").next().unwrap_or(line)).collect();
+            all.insert(format!("{program} {table}"), rules.join("; "));
+        }
+    }
+    Ok(all)
 }

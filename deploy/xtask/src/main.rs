@@ -8,6 +8,7 @@ mod goods;
 mod measure;
 mod orders;
 mod packets;
+mod plant;
 mod rungs;
 mod showing;
 mod stage;
@@ -39,6 +40,8 @@ enum Verb {
     DemoAgent(orders::Order),
     /// Run every suite, rung by rung
     Test(rungs::Test),
+    /// Plant deliberate bugs in a copy of the tree, and see which suite catches each
+    Plant(plant::Plant),
     /// Measure ourselves beside a peer, and write docs/benchmarks.md
     Bench(bench::Bench),
     /// Write anew what is made from something else: the wire's Rust from its .proto files, docs/faults.md from the kinds
@@ -74,6 +77,7 @@ fn obey(options: Options) -> Result<ExitCode> {
         Verb::Demo(demo) => return demo.run(),
         Verb::DemoAgent(order) => order.send()?,
         Verb::Test(test) => return test.run(),
+        Verb::Plant(plant) => return plant.run(),
         Verb::Bench(bench) => bench.run()?,
         Verb::Generate => generate(&root)?,
         Verb::Tidy { ratchet: true } => tests_tidy::sizes::write_ratchet(&root)?,

@@ -3,5 +3,6 @@
 pub mod arrows;
 pub mod faults;
 pub mod files;
+pub mod planted;
 pub mod sizes;
 pub mod wire;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, faults, sizes, wire};
+use tests_tidy::{arrows, faults, planted, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -83,6 +83,23 @@ fn nothing_is_left_for_later() -> Result<()> {
         };
         source.text.lines().enumerate().filter_map(found).collect()
     })
+}
+
+/// So that they do not rot while the code moves: `cargo xtask plant` shows that they are caught.
+#[test]
+fn every_planted_bug_still_fits_the_tree() -> Result<()> {
+    let root = repository();
+    let crates = arrows::crates(&root)?;
+    let all = planted::all(&root)?;
+    assert!(!all.is_empty());
+    let mut wrong = Vec::new();
+    for bug in &all {
+        let package = crates.iter().find(|member| member.name == bug.package);
+        let folder = package.map(|member| root.join(&member.folder));
+        wrong.extend(planted::wrong(bug, &root, folder.as_deref()));
+    }
+    none(&wrong);
+    Ok(())
 }
 
 /// A skip that is only printed counts as passed, and so does a test that nobody starts.

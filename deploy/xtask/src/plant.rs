@@ -1,0 +1,205 @@
+//! Plants each deliberate bug in a copy of the tree and runs the tests that must notice; the tree itself is never changed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use tests_harness::{interrupt, packages, programs};
+use tests_tidy::planted::{self, Planted};
+
+use crate::cargo::{self, plain};
+use crate::rungs::spoken;
+
+/// nextest's exit code when the build is fine and a test failed.
+const TESTS_FAILED: i32 = 100;
+
+/// Plant deliberate bugs, one at a time, and see which suite notices.
+#[derive(Debug, Args)]
+pub struct Plant {
+    /// Only these (names of files in tests/planted without .toml); all when none is given
+    name: Vec<String>,
+}
+
+/// What became of one bug.
+enum Outcome {
+    Caught(Vec<String>),
+    NotCaught,
+    /// The tests do not pass without the bug, so that their failure says nothing.
+    Broken(&'static str),
+}
+
+impl Plant {
+    pub fn run(&self) -> Result<ExitCode> {
+        ensure!(
+            cargo::has("nextest"),
+            "cargo-nextest is required (cargo install --locked cargo-nextest)"
+        );
+        let root = programs::repository().canonicalize()?;
+        let all = planted::all(&root)?;
+        if let Some(unknown) = self.name.iter().find(|name| !all.iter().any(|bug| &bug.name == *name)) {
+            let names: Vec<&str> = all.iter().map(|bug| bug.name.as_str()).collect();
+            bail!("no planted bug {unknown} (there are: {})", names.join(", "));
+        }
+        let mut chosen: Vec<Planted> = all;
+        chosen.retain(|bug| self.name.is_empty() || self.name.contains(&bug.name));
+        // Neighbours share what is built.
+        chosen.sort_by(|one, other| (&one.package, &one.name).cmp(&(&other.package, &other.name)));
+        let garden = Garden::lay_out(&root)?;
+        let mut outcomes = Vec::new();
+        for (number, bug) in chosen.iter().enumerate() {
+            eprintln!("\n== {}/{} {}: {}", number + 1, chosen.len(), bug.name, bug.bug);
+            let start = Instant::now();
+            outcomes.push((bug, garden.try_out(bug)?, spoken(start.elapsed())));
+        }
+        println!("\n{:<28} {:<20} {:>14}  CAUGHT BY", "PLANTED", "SUITE", "TIME");
+        for (bug, outcome, took) in &outcomes {
+            let by = match outcome {
+                Outcome::Caught(tests) => tests.join(", "),
+                Outcome::NotCaught => "NOT CAUGHT".to_owned(),
+                Outcome::Broken(why) => format!("CANNOT TELL: {why}"),
+            };
+            println!("{:<28} {:<20} {took:>14}  {by}", bug.name, bug.package);
+        }
+        let caught = outcomes
+            .iter()
+            .filter(|(_, outcome, _)| matches!(outcome, Outcome::Caught(_)))
+            .count();
+        println!("\n{caught} of {} caught", outcomes.len());
+        Ok(if caught == outcomes.len() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+/// A copy of the tree below the target folder, with a target folder of its own: what is built with a bug in it never lies beside ours.
+struct Garden {
+    tree: PathBuf,
+    target: PathBuf,
+    root: PathBuf,
+}
+
+impl Garden {
+    fn lay_out(root: &Path) -> Result<Self> {
+        let folder = programs::target_folder()?.join("planted");
+        let garden = Self {
+            tree: folder.join("tree"),
+            target: folder.join("target"),
+            root: root.to_owned(),
+        };
+        fs::create_dir_all(&garden.tree)?;
+        garden.copy()?;
+        Ok(garden)
+    }
+
+    /// Writes only what differs, so that cargo builds only what has changed.
+    fn copy(&self) -> Result<()> {
+        let files = self.files()?;
+        for file in &files {
+            let to = self.tree.join(file);
+            let from = fs::read(self.root.join(file)).with_context(|| format!("read {}", file.display()))?;
+            if fs::read(&to).ok().as_ref() != Some(&from) {
+                fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+                fs::write(&to, from)?;
+                let mode = fs::metadata(self.root.join(file))?.permissions();
+                fs::set_permissions(&to, mode)?;
+            }
+        }
+        remove_others(&self.tree, &self.tree, &files)
+    }
+
+    /// What git tracks or would track.
+    fn files(&self) -> Result<BTreeSet<PathBuf>> {
+        let listed = Command::new("git")
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .current_dir(&self.root)
+            .output()
+            .context("start git")?;
+        ensure!(
+            listed.status.success(),
+            "git ls-files: {}",
+            String::from_utf8_lossy(&listed.stderr).trim()
+        );
+        let names = String::from_utf8(listed.stdout).context("file names are UTF-8")?;
+        let names = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
+        // A file that is deleted and not committed yet is listed still.
+        Ok(names.filter(|name| self.root.join(name).is_file()).collect())
+    }
+
+    fn try_out(&self, bug: &Planted) -> Result<Outcome> {
+        let (before, _) = self.test(bug)?;
+        if before != Some(0) {
+            return Ok(Outcome::Broken("its tests do not pass without it"));
+        }
+        let planted = bug.changes.iter().try_for_each(|change| {
+            let path = self.tree.join(&change.file);
+            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            fs::write(&path, change.plant(&text)?).with_context(|| format!("write {}", path.display()))
+        });
+        let with = planted.and_then(|()| self.test(bug));
+        // Whatever happened, the copy is as the tree again.
+        self.copy()?;
+        let (code, failed) = with?;
+        Ok(match code {
+            Some(TESTS_FAILED) => Outcome::Caught(failed),
+            Some(0) => Outcome::NotCaught,
+            _ => Outcome::Broken("with it, the suite does not build"),
+        })
+    }
+
+    /// The exit code of the bug's tests in the copy, and which of them failed.
+    fn test(&self, bug: &Planted) -> Result<(Option<i32>, Vec<String>)> {
+        interrupt::check()?;
+        let filter: Vec<String> = bug.tests.iter().map(|test| format!("test(/(^|::){test}$/)")).collect();
+        let filter = filter.join(" | ");
+        let mut cargo = cargo::command(&["nextest", "run", "--no-fail-fast", "--package", &bug.package, "-E", &filter])?;
+        cargo
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("PATH", packages::path())
+            .env_remove(programs::BUILT);
+        let (status, output) = cargo::watch(cargo)?;
+        let mut failed: Vec<String> = output.lines().filter_map(|line| failed_test(&plain(line))).collect();
+        failed.sort();
+        failed.dedup();
+        Ok((status.code(), failed))
+    }
+}
+
+/// The function in a line such as `FAIL [   0.01s] (1/2) agent-levers suite::looks::a_look`.
+fn failed_test(line: &str) -> Option<String> {
+    let line = line.trim();
+    let result = ["FAIL [", "TIMEOUT [", "SIGABRT [", "SIGSEGV ["];
+    result.iter().find(|opening| line.starts_with(**opening))?;
+    Some(line.rsplit([' ', ':']).next()?.to_owned())
+}
+
+/// Removes files of the copy that the tree has no more.
+fn remove_others(folder: &Path, tree: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            remove_others(&path, tree, files)?;
+        } else if !files.contains(path.strip_prefix(tree)?) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_tests_are_read_from_what_nextest_prints() {
+        let line = "        FAIL [   0.012s] (1/2) agent-levers suite::looks::a_look_that_fails";
+        assert_eq!(failed_test(line).as_deref(), Some("a_look_that_fails"));
+        assert_eq!(failed_test("        PASS [   0.012s] (1/2) agent-levers suite::looks::other"), None);
+    }
+}

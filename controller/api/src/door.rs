@@ -171,7 +171,11 @@ impl Door {
         let urgent = row(request.uri().path()).is_some_and(|(_, _, deed)| *deed == Deed::Stops);
         // A token goes before a certificate; one that is wrong is wrong whatever else is shown.
         match request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap_or_default()) {
-            Some(header) => self.keyring.by_header(header, peer.address, urgent, (self.now)()),
+            Some(header) => {
+                let caller = self.keyring.by_header(header, peer.address, urgent, (self.now)())?;
+                peer.identify(&caller.name);
+                Ok(caller)
+            }
             None => self.by_certificate(peer),
         }
     }

@@ -2,10 +2,11 @@
 //! fail is barred because of others.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use proto_model::time::Timestamp;
+use proto_transport::network_of;
 
 /// What one address has at once, and how long until one more.
 const AT_ONCE: u64 = 10;
@@ -66,7 +67,7 @@ impl Failures {
     pub fn is_barred(&self, address: IpAddr, now: Timestamp) -> bool {
         self.state()
             .each
-            .get(&counted_as(address))
+            .get(&network_of(address))
             .is_some_and(|of| of.failed.is_spent(now))
     }
 
@@ -101,7 +102,7 @@ impl Failures {
 
 impl State {
     fn record(&mut self, address: IpAddr, now: Timestamp) -> &mut Record {
-        let address = counted_as(address);
+        let address = network_of(address);
         if self.each.len() >= MAX_ADDRESSES && !self.each.contains_key(&address) {
             self.each.retain(|_, of| of.failed.0.max(of.listed.0) > now || of.unlisted > 0);
             if self.each.len() >= MAX_ADDRESSES {
@@ -109,14 +110,6 @@ impl State {
             }
         }
         self.each.entry(address).or_default()
-    }
-}
-
-/// Who has one IPv6 address has its whole /64.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

@@ -3,6 +3,7 @@
 mod certificate;
 mod clock;
 mod config;
+mod open_files;
 mod operator;
 mod options;
 mod serve;

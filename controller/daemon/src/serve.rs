@@ -18,16 +18,16 @@ use proto_model::event::FleetEventBody;
 use proto_probes::AddressRule;
 use proto_program::notify::Notifier;
 use proto_program::shutdown::Shutdown;
-use proto_transport::{Authority, Limits, ServerTls, incoming};
+use proto_transport::{Admission, AnswerLayer, Authority, Limits, ServerTls, incoming, incoming_local};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::certificate;
 use crate::clock::{self, now};
 use crate::config::Config;
+use crate::open_files;
 use crate::options::Options;
 
 /// What hosts say may wait for the supervisor.
@@ -40,10 +40,15 @@ const CALL_WITHIN: Duration = Duration::from_secs(80);
 const RECONNECT: Duration = Duration::from_secs(10);
 /// Keepalive of the listeners.
 const KEEPALIVE: Duration = Duration::from_secs(10);
+/// What an operator's connection may send before it is read; small, because peers that nobody knows have it too.
+const WINDOW: u32 = 64 << 10;
+/// Calls of one connection at the same time.
+const STREAMS_PER_CONNECTION: u32 = 128;
 
 /// Until SIGTERM or SIGINT. Runs that are going are stopped by the next start, and by their leases before that.
 pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let mut signals = Shutdown::listen().context("listen for signals")?;
+    let admission = Admission::new(Limits::for_open_files(open_files::raise_limit()));
     private_folder(&options.state_dir)?;
     let authority = Arc::new(Authority::open_or_create(&options.state_dir.join("authority"), now())?);
     if authority.created {
@@ -88,8 +93,8 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let (leave, left) = watch::channel(false);
     tracing::info!(agents = %agents.local_addr()?, operators = %operators.local_addr()?, socket = %options.run_dir.join(SOCKET).display(), "the controller is ready");
     let servers = [
-        tokio::spawn(to_agents(agents, tls.clone(), dispatcher, left.clone())),
-        tokio::spawn(to_operators(operators, tls, api.routes_and_pages(), api.layer(), left.clone())),
+        tokio::spawn(to_agents(agents, tls.clone(), admission.clone(), dispatcher, left.clone())),
+        tokio::spawn(to_operators(operators, tls, admission, api.clone(), left.clone())),
         tokio::spawn(over_socket(socket, api.routes(), api.layer(), left)),
     ];
     tokio::spawn(make_summaries(supervisor.clone()));
@@ -183,23 +188,27 @@ async fn wire(
     Ok((dispatcher, supervisor))
 }
 
-async fn to_agents(listener: TcpListener, tls: ServerTls, dispatcher: Dispatcher, mut left: watch::Receiver<bool>) {
-    let connections = incoming(listener, tls, Limits::default());
+async fn to_agents(listener: TcpListener, tls: ServerTls, admission: Admission, dispatcher: Dispatcher, mut left: watch::Receiver<bool>) {
+    let connections = incoming(listener, tls, &admission);
     let leave = async move { drop(left.wait_for(|left| *left).await) };
     if let Err(error) = dispatcher.serve_agents(connections, leave).await {
         tracing::error!(error = %error, "the listener for agents failed");
     }
 }
 
-async fn to_operators(listener: TcpListener, tls: ServerTls, routes: Routes, door: DoorLayer, mut left: watch::Receiver<bool>) {
-    let connections = incoming(listener, tls, Limits::default());
+async fn to_operators(listener: TcpListener, tls: ServerTls, admission: Admission, api: Api, mut left: watch::Receiver<bool>) {
+    let connections = incoming(listener, tls, &admission);
     let leave = async move { drop(left.wait_for(|left| *left).await) };
     let server = Server::builder()
         .timeout(CALL_WITHIN)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(2 * KEEPALIVE))
-        .layer(door)
-        .add_routes(routes);
+        .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
+        .initial_connection_window_size(Some(WINDOW))
+        .initial_stream_window_size(Some(WINDOW))
+        .layer(AnswerLayer)
+        .layer(api.layer())
+        .add_routes(api.routes_and_pages());
     if let Err(error) = server.serve_with_incoming_shutdown(connections, leave).await {
         tracing::error!(error = %error, "the listener for operators failed");
     }
@@ -208,7 +217,7 @@ async fn to_operators(listener: TcpListener, tls: ServerTls, routes: Routes, doo
 async fn over_socket(listener: UnixListener, routes: Routes, door: DoorLayer, mut left: watch::Receiver<bool>) {
     let leave = async move { drop(left.wait_for(|left| *left).await) };
     let server = Server::builder().timeout(CALL_WITHIN).layer(door).add_routes(routes);
-    if let Err(error) = server.serve_with_incoming_shutdown(UnixListenerStream::new(listener), leave).await {
+    if let Err(error) = server.serve_with_incoming_shutdown(incoming_local(listener), leave).await {
         tracing::error!(error = %error, "the local socket failed");
     }
 }

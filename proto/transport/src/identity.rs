@@ -9,6 +9,8 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::standing::Standing;
+
 const HOST: &str = "fracas://host/";
 const OPERATOR: &str = "fracas://operator/";
 const CONTROLLER: &str = "fracas://controller";
@@ -84,13 +86,15 @@ pub fn is_operator(name: &str) -> bool {
 }
 
 /// What is known of the other end of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct PeerInfo {
     pub identity: Identity,
     pub address: SocketAddr,
     pub not_after: Option<Timestamp>,
     /// SHA-256 of the public key, in hex.
     pub key_fingerprint: Option<String>,
+    /// Of the connection at a listener; none where there is no connection.
+    pub(crate) standing: Option<Standing>,
 }
 
 impl PeerInfo {
@@ -101,6 +105,7 @@ impl PeerInfo {
             address,
             not_after: first.and_then(not_after_of),
             key_fingerprint: first.and_then(fingerprint_of_key),
+            standing: None,
         }
     }
 

@@ -1,22 +1,30 @@
 //! Who is who on the wire: the authority, identities, TLS in both directions, join tokens, back-off. It knows no message.
 
+mod admission;
 mod authority;
 mod backoff;
+mod budget;
 mod client;
 mod error;
 mod identity;
+mod local;
 mod private;
 mod server;
+mod standing;
 mod token;
 mod verify;
 
+pub use admission::{Admission, Limits, LogLimiter, network_of};
 pub use authority::{Authority, certificate_pem, csr};
 pub use backoff::Backoff;
+pub use budget::Quota;
 pub use client::{ClientIdentity, Trust, connect, connect_unix};
 pub use error::TransportError;
 pub use identity::{Identity, PeerInfo, fingerprint_of, fingerprint_of_key, is_operator, not_after_of, validity_of};
+pub use local::incoming_local;
 pub use private::{NewFile, create_private, replace_private};
-pub use server::{Limits, ServerTls, TlsIo, incoming};
+pub use server::{ServerTls, TlsIo, incoming};
+pub use standing::{AnswerLayer, AnswerService, Standing};
 pub use token::{InvalidOperatorToken, InvalidToken, JoinToken, OperatorToken};
 
 /// The largest message either side takes: 1 MiB.

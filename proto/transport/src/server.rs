@@ -1,12 +1,10 @@
 //! Listening: TLS 1.3 with a client certificate asked for, handshakes side by side and bounded, so that a slow client harms nobody.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -16,33 +14,22 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
+use crate::admission::{Admission, LogLimiter};
 use crate::error::TransportError;
-use crate::identity::PeerInfo;
+use crate::identity::{Identity, PeerInfo};
+use crate::local::ACCEPT_AGAIN;
+use crate::standing::Standing;
 use crate::verify::ClientsOfOurs;
 
-/// How much one listener takes.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    pub handshake: Duration,
-    pub handshakes_at_once: usize,
-    pub connections_per_address: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            handshake: Duration::from_secs(5),
-            handshakes_at_once: 256,
-            connections_per_address: 64,
-        }
-    }
-}
+/// Connections that wait to be served.
+const WAITING: usize = 16;
 
 /// The listener's certificate, exchangeable while it listens.
 #[derive(Clone)]
@@ -90,7 +77,16 @@ fn config(
 pub struct TlsIo {
     stream: TlsStream<TcpStream>,
     peer: PeerInfo,
-    _seat: Seat,
+    standing: Standing,
+    admission: Admission,
+    /// For as long as the peer has no identity.
+    watch: Option<Watch>,
+}
+
+/// What ends the connection of a peer without an identity.
+struct Watch {
+    evicted: oneshot::Receiver<()>,
+    deadline: Pin<Box<Sleep>>,
 }
 
 impl Connected for TlsIo {
@@ -100,16 +96,21 @@ impl Connected for TlsIo {
     }
 }
 
-/// Accepts until the stream is dropped.
-pub fn incoming(listener: TcpListener, tls: ServerTls, limits: Limits) -> ReceiverStream<io::Result<TlsIo>> {
-    let (sender, receiver) = mpsc::channel(16);
-    tokio::spawn(accept(listener, tls, limits, sender));
+impl Drop for TlsIo {
+    fn drop(&mut self) {
+        self.standing.close();
+    }
+}
+
+/// Accepts until the stream is dropped. Listeners of one program share an admission.
+pub fn incoming(listener: TcpListener, tls: ServerTls, admission: &Admission) -> ReceiverStream<io::Result<TlsIo>> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    tokio::spawn(accept(listener, tls, admission.clone(), sender));
     ReceiverStream::new(receiver)
 }
 
-async fn accept(listener: TcpListener, tls: ServerTls, limits: Limits, sender: mpsc::Sender<io::Result<TlsIo>>) {
-    let handshakes = Arc::new(Semaphore::new(limits.handshakes_at_once));
-    let seats = Seats::default();
+async fn accept(listener: TcpListener, tls: ServerTls, admission: Admission, sender: mpsc::Sender<io::Result<TlsIo>>) {
+    let failures = LogLimiter::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -118,92 +119,117 @@ async fn accept(listener: TcpListener, tls: ServerTls, limits: Limits, sender: m
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(error = %error, "connection not accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                if let Some(suppressed) = failures.allow() {
+                    tracing::error!(%error, suppressed, "a connection was not accepted");
+                }
+                sleep(ACCEPT_AGAIN).await;
                 continue;
             }
         };
-        let Some(seat) = seats.take(address.ip(), limits.connections_per_address) else {
-            tracing::warn!(%address, limit = limits.connections_per_address, "too many connections from one address");
+        let Some((seat, evicted)) = admission.handshake(address.ip()) else {
             continue;
         };
-        let Ok(permit) = handshakes.clone().try_acquire_owned() else {
-            tracing::warn!(%address, "too many handshakes at once");
-            continue;
-        };
-        let (acceptor, sender) = (TlsAcceptor::from(tls.0.load_full()), sender.clone());
+        let (acceptor, admission, sender) = (TlsAcceptor::from(tls.0.load_full()), admission.clone(), sender.clone());
         tokio::spawn(async move {
-            let shaken = tokio::time::timeout(limits.handshake, acceptor.accept(stream)).await;
-            drop(permit);
+            let within = admission.limits().handshake;
+            let shaken = async {
+                // Who begins is not silent: its seat is its own for as long as a handshake takes.
+                stream.readable().await?;
+                seat.protect(admission.limits().activity);
+                acceptor.accept(stream).await
+            };
+            let shaken = tokio::select! {
+                shaken = timeout(within, shaken) => shaken,
+                Ok(()) = evicted => return admission.note_eviction(address.ip()),
+            };
             match shaken {
                 Ok(Ok(stream)) => {
-                    let peer = PeerInfo::of(address, stream.get_ref().1.peer_certificates());
-                    let _ = sender.send(Ok(TlsIo { stream, peer, _seat: seat })).await;
+                    drop(seat);
+                    if let Some(io) = TlsIo::admit(stream, address, admission) {
+                        let _ = sender.send(Ok(io)).await;
+                    }
                 }
-                Ok(Err(error)) => tracing::info!(%address, error = %error, "handshake refused"),
-                Err(_) => tracing::info!(%address, "handshake too slow"),
+                Ok(Err(error)) => admission.note_failure(address.ip(), &format!("TLS handshake: {error}")),
+                Err(_) => admission.note_failure(address.ip(), &format!("TLS handshake took longer than {} s", within.as_secs())),
             }
         });
     }
 }
 
-/// How many connections each address has.
-#[derive(Clone, Default)]
-struct Seats(Arc<Mutex<HashMap<IpAddr, usize>>>);
-
-impl Seats {
-    fn take(&self, address: IpAddr, limit: usize) -> Option<Seat> {
-        let address = counted_as(address);
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.get(&address).copied().unwrap_or_default();
-        if count >= limit {
-            return None;
-        }
-        taken.insert(address, count + 1);
-        Some(Seat {
-            seats: self.clone(),
-            address,
+impl TlsIo {
+    /// Finds a seat for a connection: by its identity, or else among those of its address.
+    fn admit(stream: TlsStream<TcpStream>, address: SocketAddr, admission: Admission) -> Option<Self> {
+        let mut peer = PeerInfo::of(address, stream.get_ref().1.peer_certificates());
+        let named = (peer.identity != Identity::None).then(|| peer.identity.uri());
+        let (standing, watch) = match named.and_then(|identity| admission.identified(&identity)) {
+            Some(seat) => (Standing::identified(admission.clone(), seat), None),
+            None => {
+                let (seat, evicted) = admission.outsider(address.ip())?;
+                let standing = Standing::outsider(admission.clone(), seat);
+                let deadline = Box::pin(sleep(admission.limits().unidentified));
+                (standing, Some(Watch { evicted, deadline }))
+            }
+        };
+        peer.standing = Some(standing.clone());
+        Some(Self {
+            stream,
+            peer,
+            standing,
+            admission,
+            watch,
         })
     }
-}
 
-/// Who has one IPv6 address has its whole /64.
-fn counted_as(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
-    }
-}
-
-struct Seat {
-    seats: Seats,
-    address: IpAddr,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.address);
+    /// An error as soon as the connection may not stay.
+    fn may_stay(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(watch) = &mut self.watch else { return Ok(()) };
+        if let Poll::Ready(evicted) = Pin::new(&mut watch.evicted).poll(cx) {
+            self.watch = None;
+            // Without a word the seat is not needed any more: the peer is identified.
+            return match evicted {
+                Ok(()) => {
+                    self.admission.note_eviction(self.peer.address.ip());
+                    Err(io::Error::new(
+                        io::ErrorKind::ConnectionAborted,
+                        "the connection made room for another",
+                    ))
+                }
+                Err(_) => Ok(()),
+            };
+        }
+        while watch.deadline.as_mut().poll(cx).is_ready() {
+            match self.standing.ends_at() {
+                None => {
+                    self.watch = None;
+                    return Ok(());
+                }
+                Some(at) if at <= tokio::time::Instant::now() => {
+                    let why = "no identity and no finished request in time";
+                    self.admission.note_failure(self.peer.address.ip(), why);
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+                }
+                Some(at) => watch.deadline = Box::pin(sleep_until(at)),
             }
         }
+        Ok(())
     }
 }
 
 impl AsyncRead for TlsIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.may_stay(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for TlsIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.may_stay(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.may_stay(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

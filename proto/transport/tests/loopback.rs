@@ -8,8 +8,8 @@ use proto_model::id::HostName;
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_transport::{
-    Authority, ClientIdentity, Identity, Limits, PeerInfo, ServerTls, TlsIo, Trust, connect, csr, fingerprint_of, fingerprint_of_key,
-    incoming,
+    Admission, AnswerLayer, Authority, ClientIdentity, Identity, Limits, PeerInfo, Quota, ServerTls, TlsIo, Trust, connect, csr,
+    fingerprint_of, fingerprint_of_key, incoming,
 };
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::pem::PemObject;
@@ -18,6 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
+use tower::{Layer, Service};
 
 const DAY_MS: u64 = 86_400_000;
 
@@ -48,7 +49,7 @@ impl Place {
     async fn listen(&self, limits: Limits) -> (String, Incoming) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        (address, incoming(listener, self.tls(), limits))
+        (address, incoming(listener, self.tls(), &Admission::new(limits)))
     }
 
     fn host(&self, name: &str, valid_ms: u64) -> ClientIdentity {
@@ -178,33 +179,153 @@ async fn neither_a_host_nor_an_operator_can_pose_as_the_controller() {
     }
 }
 
+/// Another machine: any address of 127.0.0.0/8 reaches the listener.
+async fn dial_from(last: u8, address: &str) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 1, last], 0))).unwrap();
+    socket.connect(address.parse().unwrap()).await.unwrap()
+}
+
+/// Whether the listener has hung up, asked without waiting.
+fn is_closed(stream: &TcpStream) -> bool {
+    !matches!(stream.try_read(&mut [0; 64]), Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
+async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while !is_so() {
+        assert!(Instant::now() < until, "not within 5 s: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
-async fn silent_clients_hold_up_nobody_and_one_address_cannot_take_everything() {
+async fn silent_connections_from_everywhere_keep_no_honest_handshake_out() {
     let place = place();
     let limits = Limits {
-        connections_per_address: 4,
+        handshakes: Quota { each: 8, all: 16 },
         ..Limits::default()
     };
     let (address, mut incoming) = place.listen(limits).await;
-    let silent = [
-        TcpStream::connect(&address).await.unwrap(),
-        TcpStream::connect(&address).await.unwrap(),
-    ];
+    let mut silent = Vec::new();
+    for n in 0..80 {
+        silent.push(dial_from(n % 10, &address).await);
+    }
+    // Ten addresses hold all handshakes; the honest one is let in at once, whichever certificate it has or has not.
+    for identity in [None, Some(place.host("web", DAY_MS)), None] {
+        let begun = Instant::now();
+        let _channel = connect(&address, place.trust(), identity.as_ref()).await.unwrap();
+        peer(&mut incoming).await;
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    let closed = || silent.iter().filter(|stream| is_closed(stream)).count();
+    eventually("all but 16 are hung up on", || closed() >= 64).await;
+}
+
+#[tokio::test]
+async fn a_connection_without_identity_ends_in_time_unless_a_request_proves_one() {
+    let place = place();
+    let limits = Limits {
+        unidentified: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let (address, mut incoming) = place.listen(limits).await;
+    let mut accepted = Vec::new();
     let mut held = Vec::new();
-    for _ in 0..2 {
-        held.push((
-            connect(&address, place.trust(), None).await.unwrap(),
-            incoming.next().await.unwrap().unwrap(),
-        ));
+    for identity in [None, None, Some(place.host("web", DAY_MS))] {
+        held.push(connect(&address, place.trust(), identity.as_ref()).await.unwrap());
+        accepted.push(
+            tokio::time::timeout(Duration::from_secs(5), incoming.next())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap(),
+        );
     }
-    // Two silent, two held: the fifth is hung up on.
-    assert!(connect(&address, place.trust(), None).await.is_err());
-    drop((held, silent));
+    accepted[1].connect_info().identify("ann");
+    let mut ends = Vec::new();
+    for mut io in accepted {
+        let drained = async move { while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut io, &mut [0; 1_024]).await {} };
+        ends.push(tokio::time::timeout(Duration::from_secs(1), drained).await.is_ok());
+    }
+    assert_eq!(
+        ends,
+        [true, false, false],
+        "idle, identified by a request, identified by a certificate"
+    );
+}
+
+#[tokio::test]
+async fn a_finished_request_gives_an_outsider_more_time() {
+    let place = place();
+    let limits = Limits {
+        unidentified: Duration::from_millis(500),
+        ..Limits::default()
+    };
+    let (address, mut incoming) = place.listen(limits).await;
+    let _channel = connect(&address, place.trust(), None).await.unwrap();
+    let mut io = incoming.next().await.unwrap().unwrap();
+    let peer = io.connect_info();
+    let begun = Instant::now();
+    let asks = tokio::spawn(async move {
+        let mut service = AnswerLayer.layer(tower::service_fn(|_: http::Request<()>| async { Ok::<_, std::io::Error>(()) }));
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            let mut request = http::Request::new(());
+            request.extensions_mut().insert(peer.clone());
+            service.call(request).await.unwrap();
+        }
+    });
+    let drained = async { while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut io, &mut [0; 1_024]).await {} };
+    tokio::time::timeout(Duration::from_secs(5), drained)
+        .await
+        .expect("it ends after its last request");
+    assert!(
+        asks.is_finished() && begun.elapsed() >= Duration::from_millis(1_500),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn one_address_without_identity_cannot_take_everything() {
+    let place = place();
+    let limits = Limits {
+        silence: Duration::from_millis(50),
+        outsiders: Quota { each: 4, all: 6 },
+        ..Limits::default()
+    };
+    let (address, mut incoming) = place.listen(limits).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(admitted(&place, &address, &mut incoming, None).await.expect("a seat"));
+    }
+    // The fifth takes the seat of the oldest as soon as that has been silent for long enough.
     let until = Instant::now() + Duration::from_secs(5);
-    while connect(&address, place.trust(), None).await.is_err() {
-        assert!(Instant::now() < until, "places are given back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    while admitted(&place, &address, &mut incoming, None).await.is_none() {
+        assert!(Instant::now() < until, "no seat is given up");
     }
+    // Those who show who they are need none of these seats.
+    for n in 0..8 {
+        let host = place.host(&format!("web{n}"), DAY_MS);
+        held.push(
+            admitted(&place, &address, &mut incoming, Some(&host))
+                .await
+                .expect("a seat of its own"),
+        );
+    }
+}
+
+/// A connection at both its ends; `None` when the listener hangs up.
+async fn admitted(
+    place: &Place,
+    address: &str,
+    incoming: &mut Incoming,
+    identity: Option<&ClientIdentity>,
+) -> Option<(tonic::transport::Channel, TlsIo)> {
+    let channel = connect(address, place.trust(), identity).await.ok()?;
+    let accepted = tokio::time::timeout(Duration::from_millis(500), incoming.next()).await.ok()?;
+    Some((channel, accepted?.ok()?))
 }
 
 #[tokio::test]
@@ -212,16 +333,11 @@ async fn a_handshake_that_is_too_slow_gives_its_place_back() {
     let place = place();
     let limits = Limits {
         handshake: Duration::from_millis(200),
-        handshakes_at_once: 1,
         ..Limits::default()
     };
     let (address, _incoming) = place.listen(limits).await;
-    let _silent = TcpStream::connect(&address).await.unwrap();
-    let until = Instant::now() + Duration::from_secs(5);
-    while connect(&address, place.trust(), None).await.is_err() {
-        assert!(Instant::now() < until, "the silent client is given up");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let silent = TcpStream::connect(&address).await.unwrap();
+    eventually("the silent client is given up", || is_closed(&silent)).await;
 }
 
 #[tokio::test]
@@ -231,7 +347,7 @@ async fn a_certificate_is_exchanged_while_the_listener_serves() {
     let address = listener.local_addr().unwrap().to_string();
     let (expired, key) = place.authority.issue_server(Timestamp(now().0 - 10_000), 1_000).unwrap();
     let tls = ServerTls::new(place.authority.certificate(), expired, &key).unwrap();
-    let _incoming = incoming(listener, tls.clone(), Limits::default());
+    let _incoming = incoming(listener, tls.clone(), &Admission::new(Limits::default()));
     assert!(connect(&address, place.trust(), None).await.is_err());
     let (fresh, key) = place.authority.issue_server(now(), DAY_MS).unwrap();
     tls.renew(place.authority.certificate(), fresh, &key).unwrap();

@@ -44,6 +44,9 @@ pub(crate) async fn signed_in(State(door): State<PagesDoor>, mut request: Reques
         .and_then(cookie_in);
     match cookie.and_then(|cookie| door.session(cookie)) {
         Some(session) => {
+            if let Some(peer) = request.extensions().get::<PeerInfo>() {
+                peer.identify(&session.caller.name);
+            }
             request.extensions_mut().insert(session);
             next.run(request).await
         }

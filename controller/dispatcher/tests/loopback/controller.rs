@@ -14,7 +14,7 @@ use proto_model::event::FleetEventBody;
 use proto_model::host::{Connection, Host};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::time::Timestamp;
-use proto_transport::{Authority, JoinToken, Limits, ServerTls, incoming};
+use proto_transport::{Admission, Authority, JoinToken, Limits, ServerTls, incoming};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -186,7 +186,7 @@ fn serve(dispatcher: &Dispatcher, tls: ServerTls, address: SocketAddr, bound: on
     runtime.block_on(async {
         let listener = TcpListener::bind(address).await.unwrap();
         bound.send(listener.local_addr().unwrap()).unwrap();
-        let connections = incoming(listener, tls, Limits::default());
+        let connections = incoming(listener, tls, &Admission::new(Limits::default()));
         tokio::select! {
             served = dispatcher.serve_agents(connections, std::future::pending()) => served.unwrap(),
             _ = killed => {}

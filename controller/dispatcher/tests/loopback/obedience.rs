@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use proto_model::id::{InjectionId, RunId};
-use proto_transport::{Limits, incoming};
+use proto_transport::{Admission, Limits, incoming};
 use proto_wire::v1;
 use proto_wire::v1::agent_message::Body;
 use proto_wire::v1::agents_server::{Agents, AgentsServer};
@@ -62,7 +62,7 @@ impl Strings {
         let authority = controller.authority.clone();
         let listener = TcpListener::bind(controller.killed().await).await.unwrap();
         let (sender, sessions) = mpsc::channel(4);
-        let connections = incoming(listener, tls(&authority), Limits::default());
+        let connections = incoming(listener, tls(&authority), &Admission::new(Limits::default()));
         let server = tonic::transport::Server::builder().add_service(AgentsServer::new(Puppet(Mutex::new(sender))));
         tokio::spawn(server.serve_with_incoming(connections));
         let agent = Agent::start(dirs.1.path());

@@ -4,6 +4,7 @@ mod dispatcher;
 mod enrolment;
 mod fleet;
 mod gateway;
+mod halts;
 mod latch;
 mod link;
 mod rate;

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use controller_conductor::HostEvent;
 use proto_model::event::FleetEventBody;
-use proto_model::halt::HaltState;
 use proto_model::host::Membership;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentFact, AgentReport, EndedBy};
@@ -17,16 +16,13 @@ use proto_wire::v1::agent_message::Body as Said;
 use proto_wire::v1::agents_server::Agents;
 use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::order_refused::Why;
-use proto_wire::v1::{
-    AgentMessage, ControllerMessage, Halt, Hello, OrderRefused, ProbeStart, Release, RenewReply, RenewRequest, Stop, Welcome,
-};
+use proto_wire::v1::{AgentMessage, ControllerMessage, Hello, OrderRefused, ProbeStart, RenewReply, RenewRequest, Stop, Welcome};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::dispatcher::{Dispatcher, barred, described};
 use crate::enrolment::peer;
 use crate::fleet::Live;
-use crate::gateway::newer_store;
 use crate::link::{Answer, Link};
 use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS};
 
@@ -182,40 +178,6 @@ impl Dispatcher {
             boot_before: entry.record.last_boot_id.clone(),
             last_seen: seen,
         })
-    }
-
-    /// The newest halt wins: the host hears ours, or we hear of a newer one from the host.
-    async fn tell_halt(&self, name: &HostName, hello: &Hello, link: &Link) {
-        let latch = &self.0.parts.latch;
-        if let Some(newer) = latch.hear(hello.halt_epoch, hello.halted, &hello.halt_reason, name.as_str(), self.now()) {
-            tracing::error!(host = %name, epoch = newer.epoch, engaged = newer.engaged, "a host knows of a newer halt than this controller");
-            self.keep_halt(newer, name).await;
-        }
-        let state = latch.get();
-        self.0.epochs.halt.fetch_max(state.epoch, Ordering::SeqCst);
-        let own = self.0.epochs.store.load(Ordering::SeqCst);
-        if hello.store_epoch > own {
-            tracing::error!(host = %name, why = newer_store(name, hello.store_epoch, own), "a host refuses what this controller would start");
-        }
-        if state.engaged {
-            link.send_first(Body::Halt(Halt { reason: state.reason }));
-        } else if hello.halted || hello.halt_epoch < state.epoch {
-            // Also to one that has seen this epoch: it may have ended before it obeyed. Its own latch does not listen to this.
-            link.send_first(Body::Release(Release { reason: state.reason }));
-        }
-    }
-
-    async fn keep_halt(&self, state: HaltState, name: &HostName) {
-        if let Err(error) = self.0.parts.latch.set(state.clone()) {
-            tracing::error!(%error, "the halt latch could not be written");
-        }
-        let actor = controller_store::Actor {
-            by: name.to_string(),
-            address: String::new(),
-        };
-        if let Err(error) = self.0.parts.store.set_halt(&state, &actor).await {
-            tracing::error!(%error, "the halt could not be recorded");
-        }
     }
 
     /// What no run answers for is stopped where it is found.

@@ -6,7 +6,7 @@ use proto_wire::v1;
 use proto_wire::v1::agent_message::Body;
 use proto_wire::v1::controller_message::Body as Order;
 
-use crate::agent::{Agent, Bare, Told, hello};
+use crate::agent::{Agent, Bare, Told, hello, join};
 use crate::controller::{Controller, SETTINGS, name, now};
 use crate::eventually;
 use crate::sessions::{injection, joined, start};
@@ -81,6 +81,34 @@ async fn a_newer_halt_that_only_a_host_remembers_holds_for_everybody() {
     assert_eq!(controller.store.halt().await.unwrap(), state);
     let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
     assert!(matches!(refused, GatewayError::Halted(_)));
+}
+
+#[tokio::test]
+async fn one_host_halts_the_fleet_once_and_everybody_hears_of_it() {
+    let (_dir, host, controller) = joined().await;
+    let other = tempfile::tempdir().unwrap();
+    let token = controller.token(1, 60_000).await;
+    join(other.path(), controller.address, &token, "db").await.unwrap();
+    let agent = Agent::start(other.path());
+    eventually("a session", || controller.is_connected("db")).await;
+    let claims = |epoch: u64, nonce: &str| v1::Hello {
+        halt_epoch: epoch,
+        halted: true,
+        halt_reason: "smoke".into(),
+        ..hello("i", nonce)
+    };
+    let _first = Bare::dial(host.path(), controller.address, claims(9, "n")).await.unwrap();
+    eventually("the other host is halted too", || agent.was_told("halt 9")).await;
+    for again in 0..3 {
+        let release = controller.latch.get().release("ann", "was steam", now());
+        controller.latch.set(release.clone()).unwrap();
+        controller.dispatcher.halt(release.clone(), 1_000).await;
+        let _again = Bare::dial(host.path(), controller.address, claims(release.epoch + 1, &format!("m{again}")))
+            .await
+            .unwrap();
+        assert!(!controller.latch.get().engaged, "halted again by the word of one host");
+        assert!(agent.script().halted.is_none());
+    }
 }
 
 #[tokio::test]

@@ -14,15 +14,18 @@ use proto_model::time::Timestamp;
 use proto_transport::{Authority, MAX_MESSAGE};
 use proto_wire::v1::agents_server::AgentsServer;
 use proto_wire::v1::enrolment_server::EnrolmentServer;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tonic::Status;
 use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
 
+use crate::enrolment::{NameLocks, must_be_host};
 use crate::fleet::{Entry, Fleet};
 use crate::latch::HaltLatch;
 use crate::link::Epochs;
-use crate::rate::{EnrolmentRate, Rate};
-use crate::settings::{DispatcherSettings, SESSIONS};
+use crate::rate::{GuessLimiter, Rate};
+use crate::settings::{DispatcherSettings, ENROLMENTS_AT_ONCE, MAX_ENROL_REQUEST, SESSIONS};
+use crate::tokens::TokenCache;
 
 /// How often a record is stored again because somebody changed it meanwhile.
 const STORED_AGAIN: usize = 5;
@@ -80,14 +83,17 @@ pub(crate) struct Inner {
     pub parts: DispatcherParts,
     pub fleet: Mutex<Fleet>,
     pub epochs: Arc<Epochs>,
-    pub rate: EnrolmentRate,
+    pub guesses: GuessLimiter,
+    pub tokens: TokenCache,
     pub sessions: Rate,
     /// Observations and samples that found no room.
     pub dropped: AtomicU64,
     /// Rung when a host has answered a halt.
     pub halt_heard: Notify,
-    /// One enrolment at a time, so that a name is never given twice.
-    pub enrolling: tokio::sync::Mutex<()>,
+    /// Enrolments that are being carried out; others wait.
+    pub enrolling: Semaphore,
+    /// Names that are being enrolled: one at a time each, so that a name is never given twice.
+    pub names: NameLocks,
 }
 
 impl Dispatcher {
@@ -107,11 +113,13 @@ impl Dispatcher {
             parts,
             fleet: Mutex::new(Fleet(hosts)),
             epochs,
-            rate: EnrolmentRate::default(),
+            guesses: GuessLimiter::default(),
+            tokens: TokenCache::default(),
             sessions: Rate::of(SESSIONS),
             dropped: AtomicU64::new(0),
             halt_heard: Notify::new(),
-            enrolling: tokio::sync::Mutex::default(),
+            enrolling: Semaphore::new(ENROLMENTS_AT_ONCE),
+            names: NameLocks::default(),
         })))
     }
 
@@ -120,8 +128,9 @@ impl Dispatcher {
         let agents = AgentsServer::new(self.clone())
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
-        let enrolment = EnrolmentServer::new(self.clone()).max_decoding_message_size(MAX_MESSAGE);
-        Routes::new(agents).add_service(enrolment)
+        let enrolment = EnrolmentServer::new(self.clone()).max_decoding_message_size(MAX_ENROL_REQUEST);
+        // Before a byte of the message is read.
+        Routes::new(InterceptedService::new(agents, must_be_host)).add_service(enrolment)
     }
 
     /// Observations and samples dropped so far because nobody took them in time. Ends are never among them.

@@ -1,9 +1,10 @@
 //! Joining, and staying joined: a token buys a first certificate, a certificate buys its successor for the same key.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
-use controller_store::{HostRecord, StoreError, TokenRecord, hash_secret};
+use controller_store::{HostRecord, StoreError, TokenRecord};
 use proto_model::event::FleetEventBody;
 use proto_model::host::{HostFacts, Membership};
 use proto_model::id::HostName;
@@ -16,29 +17,86 @@ use rustls_pki_types::CertificateDer;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::dispatcher::{Dispatcher, barred};
+use crate::settings::ENROLMENT_TURN;
+use crate::tokens::Proof;
+
+/// Locks that names share by their hash.
+pub(crate) struct NameLocks([tokio::sync::Mutex<()>; 64]);
+
+impl Default for NameLocks {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| tokio::sync::Mutex::default()))
+    }
+}
+
+impl NameLocks {
+    async fn of(&self, name: &HostName) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = DefaultHasher::new();
+        name.as_str().hash(&mut hasher);
+        let at = usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or_default();
+        self.0[at].lock().await
+    }
+}
+
+/// Refuses a call that only hosts may make, before its message is read.
+pub(crate) fn must_be_host(request: Request<()>) -> Result<Request<()>, Status> {
+    match peer(&request)?.identity {
+        Identity::Host(_) => Ok(request),
+        _ => Err(Status::unauthenticated("this call needs a host's certificate; enrol first")),
+    }
+}
 
 #[async_trait]
 impl Enrolment for Dispatcher {
     async fn enrol(&self, request: Request<EnrolRequest>) -> Result<Response<EnrolReply>, Status> {
-        let address = peer(&request)?.address;
-        if !self.0.rate.allows(address.ip(), self.now()) {
-            tracing::warn!(%address, "enrolment refused: too many tries");
+        let peer = peer(&request)?;
+        let wish = request.into_inner();
+        let token = self.proven(&wish, peer.address).await?;
+        // Outsiders can no longer take its place.
+        peer.identify(&format!("join token {}", token.id));
+        let turn = tokio::time::timeout(ENROLMENT_TURN, self.0.enrolling.acquire()).await;
+        let Ok(_turn) = turn else {
             return Err(Status::resource_exhausted(
-                "too many enrolments at the moment; try again in a few seconds",
+                "many hosts enrol at this moment; try again in some seconds",
             ));
-        }
-        self.take_in(request.into_inner(), address).await.map(Response::new)
+        };
+        self.take_in(wish, token, peer.address).await.map(Response::new)
     }
 }
 
 impl Dispatcher {
-    async fn take_in(&self, wish: EnrolRequest, address: SocketAddr) -> Result<EnrolReply, Status> {
-        let token = JoinToken::parse(&wish.token).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        let name = HostName::parse(&wish.hostname.to_ascii_lowercase()).map_err(|e| Status::invalid_argument(e.to_string()))?;
-        if token.fingerprint != self.0.parts.authority.fingerprint() {
-            return Err(Status::permission_denied("the join token is of another controller"));
+    /// The token of a request, if its secret is right: nothing else of the request is looked at before.
+    async fn proven(&self, wish: &EnrolRequest, address: SocketAddr) -> Result<JoinToken, Status> {
+        let refused = match JoinToken::parse(&wish.token) {
+            Err(error) => Status::invalid_argument(error.to_string()),
+            Ok(token) if token.fingerprint != self.0.parts.authority.fingerprint() => {
+                Status::permission_denied("the join token is of another controller")
+            }
+            Ok(token) => match self.0.tokens.prove(&self.0.parts.store, &token).await {
+                Ok(Proof::Valid) => return Ok(token),
+                Ok(Proof::Ended) => Status::permission_denied("the join token is revoked, has expired or has no uses left"),
+                Ok(Proof::Wrong) => Status::permission_denied("the join token is not valid"),
+                Err(error) => return Err(Status::unavailable(error.to_string())),
+            },
+        };
+        Err(self.wrong_token(address, refused))
+    }
+
+    /// Counts a token that bought nothing, and refuses more plainly when its network has sent too many.
+    fn wrong_token(&self, address: SocketAddr, refused: Status) -> Status {
+        let listened = self.0.guesses.count(address.ip(), self.now());
+        if let Some(suppressed) = self.0.guesses.may_log() {
+            tracing::warn!(%address, error = refused.message(), suppressed, "enrolment refused");
         }
-        let _turn = self.0.enrolling.lock().await;
+        match listened {
+            true => refused,
+            false => Status::resource_exhausted("too many wrong join tokens from this address; try again in a few seconds"),
+        }
+    }
+
+    async fn take_in(&self, wish: EnrolRequest, token: JoinToken, address: SocketAddr) -> Result<EnrolReply, Status> {
+        let name = HostName::parse(&wish.hostname.to_ascii_lowercase()).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let _turn = self.0.names.of(&name).await;
         let now = self.now();
         let certificate_ms = self.0.parts.settings.certificate_ms;
         let authority = &self.0.parts.authority;
@@ -47,17 +105,12 @@ impl Dispatcher {
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         let key = fingerprint_of_key(&certificate).unwrap_or_default();
         let before = self.record_of(&name).filter(|known| known.membership != Membership::Removed);
-        if let Some(known) = &before
-            && self.holds(&token).await
-        {
-            // Before the token is spent: a mistake in a name should not cost a use. Only to who holds a token: names are not for everybody.
-            may_rejoin(known, &key)?;
-        }
-        let spent = self.spend(&token, &name, address).await?;
-        let not_after = now.plus_ms(certificate_ms);
         if let Some(known) = &before {
+            // Before the token is spent: a mistake in a name should not cost a use.
             may_rejoin(known, &key)?;
         }
+        let spent = self.spend(&token, address).await?;
+        let not_after = now.plus_ms(certificate_ms);
         let record = HostRecord {
             labels: spent.labels,
             key_fingerprint: key,
@@ -84,24 +137,16 @@ impl Dispatcher {
         })
     }
 
-    /// Takes one use of the token; why it cannot is told to the log and to whoever asked.
-    async fn spend(&self, token: &JoinToken, host: &HostName, address: SocketAddr) -> Result<TokenRecord, Status> {
+    /// Takes one use of the token. One that is refused stays refused, and is a wrong one from then on.
+    async fn spend(&self, token: &JoinToken, address: SocketAddr) -> Result<TokenRecord, Status> {
         let spent = self.0.parts.store.spend_token(&token.id, &token.secret, self.now()).await;
         spent.map_err(|e| match e {
             StoreError::NotFound { .. } | StoreError::Refused(_) => {
-                tracing::warn!(%address, %host, error = %e, "enrolment refused");
-                Status::permission_denied(e.to_string())
+                self.0.tokens.end(&token.id);
+                self.wrong_token(address, Status::permission_denied(e.to_string()))
             }
             other => Status::unavailable(other.to_string()),
         })
-    }
-
-    /// True when the secret is the token's, whether or not it may still be spent.
-    async fn holds(&self, token: &JoinToken) -> bool {
-        let tokens = self.0.parts.store.tokens().await.unwrap_or_default();
-        let hash = hash_secret(&token.secret);
-        // Hashes of random secrets: what a comparison's time tells of them is of no use.
-        tokens.iter().any(|known| known.id == token.id && known.secret_hash == hash)
     }
 
     /// The same key, the same name, another 24 hours.

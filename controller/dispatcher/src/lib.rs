@@ -11,6 +11,7 @@ mod rate;
 mod serve;
 mod session;
 mod settings;
+mod tokens;
 
 pub use dispatcher::{Dispatcher, DispatcherParts};
 pub use latch::HaltLatch;

@@ -1,13 +1,16 @@
-//! How often something may be tried: a bucket for all, and one for each address.
+//! How often something may be tried: one bucket for everybody, or one for each network.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use proto_model::time::Timestamp;
+use proto_transport::{LogLimiter, network_of};
 
-/// Addresses remembered; the oldest knowledge is dropped beyond that.
+/// Networks remembered; those beyond that count as having guessed too often.
 const MAX_ADDRESSES: usize = 10_000;
+/// After this long a network has all its tries again.
+const GUESSES_FORGOTTEN_MS: u64 = 5_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
@@ -27,23 +30,32 @@ impl Bucket {
     }
 }
 
-/// At most 20 a second in all (50 at once), and 2 a second from one address (10 at once).
+/// Wrong tokens from one network: ten at once, and two more each second. A valid token is not a guess and is never counted.
 #[derive(Debug, Default)]
-pub(crate) struct EnrolmentRate {
-    state: Mutex<(Option<Bucket>, HashMap<IpAddr, Bucket>)>,
+pub(crate) struct GuessLimiter {
+    each: Mutex<HashMap<IpAddr, Bucket>>,
+    log: LogLimiter,
 }
 
-impl EnrolmentRate {
-    pub fn allows(&self, address: IpAddr, now: Timestamp) -> bool {
-        const ALL: (f64, f64) = (20.0, 50.0);
+impl GuessLimiter {
+    /// Counts a wrong token; false when its network has sent too many.
+    pub fn count(&self, address: IpAddr, now: Timestamp) -> bool {
         const EACH: (f64, f64) = (2.0, 10.0);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let (all, each) = &mut *state;
-        if each.len() >= MAX_ADDRESSES {
-            each.clear();
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        let network = network_of(address);
+        if each.len() >= MAX_ADDRESSES && !each.contains_key(&network) {
+            each.retain(|_, bucket| now.since(bucket.at) < GUESSES_FORGOTTEN_MS);
+            if each.len() >= MAX_ADDRESSES {
+                return false;
+            }
         }
-        let fresh = |burst| Bucket { tokens: burst, at: now };
-        each.entry(address).or_insert(fresh(EACH.1)).take(now, EACH.0, EACH.1) && all.get_or_insert(fresh(ALL.1)).take(now, ALL.0, ALL.1)
+        let fresh = Bucket { tokens: EACH.1, at: now };
+        each.entry(network).or_insert(fresh).take(now, EACH.0, EACH.1)
+    }
+
+    /// How many lines were left out before this one, when a refusal may be logged.
+    pub fn may_log(&self) -> Option<u64> {
+        self.log.allow()
     }
 }
 
@@ -79,12 +91,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_address_is_slowed_before_all_are() {
-        let rate = EnrolmentRate::default();
-        let (one, other): (IpAddr, IpAddr) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        let allowed = (0..30).filter(|_| rate.allows(one, Timestamp(0))).count();
-        assert_eq!(allowed, 10);
-        assert!(rate.allows(other, Timestamp(0)));
-        assert!(rate.allows(one, Timestamp(1_000)));
+    fn wrong_tokens_are_limited_by_network() {
+        let guesses = GuessLimiter::default();
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let allowed = |of: &dyn Fn(u32) -> IpAddr| (0..30).filter(|n| guesses.count(of(*n), Timestamp(0))).count();
+        assert_eq!(allowed(&|_| address("10.0.0.1")), 10);
+        assert_eq!(allowed(&|n| address(&format!("2001:db8::{n:x}"))), 10, "a /64 is one network");
+        assert_eq!(allowed(&|n| address(&format!("10.1.0.{n}"))), 30);
+        assert!(guesses.count(address("10.0.0.1"), Timestamp(1_000)));
+    }
+
+    #[test]
+    fn what_is_remembered_of_networks_is_bounded_and_forgotten() {
+        let guesses = GuessLimiter::default();
+        for n in 0..MAX_ADDRESSES as u32 {
+            guesses.count(IpAddr::V4(n.into()), Timestamp(0));
+        }
+        let new = IpAddr::from([11, 0, 0, 1]);
+        assert!(!guesses.count(new, Timestamp(0)));
+        assert!(guesses.count(new, Timestamp(0).plus_ms(GUESSES_FORGOTTEN_MS)));
+        assert_eq!(guesses.each.lock().unwrap().len(), 1);
     }
 }

@@ -34,6 +34,13 @@ impl DispatcherSettings {
     }
 }
 
+/// Bytes of a request to enrol: a token, a certificate request, a name.
+pub(crate) const MAX_ENROL_REQUEST: usize = 16 << 10;
+
+/// Enrolments with a valid token that are carried out at once, and how long others wait for their turn.
+pub(crate) const ENROLMENTS_AT_ONCE: usize = 32;
+pub(crate) const ENROLMENT_TURN: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Sessions that may begin in one second, and at once: a fleet of 10,000 is back within a minute.
 pub(crate) const SESSIONS: (f64, f64) = (400.0, 800.0);
 

@@ -6,8 +6,9 @@ use agent_session::EnrolError;
 use controller_conductor::HostGateway;
 use proto_model::host::Membership;
 use proto_transport::{Authority, JoinToken, Trust, connect};
-use proto_wire::v1::RenewRequest;
 use proto_wire::v1::agents_client::AgentsClient;
+use proto_wire::v1::enrolment_client::EnrolmentClient;
+use proto_wire::v1::{EnrolRequest, RenewRequest};
 use tonic::Code;
 
 use crate::agent::{Agent, Bare, client, hello, join};
@@ -91,16 +92,112 @@ async fn a_taken_name_is_refused_by_name_costs_no_use_and_is_no_secret_given_awa
 }
 
 #[tokio::test]
-async fn one_address_cannot_try_for_ever() {
+async fn wrong_tokens_are_limited_and_right_ones_are_not_from_the_same_address_too() {
     let dir = tempfile::tempdir().unwrap();
     let controller = Controller::start(dir.path()).await;
     let guess = JoinToken::generate(&controller.authority.fingerprint());
-    let mut slowed = false;
-    for _ in 0..40 {
+    let mut refusals = Vec::new();
+    for _ in 0..20 {
         let host = tempfile::tempdir().unwrap();
-        slowed |= refusal(host.path(), &controller, &guess, "web").await.contains("too many");
+        refusals.push(refusal(host.path(), &controller, &guess, "web").await);
     }
-    assert!(slowed);
+    assert!(refusals[0].contains("not valid"), "{}", refusals[0]);
+    assert!(refusals[19].contains("too many wrong join tokens"), "{}", refusals[19]);
+    let token = controller.token(20, 60_000).await;
+    for n in 0..20 {
+        let host = tempfile::tempdir().unwrap();
+        join(host.path(), controller.address, &token, &format!("web{n}")).await.unwrap();
+    }
+    assert_eq!((controller.used(&token).await, controller.dispatcher.hosts().len()), (20, 20));
+}
+
+#[tokio::test]
+async fn the_token_is_checked_before_anything_else_of_a_request_and_a_long_one_is_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = Controller::start(dir.path()).await;
+    let trust = Trust::Authority(controller.authority.certificate().clone());
+    let channel = connect(&controller.address.to_string(), trust, None).await.unwrap();
+    let mut outsider = EnrolmentClient::new(channel.clone());
+    let wish = |token: &JoinToken, csr_der: Vec<u8>| EnrolRequest {
+        token: token.to_string(),
+        csr_der,
+        hostname: "no name at all".into(),
+        ..EnrolRequest::default()
+    };
+    let guess = JoinToken::generate(&controller.authority.fingerprint());
+    let refused = outsider.enrol(wish(&guess, b"nonsense".to_vec())).await.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (Code::PermissionDenied, "the join token is not valid")
+    );
+    let token = controller.token(1, 60_000).await;
+    let refused = outsider.enrol(wish(&token, vec![0; 17 << 10])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    // Calls of hosts are refused to outsiders before their message is read, whatever its length.
+    let renewal = RenewRequest { csr_der: vec![0; 2 << 20] };
+    let refused = AgentsClient::new(channel).renew(renewal).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    assert_eq!(controller.used(&token).await, 0);
+}
+
+/// Enrols so many hosts while outsiders guess; returns how long it took.
+async fn enrol_among_guessers(hosts: u32, guessers: u32) -> std::time::Duration {
+    let dir = tempfile::tempdir().unwrap();
+    let controller = Controller::start(dir.path()).await;
+    let token = controller.token(hosts, 600_000).await;
+    let trust = || Trust::Authority(controller.authority.certificate().clone());
+    let mut guessing = tokio::task::JoinSet::new();
+    for _ in 0..guessers {
+        let (address, trust) = (controller.address.to_string(), trust());
+        let guess = JoinToken::generate(&controller.authority.fingerprint());
+        guessing.spawn(async move {
+            let mut client = EnrolmentClient::new(connect(&address, trust, None).await.unwrap());
+            loop {
+                let wish = EnrolRequest {
+                    token: guess.to_string(),
+                    ..EnrolRequest::default()
+                };
+                assert!(client.enrol(wish).await.is_err());
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        });
+    }
+    let begun = std::time::Instant::now();
+    let next = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let mut joining = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (next, address, token, trust) = (next.clone(), controller.address.to_string(), token.to_string(), trust());
+        joining.spawn(async move {
+            loop {
+                let n = next.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                if n >= hosts {
+                    return;
+                }
+                let mut client = EnrolmentClient::new(connect(&address, trust.clone(), None).await.unwrap());
+                let (_, csr_der) = proto_transport::csr().unwrap();
+                let wish = EnrolRequest {
+                    token: token.clone(),
+                    csr_der,
+                    hostname: format!("host-{n}"),
+                    ..EnrolRequest::default()
+                };
+                client.enrol(wish).await.unwrap();
+            }
+        });
+    }
+    joining.join_all().await;
+    let took = begun.elapsed();
+    assert_eq!(controller.used(&token).await, hosts);
+    guessing.abort_all();
+    took
+}
+
+#[tokio::test]
+async fn ten_guessers_do_not_starve_those_with_a_valid_token() {
+    let hosts = std::env::var("FRACAS_ENROL_HOSTS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    let took = enrol_among_guessers(hosts, 10).await;
+    println!("{hosts} hosts enrolled in {took:?}");
+    assert!(took.as_millis() < u128::from(hosts) * 100, "{took:?}");
 }
 
 #[tokio::test]

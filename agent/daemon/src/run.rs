@@ -5,7 +5,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agent_probes::Commands;
 use agent_session::SessionOptions;
@@ -14,6 +14,7 @@ use agent_warden::{Command, Kinds, Latches, Parts, Policy, WardenHandle};
 use anyhow::{Context, bail};
 use proto_model::host::HostFacts;
 use proto_model::injection::{AgentReport, EndedBy};
+use proto_model::time::Timestamp;
 use proto_program::notify::Notifier;
 use proto_program::shutdown::Shutdown;
 use tokio::sync::mpsc;
@@ -138,7 +139,13 @@ fn session_options(places: &Places, commands: Commands) -> SessionOptions {
             ..view.facts()
         }),
         commands,
+        clock: wall_clock,
     }
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Waits for the signal to end; without signals the agent would never end well, so then it ends at once.

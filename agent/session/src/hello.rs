@@ -1,6 +1,7 @@
 //! What the agent says of itself when a session begins.
 
 use agent_warden::{AgentStatus, Command, InventoryItem, WardenError, WardenHandle};
+use proto_model::host::HostFacts;
 use proto_model::id::InstanceId;
 use proto_wire::v1;
 use proto_wire::v1::Hello;
@@ -24,15 +25,16 @@ pub(crate) fn hello(
     status: &AgentStatus,
     seen: Epochs,
     owed: Vec<InventoryItem>,
+    facts: &HostFacts,
 ) -> Hello {
-    let (facts, catalogue) = ((options.facts)(), (options.catalogue)());
+    let catalogue = (options.catalogue)();
     Hello {
         nonce: nonce.to_owned(),
         agent_version: options.agent_version.clone(),
         instance: instance.to_string(),
         boot_id: status.boot_id.clone(),
         boot_ms: status.boot_ms,
-        facts_json: serde_json::to_string(&facts).unwrap_or_default(),
+        facts: Some(v1::HostFacts::from(facts)),
         catalogue_json: serde_json::to_string(&catalogue).unwrap_or_default(),
         catalogue_digest: catalogue.digest(),
         halt_epoch: seen.halt,
@@ -40,7 +42,8 @@ pub(crate) fn hello(
         halt_reason: status.halted.as_ref().map(|h| h.reason.clone()).unwrap_or_default(),
         store_epoch: seen.store,
         inventory: owed.into_iter().map(item).collect(),
-        cleanliness: status.cleanliness.as_str().to_owned(),
+        cleanliness: v1::Cleanliness::from(status.cleanliness).into(),
+        clock_ms: (options.clock)().0,
     }
 }
 
@@ -48,7 +51,7 @@ fn item(owed: InventoryItem) -> v1::InventoryItem {
     v1::InventoryItem {
         injection: owed.injection.to_string(),
         run: owed.run,
-        state: owed.state.as_str().to_owned(),
+        state: v1::InjectionState::from(owed.state).into(),
         finished: owed.finished,
     }
 }

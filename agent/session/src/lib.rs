@@ -1,5 +1,6 @@
 //! The agent's side of the wire: enrols once, then dials, obeys orders and tells what became of them. It listens on no port and touches no host.
 
+mod clock;
 mod enrol;
 mod epochs;
 mod errand;

@@ -2,8 +2,10 @@
 
 use agent_warden::{AgentStatus, Command, HaltAnswer, Reply, StartOrder, WardenError, WardenHandle};
 use proto_model::catalogue::FaultKind;
-use proto_model::id::{InjectionId, PlanDigest, RunId};
-use proto_model::injection::{EndedBy, PreflightAnswer, Wish};
+use proto_model::host::HostFacts;
+use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
+use proto_model::injection::{PreflightAnswer, Wish};
+use proto_wire::convert::{ended_by, probe_from_wire};
 use proto_wire::v1;
 use proto_wire::v1::agent_message::Body as Out;
 use proto_wire::v1::controller_message::Body;
@@ -20,6 +22,9 @@ pub(crate) struct Hands<'a> {
     pub out: &'a mpsc::Sender<Out>,
     pub probes: &'a mut Probes,
     pub boot_id: &'a str,
+    pub host: &'a HostName,
+    /// Read anew for each preflight.
+    pub facts: &'a (dyn Fn() -> HostFacts + Send + Sync),
 }
 
 impl Hands<'_> {
@@ -36,7 +41,7 @@ impl Hands<'_> {
             Body::Preflight(question) => self.preflight(question),
             Body::Verify(question) => self.verify(&question),
             Body::Doctor(question) => self.doctor(question.request),
-            Body::ProbeStart(probe) => self.probe(&probe),
+            Body::ProbeStart(start) => self.probe(start),
             Body::ProbeStop(probe) => {
                 self.probes.stop(&run(&probe.run)?);
                 Ok(())
@@ -68,19 +73,22 @@ impl Hands<'_> {
 
     fn stop(&self, stop: &v1::Stop) -> Result<(), NotObeyed> {
         let injection = InjectionId::parse(&stop.injection).map_err(malformed)?;
-        let cause: EndedBy = serde_json::from_value(stop.cause.clone().into()).map_err(malformed)?;
+        let cause = ended_by(stop.cause).map_err(malformed)?;
         let command = move |reply| Command::Stop(injection.clone(), cause, reply);
         insist(self.warden, command, drop).map_err(|e| not_taken(&e))
     }
 
     fn preflight(&self, question: v1::Preflight) -> Result<(), NotObeyed> {
-        let wishes: Vec<Wish> = serde_json::from_str(&question.wishes_json).map_err(malformed)?;
+        let questions = question.questions.into_iter().map(Wish::try_from);
+        let wishes: Vec<Wish> = questions.collect::<Result<_, _>>().map_err(malformed)?;
+        let facts = (!wishes.is_empty()).then(|| v1::HostFacts::from(&(self.facts)()));
         let (request, boot_id) = (question.request, self.boot_id.to_owned());
         let into = move |answers: Vec<PreflightAnswer>| {
             Out::Preflight(v1::PreflightAnswer {
                 request,
-                answers_json: serde_json::to_string(&answers).unwrap_or_default(),
+                results: answers.into_iter().map(Into::into).collect(),
                 boot_id,
+                facts,
             })
         };
         // No question: only whether this session lives, which a busy warden must not hide.
@@ -97,8 +105,8 @@ impl Hands<'_> {
         let (ids, request) = (ids(&question.injections)?, question.request);
         let told = ask(self.warden, |reply| Command::Verify(ids, reply)).map_err(|e| not_taken(&e))?;
         pass_on(told, self.out, move |proof| {
-            let proof_json = serde_json::to_string(&proof).unwrap_or_default();
-            Out::Verified(v1::VerifyAnswer { request, proof_json })
+            let proof = Some(v1::CleanProof::from(proof));
+            Out::Verified(v1::VerifyAnswer { request, proof })
         });
         Ok(())
     }
@@ -112,9 +120,11 @@ impl Hands<'_> {
         Ok(())
     }
 
-    fn probe(&mut self, probe: &v1::ProbeStart) -> Result<(), NotObeyed> {
-        let spec = serde_json::from_str(&probe.probe_json).map_err(malformed)?;
-        let started = self.probes.start(run(&probe.run)?, spec);
+    fn probe(&mut self, start: v1::ProbeStart) -> Result<(), NotObeyed> {
+        let run = run(&start.run)?;
+        let probe = start.probe.ok_or_else(|| malformed("the order names no probe"))?;
+        let spec = probe_from_wire(self.host, probe).map_err(malformed)?;
+        let started = self.probes.start(run, spec);
         started.map_err(|why| NotObeyed::new(Why::Busy, why))
     }
 

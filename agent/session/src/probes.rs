@@ -7,6 +7,7 @@ use agent_probes::Commands;
 use proto_model::id::{HostName, RunId};
 use proto_model::probe::{ProbeCheck, ProbeSpec, Sample};
 use proto_probes::{AddressRule, on_beat, run_probe};
+use proto_wire::convert::samples_to_wire;
 use proto_wire::v1::Samples;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
@@ -81,12 +82,9 @@ impl Probes {
         while let Ok((run, sample)) = self.waiting.try_recv() {
             by_run.entry(run).or_default().push(sample);
         }
-        let messages = by_run.iter().flat_map(|(run, samples)| {
-            samples.chunks(BATCH).map(|part| Samples {
-                run: run.to_string(),
-                samples_json: serde_json::to_string(part).unwrap_or_default(),
-            })
-        });
+        let messages = by_run
+            .iter()
+            .flat_map(|(run, samples)| samples.chunks(BATCH).map(|part| samples_to_wire(run.to_string(), part)));
         messages.collect()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use agent_warden::{AgentStatus, Command, WardenHandle};
+use proto_wire::v1;
 use proto_wire::v1::Heartbeat;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
@@ -71,7 +72,7 @@ impl Pulse {
         Heartbeat {
             boot_ms: self.known.boot_ms,
             active: u32::try_from(self.known.active.len()).unwrap_or(u32::MAX),
-            cleanliness: self.known.cleanliness.as_str().to_owned(),
+            cleanliness: v1::Cleanliness::from(self.known.cleanliness).into(),
             halted: self.known.halted.is_some(),
             guarded: self.known.guarded,
         }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use proto_model::time::Timestamp;
-use proto_transport::{Authority, ClientIdentity, validity_of};
+use proto_transport::{Authority, ClientIdentity, HOST_BACKDATE_MS, validity_of};
 use proto_wire::v1::RenewRequest;
 use proto_wire::v1::agents_client::AgentsClient;
 use rustls_pki_types::CertificateDer;
 use tonic::transport::Channel;
 
+use crate::clock::ControllerClock;
 use crate::enrol::ANSWER_WITHIN;
 use crate::files::{Files, IdentityError};
 
@@ -25,8 +26,13 @@ pub(crate) enum RenewError {
     Identity(#[from] IdentityError),
 }
 
-/// Renews over a connection that is up, and keeps what it got.
-pub(crate) async fn renew(channel: Channel, files: &Files, old: &ClientIdentity) -> Result<ClientIdentity, RenewError> {
+/// Renews over a connection that is up, and keeps what it got. The answer shows the controller's clock.
+pub(crate) async fn renew(
+    channel: Channel,
+    files: &Files,
+    old: &ClientIdentity,
+    clock: &ControllerClock,
+) -> Result<ClientIdentity, RenewError> {
     let csr_der = Authority::csr_for(&old.key_pem).map_err(IdentityError::from)?;
     let mut client = AgentsClient::new(channel);
     let reply = match tokio::time::timeout(ANSWER_WITHIN, client.renew(RenewRequest { csr_der })).await {
@@ -34,6 +40,7 @@ pub(crate) async fn renew(channel: Channel, files: &Files, old: &ClientIdentity)
         Ok(Err(status)) => return Err(RenewError::Refused(Box::new(status))),
         Err(_) => return Err(RenewError::NoAnswer),
     };
+    clock.set(Timestamp(reply.clock_ms));
     let new = ClientIdentity {
         certificate: CertificateDer::from(reply.certificate_der),
         key_pem: old.key_pem.clone(),
@@ -50,9 +57,9 @@ pub(crate) fn validity(identity: &ClientIdentity) -> (Timestamp, Timestamp) {
     validity_of(&identity.certificate).unwrap_or((Timestamp(0), Timestamp(0)))
 }
 
-/// How long to wait before renewing: until half of its life is left, whatever this host's clock says at most half its life.
+/// How long to wait before renewing, by the controller's clock: until half of its life is left, and at most half its life.
 pub(crate) fn due_in((from, to): (Timestamp, Timestamp), now: Timestamp) -> Duration {
-    let half = to.since(from) / 2;
+    let half = to.since(from).saturating_sub(HOST_BACKDATE_MS) / 2;
     Duration::from_millis(to.since(now).saturating_sub(half).min(half))
 }
 
@@ -67,7 +74,8 @@ mod tests {
 
     #[test]
     fn renewal_is_due_at_half_of_the_life() {
-        let validity = (Timestamp(0), Timestamp(24_000));
+        let issued = |ms: i64| Timestamp(ms.saturating_sub_unsigned(HOST_BACKDATE_MS));
+        let validity = (issued(0), Timestamp(24_000));
         let due = |now| due_in(validity, Timestamp(now)).as_millis();
         assert_eq!([due(0), due(2_000), due(12_000), due(99_000)], [12_000, 10_000, 0, 0]);
         // A clock far behind does not put it off for ever.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use agent_probes::Commands;
 use agent_warden::{Command, WardenHandle};
@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tonic::Code;
 use tonic::transport::Channel;
 
+use crate::clock::ControllerClock;
 use crate::epochs::EpochFile;
 use crate::files::{Files, IdentityError, Loaded};
 use crate::renew::{RenewError, due_in, renew, retry_in, validity};
@@ -42,6 +43,8 @@ pub struct SessionOptions {
     pub facts: Box<dyn Fn() -> HostFacts + Send + Sync>,
     /// What command probes may run here.
     pub commands: Commands,
+    /// The host's wall clock: only said, never believed.
+    pub clock: fn() -> Timestamp,
 }
 
 /// Serves until the warden has ended and everything it told has been passed on. `told` is where the warden reports.
@@ -57,6 +60,7 @@ pub async fn run(options: SessionOptions, warden: WardenHandle, told: mpsc::Rece
         told,
         addresses: Vec::new(),
         must_renew: false,
+        clock: ControllerClock::new(),
     };
     loop {
         let wait = match agent.once().await {
@@ -75,11 +79,6 @@ pub async fn run(options: SessionOptions, warden: WardenHandle, told: mpsc::Rece
     }
 }
 
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
 struct Agent {
     options: SessionOptions,
     instance: InstanceId,
@@ -90,7 +89,9 @@ struct Agent {
     backoff: Backoff,
     /// Where the controller was found last: a name may stop to resolve just when it is needed.
     addresses: Vec<SocketAddr>,
+    /// The controller has refused the certificate.
     must_renew: bool,
+    clock: ControllerClock,
 }
 
 enum Once {
@@ -124,10 +125,12 @@ impl Agent {
             return Err(NoSession::Nameless);
         };
         let channel = self.dial(&loaded).await?;
-        if self.must_renew || validity(&loaded.client).1 < now() {
-            renew(channel, &self.files, &loaded.client).await?;
+        // Whether it has ended is for the controller to say: this host's clock may be wrong.
+        if self.must_renew {
+            renew(channel, &self.files, &loaded.client, &self.clock).await?;
             self.must_renew = false;
-            return Ok(Once::Again(Duration::ZERO));
+            tracing::info!("the certificate was refused and is renewed");
+            return Ok(Once::Again(self.backoff.next_wait()));
         }
         let began = Instant::now();
         let end = self.hold(channel, &host, &loaded).await;
@@ -173,13 +176,14 @@ impl Agent {
     }
 
     async fn hold(&mut self, channel: Channel, host: &HostName, loaded: &Loaded) -> End {
-        let mut renewal = pin!(keep_fresh(channel.clone(), &self.files, &loaded.client));
+        let mut renewal = pin!(keep_fresh(channel.clone(), &self.files, &loaded.client, &self.clock));
         let lasting = Lasting {
             options: &self.options,
             instance: &self.instance,
             warden: &self.warden,
             told: &mut self.told,
             epochs: &mut self.epochs,
+            clock: &self.clock,
             renewal: renewal.as_mut(),
         };
         hold(channel, host, lasting).await
@@ -202,19 +206,21 @@ async fn resolve(name: &str) -> Result<Vec<SocketAddr>, NoSession> {
 }
 
 /// Renews the certificate over this connection each time it is due; it never ends.
-async fn keep_fresh(channel: Channel, files: &Files, client: &ClientIdentity) {
+async fn keep_fresh(channel: Channel, files: &Files, client: &ClientIdentity, clock: &ControllerClock) {
     let mut valid = validity(client);
-    let mut wait = due_in(valid, now());
+    let mut failures = Backoff::default();
+    let mut wait = due_in(valid, clock.now().await);
     loop {
         sleep(wait).await;
-        match renew(channel.clone(), files, client).await {
+        match renew(channel.clone(), files, client, clock).await {
             Ok(renewed) => {
+                failures.reset();
                 valid = validity(&renewed);
-                wait = due_in(valid, now()).max(RENEW_PAUSE);
+                wait = due_in(valid, clock.now().await).max(RENEW_PAUSE);
                 tracing::info!(until = %valid.1, "the certificate is renewed");
             }
             Err(error) => {
-                wait = retry_in(valid, now());
+                wait = retry_in(valid, clock.now().await).max(failures.next_wait());
                 tracing::warn!(%error, again_in_ms = wait.as_millis(), "the certificate cannot be renewed");
             }
         }

@@ -6,8 +6,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use agent_warden::{Command, WardenError, WardenHandle};
+use proto_model::host::HostFacts;
 use proto_model::id::{HostName, InstanceId};
 use proto_model::injection::AgentReport;
+use proto_model::time::Timestamp;
 use proto_transport::MAX_MESSAGE;
 use proto_wire::v1;
 use proto_wire::v1::ControllerMessage;
@@ -20,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use crate::clock::{ControllerClock, offset_ms};
 use crate::enrol::ANSWER_WITHIN;
 use crate::epochs::{EpochFile, Epochs};
 use crate::errand::ask;
@@ -33,6 +36,8 @@ use crate::run::SessionOptions;
 
 /// How often what the probes saw is sent.
 const BATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often to look whether the host's facts have changed.
+const FACTS_EVERY: Duration = Duration::from_secs(2);
 /// The shortest time after which ends that nobody settled are told again within one session.
 const TELL_AGAIN: Duration = Duration::from_secs(15);
 /// How long a leaving agent goes on to tell.
@@ -68,6 +73,7 @@ pub(crate) struct Lasting<'a> {
     pub warden: &'a WardenHandle,
     pub told: &'a mut mpsc::Receiver<AgentReport>,
     pub epochs: &'a mut EpochFile,
+    pub clock: &'a ControllerClock,
     /// When the certificate should be renewed, and how.
     pub renewal: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
 }
@@ -94,6 +100,9 @@ struct Session<'a> {
     probes: Probes,
     pulse: Pulse,
     boot_id: String,
+    host: HostName,
+    /// As the controller knows them.
+    facts: HostFacts,
     /// To be told, in order.
     backlog: VecDeque<AgentReport>,
     /// What is unsettled, on its way from the warden; the session goes on meanwhile.
@@ -113,7 +122,16 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
     });
     let nonce = InstanceId::generate().to_string();
     let (out, numbered) = numbered();
-    let hello = hello::hello(lasting.options, lasting.instance, &nonce, &status, lasting.epochs.seen(), owed);
+    let facts = (lasting.options.facts)();
+    let hello = hello::hello(
+        lasting.options,
+        lasting.instance,
+        &nonce,
+        &status,
+        lasting.epochs.seen(),
+        owed,
+        &facts,
+    );
     let boot_id = status.boot_id.clone();
     drop(out.try_send(Out::Hello(hello)));
     let inbound = call(channel, numbered).await?;
@@ -126,6 +144,8 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
         probes: Probes::of(host, commands),
         pulse: Pulse::new(status),
         boot_id,
+        host: host.clone(),
+        facts,
         backlog: VecDeque::new(),
         asked,
         only_ended: false,
@@ -147,6 +167,7 @@ async fn call(channel: Channel, numbered: Numbered) -> Result<Streaming<Controll
 impl Session<'_> {
     async fn converse(&mut self, inbound: &mut Streaming<ControllerMessage>) -> End {
         let mut batch = Instant::now() + BATCH_EVERY;
+        let mut look = Instant::now() + FACTS_EVERY;
         let out = self.out.clone();
         loop {
             let idle = self.backlog.is_empty();
@@ -157,7 +178,7 @@ impl Session<'_> {
                     Err(status) => return status.into(),
                 },
                 permit = out.reserve(), if !idle => match (permit, self.backlog.pop_front()) {
-                    (Ok(permit), Some(report)) => permit.send(Out::Report(wire(&report))),
+                    (Ok(permit), Some(report)) => permit.send(Out::Report(v1::InjectionReport::from(&report))),
                     _ => return End::Closed,
                 },
                 unsettled = heard(&mut self.asked) => self.tell_again(unsettled),
@@ -171,6 +192,10 @@ impl Session<'_> {
                 () = sleep_until(batch), if !self.probes.is_idle() => {
                     batch = Instant::now() + BATCH_EVERY;
                     self.send_samples();
+                },
+                () = sleep_until(look) => {
+                    look = Instant::now() + FACTS_EVERY;
+                    self.send_changed_facts();
                 },
                 () = &mut self.lasting.renewal => {},
             }
@@ -217,6 +242,7 @@ impl Session<'_> {
         self.lasting.epochs.saw(epochs);
         if let Body::Welcome(welcome) = &body {
             tracing::info!(host = welcome.host, halted = welcome.halted, "the session is up");
+            self.compare_clocks(Timestamp(welcome.clock_ms));
             self.pulse.set_every(welcome.heartbeat_ms);
         }
         let mut hands = Hands {
@@ -224,8 +250,20 @@ impl Session<'_> {
             out: &self.out,
             probes: &mut self.probes,
             boot_id: &self.boot_id,
+            host: &self.host,
+            facts: &*self.lasting.options.facts,
         };
         hands.obey(body, epochs.halt)
+    }
+
+    fn compare_clocks(&self, controller: Timestamp) {
+        self.lasting.clock.set(controller);
+        if let Some(ahead_ms) = offset_ms((self.lasting.options.clock)(), controller) {
+            tracing::warn!(
+                ahead_ms,
+                "the clocks of host and controller differ; certificates follow the controller's: set the clock that is wrong"
+            );
+        }
     }
 
     fn beat(&mut self, heartbeat: v1::Heartbeat) {
@@ -245,6 +283,19 @@ impl Session<'_> {
             true => ended(unsettled),
             false => unsettled,
         });
+    }
+
+    /// An address that came or went since the hello: faults on other hosts aim at this one's addresses.
+    fn send_changed_facts(&mut self) {
+        let facts = (self.lasting.options.facts)();
+        if facts == self.facts {
+            return;
+        }
+        // Where the queue is full, the next look sends them.
+        if self.out.try_send(Out::Facts(v1::HostFacts::from(&facts))).is_ok() {
+            tracing::info!(addresses = ?facts.addresses, "the host's facts have changed");
+            self.facts = facts;
+        }
     }
 
     fn send_samples(&mut self) {
@@ -272,15 +323,4 @@ fn ended(reports: Vec<AgentReport>) -> Vec<AgentReport> {
         .map(|r| r.injection.clone())
         .collect();
     reports.into_iter().filter(|r| ids.contains(&r.injection)).collect()
-}
-
-fn wire(report: &AgentReport) -> v1::InjectionReport {
-    v1::InjectionReport {
-        injection: report.injection.to_string(),
-        run: report.run.clone(),
-        agent_seq: report.agent_seq,
-        boot_id: report.boot_id.clone(),
-        boot_ms: report.boot_ms,
-        body_json: serde_json::to_string(&report.fact).unwrap_or_default(),
-    }
 }

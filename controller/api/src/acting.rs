@@ -81,6 +81,7 @@ mod tests {
             last_seen: Some(Timestamp(last_seen)),
             certificate_not_after: None,
             source_address: None,
+            clock_offset_ms: None,
         }
     }
 

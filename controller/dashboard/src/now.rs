@@ -100,6 +100,7 @@ mod tests {
             last_seen: Some(Timestamp(0)),
             certificate_not_after: None,
             source_address: None,
+            clock_offset_ms: None,
         }
     }
 

@@ -19,6 +19,7 @@ use tonic::Status;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 
+use crate::catalogues::Catalogues;
 use crate::enrolment::{NameLocks, must_be_host};
 use crate::fleet::{Entry, Fleet};
 use crate::latch::HaltLatch;
@@ -82,6 +83,7 @@ pub struct Dispatcher(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub parts: DispatcherParts,
     pub fleet: Mutex<Fleet>,
+    pub catalogues: Catalogues,
     pub epochs: Arc<Epochs>,
     pub guesses: GuessLimiter,
     pub tokens: TokenCache,
@@ -112,6 +114,7 @@ impl Dispatcher {
         Ok(Self(Arc::new(Inner {
             parts,
             fleet: Mutex::new(Fleet(hosts)),
+            catalogues: Catalogues::default(),
             epochs,
             guesses: GuessLimiter::default(),
             tokens: TokenCache::default(),

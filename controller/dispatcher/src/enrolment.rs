@@ -189,6 +189,7 @@ impl Dispatcher {
             chain_der: Vec::new(),
             authority_der,
             not_after_ms,
+            clock_ms: now.0,
         })
     }
 

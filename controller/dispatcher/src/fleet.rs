@@ -1,9 +1,9 @@
 //! What is known of every enrolled host: what is stored, and what its session says now. Memory only; the store is asked elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use controller_store::HostRecord;
-use proto_model::catalogue::Catalogue;
 use proto_model::host::{Availability, Connection, Host, HostFacts};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentFact, Cleanliness};
@@ -11,6 +11,7 @@ use proto_model::probe::ProbeSpec;
 use proto_model::time::Timestamp;
 use tonic::Status;
 
+use crate::catalogues::KnownCatalogue;
 use crate::link::Link;
 
 /// A session that is up.
@@ -21,8 +22,7 @@ pub(crate) struct Live {
     pub boot_id: String,
     pub agent_version: String,
     pub facts: HostFacts,
-    pub catalogue: Catalogue,
-    pub catalogue_digest: String,
+    pub catalogue: Arc<KnownCatalogue>,
     pub source_address: String,
     pub cleanliness: Cleanliness,
     pub halted: bool,
@@ -31,6 +31,8 @@ pub(crate) struct Live {
     pub heard_at: Timestamp,
     /// The newest store epoch this host has seen; newer than ours when our store came from a backup.
     pub store_epoch: u64,
+    /// How far the host's wall clock was ahead of ours as the session began, where it said so.
+    pub clock_offset_ms: Option<i64>,
 }
 
 impl Live {
@@ -131,12 +133,13 @@ impl Entry {
             availability: self.availability(),
             membership: self.record.membership,
             note: self.note(),
-            catalogue_digest: live.map_or_else(|| self.record.catalogue.digest(), |l| l.catalogue_digest.clone()),
+            catalogue_digest: live.map_or_else(|| self.record.catalogue.digest(), |l| l.catalogue.digest.clone()),
             active_injections: live.map_or(0, |l| u32::try_from(l.acting.len()).unwrap_or(u32::MAX)),
             enrolled_at: self.record.enrolled_at,
             last_seen: live.map(|l| l.heard_at).or(self.last_seen),
             certificate_not_after: Some(self.record.certificate_not_after),
             source_address: live.map(|l| l.source_address.clone()),
+            clock_offset_ms: live.and_then(|l| l.clock_offset_ms),
         }
     }
 

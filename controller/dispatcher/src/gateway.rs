@@ -13,8 +13,12 @@ use proto_model::host::Host;
 use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
 use proto_model::injection::{CleanProof, EndedBy, Injection, Wish};
 use proto_model::probe::ProbeSpec;
+use proto_wire::convert;
+use proto_wire::v1;
 use proto_wire::v1::controller_message::Body;
-use proto_wire::v1::{Accept, Doctor, Halt, Lease, Preflight, ProbeStart, ProbeStop, Release, Settled, Start, Stop, Verify};
+use proto_wire::v1::{
+    Accept, Doctor, Halt, Lease, Preflight, PreflightQuestion, ProbeStart, ProbeStop, Release, Settled, Start, Stop, Verify,
+};
 use tokio::sync::oneshot;
 
 use crate::dispatcher::Dispatcher;
@@ -67,7 +71,12 @@ pub(crate) fn newer_store(host: &HostName, seen: u64, own: u64) -> String {
     )
 }
 
-async fn heard(host: &HostName, what: &'static str, ms: u64, asked: Option<oneshot::Receiver<Answer>>) -> Result<Answer, GatewayError> {
+async fn await_reply(
+    host: &HostName,
+    what: &'static str,
+    ms: u64,
+    asked: Option<oneshot::Receiver<Answer>>,
+) -> Result<Answer, GatewayError> {
     let asked = asked.ok_or_else(|| GatewayError::Lost(host.clone()))?;
     match tokio::time::timeout(Duration::from_millis(ms), asked).await {
         Ok(Ok(answer)) => Ok(answer),
@@ -78,6 +87,13 @@ async fn heard(host: &HostName, what: &'static str, ms: u64, asked: Option<onesh
             ms,
         }),
     }
+}
+
+pub(crate) fn probe_start(run: &RunId, probe: v1::Probe) -> Body {
+    Body::ProbeStart(ProbeStart {
+        run: run.to_string(),
+        probe: Some(probe),
+    })
 }
 
 fn malformed(host: &HostName, error: impl std::fmt::Display) -> GatewayError {
@@ -106,12 +122,10 @@ impl HostGateway for Dispatcher {
     fn catalogue(&self, host: &HostName) -> Option<Catalogue> {
         let fleet = self.fleet();
         let entry = fleet.0.get(host)?;
-        Some(
-            entry
-                .live
-                .as_ref()
-                .map_or_else(|| entry.record.catalogue.clone(), |live| live.catalogue.clone()),
-        )
+        Some(entry.live.as_ref().map_or_else(
+            || entry.record.catalogue.clone(),
+            |live| Catalogue::clone(&live.catalogue.catalogue),
+        ))
     }
 
     fn boot_id(&self, host: &HostName) -> Option<String> {
@@ -121,12 +135,12 @@ impl HostGateway for Dispatcher {
     fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, GatewayError>> {
         Box::pin(async move {
             self.may_start(host)?;
-            let wishes_json = serde_json::to_string(&wishes).map_err(|e| malformed(host, e))?;
-            let asked = self.link(host)?.ask(|request| Body::Preflight(Preflight { request, wishes_json }));
-            let Answer::Preflight(answer) = heard(host, "preflight", self.0.parts.settings.preflight_within_ms, asked).await? else {
+            let questions = wishes.iter().map(PreflightQuestion::from).collect();
+            let asked = self.link(host)?.ask(|request| Body::Preflight(Preflight { request, questions }));
+            let Answer::Preflight(answer) = await_reply(host, "preflight", self.0.parts.settings.preflight_within_ms, asked).await? else {
                 return Err(malformed(host, "a proof where preflight was asked"));
             };
-            let answers = serde_json::from_str(&answer.answers_json).map_err(|e| malformed(host, e))?;
+            let answers = answer.results.into_iter().map(Into::into).collect();
             let fleet = self.fleet();
             let live = fleet
                 .0
@@ -138,7 +152,7 @@ impl HostGateway for Dispatcher {
                 boot_id: answer.boot_id,
                 agent_version: live.agent_version.clone(),
                 kernel: live.facts.kernel.clone(),
-                catalogue_digest: live.catalogue_digest.clone(),
+                catalogue_digest: live.catalogue.digest.clone(),
             })
         })
     }
@@ -168,7 +182,7 @@ impl HostGateway for Dispatcher {
     fn stop<'a>(&'a self, host: &'a HostName, injection: &'a InjectionId, cause: EndedBy) -> BoxFuture<'a, Result<(), GatewayError>> {
         let stop = Body::Stop(Stop {
             injection: injection.to_string(),
-            cause: cause.as_str().to_owned(),
+            cause: v1::EndedBy::from(cause).into(),
         });
         let told = self
             .fleet()
@@ -190,7 +204,7 @@ impl HostGateway for Dispatcher {
         Box::pin(async move {
             let asked = self.link(host)?.ask(|request| Body::Doctor(Doctor { request }));
             let within = self.0.parts.settings.preflight_within_ms;
-            let Answer::Doctor(answer) = heard(host, "what it can do", within, asked).await? else {
+            let Answer::Doctor(answer) = await_reply(host, "what it can do", within, asked).await? else {
                 return Err(malformed(host, "something else where its abilities were asked"));
             };
             serde_json::from_str(&answer.doctor_json).map_err(|e| malformed(host, e))
@@ -201,10 +215,10 @@ impl HostGateway for Dispatcher {
         Box::pin(async move {
             let injections = injections.iter().map(ToString::to_string).collect();
             let asked = self.link(host)?.ask(|request| Body::Verify(Verify { request, injections }));
-            let Answer::Verify(answer) = heard(host, "its proof", self.0.parts.settings.verify_within_ms, asked).await? else {
+            let Answer::Verify(answer) = await_reply(host, "its proof", self.0.parts.settings.verify_within_ms, asked).await? else {
                 return Err(malformed(host, "a preflight where a proof was asked"));
             };
-            serde_json::from_str(&answer.proof_json).map_err(|e| malformed(host, e))
+            convert::proof_or_missing(answer.proof).map_err(|e| malformed(host, e))
         })
     }
 
@@ -216,18 +230,12 @@ impl HostGateway for Dispatcher {
     }
 
     fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), GatewayError> {
-        let probe_json = serde_json::to_string(probe).map_err(|e| malformed(host, e))?;
+        let start = v1::Probe::try_from(probe).map_err(|e| malformed(host, e))?;
         if let Some(entry) = self.fleet().0.get_mut(host) {
             entry.probes.retain(|(of, known)| of != run || known.name != probe.name);
             entry.probes.push((run.clone(), probe.clone()));
         }
-        self.order(
-            host,
-            Body::ProbeStart(ProbeStart {
-                run: run.to_string(),
-                probe_json,
-            }),
-        )
+        self.order(host, probe_start(run, start))
     }
 
     fn probe_stop(&self, host: &HostName, run: &RunId) {

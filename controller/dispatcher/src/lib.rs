@@ -1,10 +1,12 @@
 //! The only voice to agents: sessions, orders, leases, answers; it decides nothing about a run.
 
+mod catalogues;
 mod dispatcher;
 mod enrolment;
 mod fleet;
 mod gateway;
 mod halts;
+mod hear;
 mod latch;
 mod link;
 mod rate;

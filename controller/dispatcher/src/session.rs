@@ -1,30 +1,29 @@
 //! One agent's stream: who it is, whether it may speak, what it owes, and what it says from then on.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use controller_conductor::HostEvent;
+use proto_model::catalogue::Catalogue;
 use proto_model::event::FleetEventBody;
 use proto_model::host::Membership;
-use proto_model::id::{HostName, InjectionId, RunId};
-use proto_model::injection::{AgentFact, AgentReport, EndedBy};
-use proto_model::probe::Sample;
-use proto_model::problem::Refusal;
+use proto_model::id::{HostName, InjectionId};
 use proto_model::time::Timestamp;
 use proto_transport::{Identity, PeerInfo};
+use proto_wire::convert;
+use proto_wire::v1;
 use proto_wire::v1::agent_message::Body as Said;
 use proto_wire::v1::agents_server::Agents;
 use proto_wire::v1::controller_message::Body;
-use proto_wire::v1::order_refused::Why;
-use proto_wire::v1::{AgentMessage, ControllerMessage, Hello, OrderRefused, ProbeStart, RenewReply, RenewRequest, Stop, Welcome};
+use proto_wire::v1::{AgentMessage, ControllerMessage, Hello, RenewReply, RenewRequest, Stop, Welcome};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::dispatcher::{Dispatcher, barred, described};
 use crate::enrolment::peer;
 use crate::fleet::Live;
-use crate::link::{Answer, Link};
-use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS};
+use crate::gateway::probe_start;
+use crate::link::Link;
+use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS, TOLERATED_OFFSET_MS};
 
 #[async_trait]
 impl Agents for Dispatcher {
@@ -78,7 +77,7 @@ impl Dispatcher {
 
     async fn admit(&self, name: &HostName, peer: &PeerInfo, hello: Hello, link: &Link) -> Result<(), Status> {
         let inventory = inventory(&hello)?;
-        let live = live(peer, &hello, link, &inventory, self.now())?;
+        let live = self.live(peer, &hello, link, &inventory)?;
         let replaced = self.replaced(name, &hello).await?;
         let heartbeat_ms = self.heartbeat_ms();
         link.send_first(Body::Welcome(Welcome {
@@ -86,7 +85,11 @@ impl Dispatcher {
             heartbeat_ms: u32::try_from(heartbeat_ms).unwrap_or(u32::MAX),
             halted: self.halt_state().engaged,
             halt_reason: self.halt_state().reason,
+            clock_ms: self.now().0,
         }));
+        if let Some(offset_ms) = live.clock_offset_ms.filter(|offset| offset.saturating_abs() > TOLERATED_OFFSET_MS) {
+            tracing::warn!(host = %name, offset_ms, "the host's clock differs from the controller's; set the one that is wrong");
+        }
         let arrival = self.install(name, live, &replaced)?;
         // Only now: a halt from here on finds the session, and one before is in the latch.
         self.tell_halt(name, &hello, link).await;
@@ -96,7 +99,7 @@ impl Dispatcher {
             self.record_clone(name, note).await;
             return Ok(());
         }
-        self.remember(name, peer).await;
+        self.remember(name, &peer.address.to_string()).await;
         self.probe_again(name, link);
         let returned = HostEvent::Returned {
             host: name.clone(),
@@ -129,7 +132,7 @@ impl Dispatcher {
         let ping = |request| {
             Body::Preflight(proto_wire::v1::Preflight {
                 request,
-                wishes_json: "[]".to_owned(),
+                questions: Vec::new(),
             })
         };
         let until = tokio::time::Instant::now() + Duration::from_millis(self.0.parts.settings.clone_ping_ms);
@@ -180,6 +183,31 @@ impl Dispatcher {
         })
     }
 
+    /// What a session shows of itself as it begins.
+    fn live(&self, peer: &PeerInfo, hello: &Hello, link: &Link, inventory: &[(InjectionId, String, bool)]) -> Result<Live, Status> {
+        let unfinished = inventory.iter().filter(|(_, _, finished)| !finished);
+        let now = self.now();
+        Ok(Live {
+            link: link.clone(),
+            instance: hello.instance.clone(),
+            boot_id: hello.boot_id.clone(),
+            agent_version: hello.agent_version.clone(),
+            facts: convert::facts_or_missing(hello.facts.clone()).map_err(malformed)?,
+            catalogue: self
+                .0
+                .catalogues
+                .shared(&hello.catalogue_digest, &hello.catalogue_json)
+                .map_err(malformed)?,
+            source_address: peer.address.ip().to_canonical().to_string(),
+            cleanliness: convert::cleanliness(hello.cleanliness).map_err(malformed)?,
+            halted: hello.halted,
+            acting: unfinished.map(|(id, _, _)| id.clone()).collect(),
+            heard_at: now,
+            store_epoch: hello.store_epoch,
+            clock_offset_ms: (hello.clock_ms != 0).then(|| hello.clock_ms.saturating_sub(now.0)),
+        })
+    }
+
     /// What no run answers for is stopped where it is found.
     fn stop_strangers(&self, name: &HostName, link: &Link, inventory: &[(InjectionId, String, bool)]) {
         for (injection, _, finished) in inventory {
@@ -187,7 +215,7 @@ impl Dispatcher {
                 tracing::warn!(host = %name, %injection, "an injection that no run answers for is stopped");
                 link.send_first(Body::Stop(Stop {
                     injection: injection.to_string(),
-                    cause: EndedBy::Stop.as_str().to_owned(),
+                    cause: v1::EndedBy::Stop.into(),
                 }));
             }
         }
@@ -197,10 +225,10 @@ impl Dispatcher {
     fn probe_again(&self, name: &HostName, link: &Link) {
         let probes = self.fleet().0.get(name).map(|entry| entry.probes.clone()).unwrap_or_default();
         for (run, probe) in probes {
-            link.send(Body::ProbeStart(ProbeStart {
-                run: run.to_string(),
-                probe_json: serde_json::to_string(&probe).unwrap_or_default(),
-            }));
+            match v1::Probe::try_from(&probe) {
+                Ok(probe) => drop(link.send(probe_start(&run, probe))),
+                Err(error) => tracing::error!(host = %name, %run, %error, "a probe cannot be sent again"),
+            }
         }
     }
 
@@ -218,25 +246,26 @@ impl Dispatcher {
     }
 
     /// Stores what a host says of itself, when it is news.
-    async fn remember(&self, name: &HostName, peer: &PeerInfo) {
+    pub(crate) async fn remember(&self, name: &HostName, address: &str) {
         let changed = {
             let fleet = self.fleet();
             let Some((entry, live)) = fleet.0.get(name).and_then(|e| Some((e, e.live.as_ref()?))) else {
                 return;
             };
-            let same =
-                entry.record.facts == live.facts && entry.record.catalogue == live.catalogue && entry.record.last_boot_id == live.boot_id;
+            let same = entry.record.facts == live.facts
+                && entry.record.catalogue == *live.catalogue.catalogue
+                && entry.record.last_boot_id == live.boot_id;
             (!same).then(|| {
                 let mut record = entry.record.clone();
                 record.facts = live.facts.clone();
-                record.catalogue = live.catalogue.clone();
+                record.catalogue = Catalogue::clone(&live.catalogue.catalogue);
                 record.last_boot_id.clone_from(&live.boot_id);
                 let event = described(&record);
                 (record, event)
             })
         };
         if let Some((record, event)) = changed
-            && let Err(error) = self.put(record, event, name.as_str(), &peer.address.to_string()).await
+            && let Err(error) = self.put(record, event, name.as_str(), address).await
         {
             tracing::error!(host = %name, error = %error, "the host's facts could not be stored");
         }
@@ -274,123 +303,6 @@ impl Dispatcher {
         tracing::warn!(host = %name, why, "session over");
         let _ = self.0.parts.said.send(HostEvent::Lost { host: name, last_seen }).await;
     }
-
-    async fn hear(&self, name: &HostName, link: &Link, body: Said) {
-        let now = self.now();
-        let with_live = |change: &dyn Fn(&mut Live)| {
-            if let Some(live) = self.fleet().0.get_mut(name).and_then(|e| e.session(&link.nonce)) {
-                live.heard_at = now;
-                change(live);
-            }
-        };
-        with_live(&|_| {});
-        match body {
-            Said::Hello(_) => tracing::warn!(host = %name, "a second hello is left out"),
-            Said::Heartbeat(beat) => with_live(&|live| {
-                live.halted = beat.halted;
-                if let Ok(cleanliness) = decode("cleanliness", &format!("{:?}", beat.cleanliness)) {
-                    live.cleanliness = cleanliness;
-                }
-            }),
-            // What a clone tells is of another machine; it tells it again once there is only one.
-            Said::Report(_) | Said::Samples(_) if !self.is_first(name, link) => {}
-            Said::Report(report) => self.hear_report(name, &report).await,
-            Said::Preflight(answer) => link.answered(answer.request, Answer::Preflight(answer)),
-            Said::Doctor(answer) => link.answered(answer.request, Answer::Doctor(answer)),
-            Said::Verified(answer) => link.answered(answer.request, Answer::Verify(answer)),
-            Said::Samples(samples) => self.hear_samples(name, &samples.run, &samples.samples_json),
-            Said::Refused(refused) => self.hear_refusal(name, link, &refused).await,
-            Said::Halt(answer) => {
-                with_live(&|live| live.halted = answer.halted);
-                if let Some(entry) = self.fleet().0.get_mut(name).filter(|entry| entry.is_first(&link.nonce)) {
-                    entry.halt_answer = Some((answer.epoch, answer.undone));
-                }
-                self.0.halt_heard.notify_waiters();
-            }
-        }
-    }
-
-    async fn hear_report(&self, name: &HostName, report: &proto_wire::v1::InjectionReport) {
-        let (Ok(injection), Ok(fact)) = (InjectionId::parse(&report.injection), decode("fact", &report.body_json)) else {
-            return tracing::warn!(host = %name, injection = report.injection, "a report cannot be understood");
-        };
-        let report = AgentReport {
-            injection,
-            run: report.run.clone(),
-            agent_seq: report.agent_seq,
-            boot_id: report.boot_id.clone(),
-            boot_ms: report.boot_ms,
-            fact,
-        };
-        if let Some(live) = self.fleet().0.get_mut(name).and_then(|entry| entry.live.as_mut()) {
-            live.take(&report.injection, &report.fact);
-        }
-        let droppable = matches!(report.fact, AgentFact::Observed(_));
-        self.pass_on(name, report, droppable).await;
-    }
-
-    /// An end waits for room, and with it everything that this host says; an observation does not.
-    async fn pass_on(&self, name: &HostName, report: AgentReport, droppable: bool) {
-        let said = &self.0.parts.said;
-        let host = name.clone();
-        let report = HostEvent::Report { host, report };
-        if !droppable {
-            drop(said.send(report).await);
-        } else if said.try_send(report).is_err() {
-            self.count_dropped(name, "an observation");
-        }
-    }
-
-    /// A start that the host did not take is told as what it is to the run: a refusal.
-    async fn hear_refusal(&self, name: &HostName, link: &Link, refused: &OrderRefused) {
-        let code = code_of(refused);
-        tracing::warn!(host = %name, order = refused.order_seq, code, message = refused.message, "order refused");
-        let Some(start) = link.start_of(refused.order_seq) else { return };
-        let boot_id = self
-            .fleet()
-            .0
-            .get_mut(name)
-            .and_then(|e| e.session(&link.nonce).map(|l| l.boot_id.clone()));
-        let (Ok(injection), Some(boot_id)) = (InjectionId::parse(&start.injection), boot_id) else {
-            return;
-        };
-        let report = AgentReport {
-            injection,
-            run: start.run,
-            agent_seq: 1,
-            boot_id,
-            boot_ms: 0,
-            fact: AgentFact::Refused(Refusal::new(&code, "", &refused.message)),
-        };
-        self.pass_on(name, report, false).await;
-    }
-
-    fn is_first(&self, name: &HostName, link: &Link) -> bool {
-        self.fleet().0.get(name).is_some_and(|entry| entry.is_first(&link.nonce))
-    }
-
-    fn count_dropped(&self, name: &HostName, what: &'static str) {
-        let dropped = self.0.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::debug!(host = %name, what, dropped, "dropped under load");
-    }
-
-    fn hear_samples(&self, name: &HostName, run: &str, samples_json: &str) {
-        let (Ok(run), Ok(samples)) = (RunId::parse(run), decode::<Vec<Sample>>("samples", samples_json)) else {
-            return tracing::warn!(host = %name, "samples cannot be understood");
-        };
-        let host = name.clone();
-        if self.0.parts.said.try_send(HostEvent::Samples { host, run, samples }).is_err() {
-            self.count_dropped(name, "samples");
-        }
-    }
-}
-
-/// The reason's stable word: `stale_halt_epoch`, `busy`, ...
-fn code_of(refused: &OrderRefused) -> String {
-    match refused.why() {
-        Why::Unspecified => "refused".to_owned(),
-        why => why.as_str_name().to_lowercase(),
-    }
 }
 
 fn two_machines(first: &Live, second: &Live) -> String {
@@ -410,33 +322,15 @@ struct Arrival {
     last_seen: Option<Timestamp>,
 }
 
-fn live(peer: &PeerInfo, hello: &Hello, link: &Link, inventory: &[(InjectionId, String, bool)], now: Timestamp) -> Result<Live, Status> {
-    let unfinished = inventory.iter().filter(|(_, _, finished)| !finished);
-    Ok(Live {
-        link: link.clone(),
-        instance: hello.instance.clone(),
-        boot_id: hello.boot_id.clone(),
-        agent_version: hello.agent_version.clone(),
-        facts: decode("facts", &hello.facts_json)?,
-        catalogue: decode("catalogue", &hello.catalogue_json)?,
-        catalogue_digest: hello.catalogue_digest.clone(),
-        source_address: peer.address.ip().to_canonical().to_string(),
-        cleanliness: decode("cleanliness", &format!("{:?}", hello.cleanliness))?,
-        halted: hello.halted,
-        acting: unfinished.map(|(id, _, _)| id.clone()).collect(),
-        heard_at: now,
-        store_epoch: hello.store_epoch,
-    })
+fn malformed(error: impl std::fmt::Display) -> Status {
+    Status::invalid_argument(error.to_string())
 }
 
 fn inventory(hello: &Hello) -> Result<Vec<(InjectionId, String, bool)>, Status> {
     let one = |item: &proto_wire::v1::InventoryItem| {
-        let id = InjectionId::parse(&item.injection).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        convert::injection_state(item.state).map_err(malformed)?;
+        let id = InjectionId::parse(&item.injection).map_err(malformed)?;
         Ok((id, item.run.clone(), item.finished))
     };
     hello.inventory.iter().map(one).collect()
-}
-
-fn decode<T: serde::de::DeserializeOwned>(what: &str, json: &str) -> Result<T, Status> {
-    serde_json::from_str(json).map_err(|e| Status::invalid_argument(format!("{what}: {e}")))
 }

@@ -49,3 +49,6 @@ pub(crate) const MAX_SESSIONS: usize = 4;
 
 /// Heartbeats that may be missing before a host counts as lost.
 pub(crate) const MISSED_HEARTBEATS: u64 = 3;
+
+/// How far a host's clock may be off before it is said.
+pub(crate) const TOLERATED_OFFSET_MS: i64 = 5_000;

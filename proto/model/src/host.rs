@@ -93,6 +93,9 @@ pub struct Host {
     pub certificate_not_after: Option<Timestamp>,
     /// The address its session comes from.
     pub source_address: Option<String>,
+    /// How far its wall clock was ahead of the controller's as its session began; negative when behind.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
 }
 
 impl Host {

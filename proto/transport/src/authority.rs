@@ -20,8 +20,9 @@ use crate::identity::{Identity, hex, is_operator};
 use crate::private::replace_private;
 
 /// How far before now the authority's and the controller's certificates begin, for hosts whose clock is behind: 7 days.
-/// Hosts' certificates begin now: the clock that issues them is the one that judges them.
 const BACKDATE_MS: u64 = 7 * 24 * 3_600_000;
+/// The same for hosts' certificates: the clock that issues them also judges them, and it may be set back by some minutes.
+pub const HOST_BACKDATE_MS: u64 = 10 * 60_000;
 /// The authority itself: 20 years.
 const AUTHORITY_MS: u64 = 20 * 365 * 24 * 3_600_000;
 const CERTIFICATE: &str = "ca.pem";
@@ -208,7 +209,7 @@ fn failed(deed: &'static str) -> impl FnOnce(rcgen::Error) -> TransportError {
 fn params(identity: &Identity, names: Vec<SanType>, now: Timestamp, valid_ms: u64) -> Result<CertificateParams, TransportError> {
     let (usage, backdate_ms) = match identity {
         Identity::Controller => (ExtendedKeyUsagePurpose::ServerAuth, BACKDATE_MS),
-        _ => (ExtendedKeyUsagePurpose::ClientAuth, 0),
+        _ => (ExtendedKeyUsagePurpose::ClientAuth, HOST_BACKDATE_MS),
     };
     let uri = identity.uri().try_into().map_err(|source| TransportError::Certificate {
         deed: "name an identity",

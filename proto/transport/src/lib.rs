@@ -15,7 +15,7 @@ mod token;
 mod verify;
 
 pub use admission::{Admission, Limits, LogLimiter, network_of};
-pub use authority::{Authority, certificate_pem, csr};
+pub use authority::{Authority, HOST_BACKDATE_MS, certificate_pem, csr};
 pub use backoff::Backoff;
 pub use budget::Quota;
 pub use client::{ClientIdentity, Trust, connect, connect_unix};

@@ -59,9 +59,10 @@ async fn session(controller: &Controller, state: &Path) -> Result<Result<Session
         nonce: "n".into(),
         instance: "i".into(),
         boot_id: "b".into(),
-        facts_json: serde_json::to_string(&proto_model::host::HostFacts::default())?,
+        facts: Some(proto_wire::v1::HostFacts::default()),
         catalogue_json: "[]".into(),
-        cleanliness: "clean".into(),
+        catalogue_digest: proto_model::catalogue::Catalogue::default().digest(),
+        cleanliness: proto_wire::v1::Cleanliness::Clean.into(),
         ..Hello::default()
     };
     let body = Some(Body::Hello(hello));

@@ -13,7 +13,7 @@ use crate::files::FOLDERS;
 pub const ALLOWED: &[(&str, &[&str])] = &[
     // The shared language stands on nothing but itself.
     ("proto-model", &[]),
-    ("proto-wire", &[]),
+    ("proto-wire", &["proto-model"]),
     ("proto-program", &[]),
     ("proto-telling", &["proto-model"]),
     ("proto-transport", &["proto-model", "proto-wire"]),

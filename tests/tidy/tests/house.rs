@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, faults, planted, sizes, wire};
+use tests_tidy::{arrows, compatible, faults, planted, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -219,6 +219,15 @@ fn the_wire_is_what_its_files_say() -> Result<()> {
         let same = fs::read(committed.join(&name))? == fs::read(fresh.path().join(&name))?;
         assert!(same, "{name} is not what the .proto files say: run cargo xtask generate");
     }
+    Ok(())
+}
+
+/// Agents and tools of the last release speak to a controller of this one.
+#[test]
+fn the_wire_of_the_last_release_still_works() -> Result<()> {
+    let wire = repository().join("proto/wire");
+    let released = compatible::read(&wire.join(compatible::RELEASED))?;
+    none(&compatible::breaking(&released, &compatible::read(&wire)?));
     Ok(())
 }
 

@@ -160,6 +160,7 @@ impl HostGateway for Scripted {
             last_seen: None,
             certificate_not_after: None,
             source_address: None,
+            clock_offset_ms: None,
         };
         self.names.iter().map(host).collect()
     }

@@ -13,6 +13,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::{
     AgentFact, AgentReport, Applied, CleanProof, Cleanliness, EndedBy, InjectionState, PreflightAnswer, UndoAnswer, Undone,
 };
+use proto_model::time::Timestamp;
 use proto_transport::{ClientIdentity, JoinToken, Trust, connect};
 use proto_wire::v1::agent_message::Body;
 use proto_wire::v1::agents_client::AgentsClient;
@@ -23,7 +24,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::controller::identity;
+use crate::controller::{identity, now};
 
 /// What the scripted warden was told and what it still owes.
 #[derive(Default)]
@@ -66,6 +67,11 @@ impl Agent {
     }
 
     pub fn start_with(dir: &Path, script: Told) -> Self {
+        Self::start_at(dir, script, now, HostFacts::default)
+    }
+
+    /// An agent whose host has this wall clock and these facts.
+    pub fn start_at(dir: &Path, script: Told, clock: fn() -> Timestamp, facts: fn() -> HostFacts) -> Self {
         let (commands, inbox) = sync_channel(QUEUE);
         let (reports, told) = mpsc::channel(64);
         let own = script.clone();
@@ -74,11 +80,12 @@ impl Agent {
             state_dir: dir.to_owned(),
             agent_version: "1".into(),
             catalogue: Catalogue::default,
-            facts: Box::new(|| HostFacts {
+            facts: Box::new(move || HostFacts {
                 kernel: "6.1".into(),
-                ..HostFacts::default()
+                ..facts()
             }),
             commands: agent_probes::Commands::none(),
+            clock,
         };
         let task = tokio::spawn(run(options, WardenHandle::new(commands), told));
         Self { script, task }
@@ -265,9 +272,10 @@ pub fn hello(instance: &str, nonce: &str) -> Hello {
         nonce: nonce.into(),
         instance: instance.into(),
         boot_id: format!("boot-of-{instance}"),
-        facts_json: serde_json::to_string(&HostFacts::default()).unwrap(),
+        facts: Some(proto_wire::v1::HostFacts::default()),
         catalogue_json: "[]".into(),
-        cleanliness: "clean".into(),
+        catalogue_digest: Catalogue::default().digest(),
+        cleanliness: proto_wire::v1::Cleanliness::Clean.into(),
         ..Hello::default()
     }
 }

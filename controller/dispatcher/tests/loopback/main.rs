@@ -3,6 +3,7 @@
 mod agent;
 mod clones;
 mod controller;
+mod facts;
 mod halts;
 mod joining;
 mod obedience;

@@ -141,7 +141,7 @@ fn start(injection: &InjectionId) -> Order {
 fn ping(request: u64) -> Order {
     Order::Preflight(v1::Preflight {
         request,
-        wishes_json: "[]".into(),
+        questions: Vec::new(),
     })
 }
 
@@ -179,13 +179,19 @@ async fn replays_strangers_the_past_and_nonsense_change_nothing() {
     };
     session.order(4, 3, 7, Order::Start(nonsense)).await;
     assert_eq!(session.refused().await, (4, Why::Malformed));
+    let unknown_cause = v1::Stop {
+        injection: id.to_string(),
+        cause: 99,
+    };
+    session.order(5, 3, 7, Order::Stop(unknown_cause)).await;
+    assert_eq!(session.refused().await, (5, Why::Malformed));
     // What can only undo is obeyed also from an older controller.
     let stop = v1::Stop {
         injection: id.to_string(),
-        cause: "stop".into(),
+        cause: v1::EndedBy::Stop.into(),
     };
-    session.order(5, 0, 0, Order::Stop(stop)).await;
-    session.order(6, 3, 7, ping(1)).await;
+    session.order(6, 0, 0, Order::Stop(stop)).await;
+    session.order(7, 3, 7, ping(1)).await;
     assert_eq!(session.says(pong).await, 1);
     let expected = [format!("start {id}"), format!("stop {id} stop")];
     eventually("the stop is carried out", || strings.agent.script().told.len() == 2).await;
@@ -247,7 +253,7 @@ async fn a_halt_and_a_stop_are_carried_out_even_when_the_warden_had_no_room_for_
     let id = InjectionId::generate();
     let stop = v1::Stop {
         injection: id.to_string(),
-        cause: "stop".into(),
+        cause: v1::EndedBy::Stop.into(),
     };
     session.order(seq + 1, 0, 0, Order::Stop(stop)).await;
     session.order(seq + 2, 1, 0, Order::Halt(v1::Halt { reason: "smoke".into() })).await;

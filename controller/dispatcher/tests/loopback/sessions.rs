@@ -177,7 +177,7 @@ fn lively(mut bare: Bare) -> (tokio::task::JoinHandle<()>, std::sync::Arc<std::s
         let mut beat = tokio::time::interval(std::time::Duration::from_millis(100));
         loop {
             tokio::select! {
-                _ = beat.tick() => bare.say(Body::Heartbeat(v1::Heartbeat { cleanliness: "clean".into(), ..v1::Heartbeat::default() })).await,
+                _ = beat.tick() => bare.say(Body::Heartbeat(v1::Heartbeat { cleanliness: v1::Cleanliness::Clean.into(), ..v1::Heartbeat::default() })).await,
                 order = bare.orders.message() => match order {
                     Ok(Some(order)) => match order.body {
                         Some(Order::Preflight(p)) => bare.say(Body::Preflight(v1::PreflightAnswer { request: p.request, ..v1::PreflightAnswer::default() })).await,
@@ -276,7 +276,15 @@ async fn a_session_begins_with_a_hello_in_time() {
     for bad in [
         v1::Hello::default(),
         v1::Hello {
-            facts_json: "{".into(),
+            facts: None,
+            ..hello("i", "n")
+        },
+        v1::Hello {
+            cleanliness: 99,
+            ..hello("i", "n")
+        },
+        v1::Hello {
+            catalogue_digest: "sha256:another".into(),
             ..hello("i", "n")
         },
     ] {
@@ -333,7 +341,7 @@ fn report(injection: &InjectionId, agent_seq: u64) -> v1::InjectionReport {
         agent_seq,
         boot_id: "boot-of-i".into(),
         boot_ms: 1,
-        body_json: serde_json::to_string(&AgentFact::Refused(refused)).unwrap(),
+        fact: Some(v1::injection_report::Fact::Refused(refused.into())),
     }
 }
 

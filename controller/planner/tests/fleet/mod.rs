@@ -54,6 +54,7 @@ pub fn host(text: &str, labels: &[(&str, &str)], address: &str) -> Host {
         last_seen: None,
         certificate_not_after: None,
         source_address: None,
+        clock_offset_ms: None,
     }
 }
 

@@ -42,13 +42,58 @@ pub struct RenewReply {
     pub authority_der: ::prost::alloc::vec::Vec<u8>,
     #[prost(int64, tag = "4")]
     pub not_after_ms: i64,
+    /// the controller's wall clock
+    #[prost(int64, tag = "5")]
+    pub clock_ms: i64,
+}
+/// The host says no, and nothing was touched.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Refusal {
+    /// policy, protected, conflict, halted, invalid_params, no_match, ...
+    #[prost(string, tag = "1")]
+    pub code: ::prost::alloc::string::String,
+    /// the parameter concerned; empty: the whole order
+    #[prost(string, tag = "2")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub message: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "4")]
+    pub allowed: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// What a host states of itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HostFacts {
+    #[prost(string, tag = "1")]
+    pub hostname: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub machine_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub boot_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub kernel: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub os: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub architecture: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "7")]
+    pub cpus: u32,
+    #[prost(uint64, tag = "8")]
+    pub memory_bytes: u64,
+    #[prost(string, repeated, tag = "9")]
+    pub addresses: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "10")]
+    pub cgroups: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub agent_version: ::prost::alloc::string::String,
+    #[prost(string, tag = "12")]
+    pub service_manager: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
     /// dense from 1 within a session
     #[prost(uint64, tag = "1")]
     pub seq: u64,
-    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub body: ::core::option::Option<agent_message::Body>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -73,6 +118,9 @@ pub mod agent_message {
         Halt(super::HaltAnswer),
         #[prost(message, tag = "10")]
         Doctor(super::DoctorAnswer),
+        /// they changed while the session lasts
+        #[prost(message, tag = "11")]
+        Facts(super::HostFacts),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -89,9 +137,8 @@ pub struct Hello {
     pub boot_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "5")]
     pub boot_ms: u64,
-    /// model::HostFacts
-    #[prost(string, tag = "6")]
-    pub facts_json: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "6")]
+    pub facts: ::core::option::Option<HostFacts>,
     /// model::Catalogue
     #[prost(string, tag = "7")]
     pub catalogue_json: ::prost::alloc::string::String,
@@ -109,9 +156,11 @@ pub struct Hello {
     pub store_epoch: u64,
     #[prost(message, repeated, tag = "13")]
     pub inventory: ::prost::alloc::vec::Vec<InventoryItem>,
-    /// clean | faulted | dirty
-    #[prost(string, tag = "14")]
-    pub cleanliness: ::prost::alloc::string::String,
+    #[prost(enumeration = "Cleanliness", tag = "14")]
+    pub cleanliness: i32,
+    /// the host's own wall clock; the controller judges nothing by it
+    #[prost(int64, tag = "15")]
+    pub clock_ms: i64,
 }
 /// An injection the agent still owes something for: unfinished, or finished and not yet settled.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -120,28 +169,27 @@ pub struct InventoryItem {
     pub injection: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub run: ::prost::alloc::string::String,
-    /// model::InjectionState
-    #[prost(string, tag = "3")]
-    pub state: ::prost::alloc::string::String,
+    #[prost(enumeration = "InjectionState", tag = "3")]
+    pub state: i32,
     #[prost(bool, tag = "4")]
     pub finished: bool,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Heartbeat {
     #[prost(uint64, tag = "1")]
     pub boot_ms: u64,
     #[prost(uint32, tag = "2")]
     pub active: u32,
-    #[prost(string, tag = "3")]
-    pub cleanliness: ::prost::alloc::string::String,
+    #[prost(enumeration = "Cleanliness", tag = "3")]
+    pub cleanliness: i32,
     #[prost(bool, tag = "4")]
     pub halted: bool,
     /// the guardian answers
     #[prost(bool, tag = "5")]
     pub guarded: bool,
 }
-/// One fact about one injection; body_json is a model::AgentFact. Ends are repeated until settled.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// One fact about one injection. Ends are repeated until settled.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct InjectionReport {
     #[prost(string, tag = "1")]
     pub injection: ::prost::alloc::string::String,
@@ -154,42 +202,326 @@ pub struct InjectionReport {
     pub boot_id: ::prost::alloc::string::String,
     #[prost(uint64, tag = "5")]
     pub boot_ms: u64,
-    #[prost(string, tag = "6")]
-    pub body_json: ::prost::alloc::string::String,
+    #[prost(oneof = "injection_report::Fact", tags = "6, 7, 8, 9, 10, 11, 12")]
+    pub fact: ::core::option::Option<injection_report::Fact>,
+}
+/// Nested message and enum types in `InjectionReport`.
+pub mod injection_report {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Fact {
+        #[prost(message, tag = "6")]
+        Refused(super::Refusal),
+        #[prost(message, tag = "7")]
+        Applied(super::Applied),
+        #[prost(message, tag = "8")]
+        Observed(super::Observed),
+        #[prost(message, tag = "9")]
+        Ending(super::Ending),
+        #[prost(message, tag = "10")]
+        Undone(super::Undone),
+        #[prost(message, tag = "11")]
+        UndoFailed(super::UndoFailed),
+        #[prost(message, tag = "12")]
+        Spent(super::Spent),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Applied {
+    /// the kind's own
+    #[prost(string, tag = "1")]
+    pub effect_json: ::prost::alloc::string::String,
+    #[prost(string, optional, tag = "2")]
+    pub engine: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(uint64, tag = "3")]
+    pub apply_ms: u64,
+    #[prost(uint64, tag = "4")]
+    pub deadline_boot_ms: u64,
+    /// the host was already past the target
+    #[prost(bool, tag = "5")]
+    pub noop: bool,
+}
+/// One window of measuring a fault while it acts.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Observed {
+    /// dense from 1
+    #[prost(uint64, tag = "1")]
+    pub window: u64,
+    #[prost(uint64, tag = "2")]
+    pub window_ms: u64,
+    #[prost(double, optional, tag = "3")]
+    pub asked: ::core::option::Option<f64>,
+    #[prost(double, optional, tag = "4")]
+    pub measured: ::core::option::Option<f64>,
+    #[prost(string, tag = "5")]
+    pub unit: ::prost::alloc::string::String,
+    #[prost(enumeration = "observed::State", tag = "6")]
+    pub state: i32,
+    #[prost(string, optional, tag = "7")]
+    pub note: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `Observed`.
+pub mod observed {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        Unspecified = 0,
+        Confirmed = 1,
+        Mismatch = 2,
+        Unexercised = 3,
+        Unknown = 4,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STATE_UNSPECIFIED",
+                Self::Confirmed => "CONFIRMED",
+                Self::Mismatch => "MISMATCH",
+                Self::Unexercised => "UNEXERCISED",
+                Self::Unknown => "UNKNOWN",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STATE_UNSPECIFIED" => Some(Self::Unspecified),
+                "CONFIRMED" => Some(Self::Confirmed),
+                "MISMATCH" => Some(Self::Mismatch),
+                "UNEXERCISED" => Some(Self::Unexercised),
+                "UNKNOWN" => Some(Self::Unknown),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ending {
+    #[prost(enumeration = "EndedBy", tag = "1")]
+    pub ended_by: i32,
+    #[prost(string, optional, tag = "2")]
+    pub reason: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Undone {
+    #[prost(enumeration = "EndedBy", tag = "1")]
+    pub ended_by: i32,
+    /// agent, guardian, rescue, kernel
+    #[prost(string, tag = "2")]
+    pub undone_by: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub undo_ms: u64,
+    #[prost(enumeration = "undone::Answer", tag = "4")]
+    pub answer: i32,
+    #[prost(string, repeated, tag = "5")]
+    pub drift: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `Undone`.
+pub mod undone {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Answer {
+        Unspecified = 0,
+        UndoneNow = 1,
+        AlreadyUndone = 2,
+        UnknownId = 3,
+        Spent = 4,
+    }
+    impl Answer {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "ANSWER_UNSPECIFIED",
+                Self::UndoneNow => "UNDONE_NOW",
+                Self::AlreadyUndone => "ALREADY_UNDONE",
+                Self::UnknownId => "UNKNOWN_ID",
+                Self::Spent => "SPENT",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "ANSWER_UNSPECIFIED" => Some(Self::Unspecified),
+                "UNDONE_NOW" => Some(Self::UndoneNow),
+                "ALREADY_UNDONE" => Some(Self::AlreadyUndone),
+                "UNKNOWN_ID" => Some(Self::UnknownId),
+                "SPENT" => Some(Self::Spent),
+                _ => None,
+            }
+        }
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UndoFailed {
+    #[prost(string, tag = "1")]
+    pub undo: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub error: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "3")]
+    pub attempt: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Spent {
+    #[prost(string, repeated, tag = "1")]
+    pub consequences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct PreflightAnswer {
     #[prost(uint64, tag = "1")]
     pub request: u64,
-    /// \[model::PreflightAnswer\]
-    #[prost(string, tag = "2")]
-    pub answers_json: ::prost::alloc::string::String,
+    /// one for each question, in their order
+    #[prost(message, repeated, tag = "2")]
+    pub results: ::prost::alloc::vec::Vec<PreflightResult>,
     #[prost(string, tag = "3")]
     pub boot_id: ::prost::alloc::string::String,
+    /// as they are at this moment; absent where nothing was asked
+    #[prost(message, optional, tag = "4")]
+    pub facts: ::core::option::Option<HostFacts>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PreflightResult {
+    #[prost(bool, tag = "1")]
+    pub accepted: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub refusals: ::prost::alloc::vec::Vec<Refusal>,
+    #[prost(string, repeated, tag = "3")]
+    pub warnings: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// how it would be undone, in words
+    #[prost(string, repeated, tag = "4")]
+    pub undo: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub affected_resources: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "6")]
+    pub engine: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct VerifyAnswer {
     #[prost(uint64, tag = "1")]
     pub request: u64,
-    /// model::CleanProof
-    #[prost(string, tag = "2")]
-    pub proof_json: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub proof: ::core::option::Option<CleanProof>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CleanProof {
+    #[prost(enumeration = "Cleanliness", tag = "1")]
+    pub result: i32,
+    #[prost(string, repeated, tag = "2")]
+    pub owned_left: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "3")]
+    pub not_restored: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "4")]
+    pub drift: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, repeated, tag = "5")]
+    pub consequences: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    #[prost(string, tag = "6")]
+    pub boot_id: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub digest: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DoctorAnswer {
     #[prost(uint64, tag = "1")]
     pub request: u64,
-    /// model::HostDoctor
+    /// the document HostDoctor
     #[prost(string, tag = "2")]
     pub doctor_json: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// What probes of this host saw. A sample names no prober: it is the host whose session this is.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Samples {
     #[prost(string, tag = "1")]
     pub run: ::prost::alloc::string::String,
-    /// \[model::Sample\]
-    #[prost(string, tag = "2")]
-    pub samples_json: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub samples: ::prost::alloc::vec::Vec<Sample>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Sample {
+    #[prost(string, tag = "1")]
+    pub probe: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub started_at_ms: i64,
+    #[prost(uint64, tag = "3")]
+    pub took_ms: u64,
+    #[prost(enumeration = "sample::Result", tag = "4")]
+    pub result: i32,
+    #[prost(double, optional, tag = "5")]
+    pub value: ::core::option::Option<f64>,
+    #[prost(string, optional, tag = "6")]
+    pub unit: ::core::option::Option<::prost::alloc::string::String>,
+    #[prost(string, optional, tag = "7")]
+    pub error: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// Nested message and enum types in `Sample`.
+pub mod sample {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Result {
+        Unspecified = 0,
+        Good = 1,
+        /// asked, and a bound broke
+        Bad = 2,
+        /// could not be asked, or has no answer
+        Missing = 3,
+    }
+    impl Result {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "RESULT_UNSPECIFIED",
+                Self::Good => "GOOD",
+                Self::Bad => "BAD",
+                Self::Missing => "MISSING",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "RESULT_UNSPECIFIED" => Some(Self::Unspecified),
+                "GOOD" => Some(Self::Good),
+                "BAD" => Some(Self::Bad),
+                "MISSING" => Some(Self::Missing),
+                _ => None,
+            }
+        }
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OrderRefused {
@@ -270,7 +602,7 @@ pub struct HaltAnswer {
     #[prost(uint32, tag = "4")]
     pub failed: u32,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControllerMessage {
     #[prost(string, tag = "1")]
     pub nonce: ::prost::alloc::string::String,
@@ -289,7 +621,7 @@ pub struct ControllerMessage {
 }
 /// Nested message and enum types in `ControllerMessage`.
 pub mod controller_message {
-    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Body {
         #[prost(message, tag = "5")]
         Welcome(super::Welcome),
@@ -329,6 +661,9 @@ pub struct Welcome {
     pub halted: bool,
     #[prost(string, tag = "4")]
     pub halt_reason: ::prost::alloc::string::String,
+    /// the controller's wall clock: certificates are judged by it
+    #[prost(int64, tag = "5")]
+    pub clock_ms: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Start {
@@ -356,9 +691,8 @@ pub struct Start {
 pub struct Stop {
     #[prost(string, tag = "1")]
     pub injection: ::prost::alloc::string::String,
-    /// model::EndedBy
-    #[prost(string, tag = "2")]
-    pub cause: ::prost::alloc::string::String,
+    #[prost(enumeration = "EndedBy", tag = "2")]
+    pub cause: i32,
 }
 /// Renews the right to hold these injections for lease_ms from receipt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -368,13 +702,29 @@ pub struct Lease {
     #[prost(uint64, tag = "2")]
     pub lease_ms: u64,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Preflight {
     #[prost(uint64, tag = "1")]
     pub request: u64,
-    /// \[model::Wish\]
+    /// none: only whether the session lives
+    #[prost(message, repeated, tag = "2")]
+    pub questions: ::prost::alloc::vec::Vec<PreflightQuestion>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PreflightQuestion {
+    #[prost(string, tag = "1")]
+    pub fault: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
-    pub wishes_json: ::prost::alloc::string::String,
+    pub params_json: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub duration_ms: u64,
+    #[prost(uint64, tag = "4")]
+    pub seed: u64,
+    /// earlier questions that may act at the same time, by their place from 0
+    #[prost(uint32, repeated, tag = "5")]
+    pub concurrent_with: ::prost::alloc::vec::Vec<u32>,
+    #[prost(bool, tag = "6")]
+    pub unattended: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Verify {
@@ -384,13 +734,82 @@ pub struct Verify {
     #[prost(string, repeated, tag = "2")]
     pub injections: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ProbeStart {
     #[prost(string, tag = "1")]
     pub run: ::prost::alloc::string::String,
-    /// model::ProbeSpec
-    #[prost(string, tag = "2")]
-    pub probe_json: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub probe: ::core::option::Option<Probe>,
+}
+/// A probe as this host runs it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Probe {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "probe::Role", tag = "2")]
+    pub role: i32,
+    /// the kind of check, such as http
+    #[prost(string, tag = "3")]
+    pub check: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub params_json: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub every_ms: u64,
+    #[prost(uint64, tag = "6")]
+    pub timeout_ms: u64,
+    #[prost(uint32, tag = "9")]
+    pub failure_threshold: u32,
+    #[prost(oneof = "probe::Tolerance", tags = "7, 8")]
+    pub tolerance: ::core::option::Option<probe::Tolerance>,
+}
+/// Nested message and enum types in `Probe`.
+pub mod probe {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Role {
+        Unspecified = 0,
+        Hypothesis = 1,
+        Guard = 2,
+    }
+    impl Role {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "ROLE_UNSPECIFIED",
+                Self::Hypothesis => "HYPOTHESIS",
+                Self::Guard => "GUARD",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "ROLE_UNSPECIFIED" => Some(Self::Unspecified),
+                "HYPOTHESIS" => Some(Self::Hypothesis),
+                "GUARD" => Some(Self::Guard),
+                _ => None,
+            }
+        }
+    }
+    #[derive(Clone, Copy, PartialEq, ::prost::Oneof)]
+    pub enum Tolerance {
+        #[prost(uint32, tag = "7")]
+        Count(u32),
+        #[prost(double, tag = "8")]
+        SharePercent(f64),
+    }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProbeStop {
@@ -426,6 +845,154 @@ pub struct Accept {
     pub by: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
+}
+/// What a host holds of ours, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Cleanliness {
+    Unspecified = 0,
+    Clean = 1,
+    Faulted = 2,
+    Unproven = 3,
+    Dirty = 4,
+}
+impl Cleanliness {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLEANLINESS_UNSPECIFIED",
+            Self::Clean => "CLEANLINESS_CLEAN",
+            Self::Faulted => "CLEANLINESS_FAULTED",
+            Self::Unproven => "CLEANLINESS_UNPROVEN",
+            Self::Dirty => "CLEANLINESS_DIRTY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLEANLINESS_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLEANLINESS_CLEAN" => Some(Self::Clean),
+            "CLEANLINESS_FAULTED" => Some(Self::Faulted),
+            "CLEANLINESS_UNPROVEN" => Some(Self::Unproven),
+            "CLEANLINESS_DIRTY" => Some(Self::Dirty),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum EndedBy {
+    Unspecified = 0,
+    DurationElapsed = 1,
+    Stop = 2,
+    Halt = 3,
+    LocalHalt = 4,
+    LeaseLost = 5,
+    ApplyFailed = 6,
+    EndedEarly = 7,
+    Guardian = 8,
+    Rescue = 9,
+    Boot = 10,
+    Package = 11,
+    KernelExpiry = 12,
+}
+impl EndedBy {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ENDED_BY_UNSPECIFIED",
+            Self::DurationElapsed => "ENDED_BY_DURATION_ELAPSED",
+            Self::Stop => "ENDED_BY_STOP",
+            Self::Halt => "ENDED_BY_HALT",
+            Self::LocalHalt => "ENDED_BY_LOCAL_HALT",
+            Self::LeaseLost => "ENDED_BY_LEASE_LOST",
+            Self::ApplyFailed => "ENDED_BY_APPLY_FAILED",
+            Self::EndedEarly => "ENDED_BY_ENDED_EARLY",
+            Self::Guardian => "ENDED_BY_GUARDIAN",
+            Self::Rescue => "ENDED_BY_RESCUE",
+            Self::Boot => "ENDED_BY_BOOT",
+            Self::Package => "ENDED_BY_PACKAGE",
+            Self::KernelExpiry => "ENDED_BY_KERNEL_EXPIRY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ENDED_BY_UNSPECIFIED" => Some(Self::Unspecified),
+            "ENDED_BY_DURATION_ELAPSED" => Some(Self::DurationElapsed),
+            "ENDED_BY_STOP" => Some(Self::Stop),
+            "ENDED_BY_HALT" => Some(Self::Halt),
+            "ENDED_BY_LOCAL_HALT" => Some(Self::LocalHalt),
+            "ENDED_BY_LEASE_LOST" => Some(Self::LeaseLost),
+            "ENDED_BY_APPLY_FAILED" => Some(Self::ApplyFailed),
+            "ENDED_BY_ENDED_EARLY" => Some(Self::EndedEarly),
+            "ENDED_BY_GUARDIAN" => Some(Self::Guardian),
+            "ENDED_BY_RESCUE" => Some(Self::Rescue),
+            "ENDED_BY_BOOT" => Some(Self::Boot),
+            "ENDED_BY_PACKAGE" => Some(Self::Package),
+            "ENDED_BY_KERNEL_EXPIRY" => Some(Self::KernelExpiry),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum InjectionState {
+    Unspecified = 0,
+    Planned = 1,
+    Withdrawn = 2,
+    Ordered = 3,
+    Refused = 4,
+    Applying = 5,
+    Holding = 6,
+    Undoing = 7,
+    Undone = 8,
+    UndoFailed = 9,
+    Spent = 10,
+}
+impl InjectionState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "INJECTION_STATE_UNSPECIFIED",
+            Self::Planned => "INJECTION_STATE_PLANNED",
+            Self::Withdrawn => "INJECTION_STATE_WITHDRAWN",
+            Self::Ordered => "INJECTION_STATE_ORDERED",
+            Self::Refused => "INJECTION_STATE_REFUSED",
+            Self::Applying => "INJECTION_STATE_APPLYING",
+            Self::Holding => "INJECTION_STATE_HOLDING",
+            Self::Undoing => "INJECTION_STATE_UNDOING",
+            Self::Undone => "INJECTION_STATE_UNDONE",
+            Self::UndoFailed => "INJECTION_STATE_UNDO_FAILED",
+            Self::Spent => "INJECTION_STATE_SPENT",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "INJECTION_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "INJECTION_STATE_PLANNED" => Some(Self::Planned),
+            "INJECTION_STATE_WITHDRAWN" => Some(Self::Withdrawn),
+            "INJECTION_STATE_ORDERED" => Some(Self::Ordered),
+            "INJECTION_STATE_REFUSED" => Some(Self::Refused),
+            "INJECTION_STATE_APPLYING" => Some(Self::Applying),
+            "INJECTION_STATE_HOLDING" => Some(Self::Holding),
+            "INJECTION_STATE_UNDOING" => Some(Self::Undoing),
+            "INJECTION_STATE_UNDONE" => Some(Self::Undone),
+            "INJECTION_STATE_UNDO_FAILED" => Some(Self::UndoFailed),
+            "INJECTION_STATE_SPENT" => Some(Self::Spent),
+            _ => None,
+        }
+    }
 }
 /// Generated client implementations.
 pub mod enrolment_client {

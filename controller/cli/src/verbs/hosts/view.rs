@@ -7,6 +7,9 @@ use proto_model::time::Timestamp;
 use crate::age::ago;
 use crate::documents::Shown;
 
+/// How far two clocks may be apart and still count as the same.
+const AGREEING_MS: i64 = 5_000;
+
 impl Shown for Host {
     const KIND: &'static str = "Host";
     const PLURAL: &'static str = "hosts";
@@ -89,10 +92,23 @@ pub fn page(host: &Host, now: Timestamp, paint: impl Fn(&str) -> String) -> Vec<
         ("machine", facts.machine_id.clone()),
         ("boot", facts.boot_id.clone()),
         ("valid to", until),
+        ("clock", clock(host)),
         ("enrolled", format!("{} ago", ago(host.enrolled_at, now))),
     ];
     let told = rows.into_iter().filter(|(_, text)| !text.is_empty());
     told.map(|(name, text)| format!("{name:<10}{text}")).collect()
+}
+
+/// Nothing while host and controller agree within seconds.
+fn clock(host: &Host) -> String {
+    match host.clock_offset_ms {
+        Some(offset) if offset.saturating_abs() > AGREEING_MS => {
+            let side = if offset > 0 { "ahead of" } else { "behind" };
+            let by = ago(Timestamp(0), Timestamp(offset.saturating_abs()));
+            format!("{by} {side} the controller's; set the clock that is wrong")
+        }
+        _ => String::new(),
+    }
 }
 
 fn connection(host: &Host) -> &'static str {

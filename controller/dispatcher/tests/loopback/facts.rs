@@ -1,0 +1,79 @@
+//! What a host states of itself: in its hello, when it changes, and with each preflight.
+
+use controller_conductor::HostGateway;
+use proto_model::catalogue::FaultKind;
+use proto_model::host::HostFacts;
+use proto_model::injection::Wish;
+use proto_wire::v1;
+use proto_wire::v1::agent_message::Body;
+use proto_wire::v1::controller_message::Body as Order;
+
+use crate::agent::{Agent, Bare, Told, hello};
+use crate::controller::{name, now};
+use crate::eventually;
+use crate::sessions::joined;
+
+/// Addresses of a host that gets one more while its session lasts.
+static MORE_ADDRESSES: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+fn facts_that_change() -> HostFacts {
+    let more = MORE_ADDRESSES.load(std::sync::atomic::Ordering::SeqCst);
+    let addresses = if more { vec!["10.0.0.1", "10.0.0.2"] } else { vec!["10.0.0.1"] };
+    HostFacts {
+        addresses: addresses.into_iter().map(|text| text.parse().unwrap()).collect(),
+        ..HostFacts::default()
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_a_host_gets_during_its_session_is_known_and_stored() {
+    let (_dir, host, controller) = joined().await;
+    let _agent = Agent::start_at(host.path(), Told::default(), now, facts_that_change);
+    let addresses = || controller.host("web").unwrap().facts.addresses.len();
+    eventually("a session", || controller.is_connected("web")).await;
+    assert_eq!(addresses(), 1);
+    MORE_ADDRESSES.store(true, std::sync::atomic::Ordering::SeqCst);
+    eventually("the new address", || addresses() == 2).await;
+    let stored = || async { controller.store.host(&name("web")).await.unwrap().unwrap().facts.addresses.len() };
+    for _ in 0..100 {
+        if stored().await == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(stored().await, 2);
+}
+
+#[tokio::test]
+async fn a_preflight_brings_the_facts_of_that_moment() {
+    let (_dir, host, controller) = joined().await;
+    let mut bare = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
+    let dispatcher = controller.dispatcher.clone();
+    let wish = Wish {
+        fault: FaultKind::parse("cpu.burn").unwrap(),
+        params: serde_json::json!({}),
+        duration_ms: 1,
+        seed: 1,
+        beside: vec![],
+        unattended: false,
+    };
+    let asked = tokio::spawn(async move { dispatcher.preflight(&name("web"), vec![wish]).await });
+    let request = loop {
+        if let Some(Order::Preflight(question)) = bare.order().await.unwrap().unwrap().body {
+            break question.request;
+        }
+    };
+    let facts = v1::HostFacts {
+        addresses: vec!["10.9.9.9".into()],
+        ..v1::HostFacts::default()
+    };
+    let answer = v1::PreflightAnswer {
+        request,
+        facts: Some(facts),
+        ..v1::PreflightAnswer::default()
+    };
+    bare.say(Body::Preflight(answer)).await;
+    asked.await.unwrap().unwrap();
+    let known = controller.host("web").unwrap().facts.addresses;
+    assert_eq!(known, ["10.9.9.9".parse::<std::net::IpAddr>().unwrap()]);
+}

@@ -73,7 +73,28 @@ fn meet(a: &Network, b: &Network) -> bool {
 
 /// So wide that it counts as `any`: an eighth of all addresses or more (2000::/3 is the whole public IPv6 internet).
 fn is_any(network: &Network) -> bool {
-    network.prefix <= 3
+    network.prefix <= WIDEST_PREFIX
+}
+
+const WIDEST_PREFIX: u8 = 3;
+/// All networks of one family together count as `any` from this share of its addresses on: an eighth of IPv4, as one /3.
+const ANY_V4: u128 = 1 << (32 - WIDEST_PREFIX);
+/// An eighth of the public IPv6 internet, which is an eighth of all IPv6 itself: as one /6.
+const ANY_V6: u128 = 1 << (128 - 2 * WIDEST_PREFIX);
+
+/// Whether the networks together are so wide that they count as `any`; addresses that several of them hold count once.
+fn cover_everything(networks: &[Network]) -> bool {
+    let share = |v4: bool| -> u128 {
+        let of_family = || networks.iter().filter(|network| network.address.is_ipv4() == v4);
+        let within_another = |network: &&Network| of_family().any(|other| other.prefix < network.prefix && is_within(network, other));
+        let mut widest: Vec<&Network> = of_family().filter(|network| !within_another(network)).collect();
+        widest.sort_unstable();
+        widest.dedup();
+        let bits = if v4 { 32 } else { 128 };
+        let addresses = |network: &Network| 1_u128.checked_shl(bits - u32::from(network.prefix)).unwrap_or(u128::MAX);
+        widest.into_iter().map(addresses).fold(0, u128::saturating_add)
+    };
+    share(true) >= ANY_V4 || share(false) >= ANY_V6
 }
 
 fn is_within(inner: &Network, outer: &Network) -> bool {
@@ -128,9 +149,41 @@ pub(super) fn check_elsewhere(to: &[Network], scene: &Scene<'_>) -> Result<Vec<S
 
 /// Refuses a fault on every peer that would last too long.
 pub(super) fn check_any(to: &[Network], duration_ms: u64) -> Result<(), Refusal> {
-    if !to.iter().any(is_any) || duration_ms <= ANY_MAX_MS {
+    if duration_ms <= ANY_MAX_MS || !cover_everything(to) {
         return Ok(());
     }
-    let message = "a fault on any peer, or on networks as wide as /3, may last at most 5 minutes".to_owned();
+    let message = "a fault on any peer, or on networks that together are as wide as /3 (IPv6: /6), may last at most 5 minutes".to_owned();
     Err(Refusal::new("policy", "duration", message).allowed("1s..5m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn networks(texts: &[String]) -> Vec<Network> {
+        texts.iter().map(|text| Network::parse(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn networks_that_together_are_everything_are_bounded_as_any_is() {
+        let whole: Vec<String> = (0..16).map(|n| format!("{}.0.0.0/4", n * 16)).collect();
+        let internet6: Vec<String> = (0..8).map(|n| format!("{:x}::/6", 0x2000 + n * 0x400)).collect();
+        let text = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<String>>();
+        for (to, bounded) in [
+            (whole, true),
+            (internet6, true),
+            (text(&["0.0.0.0/1"]), true),
+            (text(&["0.0.0.0/4", "16.0.0.0/5", "24.0.0.0/5"]), true),
+            (text(&["2000::/7", "2200::/7"]), true),
+            (text(&["::/0"]), true),
+            // What lies in another one adds nothing.
+            (text(&["0.0.0.0/4", "1.0.0.0/8", "2.0.0.0/7", "2.0.0.0/7"]), false),
+            (text(&["0.0.0.0/4"]), false),
+            (text(&["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]), false),
+        ] {
+            let to = networks(&to);
+            assert_eq!(check_any(&to, ANY_MAX_MS + 1).is_err(), bounded, "{to:?}");
+            assert!(check_any(&to, ANY_MAX_MS).is_ok(), "{to:?}");
+        }
+    }
 }

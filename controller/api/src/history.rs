@@ -77,6 +77,7 @@ mod tests {
             notes: Vec::new(),
             source: String::new(),
             variables: Default::default(),
+            production: false,
         };
         EventBody::RunAccepted {
             digest: plan.digest(),

@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 
 use clap::Args;
 use proto_model::document::{RunDocument, StatusDocument};
-use proto_model::host::PRODUCTION;
 use proto_model::id::RunId;
 use proto_model::plan::PlanView;
 use proto_model::quantity::Millis;
@@ -233,7 +232,7 @@ fn confirmation(console: &Console, plan: &Plan, given: Option<String>) -> Result
         );
         return Err(Failure::new(exit::FORBIDDEN, "approval_needed", message));
     }
-    if plan.environment != PRODUCTION || !std::io::stdin().is_terminal() {
+    if !plan.production || !std::io::stdin().is_terminal() {
         return Ok(String::new());
     }
     let question = format!("this is {}. Type its name to go on:", plan.environment);

@@ -1,11 +1,12 @@
 //! controller.toml: where to listen, how long leases are, and the policy by environment. Unknown keys are refused with their place.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use controller_conductor::MassLossRule;
-use controller_policy::Policy;
+use controller_policy::{Environment, EnvironmentPolicy, Policy};
 use proto_model::quantity::Millis;
 use serde::Deserialize;
 
@@ -25,7 +26,9 @@ pub struct Config {
     pub certificate: Millis,
     /// How many hosts lost at once halt everything.
     pub mass_loss: MassLoss,
-    pub policy: Policy,
+    /// Which environments there are, and which are production; the usual names where there is no table.
+    pub environment: BTreeMap<String, Environment>,
+    pub policy: BTreeMap<String, EnvironmentPolicy>,
 }
 
 /// More than `share` percent of the connected hosts and at least `hosts` of them, lost within `within` while runs are active.
@@ -71,7 +74,8 @@ impl Default for Config {
             heartbeat: Millis(2_000),
             certificate: Millis(24 * 3_600_000),
             mass_loss: MassLoss::default(),
-            policy: Policy::default(),
+            environment: BTreeMap::new(),
+            policy: BTreeMap::new(),
         }
     }
 }
@@ -82,6 +86,11 @@ impl Config {
         let config: Self = proto_program::config::load_or_default(path)?;
         config.check().with_context(|| format!("read {}", path.display()))?;
         Ok(config)
+    }
+
+    /// What may be injected where.
+    pub fn rules(&self) -> anyhow::Result<Policy> {
+        Ok(Policy::new(&self.environment, &self.policy)?)
     }
 
     /// What the certificate is good for, each name once.
@@ -96,6 +105,7 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
+        self.rules()?;
         let within = |name: &str, value: Millis, low: u64, high: u64| {
             if (low..=high).contains(&value.0) {
                 return Ok(());

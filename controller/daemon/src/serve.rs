@@ -71,7 +71,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         store: store.clone(),
         keyring: Keyring::load(store.clone()).await?,
         audit: AuditLog::open(&audit).with_context(|| format!("open the audit log in {}", audit.display()))?,
-        policy: config.policy.clone(),
+        policy: config.rules()?,
         fingerprint: authority.fingerprint(),
         reports: options.state_dir.join("reports"),
         now,
@@ -170,7 +170,7 @@ async fn wire(
         voice: Arc::new(dispatcher.clone()),
         latch,
         known,
-        policy: config.policy.clone(),
+        policy: config.rules()?,
         rule: AddressRule::for_controller(own),
         settings: Settings {
             lease_ms,

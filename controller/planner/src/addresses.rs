@@ -9,7 +9,7 @@ use proto_model::problem::Problem;
 use serde_json::{Map, Value};
 
 use crate::experiment::WishedTarget;
-use crate::plan::Fleet;
+use crate::inventory::Inventory;
 use crate::refusal::PlanRefusal;
 use crate::schema::{is_peers, property};
 use crate::targets::{facts_allowed, no_targets};
@@ -20,7 +20,7 @@ pub(crate) fn resolve(
     schema: &Value,
     params: &mut Map<String, Value>,
     environment: &str,
-    fleet: &Fleet,
+    fleet: &Inventory<'_>,
     notes: &mut Vec<String>,
 ) -> Result<(), PlanRefusal> {
     for (key, value) in params {
@@ -44,10 +44,10 @@ pub(crate) fn resolve(
 struct Book<'a> {
     path: String,
     environment: &'a str,
-    fleet: &'a Fleet,
+    fleet: &'a Inventory<'a>,
 }
 
-impl Book<'_> {
+impl<'a> Book<'a> {
     /// Every peer of a list, in its order, each address once.
     fn all(&self, items: &[Value], notes: &mut Vec<String>) -> Result<Vec<Value>, PlanRefusal> {
         let mut peers: Vec<Value> = Vec::new();
@@ -78,7 +78,7 @@ impl Book<'_> {
             Peer::Any | Peer::Network(_) | Peer::Name(_) => return Ok(vec![peer.to_string()]),
             Peer::Host(name) => self.named(path, name)?,
             Peer::Labels(selector) => {
-                facts_allowed(path, selector, self.environment)?;
+                facts_allowed(path, selector, self.environment, self.fleet)?;
                 let on = WishedTarget {
                     selectors: vec![selector.clone()],
                     pick: None,
@@ -89,20 +89,26 @@ impl Book<'_> {
         self.addresses(path, text, &hosts, notes)
     }
 
-    fn named(&self, path: &str, name: &proto_model::id::HostName) -> Result<Vec<&Host>, PlanRefusal> {
-        match self.fleet.known().find(|host| &host.name == name) {
-            Some(host) if host.environment() == self.environment => Ok(vec![host]),
+    fn named(&self, path: &str, name: &proto_model::id::HostName) -> Result<Vec<&'a Host>, PlanRefusal> {
+        match self.fleet.named(name) {
+            Some(host) if self.fleet.environment_of(host) == self.environment => Ok(vec![host]),
             Some(host) => {
-                let message = format!("{name} is of {}, the plan is of {}", host.environment(), self.environment);
+                let message = format!(
+                    "{name} is of {}, the plan is of {}",
+                    self.fleet.environment_of(host),
+                    self.environment
+                );
                 Err(PlanRefusal::problem("environment", Problem::new(path, message)))
             }
             None => Err(refuse(path, format!("there is no host named {name}"))),
         }
     }
 
-    fn matching(&self, path: &str, on: &WishedTarget) -> Result<Vec<&Host>, PlanRefusal> {
+    fn matching(&self, path: &str, on: &WishedTarget) -> Result<Vec<&'a Host>, PlanRefusal> {
         let matching = self.fleet.known().filter(|host| on.matches(host));
-        let mut hosts: Vec<&Host> = matching.filter(|host| host.environment() == self.environment).collect();
+        let mut hosts: Vec<&'a Host> = matching
+            .filter(|host| self.fleet.environment_of(host) == self.environment)
+            .collect();
         if hosts.is_empty() {
             let mut refusal = no_targets(path, on, self.fleet);
             refusal.error.code = "peers".into();

@@ -6,6 +6,7 @@ mod command;
 mod difference;
 mod experiment;
 mod file;
+mod inventory;
 mod plan;
 mod refusal;
 mod schema;

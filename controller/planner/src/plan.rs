@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use controller_policy::{ActiveRun, Occupancy, Policy, Stage, check};
 use proto_model::catalogue::Catalogue;
-use proto_model::host::{Host, Membership, PRODUCTION};
+use proto_model::host::{Host, Membership};
 use proto_model::id::HostName;
 use proto_model::plan::{FaultStep, Hypothesis, Origin, Plan, PlannedHost, PlannedStep, StepBody};
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober};
 use proto_model::quantity::Millis;
 
 use crate::experiment::{Experiment, WishedFault, WishedHypothesis, WishedProbe, WishedProber, WishedStep, WishedTarget};
+use crate::inventory::Inventory;
 use crate::refusal::PlanRefusal;
 use crate::step;
 use crate::targets::{self, facts_allowed, no_targets};
@@ -66,10 +67,11 @@ pub fn plan(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) 
 }
 
 fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -> Result<Plan, PlanRefusal> {
-    let environment = targets::environment(experiment, fleet)?;
+    let inventory = Inventory::new(fleet, policy);
+    let environment = targets::environment(experiment, &inventory)?;
     let mut choices = Choices {
         experiment,
-        fleet,
+        fleet: &inventory,
         environment: environment.clone(),
         seed,
         notes: Vec::new(),
@@ -77,13 +79,15 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
     };
     let steps = choices.steps(&experiment.steps)?;
     let Choices { mut notes, hosts, .. } = choices;
-    let hypothesis = hypothesis(experiment.hypothesis.as_ref(), &environment, fleet)?;
-    let guards = guards(experiment, hypothesis.as_ref(), &environment, fleet, &mut notes)?;
+    let hypothesis = hypothesis(experiment.hypothesis.as_ref(), &environment, &inventory)?;
+    let guards = guards(experiment, hypothesis.as_ref(), &environment, &inventory, &mut notes)?;
+    let production = inventory.is_production(&environment);
     let plan = Plan {
         name: experiment.name.clone(),
         origin: experiment.origin,
         service: experiment.service.clone(),
         environment,
+        production,
         hypothesis,
         guards,
         limits: experiment.limits.clone(),
@@ -101,7 +105,7 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
 /// The choices of one plan while they are made.
 struct Choices<'a> {
     experiment: &'a Experiment,
-    fleet: &'a Fleet,
+    fleet: &'a Inventory<'a>,
     environment: String,
     seed: u64,
     notes: Vec<String>,
@@ -137,7 +141,7 @@ impl<'a> Choices<'a> {
     }
 }
 
-fn hypothesis(wish: Option<&WishedHypothesis>, environment: &str, fleet: &Fleet) -> Result<Option<Hypothesis>, PlanRefusal> {
+fn hypothesis(wish: Option<&WishedHypothesis>, environment: &str, fleet: &Inventory<'_>) -> Result<Option<Hypothesis>, PlanRefusal> {
     let Some(wish) = wish else { return Ok(None) };
     Ok(Some(Hypothesis {
         says: wish.says.clone(),
@@ -152,11 +156,11 @@ fn guards(
     experiment: &Experiment,
     hypothesis: Option<&Hypothesis>,
     environment: &str,
-    fleet: &Fleet,
+    fleet: &Inventory<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<ProbeSpec>, PlanRefusal> {
     let mut guards = probes(&experiment.guards, environment, fleet)?;
-    if experiment.origin == Origin::Attack && environment == PRODUCTION && guards.is_empty() {
+    if experiment.origin == Origin::Attack && fleet.is_production(environment) && guards.is_empty() {
         guards.extend(hypothesis.into_iter().flat_map(|h| &h.probes).map(|probe| ProbeSpec {
             name: format!("{}-guard", probe.name),
             role: ProbeRole::Guard,
@@ -170,17 +174,19 @@ fn guards(
     Ok(guards)
 }
 
-fn probes(wishes: &[WishedProbe], environment: &str, fleet: &Fleet) -> Result<Vec<ProbeSpec>, PlanRefusal> {
+fn probes(wishes: &[WishedProbe], environment: &str, fleet: &Inventory<'_>) -> Result<Vec<ProbeSpec>, PlanRefusal> {
     let prober = |wish: &WishedProbe| match &wish.from {
         WishedProber::Controller => Ok(Prober::Controller),
         WishedProber::Hosts(selector) => {
             let path = format!("{}.from", wish.path);
-            facts_allowed(&path, selector, environment)?;
+            facts_allowed(&path, selector, environment, fleet)?;
             let on = WishedTarget {
                 selectors: vec![selector.clone()],
                 pick: None,
             };
-            let matching = fleet.known().filter(|host| on.matches(host) && host.environment() == environment);
+            let matching = fleet
+                .known()
+                .filter(|host| on.matches(host) && fleet.environment_of(host) == environment);
             let names: BTreeSet<HostName> = matching.map(|host| host.name.clone()).collect();
             if names.is_empty() {
                 return Err(no_targets(&path, &on, fleet));

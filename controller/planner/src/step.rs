@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::addresses;
 use crate::choice::injection_seed;
 use crate::experiment::{LONGEST, SHORTEST, WishedFault, WishedParams};
-use crate::plan::Fleet;
+use crate::inventory::Inventory;
 use crate::refusal::PlanRefusal;
 use crate::schema;
 use crate::targets::{Targets, listed};
@@ -22,7 +22,7 @@ pub(crate) fn resolve(
     wish: &WishedFault,
     targets: &Targets<'_>,
     environment: &str,
-    fleet: &Fleet,
+    fleet: &Inventory<'_>,
     seed: u64,
     notes: &mut Vec<String>,
 ) -> Result<FaultStep, PlanRefusal> {
@@ -56,21 +56,21 @@ pub(crate) fn resolve(
 type Described<'a> = Vec<(&'a Host, &'a KindDescription)>;
 
 /// What each target's agent says of the kind; at least one, or a refusal.
-fn described<'a>(wish: &WishedFault, hosts: &[&'a Host], fleet: &'a Fleet) -> Result<Described<'a>, PlanRefusal> {
+fn described<'a>(wish: &WishedFault, hosts: &[&'a Host], fleet: &'a Inventory<'a>) -> Result<Described<'a>, PlanRefusal> {
     let kind = FaultKind::parse(&wish.fault).ok();
     let find = |catalogue: &'a Catalogue| kind.as_ref().and_then(|kind| catalogue.find(kind));
-    if !fleet.catalogues.values().any(|catalogue| find(catalogue).is_some()) {
-        return Err(unknown_fault(wish, fleet));
-    }
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for host in hosts.iter().copied() {
-        match fleet.catalogues.get(&host.name).and_then(find) {
+        match fleet.catalogue(host).and_then(find) {
             Some(description) => found.push((host, description)),
             None => missing.push(host),
         }
     }
     if missing.is_empty() {
         return Ok(found);
+    }
+    if found.is_empty() && !fleet.catalogues().any(|catalogue| find(catalogue).is_some()) {
+        return Err(unknown_fault(wish, fleet));
     }
     let problem = Problem::new(format!("{}.fault", wish.path), format!("not every target offers {}", wish.fault));
     Err(missing
@@ -85,8 +85,8 @@ fn described<'a>(wish: &WishedFault, hosts: &[&'a Host], fleet: &'a Fleet) -> Re
         }))
 }
 
-fn unknown_fault(wish: &WishedFault, fleet: &Fleet) -> PlanRefusal {
-    let all: Vec<&KindDescription> = fleet.catalogues.values().flat_map(|catalogue| &catalogue.0).collect();
+fn unknown_fault(wish: &WishedFault, fleet: &Inventory<'_>) -> PlanRefusal {
+    let all: Vec<&KindDescription> = fleet.catalogues().flat_map(|catalogue| &catalogue.0).collect();
     let names: BTreeSet<&str> = all.iter().map(|description| description.kind.as_str()).collect();
     let hint = suggestion(&wish.fault, &all).map(|kind| format!("; did you mean {kind}?"));
     let message = format!("unknown fault {:?}{}", wish.fault, hint.unwrap_or_default());

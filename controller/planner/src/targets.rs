@@ -13,7 +13,7 @@ use proto_model::selector::{Selector, Term};
 
 use crate::choice::choose;
 use crate::experiment::{Experiment, WishedFault, WishedPick, WishedStep, WishedTarget};
-use crate::plan::Fleet;
+use crate::inventory::Inventory;
 use crate::refusal::PlanRefusal;
 
 /// Values and names that a hint lists at most.
@@ -28,9 +28,9 @@ pub(crate) struct Targets<'a> {
 }
 
 /// The one environment of the plan: the one that is asked for, or the one that all matching hosts share.
-pub(crate) fn environment(experiment: &Experiment, fleet: &Fleet) -> Result<String, PlanRefusal> {
+pub(crate) fn environment(experiment: &Experiment, fleet: &Inventory<'_>) -> Result<String, PlanRefusal> {
     if let Some(environment) = &experiment.environment {
-        return Ok(environment.clone());
+        return fleet.declared(environment);
     }
     let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for step in fault_steps(experiment) {
@@ -39,12 +39,12 @@ pub(crate) fn environment(experiment: &Experiment, fleet: &Fleet) -> Result<Stri
             return Err(nobody(step, fleet));
         }
         for host in hosts {
-            found.entry(host.environment()).or_default().insert(host.name.as_str());
+            found.entry(fleet.environment_of(host)).or_default().insert(host.name.as_str());
         }
     }
     match found.len() {
-        0 => Ok(PRODUCTION.to_owned()),
-        1 => Ok(found.into_keys().collect()),
+        0 => fleet.declared(PRODUCTION),
+        1 => fleet.declared(&found.into_keys().collect::<String>()),
         _ => {
             let words: Vec<String> = found
                 .iter()
@@ -66,10 +66,10 @@ pub(crate) fn targets<'a>(
     step: &WishedFault,
     origin: Origin,
     environment: &str,
-    fleet: &'a Fleet,
+    fleet: &'a Inventory<'a>,
     seed: u64,
 ) -> Result<Targets<'a>, PlanRefusal> {
-    selectors_allowed(step, environment)?;
+    selectors_allowed(step, environment, fleet)?;
     named_hosts_exist(step, environment, fleet)?;
     let matched = in_environment(step, environment, fleet)?;
     match &step.on.pick {
@@ -78,19 +78,19 @@ pub(crate) fn targets<'a>(
     }
 }
 
-fn selectors_allowed(step: &WishedFault, environment: &str) -> Result<(), PlanRefusal> {
+fn selectors_allowed(step: &WishedFault, environment: &str, fleet: &Inventory<'_>) -> Result<(), PlanRefusal> {
     for selector in &step.on.selectors {
-        facts_allowed(&format!("{}.on", step.path), selector, environment)?;
+        facts_allowed(&format!("{}.on", step.path), selector, environment, fleet)?;
     }
     Ok(())
 }
 
 /// Facts never select alone, and never at all in production: a host states them itself.
-pub(crate) fn facts_allowed(path: &str, selector: &Selector, environment: &str) -> Result<(), PlanRefusal> {
+pub(crate) fn facts_allowed(path: &str, selector: &Selector, environment: &str, fleet: &Inventory<'_>) -> Result<(), PlanRefusal> {
     if let Some(problem) = only_facts(path, selector) {
         return Err(PlanRefusal::problem("environment", problem));
     }
-    if environment == PRODUCTION && selector.uses_facts() {
+    if fleet.is_production(environment) && selector.uses_facts() {
         let message = format!("selector {selector} uses facts, which a host states itself");
         let problem = Problem::new(path, message).allowed("labels and names, in production");
         return Err(PlanRefusal::problem("environment", problem));
@@ -98,25 +98,29 @@ pub(crate) fn facts_allowed(path: &str, selector: &Selector, environment: &str) 
     Ok(())
 }
 
-fn named_hosts_exist(step: &WishedFault, environment: &str, fleet: &Fleet) -> Result<(), PlanRefusal> {
+fn named_hosts_exist(step: &WishedFault, environment: &str, fleet: &Inventory<'_>) -> Result<(), PlanRefusal> {
     for name in step.on.names() {
-        match fleet.known().find(|host| &host.name == name) {
+        match fleet.named(name) {
             None => return Err(nobody(step, fleet)),
-            Some(host) if host.environment() != environment => return Err(elsewhere(step, environment, &[host])),
+            Some(host) if fleet.environment_of(host) != environment => return Err(elsewhere(step, environment, &[host], fleet)),
             Some(_) => {}
         }
     }
     Ok(())
 }
 
-fn in_environment<'a>(step: &WishedFault, environment: &str, fleet: &'a Fleet) -> Result<Vec<&'a Host>, PlanRefusal> {
+fn in_environment<'a>(step: &WishedFault, environment: &str, fleet: &'a Inventory<'a>) -> Result<Vec<&'a Host>, PlanRefusal> {
     let matching: Vec<&Host> = fleet.known().filter(|host| step.on.matches(host)).collect();
     if matching.is_empty() {
         return Err(nobody(step, fleet));
     }
-    let mut here: Vec<&Host> = matching.iter().copied().filter(|host| host.environment() == environment).collect();
+    let mut here: Vec<&Host> = matching
+        .iter()
+        .copied()
+        .filter(|host| fleet.environment_of(host) == environment)
+        .collect();
     if here.is_empty() {
-        return Err(elsewhere(step, environment, &matching));
+        return Err(elsewhere(step, environment, &matching, fleet));
     }
     here.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(here)
@@ -218,23 +222,23 @@ pub(crate) fn bar(host: &Host, origin: Origin) -> Option<Unfitness> {
     unfitness(host).filter(|unfit| unfit.bars(origin))
 }
 
-fn elsewhere(step: &WishedFault, environment: &str, hosts: &[&Host]) -> PlanRefusal {
+fn elsewhere<'a>(step: &WishedFault, environment: &str, hosts: &[&'a Host], fleet: &Inventory<'a>) -> PlanRefusal {
     let message = format!("{} matches no host of {environment}", step.on.text());
     let problem = Problem::new(format!("{}.on", step.path), message).allowed(format!("hosts with label env={environment}"));
     hosts
         .iter()
         .take(HINTS)
         .fold(PlanRefusal::problem("environment", problem), |refusal, host| {
-            refusal.host(&host.name, "environment", format!("is of {}", host.environment()))
+            refusal.host(&host.name, "environment", format!("is of {}", fleet.environment_of(host)))
         })
 }
 
-fn nobody(step: &WishedFault, fleet: &Fleet) -> PlanRefusal {
+fn nobody(step: &WishedFault, fleet: &Inventory<'_>) -> PlanRefusal {
     no_targets(&format!("{}.on", step.path), &step.on, fleet)
 }
 
 /// Zero targets, with what there is near what was asked for.
-pub(crate) fn no_targets(path: &str, on: &WishedTarget, fleet: &Fleet) -> PlanRefusal {
+pub(crate) fn no_targets(path: &str, on: &WishedTarget, fleet: &Inventory<'_>) -> PlanRefusal {
     let hosts: Vec<&Host> = fleet.known().collect();
     if hosts.is_empty() {
         let message = format!("no host matches {}: no host is enrolled yet, see `fracas tokens create`", on.text());

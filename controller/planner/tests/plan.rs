@@ -227,7 +227,7 @@ fn production_needs_a_policy_and_a_guard_and_no_facts() {
         fault: "cpu.burn".into(),
         params: vec![("percent".into(), "5".into())],
         on: vec!["role=shop".into()],
-        duration: Some(Millis(5_000)),
+        duration: Some(Millis(8_000)),
         probes: vec!["tcp=10.0.0.1:80,within=100ms".into()],
         ..AttackWish::default()
     };

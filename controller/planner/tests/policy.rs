@@ -32,6 +32,15 @@ fn unlabelled() -> Fleet {
     fleet
 }
 
+/// The same hosts in an environment of this name.
+fn placed(environment: &str) -> Fleet {
+    let mut fleet = fleet();
+    fleet.hosts.iter_mut().for_each(|host| {
+        host.labels.insert("env".into(), environment.into());
+    });
+    fleet
+}
+
 fn run(hosts: &[&str], widest: usize, service: Option<&str>) -> ActiveRun {
     ActiveRun {
         id: RunId::generate(),
@@ -191,6 +200,130 @@ fn facts_never_reach_production() {
     let peers = wish("network.partition", &["to=role=cache,fact.cpus=0"], &["web-1"], None);
     assert!(ruled(&peers, &fleet(), "").is_ok());
     refuses(ruled(&peers, &unlabelled(), "[policy.production]"), "environment", &["fact.cpus"]);
+    let text = |section: &str| {
+        format!(
+            "apiVersion: fracas/v1\nkind: Experiment\nname: x\n{section}\
+             steps: [{{fault: cpu.burn, params: {{percent: 5}}, duration: 20s, on: {{hosts: [web-1]}}}}]"
+        )
+    };
+    let asks = "{name: a, tcp: '10.0.0.5:80', from: 'role=cache,fact.cpus=0'}";
+    let guard = "{name: g, tcp: '10.0.0.5:80'}";
+    for (section, path) in [
+        (
+            format!("guards: [{guard}]\nhypothesis: {{probes: [{asks}]}}\n"),
+            "hypothesis.probes[0].from",
+        ),
+        (format!("guards: [{asks}]\n"), "guards[0].from"),
+    ] {
+        let probed = parse_experiment(&text(&section), "x.yaml", &BTreeMap::new()).unwrap();
+        assert!(ruled(&probed, &fleet(), "").is_ok());
+        refuses(
+            ruled(&probed, &unlabelled(), "[policy.production]"),
+            "environment",
+            &[path, "fact.cpus"],
+        );
+        refuses(
+            ruled(&probed, &placed("Prod"), "[policy.prod]"),
+            "environment",
+            &[path, "fact.cpus"],
+        );
+    }
+}
+
+#[test]
+fn whatever_production_is_called_it_is_production() {
+    let one = burn("web-1", None);
+    for (label, declared) in [("prod", "prod"), ("Production", "production"), ("PROD", "prod"), ("live", "live")] {
+        refuses(
+            ruled(&one, &placed(label), ""),
+            "policy",
+            &[&format!("policy.{declared}"), &format!("does not open {declared}")],
+        );
+        let rules = format!("[policy.{label}]");
+        refuses(ruled(&one, &placed(label), &rules), "policy", &["needs a guard, and this has 0"]);
+        assert!(Policy::from_toml(&rules).unwrap().require_confirm(label));
+    }
+    let own = "[environment.shop]\nproduction = true\n[environment.lab]\n[policy.shop]";
+    refuses(ruled(&one, &placed("Shop"), own), "policy", &["needs a guard"]);
+    let plan = ruled(&one, &placed("LAB"), own).unwrap();
+    assert_eq!((plan.environment.as_str(), plan.production), ("lab", false));
+}
+
+#[test]
+fn an_environment_that_nobody_declared_is_refused_with_the_list() {
+    let one = burn("web-1", None);
+    refuses(
+        ruled(&one, &placed("staging-7"), ""),
+        "environment",
+        &[
+            "staging-7 is not declared",
+            "[environment.staging-7]",
+            "prod, production, qa, staging",
+        ],
+    );
+    let mut named = burn("web-1", None);
+    named.environment = Some("stagign".into());
+    refuses(ruled(&named, &fleet(), ""), "environment", &["stagign is not declared"]);
+    let declared = "[environment.qa]";
+    refuses(
+        ruled(&one, &fleet(), declared),
+        "environment",
+        &["staging is not declared", "(allowed: production, qa)"],
+    );
+    named.environment = Some("STAGING".into());
+    assert_eq!(ruled(&named, &fleet(), "").unwrap().environment, "staging");
+    let mut mixed = fleet();
+    mixed.hosts.iter_mut().for_each(|host| {
+        if host.name == name("web-2") {
+            host.labels.insert("env".into(), "Staging".into());
+        }
+    });
+    let both = ruled(&burn("role=web", None), &mixed, "").unwrap();
+    assert_eq!(both.hosts.len(), 4, "one environment, however it is spelled");
+}
+
+#[test]
+fn a_guard_that_is_too_slow_guards_nothing() {
+    let guarded = |every: &str, breaks: u32, duration: &str| {
+        let text = format!(
+            "apiVersion: fracas/v1\nkind: Experiment\nname: x\nguards: [{{name: g, tcp: '10.0.0.5:80', every: {every}, timeout: 1s, breaks: {breaks}}}]\n\
+             steps: [{{fault: cpu.burn, params: {{percent: 5}}, duration: {duration}, on: {{hosts: [web-1]}}}},\n\
+             {{fault: cpu.burn, params: {{percent: 6}}, duration: 1h, on: {{hosts: [web-1]}}}}]"
+        );
+        parse_experiment(&text, "x.yaml", &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"))
+    };
+    let rules = "[policy.production]";
+    let never = guarded("1h", 1_000, "20m");
+    refuses(
+        ruled(&never, &unlabelled(), rules),
+        "policy",
+        &[
+            "guards",
+            "1000 times 1h",
+            "(allowed: ..1m: at most 1m and at most half of the shortest fault)",
+        ],
+    );
+    assert!(ruled(&never, &fleet(), "").is_ok(), "elsewhere a person may guard as they like");
+    // 3 times 1s and a timeout of 1s are 4s.
+    assert!(ruled(&guarded("1s", 3, "8s"), &unlabelled(), rules).is_ok());
+    refuses(
+        ruled(&guarded("1s", 3, "7s"), &unlabelled(), rules),
+        "policy",
+        &["g, the quickest, takes 4s at worst", "steps[0], lasts 7s", "(allowed: ..3500ms"],
+    );
+    refuses(
+        ruled(&guarded("1s", 60, "1h"), &unlabelled(), rules),
+        "policy",
+        &["takes 61s", "..1m"],
+    );
+    assert!(ruled(&guarded("1s", 59, "1h"), &unlabelled(), rules).is_ok());
+    let mut scheduled = guarded("1h", 1_000, "20m");
+    scheduled.origin = Origin::Schedule;
+    refuses(
+        ruled(&scheduled, &fleet(), ""),
+        "unattended",
+        &["an unattended run needs a guard that stops it in time"],
+    );
 }
 
 #[test]

@@ -3,7 +3,9 @@
 mod check;
 mod conflicts;
 mod denial;
+mod environments;
 mod fitness;
+mod guards;
 mod limits;
 mod occupancy;
 mod owner;
@@ -12,6 +14,7 @@ mod unattended;
 
 pub use check::{MAX_RUNS, Stage, check};
 pub use denial::{Denial, hosts_in_words};
+pub use environments::{BUILT_IN, Environment, Environments};
 pub use fitness::{Unfitness, unfitness};
 pub use occupancy::{ActiveRun, Occupancy};
 pub use owner::{EnvironmentPolicy, InvalidPolicy, Policy};

@@ -68,10 +68,6 @@ impl<'a> Occupancy<'a> {
         self.hosts.get(name).copied()
     }
 
-    pub(crate) fn hosts_of(&self, environment: &str) -> impl Iterator<Item = &'a Host> {
-        self.hosts.values().copied().filter(move |host| host.environment() == environment)
-    }
-
     pub(crate) fn hosts(&self) -> impl Iterator<Item = &'a Host> {
         self.hosts.values().copied()
     }

@@ -1,4 +1,5 @@
-//! What the controller's owner allows, by environment: `[policy.<env>]` of controller.toml. Hosts have their own, stricter word.
+//! What the controller's owner allows, by environment: `[environment.NAME]` and `[policy.NAME]` of controller.toml. Hosts have their own,
+//! stricter word.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +9,14 @@ use proto_model::quantity::{Millis, Percent};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::denial::Denial;
+use crate::environments::{Environment, Environments};
 
-/// Rules by environment. An environment without rules has the defaults, except production: it must be named to be used.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
+/// The environments and their rules. An environment without rules has the defaults, except production: it must be opened to be used.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Policy {
-    environments: BTreeMap<String, EnvironmentPolicy>,
+    environments: Environments,
+    /// By the declared name.
+    rules: BTreeMap<String, EnvironmentPolicy>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,33 +54,62 @@ impl Default for EnvironmentPolicy {
 
 /// Why the policy cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("read [policy] of the configuration: {0}")]
+#[error("{0}")]
 pub struct InvalidPolicy(String);
 
 impl Policy {
-    /// Reads the `[policy.<env>]` tables of a configuration and leaves its other tables alone.
-    pub fn from_toml(text: &str) -> Result<Self, InvalidPolicy> {
-        #[derive(Deserialize)]
-        struct OnlyPolicy {
-            #[serde(default)]
-            policy: Policy,
+    /// From the tables of a configuration; rules for what is not declared are an error, or they would silently hold nowhere.
+    pub fn new(declarations: &BTreeMap<String, Environment>, tables: &BTreeMap<String, EnvironmentPolicy>) -> Result<Self, InvalidPolicy> {
+        let environments = Environments::declared(declarations).map_err(InvalidPolicy)?;
+        let mut rules = BTreeMap::new();
+        for (name, table) in tables {
+            let Some(declared) = environments.find(name) else {
+                let names = environments.names();
+                let message = format!("policy.{name}: {name} is not declared: add [environment.{name}] (allowed: {names})");
+                return Err(InvalidPolicy(message));
+            };
+            if rules.insert(declared.to_owned(), table.clone()).is_some() {
+                let message = format!("policy.{name} is there twice; names are compared without case");
+                return Err(InvalidPolicy(message));
+            }
         }
-        toml::from_str::<OnlyPolicy>(text)
-            .map(|document| document.policy)
-            .map_err(|e| InvalidPolicy(e.to_string().trim_end().to_owned()))
+        Ok(Self { environments, rules })
+    }
+
+    /// Reads the `[environment.NAME]` and `[policy.NAME]` tables of a configuration and leaves its other tables alone.
+    pub fn from_toml(text: &str) -> Result<Self, InvalidPolicy> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Tables {
+            environment: BTreeMap<String, Environment>,
+            policy: BTreeMap<String, EnvironmentPolicy>,
+        }
+        let tables: Tables = toml::from_str(text).map_err(|e| InvalidPolicy(e.to_string().trim_end().to_owned()))?;
+        Self::new(&tables.environment, &tables.policy)
     }
 
     /// The rules of an environment, or `None` where the owner has to name it first.
     pub fn of(&self, environment: &str) -> Option<EnvironmentPolicy> {
-        match self.environments.get(environment) {
+        let name = self.environments.find(environment)?;
+        match self.rules.get(name) {
             Some(rules) => Some(rules.clone()),
-            None if environment == PRODUCTION => None,
+            None if self.environments.is_production(name) => None,
             None => Some(EnvironmentPolicy::default()),
         }
     }
 
+    pub fn environments(&self) -> &Environments {
+        &self.environments
+    }
+
+    /// What is not declared counts as production.
+    pub fn is_production(&self, environment: &str) -> bool {
+        self.environments.is_production(environment)
+    }
+
     /// The rules of an environment, or why nothing may be injected there.
     pub fn open(&self, environment: &str) -> Result<EnvironmentPolicy, Denial> {
+        let environment = self.environments.require(environment)?;
         self.of(environment).ok_or_else(|| {
             let message = format!("the controller's policy does not open {environment} (a host without label env counts as {PRODUCTION})");
             Denial::new(
@@ -91,7 +123,7 @@ impl Policy {
 
     /// Whether a run here must be confirmed by typing the environment's name.
     pub fn require_confirm(&self, environment: &str) -> bool {
-        environment == PRODUCTION || self.of(environment).is_some_and(|rules| rules.require_confirm)
+        self.is_production(environment) || self.of(environment).is_some_and(|rules| rules.require_confirm)
     }
 }
 
@@ -160,6 +192,11 @@ mod tests {
             ("[policy.staging]\nfaults = ['CPU!']", "CPU!"),
             ("[policy.staging]\nmax_faulted_share_per_service = 101", "percent"),
             ("[policy]\nstaging = 3", "staging"),
+            ("[policy.prod-eu]", "policy.prod-eu: prod-eu is not declared"),
+            ("[environment.qa]\n[policy.staging]", "(allowed: production, qa)"),
+            ("[policy.qa]\n[policy.QA]", "twice"),
+            ("[environment.prod]", "environment.prod must say"),
+            ("[environment.qa]\nprod = true", "prod"),
         ] {
             let message = Policy::from_toml(bad).unwrap_err().to_string();
             assert!(message.contains(word), "{bad}: {message}");
@@ -171,6 +208,13 @@ mod tests {
         assert_eq!(Policy::default().of(PRODUCTION), None);
         assert!(Policy::default().of("staging").is_some());
         assert!(Policy::from_toml("[policy.production]").unwrap().of(PRODUCTION).is_some());
+        let many = "[environment.prod-eu]\nproduction = true\n[environment.qa]\n[policy.PROD-EU]\nmax_faulted_hosts = 1";
+        let many = Policy::from_toml(many).unwrap();
+        assert!(many.require_confirm("Prod-EU") && !many.require_confirm("qa"));
+        assert_eq!(many.of("prod-eu").unwrap().max_faulted_hosts, Some(1));
+        assert_eq!(many.of(PRODUCTION), None, "opened by its own name only");
+        let denial = many.open("staging").unwrap_err();
+        assert!(denial.to_string().contains("(allowed: prod-eu, production, qa)"), "{denial}");
         let policy = Policy::from_toml("[policy.production]\nrequire_confirm = false\n[policy.qa]\nrequire_confirm = true").unwrap();
         assert!(policy.require_confirm(PRODUCTION) && policy.require_confirm("qa") && !policy.require_confirm("staging"));
     }

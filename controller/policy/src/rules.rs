@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_model::host::PRODUCTION;
+use proto_model::host::Host;
 use proto_model::id::HostName;
 use proto_model::plan::{FaultStep, Plan};
 use proto_model::quantity::{Millis, Percent};
@@ -10,6 +10,8 @@ use proto_model::steps::Moment;
 
 use crate::check::Stage;
 use crate::denial::{Denial, hosts_in_words};
+use crate::environments::Environments;
+use crate::guards;
 use crate::occupancy::{ActiveRun, Occupancy};
 use crate::owner::{EnvironmentPolicy, Policy};
 
@@ -23,19 +25,12 @@ pub(crate) fn check(
     policy: &Policy,
     occupancy: &Occupancy<'_>,
 ) -> Result<(), Denial> {
-    let environment = plan.environment.as_str();
-    let rules = policy.open(environment)?;
-    if environment == PRODUCTION && plan.guards.is_empty() {
-        let message = format!("a run in {PRODUCTION} needs a guard, and this has 0");
-        return Err(Denial::new(
-            "policy",
-            "guards",
-            message,
-            "1 or more guards, or a probe of an attack",
-        ));
-    }
+    let rules = policy.open(&plan.environment)?;
+    let environment = policy.environments().require(&plan.environment)?;
+    guards::check(plan, policy)?;
     let owner = Owner {
         environment,
+        environments: policy.environments(),
         rules: &rules,
         stage,
         occupancy,
@@ -55,6 +50,7 @@ pub(crate) fn check(
 /// The owner's rules of one environment.
 struct Owner<'a> {
     environment: &'a str,
+    environments: &'a Environments,
     rules: &'a EnvironmentPolicy,
     stage: Stage<'a>,
     occupancy: &'a Occupancy<'a>,
@@ -107,7 +103,11 @@ impl Owner<'_> {
 
     /// What the runs of this environment inject, whatever label their hosts have by now; what no run answers for goes by its label.
     fn counts(&self, name: &HostName) -> bool {
-        let of_here = || self.occupancy.host(name).is_some_and(|host| host.environment() == self.environment);
+        let of_here = || {
+            self.occupancy
+                .host(name)
+                .is_some_and(|host| self.environments.of(host) == self.environment)
+        };
         !self.occupancy.is_unclaimed(name) || of_here()
     }
 
@@ -120,7 +120,8 @@ impl Owner<'_> {
             .iter()
             .filter_map(|name| self.occupancy.host(name)?.labels.get(SERVICE_LABEL));
         let mut services: BTreeMap<&str, BTreeSet<&HostName>> = touched.map(|service| (service.as_str(), BTreeSet::new())).collect();
-        for host in self.occupancy.hosts_of(self.environment) {
+        let of_here = |host: &&Host| self.environments.of(host) == self.environment;
+        for host in self.occupancy.hosts().filter(of_here) {
             let members = host
                 .labels
                 .get(SERVICE_LABEL)

@@ -112,6 +112,7 @@ fn a_plan(name: &str) -> Plan {
         notes: Vec::new(),
         source: String::new(),
         variables: Default::default(),
+        production: false,
     }
 }
 

@@ -120,6 +120,9 @@ pub struct Plan {
     pub origin: Origin,
     pub service: Option<String>,
     pub environment: String,
+    /// Whether the environment was production when the plan was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub production: bool,
     pub hypothesis: Option<Hypothesis>,
     pub guards: Vec<ProbeSpec>,
     pub limits: Limits,

@@ -28,7 +28,10 @@ fn experiment(environment: &str, guards: &str) -> String {
 }
 
 fn guarded(environment: &str) -> String {
-    experiment(environment, &format!("guards: [{{name: alive, tcp: '{ECHO}'}}]\n"))
+    experiment(
+        environment,
+        &format!("guards: [{{name: alive, tcp: '{ECHO}', every: 500ms, timeout: 500ms}}]\n"),
+    )
 }
 
 /// A host that is harmed, and one that answers probes.

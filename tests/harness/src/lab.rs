@@ -20,6 +20,7 @@ pub const AGENT: &str = "agent";
 const UP: Duration = Duration::from_secs(30);
 /// The longest a command of the operator may take, runs included.
 const LONGEST: Duration = Duration::from_secs(600);
+const SETTINGS: &str = "/etc/fracas/controller.toml";
 const SHIPPED_RULES: &str = include_str!("../../../deploy/agent.toml");
 
 /// Which hosts carry agents, with which labels, and in which environment.
@@ -67,7 +68,7 @@ impl LabPlan {
         self
     }
 
-    /// The controller.toml; otherwise there is none.
+    /// The controller.toml, to which the lab adds the declaration of its environment.
     pub fn settings(mut self, toml: &str) -> Self {
         self.settings = Some(toml.to_owned());
         self
@@ -109,6 +110,16 @@ impl LabPlan {
         [environment].into_iter().chain(of_host.cloned()).collect()
     }
 
+    /// The settings, with the lab's environment declared where they declare none.
+    fn controller_toml(&self) -> String {
+        let settings = self.settings.clone().unwrap_or_default();
+        if settings.contains("[environment.") {
+            return settings;
+        }
+        let production = self.environment == "production";
+        format!("{settings}\n[environment.{}]\nproduction = {production}\n", self.environment)
+    }
+
     /// As [`Self::create`], with the controller and every agent up and connected.
     pub fn start(self) -> Result<Lab> {
         let lab = self.create()?;
@@ -147,10 +158,8 @@ impl Lab {
     pub fn start_controller_with(&self, arguments: &[&str]) -> Result<()> {
         let control = self.host(CONTROL);
         let mut cmd = Cmd::new(programs::find("fracas-controller")?.to_string_lossy());
-        if let Some(settings) = &self.plan.settings {
-            control.write("/etc/fracas/controller.toml", settings)?;
-            cmd = cmd.args(["--config", "/etc/fracas/controller.toml"]);
-        }
+        control.write(SETTINGS, self.plan.controller_toml())?;
+        cmd = cmd.args(["--config", SETTINGS]);
         let folders = ["--state-dir", "/var/lib/fracas/controller", "--run-dir", "/run/fracas"];
         let doors = ["--agents-address", "[::]:7400", "--operators-address", "[::]:7443"];
         control.start(CONTROLLER, &cmd.args(folders).args(doors).args(arguments))?;

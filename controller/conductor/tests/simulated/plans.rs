@@ -121,6 +121,7 @@ pub fn experiment(hosts: &[&str], steps: Vec<PlannedStep>) -> Plan {
         notes: vec![],
         source: String::new(),
         variables: Default::default(),
+        production: false,
     }
 }
 

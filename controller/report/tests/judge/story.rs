@@ -81,6 +81,7 @@ pub fn plan(hosts: &[&str], tolerate: Option<Tolerance>) -> Plan {
         notes: vec![],
         source: String::new(),
         variables: Default::default(),
+        production: false,
     }
 }
 

@@ -189,6 +189,7 @@ fn view() -> PlanView {
         notes: Vec::new(),
         source: String::new(),
         variables: Default::default(),
+        production: false,
     };
     PlanView {
         digest: plan.digest(),

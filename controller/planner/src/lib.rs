@@ -3,6 +3,7 @@
 mod addresses;
 mod choice;
 mod command;
+mod decidable;
 mod difference;
 mod experiment;
 mod file;

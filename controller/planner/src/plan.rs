@@ -10,6 +10,7 @@ use proto_model::plan::{FaultStep, Hypothesis, Origin, Plan, PlannedHost, Planne
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober};
 use proto_model::quantity::Millis;
 
+use crate::decidable;
 use crate::experiment::{Experiment, WishedFault, WishedHypothesis, WishedProbe, WishedProber, WishedStep, WishedTarget};
 use crate::inventory::Inventory;
 use crate::refusal::PlanRefusal;
@@ -98,6 +99,7 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
         source: experiment.source.clone(),
         variables: experiment.variables.clone(),
     };
+    decidable::check(&plan)?;
     check(&plan, Stage::Planning, policy, &fleet.occupancy())?;
     Ok(plan)
 }

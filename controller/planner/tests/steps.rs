@@ -116,6 +116,30 @@ steps: [{{ parallel: [{{ {BURN}, on: {{ labels: role=web, pick: 2, seed: 1 }} }}
 }
 
 #[test]
+fn a_fault_that_is_too_short_to_be_decided_is_refused_with_the_shortest_that_works() {
+    let asked = |every: &str, phases: &str, step: &str| {
+        let probe = format!("{{ name: p, tcp: 'client:8080', from: role=cache, every: {every} }}");
+        let fault = "fault: cpu.burn, params: { percent: 1 }, on: { labels: role=web }";
+        planned(
+            &format!("hypothesis: {{ {phases}, probes: [{probe}] }}\nsteps: [{{ {fault}, {step} }}]"),
+            &[],
+        )
+    };
+    let short = asked("2s", "before: 6s, after: 10s", "duration: 4s").unwrap_err();
+    assert_eq!(short.error.code, "limit");
+    assert_eq!(
+        short.error.message,
+        "6:88: steps[0].duration: 4s is too short to decide probe p: it is asked every 2s, and a fault has to act for 3 samples (allowed: 6s..)"
+    );
+    asked("2s", "before: 6s, after: 10s", "duration: 6s").unwrap();
+    asked("1s", "before: 3s, after: 3s", "duration: 3s").unwrap();
+    // The rounds of a step are judged together.
+    asked("2s", "before: 6s, after: 10s", "duration: 4s, repeat: 2").unwrap();
+    let rounds = asked("2s", "before: 6s, after: 10s", "duration: 3s, repeat: 2").unwrap_err();
+    assert!(rounds.error.message.contains("(allowed: 4s..)"), "{rounds}");
+}
+
+#[test]
 fn policy_counts_the_branches_together_too() {
     let text = format!("steps: [{{ parallel: [{{ {BURN}, on: {{ hosts: [web-1] }} }}, {{ {BURN}, on: {{ hosts: [web-2] }} }}] }}]");
     let policy = |most: u32| Policy::from_toml(&format!("[policy.staging]\nmax_faulted_hosts = {most}")).unwrap();

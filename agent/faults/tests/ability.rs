@@ -142,6 +142,25 @@ fn the_kernels_queue_is_used_where_it_says_what_is_asked_and_a_worker_otherwise_
 }
 
 #[test]
+fn a_host_that_forwards_packets_is_warned_of() {
+    let (plain, forwards) = (FakeHost::new(), FakeHost::new());
+    forwards.set_knob("/proc/sys/net/ipv4/ip_forward", "1");
+    for (kind, more) in [
+        ("network.partition", json!({})),
+        ("network.delay", json!({"delay": "100ms"})),
+        ("network.loss", json!({"percent": 20})),
+    ] {
+        let mut params = json!({"to": ["192.0.2.10"], "protocol": "udp"});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let is_warned = |host: &FakeHost| {
+            let (_, warnings) = engine_of(host, kind, params.clone());
+            warnings.iter().any(|warning| warning.contains("IP forwarding is on"))
+        };
+        assert!(is_warned(&forwards) && !is_warned(&plain), "{kind}");
+    }
+}
+
+#[test]
 fn losses_are_rules_when_single_and_an_engines_otherwise_or_where_rules_know_no_chance() {
     let (single, bursts) = (
         json!({"to": ["192.0.2.10"], "percent": 20}),

@@ -1,18 +1,21 @@
-//! Peers of network faults: labels and host names become the addresses that those hosts reported. Names stay names.
+//! Peers of network faults: labels and host names become the addresses by which those hosts are reached. Names stay names.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
-use proto_model::host::{Connection, Host};
+use proto_model::host::Host;
 use proto_model::peer::{Network, Peer};
 use proto_model::problem::Problem;
 use serde_json::{Map, Value};
 
 use crate::experiment::WishedTarget;
 use crate::inventory::Inventory;
+use crate::reach::{Reach, Unreachable};
 use crate::refusal::PlanRefusal;
 use crate::schema::{is_peers, property};
 use crate::targets::{facts_allowed, no_targets};
+
+/// The parameter whose peers are left out of all the others.
+pub(crate) const EXCEPT: &str = "except";
 
 /// Replaces peers in every parameter that the schema marks as such; says in `notes` what they became.
 pub(crate) fn resolve(
@@ -23,39 +26,64 @@ pub(crate) fn resolve(
     fleet: &Inventory<'_>,
     notes: &mut Vec<String>,
 ) -> Result<(), PlanRefusal> {
-    for (key, value) in params {
-        if !property(schema, key).is_some_and(is_peers) {
-            continue;
-        }
-        let book = Book {
-            path: format!("{step}.params.{key}"),
-            environment,
-            fleet,
-        };
-        *value = match &*value {
-            Value::Array(items) => Value::Array(book.all(items, notes)?),
-            Value::String(_) => book.only(value, notes)?,
-            other => other.clone(),
-        };
+    let is_wanted = |key: &str| property(schema, key).is_some_and(is_peers);
+    let mut except = Vec::new();
+    if let Some(value) = params.get_mut(EXCEPT).filter(|_| is_wanted(EXCEPT)) {
+        let book = Book::new(step, EXCEPT, environment, fleet, &[]);
+        *value = book.replaced(value, notes)?;
+        except = networks(value);
+    }
+    for (key, value) in params.iter_mut().filter(|(key, _)| *key != EXCEPT && is_wanted(key)) {
+        let book = Book::new(step, key, environment, fleet, &except);
+        *value = book.replaced(value, notes)?;
     }
     Ok(())
+}
+
+/// The networks among resolved peers.
+pub(crate) fn networks(peers: &Value) -> Vec<Network> {
+    texts(peers).filter_map(Network::parse).collect()
+}
+
+/// One peer, or a list of them.
+pub(crate) fn texts(peers: &Value) -> impl Iterator<Item = &str> {
+    let list = peers.as_array().map(Vec::as_slice).unwrap_or(std::slice::from_ref(peers));
+    list.iter().filter_map(Value::as_str)
 }
 
 struct Book<'a> {
     path: String,
     environment: &'a str,
     fleet: &'a Inventory<'a>,
+    except: &'a [Network],
 }
 
 impl<'a> Book<'a> {
+    fn new(step: &str, key: &str, environment: &'a str, fleet: &'a Inventory<'a>, except: &'a [Network]) -> Self {
+        Self {
+            path: format!("{step}.params.{key}"),
+            environment,
+            fleet,
+            except,
+        }
+    }
+
+    fn replaced(&self, value: &Value, notes: &mut Vec<String>) -> Result<Value, PlanRefusal> {
+        Ok(match value {
+            Value::Array(items) => Value::Array(self.all(items, notes)?),
+            Value::String(_) => self.only(value, notes)?,
+            other => other.clone(),
+        })
+    }
+
     /// Every peer of a list, in its order, each address once.
     fn all(&self, items: &[Value], notes: &mut Vec<String>) -> Result<Vec<Value>, PlanRefusal> {
         let mut peers: Vec<Value> = Vec::new();
+        let mut seen: BTreeSet<String> = BTreeSet::new();
         for (i, item) in items.iter().enumerate() {
             for text in self.one(&format!("{}[{i}]", self.path), item, notes)? {
-                let text = Value::String(text);
-                if !peers.contains(&text) {
-                    peers.push(text);
+                if seen.insert(text.clone()) {
+                    peers.push(Value::String(text));
                 }
             }
         }
@@ -106,74 +134,51 @@ impl<'a> Book<'a> {
 
     fn matching(&self, path: &str, on: &WishedTarget) -> Result<Vec<&'a Host>, PlanRefusal> {
         let matching = self.fleet.known().filter(|host| on.matches(host));
-        let mut hosts: Vec<&'a Host> = matching
+        let hosts: Vec<&'a Host> = matching
             .filter(|host| self.fleet.environment_of(host) == self.environment)
             .collect();
-        if hosts.is_empty() {
-            let mut refusal = no_targets(path, on, self.fleet);
-            refusal.error.code = "peers".into();
-            let message = format!("no host of {} matches the peer {}", self.environment, on.text());
-            for problem in &mut refusal.error.problems {
-                problem.message.clone_from(&message);
-            }
-            refusal.error.message = refusal.error.problems.iter().map(Problem::to_string).collect();
-            return Err(refusal);
+        if !hosts.is_empty() {
+            return Ok(hosts);
         }
-        hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(hosts)
+        let mut refusal = no_targets(path, on, self.fleet);
+        refusal.error.code = "peers".into();
+        let message = format!("no host of {} matches the peer {}", self.environment, on.text());
+        for problem in &mut refusal.error.problems {
+            problem.message.clone_from(&message);
+        }
+        refusal.error.message = refusal.error.problems.iter().map(Problem::to_string).collect();
+        Err(refusal)
     }
 
-    fn addresses(&self, path: &str, text: &str, hosts: &[&Host], notes: &mut Vec<String>) -> Result<Vec<String>, PlanRefusal> {
-        let mut all: BTreeMap<IpAddr, ()> = BTreeMap::new();
+    fn addresses(&self, path: &str, text: &str, hosts: &[&'a Host], notes: &mut Vec<String>) -> Result<Vec<String>, PlanRefusal> {
+        let holders = &self.fleet.holders;
+        let mut all = BTreeSet::new();
         for host in hosts {
-            if host.facts.addresses.is_empty() {
-                return Err(refuse(path, format!("host {} has reported no address", host.name)));
-            }
-            for address in &host.facts.addresses {
-                self.nobody_else_claims(path, host, *address)?;
-                all.insert(*address, ());
-            }
-            let lost = if host.connection == Connection::Lost {
-                ", not connected: as it last reported"
-            } else {
-                ""
-            };
-            let session = host
-                .source_address
-                .as_ref()
-                .map(|a| format!(", session from {a}"))
-                .unwrap_or_default();
-            notes.push(format!(
-                "{path}: {text} is {} ({}{session}{lost})",
-                host.name,
-                in_words(&host.facts.addresses)
-            ));
+            let reach = Reach::of(host, self.except, holders).map_err(|why| unreachable(path, host, why))?;
+            notes.push(format!("{path}: {text} is {} ({})", host.name, reach.in_words()));
+            all.extend(reach.used);
         }
-        Ok(all.into_keys().map(|address| Network::host(address).to_string()).collect())
-    }
-
-    /// An address that two hosts report means neither: a fault toward one would hit the other.
-    fn nobody_else_claims(&self, path: &str, host: &Host, address: IpAddr) -> Result<(), PlanRefusal> {
-        let mut others: Vec<&Host> = self
-            .fleet
-            .known()
-            .filter(|other| other.name != host.name && other.facts.addresses.contains(&address))
-            .collect();
-        others.sort_by(|a, b| a.name.cmp(&b.name));
-        let Some(other) = others.first() else { return Ok(()) };
-        let message = format!("{address} is claimed by two hosts, {} and {}", host.name, other.name);
-        let refusal = refuse(path, message);
-        Err([host, other]
-            .iter()
-            .fold(refusal, |refusal, h| refusal.host(&h.name, "peers", format!("claims {address}"))))
+        if all.is_empty() {
+            return Err(refuse(path, format!("{text} is left out entirely by {EXCEPT}")));
+        }
+        Ok(all.into_iter().map(|address| Network::host(address).to_string()).collect())
     }
 }
 
-fn in_words(addresses: &[IpAddr]) -> String {
-    let mut sorted = addresses.to_vec();
-    sorted.sort_unstable();
-    let words: Vec<String> = sorted.iter().map(IpAddr::to_string).collect();
-    words.join(", ")
+fn unreachable(path: &str, host: &Host, why: Unreachable) -> PlanRefusal {
+    match why {
+        Unreachable::NoAddress => refuse(path, format!("host {} has reported no address", host.name)),
+        Unreachable::NothingLeft(left_out) => {
+            let message = format!("host {} has no address by which it alone is reached: {left_out}", host.name);
+            refuse(path, message)
+        }
+        Unreachable::Clash(address, other) => {
+            let refusal = refuse(path, format!("{address} is claimed by two hosts, {} and {other}", host.name));
+            [&host.name, &other]
+                .iter()
+                .fold(refusal, |refusal, name| refusal.host(name, "peers", format!("claims {address}")))
+        }
+    }
 }
 
 fn refuse(path: &str, message: String) -> PlanRefusal {

@@ -9,12 +9,15 @@ use proto_model::id::HostName;
 use proto_model::plan::PlannedHost;
 
 use crate::plan::Fleet;
+use crate::reach::Holders;
 use crate::refusal::PlanRefusal;
 
 pub(crate) struct Inventory<'a> {
     fleet: &'a Fleet,
     policy: &'a Policy,
     by_name: BTreeMap<&'a HostName, &'a Host>,
+    /// Connected hosts by their addresses.
+    pub holders: Holders<'a>,
 }
 
 impl<'a> Inventory<'a> {
@@ -22,6 +25,7 @@ impl<'a> Inventory<'a> {
         Self {
             fleet,
             policy,
+            holders: Holders::new(fleet.known()),
             by_name: fleet.known().map(|host| (&host.name, host)).collect(),
         }
     }

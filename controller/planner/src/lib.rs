@@ -3,12 +3,14 @@
 mod addresses;
 mod choice;
 mod command;
+mod coverage;
 mod decidable;
 mod difference;
 mod experiment;
 mod file;
 mod inventory;
 mod plan;
+mod reach;
 mod refusal;
 mod schema;
 mod step;

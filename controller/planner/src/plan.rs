@@ -10,6 +10,7 @@ use proto_model::plan::{FaultStep, Hypothesis, Origin, Plan, PlannedHost, Planne
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober};
 use proto_model::quantity::Millis;
 
+use crate::coverage;
 use crate::decidable;
 use crate::experiment::{Experiment, WishedFault, WishedHypothesis, WishedProbe, WishedProber, WishedStep, WishedTarget};
 use crate::inventory::Inventory;
@@ -83,7 +84,7 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
     let hypothesis = hypothesis(experiment.hypothesis.as_ref(), &environment, &inventory)?;
     let guards = guards(experiment, hypothesis.as_ref(), &environment, &inventory, &mut notes)?;
     let production = inventory.is_production(&environment);
-    let plan = Plan {
+    let mut plan = Plan {
         name: experiment.name.clone(),
         origin: experiment.origin,
         service: experiment.service.clone(),
@@ -99,6 +100,13 @@ fn resolve(experiment: &Experiment, fleet: &Fleet, policy: &Policy, seed: u64) -
         source: experiment.source.clone(),
         variables: experiment.variables.clone(),
     };
+    if let Some(hypothesis) = &plan.hypothesis {
+        let notes = plan
+            .fault_steps()
+            .map(|(path, step)| coverage::notes(path, step, hypothesis, &inventory));
+        let notes: Vec<String> = notes.flatten().collect();
+        plan.notes.extend(notes);
+    }
     decidable::check(&plan)?;
     check(&plan, Stage::Planning, policy, &fleet.occupancy())?;
     Ok(plan)

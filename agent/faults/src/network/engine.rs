@@ -21,6 +21,12 @@ use crate::work::WorkControl;
 /// Where the kernel says whether it passes packets of others on.
 const PASSES_ON: [&str; 2] = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
 
+/// Whether the host passes packets of others on: containers, virtual machines, routed networks.
+pub(super) fn forwards(view: &dyn HostView) -> bool {
+    let is_on = |path: &&str| view.knob(path).is_ok_and(|value| value.is_some_and(|value| value != "0"));
+    PASSES_ON.iter().any(is_on)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Engine {
     /// A queue of the kernel's, to which filters of ours lead the packets.
@@ -137,8 +143,7 @@ impl Deed<'_> {
         if self.resolved.whose.is_some() {
             return Some("filters on an interface see no socket, so they cannot tell a unit's packets from others".to_owned());
         }
-        let passes_on = |path: &&str| view.knob(path).is_ok_and(|value| value.is_some_and(|value| value != "0"));
-        if self.direction.covers_in() && PASSES_ON.iter().any(passes_on) {
+        if self.direction.covers_in() && forwards(view) {
             return Some("this host passes packets of others on, and where they come in nobody knows yet which stay here".to_owned());
         }
         let interfaces = match view.path_interfaces(&self.resolved.peers, self.matching.interface.as_deref()) {

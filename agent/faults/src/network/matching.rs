@@ -12,8 +12,8 @@ use proto_model::quantity::PortRange;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::peers;
 use super::whose::{self, Whose};
+use super::{engine, peers};
 use crate::claim::{Claim, Narrowing, TrafficClaim};
 use crate::fault::{Answers, Followed, Look, Scene};
 
@@ -22,6 +22,9 @@ const LOOPBACK: &str = "lo";
 
 /// What rules for packets stand on.
 pub(super) const NEEDS: &[Feature] = &[Feature::NetAdmin, Feature::PacketRules];
+
+/// What a person should know before a fault on a router or on a host of containers.
+const FORWARDS: &str = "IP forwarding is on: packets that this host only forwards (containers, virtual machines) are not affected";
 
 /// Peers that one injection may name.
 const MAX_PEERS: usize = 1_000;
@@ -190,6 +193,9 @@ impl Matching {
         }
         warnings.extend(peers::check_elsewhere(&resolved.peers, scene)?);
         warnings.extend(peers::check_protected(&resolved.peers, &resolved.except, scene)?);
+        if engine::forwards(scene.view) {
+            warnings.push(FORWARDS.to_owned());
+        }
         Ok((resolved, warnings))
     }
 

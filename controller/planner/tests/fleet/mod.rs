@@ -61,6 +61,7 @@ pub fn host(text: &str, labels: &[(&str, &str)], address: &str) -> Host {
 pub fn catalogue() -> Catalogue {
     let percent = json!({ "type": "number", "format": "fracas-percent", "minimum": 1, "maximum": 100 });
     let to = json!({ "type": "array", "items": { "type": "string", "format": "fracas-peers" } });
+    let except = to.clone();
     let gone = Reversal::Irreversible {
         why: "a dead process stays dead".into(),
     };
@@ -77,7 +78,7 @@ pub fn catalogue() -> Catalogue {
             &["blackhole", "packet loss"],
             Reversal::Full,
             DurationRule::Required,
-            json!({ "properties": { "to": to }, "required": ["to"] }),
+            json!({ "properties": { "to": to, "except": except }, "required": ["to"] }),
         ),
         kind("process.kill", &[], gone, DurationRule::None, json!({ "properties": {} })),
     ])

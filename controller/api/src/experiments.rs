@@ -1,5 +1,7 @@
 //! From a wish to a plan that hosts have answered, and from such a plan to a run.
 
+use std::collections::BTreeMap;
+
 use controller_conductor::{GatewayError, PreflightReply};
 use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan};
 use controller_policy::{Stage, check};
@@ -141,18 +143,19 @@ impl Api {
 
     pub(crate) async fn fleet(&self) -> ApiResult<Fleet> {
         let hosts = self.0.voice.hosts();
-        let catalogues = hosts
-            .iter()
-            .filter_map(|h| Some((h.name.clone(), self.0.voice.catalogue(&h.name)?)))
-            .collect();
-        let boot_ids = hosts
-            .iter()
-            .filter_map(|h| Some((h.name.clone(), self.0.voice.boot_id(&h.name)?)))
-            .collect();
+        let mut catalogues = BTreeMap::new();
+        for host in &hosts {
+            if catalogues.contains_key(&host.catalogue_digest) {
+                continue;
+            }
+            // Its agent may have been replaced since the look at the hosts.
+            let catalogue = self.0.voice.catalogue(&host.name);
+            let same = catalogue.filter(|catalogue| catalogue.digest() == host.catalogue_digest);
+            catalogues.extend(same.map(|catalogue| (host.catalogue_digest.clone(), catalogue)));
+        }
         Ok(Fleet {
             hosts,
             catalogues,
-            boot_ids,
             active: self.0.runs.active(),
         })
     }
@@ -160,9 +163,9 @@ impl Api {
     /// Asks every host of the plan at once.
     async fn answered(&self, plan: Plan) -> PlanView {
         let mut asked = tokio::task::JoinSet::new();
-        for host in plan.hosts.iter().map(|h| h.name.clone()) {
-            let questions = plan.wishes(&host).into_iter().map(|(step, wish)| (step.to_owned(), wish));
-            let (voice, questions) = (self.0.voice.clone(), questions.collect::<Vec<_>>());
+        for (host, wishes) in plan.wishes_by_host() {
+            let questions = wishes.into_iter().map(|(step, wish)| (step.to_owned(), wish));
+            let (host, voice, questions) = (host.clone(), self.0.voice.clone(), questions.collect::<Vec<_>>());
             asked.spawn(async move {
                 let wishes = questions.iter().map(|(_, wish)| wish.clone()).collect();
                 let reply = voice.preflight(&host, wishes).await;

@@ -1,5 +1,6 @@
 //! Peers of network faults: labels and host names become the addresses by which those hosts are reached. Names stay names.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use proto_model::host::Host;
@@ -9,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::experiment::WishedTarget;
 use crate::inventory::Inventory;
-use crate::reach::{Reach, Unreachable};
+use crate::reach::{Holders, Reach, Unreachable};
 use crate::refusal::PlanRefusal;
 use crate::schema::{is_peers, property};
 use crate::targets::{facts_allowed, no_targets};
@@ -56,6 +57,8 @@ struct Book<'a> {
     environment: &'a str,
     fleet: &'a Inventory<'a>,
     except: &'a [Network],
+    /// Made for the first peer that needs it: it looks at every host.
+    holders: OnceCell<Holders<'a>>,
 }
 
 impl<'a> Book<'a> {
@@ -65,6 +68,7 @@ impl<'a> Book<'a> {
             environment,
             fleet,
             except,
+            holders: OnceCell::new(),
         }
     }
 
@@ -151,7 +155,7 @@ impl<'a> Book<'a> {
     }
 
     fn addresses(&self, path: &str, text: &str, hosts: &[&'a Host], notes: &mut Vec<String>) -> Result<Vec<String>, PlanRefusal> {
-        let holders = &self.fleet.holders;
+        let holders = self.holders.get_or_init(|| Holders::new(self.fleet.known()));
         let mut all = BTreeSet::new();
         for host in hosts {
             let reach = Reach::of(host, self.except, holders).map_err(|why| unreachable(path, host, why))?;

@@ -182,8 +182,11 @@ impl Experiment {
 
 impl WishedTarget {
     pub(crate) fn matches(&self, host: &Host) -> bool {
-        let labels = host.selectable();
-        self.selectors.iter().any(|selector| selector.matches(&host.name, &labels))
+        let matches = |labels| self.selectors.iter().any(|selector| selector.matches(&host.name, labels));
+        if self.selectors.iter().any(Selector::uses_facts) {
+            return matches(&host.selectable());
+        }
+        matches(&host.labels)
     }
 
     /// Hosts that are meant by their own name and by nothing else.

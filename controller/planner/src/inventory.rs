@@ -9,15 +9,12 @@ use proto_model::id::HostName;
 use proto_model::plan::PlannedHost;
 
 use crate::plan::Fleet;
-use crate::reach::Holders;
 use crate::refusal::PlanRefusal;
 
 pub(crate) struct Inventory<'a> {
     fleet: &'a Fleet,
     policy: &'a Policy,
     by_name: BTreeMap<&'a HostName, &'a Host>,
-    /// Connected hosts by their addresses.
-    pub holders: Holders<'a>,
 }
 
 impl<'a> Inventory<'a> {
@@ -25,7 +22,6 @@ impl<'a> Inventory<'a> {
         Self {
             fleet,
             policy,
-            holders: Holders::new(fleet.known()),
             by_name: fleet.known().map(|host| (&host.name, host)).collect(),
         }
     }
@@ -53,7 +49,7 @@ impl<'a> Inventory<'a> {
     }
 
     pub fn catalogue(&self, host: &Host) -> Option<&'a Catalogue> {
-        self.fleet.catalogues.get(&host.name)
+        self.fleet.catalogues.get(&host.catalogue_digest)
     }
 
     /// Everything that any host offers.

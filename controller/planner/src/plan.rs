@@ -22,9 +22,8 @@ use crate::targets::{self, facts_allowed, no_targets};
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
     pub hosts: Vec<Host>,
-    pub catalogues: BTreeMap<HostName, Catalogue>,
-    /// Where one is missing, the host's last facts are believed.
-    pub boot_ids: BTreeMap<HostName, String>,
+    /// By their digest, as hosts name them: most hosts of a fleet offer the same.
+    pub catalogues: BTreeMap<String, Catalogue>,
     /// Runs not yet finished.
     pub active: Vec<ActiveRun>,
 }
@@ -48,10 +47,9 @@ impl Fleet {
     }
 
     pub(crate) fn planned(&self, host: &Host) -> PlannedHost {
-        let boot_id = self.boot_ids.get(&host.name).unwrap_or(&host.facts.boot_id);
         PlannedHost {
             name: host.name.clone(),
-            boot_id: boot_id.clone(),
+            boot_id: host.facts.boot_id.clone(),
             catalogue_digest: host.catalogue_digest.clone(),
             labels: host.labels.clone(),
             source_address: host.source_address.clone(),

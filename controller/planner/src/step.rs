@@ -162,7 +162,7 @@ pub(crate) fn span() -> String {
 /// The parameters as every target's catalogue takes them; all targets must take them alike.
 fn parameters(wish: &WishedFault, descriptions: &Described<'_>) -> Result<Map<String, Value>, PlanRefusal> {
     let mut agreed: Option<(&Host, Map<String, Value>)> = None;
-    for (host, description) in descriptions {
+    for (host, description) in distinct(descriptions) {
         let typed = match &wish.params {
             WishedParams::Typed(params) => schema::check(&description.params, params),
             WishedParams::Text(pairs) => schema::from_text(&description.params, pairs),
@@ -184,6 +184,15 @@ fn parameters(wish: &WishedFault, descriptions: &Described<'_>) -> Result<Map<St
         }
     }
     Ok(agreed.map(|(_, params)| params).unwrap_or_default())
+}
+
+/// One host for each description: what its agent shares with others is checked once.
+fn distinct<'a>(descriptions: &Described<'a>) -> Described<'a> {
+    let mut seen = BTreeSet::new();
+    let first = descriptions
+        .iter()
+        .filter(|(_, description)| seen.insert(std::ptr::from_ref(*description)));
+    first.copied().collect()
 }
 
 fn invalid_params(wish: &WishedFault, host: &Host, problems: Problems) -> PlanRefusal {

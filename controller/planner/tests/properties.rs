@@ -45,7 +45,7 @@ fn some_fleet() -> impl Strategy<Value = (Fleet, BTreeSet<String>)> {
                 SPOILT[spoil].1(&mut host);
                 unfit.insert(host.name.to_string());
             }
-            fleet.catalogues.insert(host.name.clone(), fleet::catalogue());
+            fleet.catalogues.insert(host.catalogue_digest.clone(), fleet::catalogue());
             fleet.hosts.push(host);
         }
         (fleet, unfit)

@@ -93,12 +93,17 @@ impl Environments {
 
     /// The declared spelling of a name; none when it is not declared.
     pub fn find(&self, name: &str) -> Option<&str> {
-        self.0.get(&key(name)).map(|declared| declared.name.as_str())
+        self.get(name).map(|declared| declared.name.as_str())
     }
 
     /// What is not declared counts as production.
     pub fn is_production(&self, name: &str) -> bool {
-        self.0.get(&key(name)).is_none_or(|declared| declared.production)
+        self.get(name).is_none_or(|declared| declared.production)
+    }
+
+    /// Most names are written in small letters, and then need no copy.
+    fn get(&self, name: &str) -> Option<&Declared> {
+        self.0.get(name).or_else(|| self.0.get(&key(name)))
     }
 
     /// The environment of a host, as it is declared; as its label says where it is not.

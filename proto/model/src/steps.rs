@@ -1,6 +1,6 @@
 //! The steps of a plan as a tree: what runs in order, what at the same time, how long and over which hosts. It plans nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::HostName;
 use crate::injection::Wish;
@@ -103,9 +103,19 @@ impl Plan {
 
     /// What this host is asked in preflight, step by step.
     pub fn wishes(&self, host: &HostName) -> Vec<(&str, Wish)> {
-        let mut wishes: Vec<(&str, Wish)> = Vec::new();
+        self.wishes_of(|other| other == host).remove(host).unwrap_or_default()
+    }
+
+    /// The same for every host, in one pass over the plan.
+    pub fn wishes_by_host(&self) -> BTreeMap<&HostName, Vec<(&str, Wish)>> {
+        self.wishes_of(|_| true)
+    }
+
+    fn wishes_of(&self, is_asked: impl Fn(&HostName) -> bool) -> BTreeMap<&HostName, Vec<(&str, Wish)>> {
+        let mut by_host: BTreeMap<&HostName, Vec<(&str, Wish)>> = BTreeMap::new();
         for (path, step) in self.fault_steps() {
-            for injection in step.injections.iter().filter(|i| &i.host == host) {
+            for injection in step.injections.iter().filter(|i| is_asked(&i.host)) {
+                let wishes = by_host.entry(&injection.host).or_default();
                 let beside = wishes.iter().enumerate().filter(|(_, (other, _))| may_overlap(path, other));
                 let wish = Wish {
                     fault: step.fault.clone(),
@@ -118,7 +128,7 @@ impl Plan {
                 wishes.push((path, wish));
             }
         }
-        wishes
+        by_host
     }
 }
 

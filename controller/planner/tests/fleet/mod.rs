@@ -26,8 +26,7 @@ pub fn fleet() -> Fleet {
     cache.facts.addresses.push("fd00::5".parse().unwrap());
     let hosts = vec![web(3, "a"), cache, web(1, "a"), web(4, "b"), web(2, "a")];
     Fleet {
-        catalogues: hosts.iter().map(|h| (h.name.clone(), catalogue())).collect(),
-        boot_ids: hosts.iter().map(|h| (h.name.clone(), format!("boot-{}", h.name))).collect(),
+        catalogues: [(catalogue().digest(), catalogue())].into(),
         hosts,
         active: Vec::new(),
     }
@@ -39,6 +38,7 @@ pub fn host(text: &str, labels: &[(&str, &str)], address: &str) -> Host {
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         facts: HostFacts {
             hostname: text.to_owned(),
+            boot_id: format!("boot-{text}"),
             agent_version: "0.1.0".into(),
             addresses: vec![address.parse().unwrap()],
             ..HostFacts::default()

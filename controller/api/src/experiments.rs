@@ -45,7 +45,7 @@ impl Experiments for Api {
             let text = format!("{}; nothing starts until it is released", halt.words());
             return Err(ApiError::new("halted", text).into());
         }
-        let view = self.resolve(wish.plan.unwrap_or_default()).await?;
+        let view = self.to_be_run(wish.plan.unwrap_or_default()).await?;
         self.confirmed(&view.plan, &wish.confirm)?;
         confirmed_for_good(&view.plan, wish.confirm_irreversible)?;
         refuse_unaccepted(&view)?;
@@ -80,6 +80,14 @@ impl Api {
         }))
     }
 
+    /// A plan that is about to be run. Hosts were asked when it was made, and the run asks each of them again before it starts anything.
+    pub(crate) async fn to_be_run(&self, request: PlanRequest) -> ApiResult<PlanView> {
+        match request.wish {
+            Some(Asked::Digest(digest)) => self.stored(&PlanDigest(digest)).await,
+            _ => self.resolve(request).await,
+        }
+    }
+
     /// A stored plan again, or a new one; either way every host is asked now.
     async fn resolve(&self, request: PlanRequest) -> ApiResult<PlanView> {
         let set = request.set;
@@ -104,8 +112,18 @@ impl Api {
         Ok(view)
     }
 
-    /// The very same plan, if the hosts are still what they were.
+    /// The very same plan, with what its hosts answer now.
     async fn again(&self, digest: &PlanDigest) -> ApiResult<PlanView> {
+        let stored = self.stored(digest).await?;
+        Ok(PlanView {
+            created_at: stored.created_at,
+            expires_at: stored.expires_at,
+            ..self.answered(stored.plan).await
+        })
+    }
+
+    /// The very same plan with the answers of its hosts, if they are still what they were.
+    async fn stored(&self, digest: &PlanDigest) -> ApiResult<PlanView> {
         if !is_digest(&digest.0) {
             let message = format!(
                 "{:?} is no plan's digest (allowed: sha256: and 64 of 0-9 and a-f, as `fracas plan` prints it)",
@@ -134,11 +152,7 @@ impl Api {
             ));
         }
         check(&stored.plan, Stage::Planning, &self.0.policy, &fleet.occupancy()).map_err(|denial| ApiError(denial.into()))?;
-        Ok(PlanView {
-            created_at: stored.created_at,
-            expires_at: stored.expires_at,
-            ..self.answered(stored.plan).await
-        })
+        Ok(stored)
     }
 
     pub(crate) async fn fleet(&self) -> ApiResult<Fleet> {

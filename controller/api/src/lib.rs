@@ -2,6 +2,8 @@
 
 mod access;
 mod acting;
+#[cfg(test)]
+mod asked_once;
 mod audit;
 mod caller;
 mod door;

@@ -74,7 +74,7 @@ const RUNGS: [Rung; 9] = [
         name: "fake",
         what: "faults and their undoing on a fake host",
         how: How::Suites {
-            packages: &["agent-*"],
+            packages: &["agent-*", "tests-fuzz"],
             root: false,
         },
     },

@@ -127,6 +127,17 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     ("tests-tidy", &[]),
     ("tests-notes", &[]),
     ("tests-harness", &["tests-notes"]),
+    (
+        "tests-fuzz",
+        &[
+            "agent-journal",
+            "agent-levers",
+            "agent-view",
+            "controller-planner",
+            "proto-model",
+            "proto-wire",
+        ],
+    ),
     ("tests-it", &["tests-harness"]),
     ("tests-browser", &["tests-harness"]),
     ("tests-contest", &["agent-faults", "agent-view", "proto-model", "tests-harness"]),

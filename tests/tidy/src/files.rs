@@ -34,7 +34,7 @@ fn walk(repository: &Path, folder: &Path, found: &mut Vec<Source>) -> Result<()>
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
         if path.is_dir() {
-            if name != "generated" && name != "target" && name != "fuzz" {
+            if name != "generated" && name != "target" {
                 walk(repository, &path, found)?;
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -8,7 +8,8 @@ use tests_contest::{Harm, Site, impossible, reversible};
 use tests_harness::wait;
 
 /// Long enough for a fault to observe itself once.
-const LASTS: Duration = Duration::from_secs(7);
+/// Long enough for samples that tell a right figure from a wrong one.
+const LASTS: Duration = Duration::from_secs(12);
 
 #[test]
 fn each_example_of_each_kind_acts_and_leaves_nothing() -> Result<()> {

@@ -19,20 +19,24 @@ const HOW: &str = "How each was taken, on release builds, with a controller and 
 - Sizes: of the stripped files.
 - Start of the CLI: `fracas --version`, from before the fork until the process is reaped.
 - At rest: the sum of `Pss` in smaps_rollup of the agent and its guardian, connected and idle; processor time as the kernel accounts it to the host's
-  whole group over 20 s.
-- cpu.burn: processor time as the kernel accounts it to the host's group, over 6 s after 2 s to settle, as a share of all cores; stress-ng with
-  `--cpu CORES --cpu-load PERCENT` in the same host right after. Whatever else runs on the machine takes from both.
-- memory.hog, time: from before the fork until the kernel counts 99 % of it as resident, for the worker that an agent starts, for a C program
-  that is compiled by gcc -O2 and does malloc and memset, and for `stress-ng --vm 1 --vm-keep`, polled every millisecond.
-- memory.hog, exactness: `Pss` of the largest process, sampled for 5 s in the host, from 1 s after most of it is there; stress-ng with `--vm 1` in the
+  whole group over 20 s; bytes by the counters of its interface, headers and both ways included.
+- cpu.burn: processor time as the kernel accounts it to the host's group, over 6 s after 2 s to settle, as a share of the cores asked for; stress-ng with
+  `--cpu CORES --cpu-load PERCENT` in the same host right after; errors are distances from what was asked. Whatever else runs on the machine takes
+  from both.
+- memory.hog, time: from before the fork until the kernel counts 99 % of it as resident, polled every millisecond. Equal work on both sides: the worker
+  that an agent starts writes by one thread for each core into huge pages, and so does a C program that is compiled by gcc -O2 and does mmap, madvise
+  and memset; the same program by one thread without huge pages, and `stress-ng --vm CORES --vm-keep` of as much in all, stand beside it.
+- memory.hog, exactness: `Pss` of the largest process, sampled for 5 s in the host, from 1 s after most of it is there; stress-ng with `--vm 1 --vm-keep` in the
   same host right after.
 - disk.fill: from the birth of its file to its last change, as the file system dates them, on an ext4 of the host's own; `fallocate -l` on the
-  same disk from before its fork to its end.
+  same disk by the same dates, and once more from before its fork to its end.
 - Stop: from before `fracas stop` is started until `fracas runs show` says that the last injection is undone; starting those commands is part of it.
 - network.delay and network.loss: new TCP connections from one host to another, by the clock of the one that connects, less what they take without;
   jitter as half the width of an even spread with the deviation of 100 connections; loss by datagrams that another host counts.
 - Applied and undone: what the agent tells, the syncs of its journal included; `nft -f` of one chain that
   drops such a share of the packets to one address, and `nft delete table`, in the same host.
+- Order to effect: datagrams every 0.2 ms from one host to another; from before `fracas attack`, or `nft -f` in the host itself, is started until the
+  last of them arrives.
 - TCP beside and through a delay: bulk from one host to another for 4 s each, median of three turns, counted by the receiver; the delay is of packets
   from the same host to a third, over the same interface, 20 ms.
 ";
@@ -44,7 +48,7 @@ pub struct Bench {
     #[arg(long)]
     print: bool,
 
-    /// Only memory and disks, with little of both and on a debug build, to try the bench itself; prints and judges nothing
+    /// A few rows with little memory and disk, on a debug build, to try the bench itself; prints and judges nothing
     #[arg(long)]
     small: bool,
 
@@ -93,8 +97,10 @@ impl Bench {
     pub fn run(&self) -> Result<()> {
         if self.small {
             Packages::ensure(&PACKAGES)?;
-            let lab = LabPlan::new("bench", "bench").host("one", "bench").start()?;
-            print!("{}", table(&goods(&lab, Amounts::SMALL)?));
+            let lab = plan().start()?;
+            let mut figures = goods(&lab, Amounts::SMALL)?;
+            figures.extend([measure::at_rest(&lab)?, packets::order_to_effect(&lab)?]);
+            print!("{}", table(&figures));
             return Ok(());
         }
         if cfg!(debug_assertions) {
@@ -103,11 +109,8 @@ impl Bench {
         Packages::ensure(&PACKAGES)?;
         programs::build_all(programs::Loudness::Progress)?;
         let before = measure::machine();
-        let plan = ["one", "two", "three"]
-            .iter()
-            .fold(LabPlan::new("bench", "bench"), |plan, name| plan.host(name, "bench"));
         eprintln!("starting a controller and three agents");
-        let lab = plan.start()?;
+        let lab = plan().start()?;
         let mut figures = Vec::new();
         for rows in Rows::value_variants()
             .iter()
@@ -157,10 +160,15 @@ impl Rows {
             Self::Goods => goods(lab, Amounts::FULL),
             Self::Stop => Ok(vec![measure::stop(lab)?]),
             Self::Exact => packets::exactness(lab),
-            Self::Speed => Ok(vec![packets::speed(lab)?]),
+            Self::Speed => Ok(vec![packets::speed(lab)?, packets::order_to_effect(lab)?]),
             Self::Beside => traffic::beside_a_delay(lab),
         }
     }
+}
+
+fn plan() -> LabPlan {
+    let hosts = ["one", "two", "three"].iter();
+    hosts.fold(LabPlan::new("bench", "bench"), |plan, name| plan.host(name, "bench"))
 }
 
 fn goods(lab: &Lab, amounts: Amounts) -> Result<Vec<Figure>> {

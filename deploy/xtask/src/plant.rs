@@ -94,7 +94,27 @@ impl Garden {
         };
         fs::create_dir_all(&garden.tree)?;
         garden.copy()?;
+        garden.take_dependencies()?;
         Ok(garden)
+    }
+
+    /// What is built of the dependencies is the same in both trees; without it each would be built once more.
+    fn take_dependencies(&self) -> Result<()> {
+        let profile = programs::profile_folder()?;
+        let to = self.target.join(profile.file_name().context("a profile has a name")?);
+        if to.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(&to)?;
+        for folder in ["deps", "build", ".fingerprint"] {
+            let copied = Command::new("cp")
+                .args(["--archive", "--reflink=auto"])
+                .args([profile.join(folder), to.join(folder)])
+                .status()
+                .context("start cp")?;
+            ensure!(copied.success(), "cp could not copy {}", profile.join(folder).display());
+        }
+        Ok(())
     }
 
     /// Writes only what differs, so that cargo builds only what has changed.
@@ -136,14 +156,19 @@ impl Garden {
         if before != Some(0) {
             return Ok(Outcome::Broken("its tests do not pass without it"));
         }
+        let mut originals = Vec::new();
         let planted = bug.changes.iter().try_for_each(|change| {
             let path = self.tree.join(&change.file);
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            fs::write(&path, change.plant(&text)?).with_context(|| format!("write {}", path.display()))
+            let changed = change.plant(&text)?;
+            originals.push((path.clone(), text));
+            fs::write(&path, changed).with_context(|| format!("write {}", path.display()))
         });
         let with = planted.and_then(|()| self.test(bug));
-        // Whatever happened, the copy is as the tree again.
-        self.copy()?;
+        // Whatever happened, the copy is as before; of several changes to one file, the first original comes last.
+        for (path, text) in originals.iter().rev() {
+            fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        }
         let (code, failed) = with?;
         Ok(match code {
             Some(TESTS_FAILED) => Outcome::Caught(failed),

@@ -205,7 +205,12 @@ fn attacks_are_bounded(lab: &Lab) -> Result<()> {
             ["needs a guard", "and this has 0"],
         ),
         (
-            format!("{burn} web --for 6s {probe}"),
+            format!("{burn} web --for 7s {probe} {confirm}"),
+            exit::ERROR,
+            ["needs a guard that stops it in time", "at most half of the shortest fault"],
+        ),
+        (
+            format!("{burn} web --for 8s {probe}"),
             exit::FORBIDDEN,
             ["approval_needed", confirm],
         ),
@@ -215,12 +220,12 @@ fn attacks_are_bounded(lab: &Lab) -> Result<()> {
             ["policy.production.max_duration: steps[0]: 1m is longer", "..8s"],
         ),
         (
-            format!("attack network.partition to=192.0.2.1 --on web --for 5s {probe} {confirm}"),
+            format!("attack network.partition to=192.0.2.1 --on web --for 8s {probe} {confirm}"),
             exit::ERROR,
             ["policy.production.faults: steps[0]: network.partition", "cpu.*, process.*"],
         ),
         (
-            format!("{burn} all --for 5s {probe} {confirm}"),
+            format!("{burn} all --for 8s {probe} {confirm}"),
             exit::ERROR,
             ["policy.production.max_faulted_hosts: steps[0] injects 2 hosts, and 0", "..1"],
         ),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use controller_report::{InjectionStatus, RunState};
+use controller_report::RunState;
 use proto_model::event::{AgentSource, Event, EventBody, NewEvent, RunPhase, SCHEMA_VERSION, StopCause};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentReport, CleanProof, EndedBy, Injection, Wish};
@@ -184,13 +184,6 @@ impl Conductor {
     /// Every injection of the run, whatever became of it.
     pub fn injections(&self) -> impl Iterator<Item = &Injection> {
         self.state.injections.iter().map(|i| &i.injection)
-    }
-
-    /// Hosts that are under an injection of this run, or are about to be: their step asks for room or has it.
-    pub fn acting(&self) -> BTreeSet<&HostName> {
-        let asked = |i: &&InjectionStatus| i.is_planned() && self.has_or_wants_room(&i.injection.step);
-        let acting = self.state.injections.iter().filter(|i| i.is_out() || asked(i));
-        acting.map(|i| &i.injection.host).collect()
     }
 
     /// Every host that the run injects or probes from.

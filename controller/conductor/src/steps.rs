@@ -124,10 +124,6 @@ impl Conductor {
         }
     }
 
-    pub(crate) fn has_or_wants_room(&self, path: &str) -> bool {
-        self.outcome(path).is_none() && self.rooms.contains_key(path)
-    }
-
     fn order_step(&mut self, now: Timestamp, path: &str) {
         let lease_ms = self.settings.lease_ms;
         let due: Vec<_> = self.of_step(path).filter(|i| i.is_planned()).map(|i| i.injection.clone()).collect();

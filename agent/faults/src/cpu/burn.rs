@@ -307,6 +307,9 @@ fn already_past(view: &dyn HostView, cpus: &[u32], percent: f64) -> Result<bool,
     Ok(busy.is_some_and(|busy| busy * 100.0 > percent + TOLERANCE))
 }
 
+/// Ticks of processor time are counted by hundredths of a second: a shorter look tells nothing.
+const LEAST_WINDOW_MS: u64 = 500;
+
 fn compare(effect: &BurnEffect, old: &Seen, new: &Seen, wall_ms: u64) -> Observation {
     let busy = total::mean(&total::busy_shares(&old.ticks, &new.ticks, &effect.cpus)).map(|share| share * 100.0);
     let own = own_percent(old, new, wall_ms, effect.cpus.len());
@@ -315,6 +318,10 @@ fn compare(effect: &BurnEffect, old: &Seen, new: &Seen, wall_ms: u64) -> Observa
         Mode::Total => busy,
     };
     let (state, note) = match (effect.mode, measured) {
+        _ if wall_ms < LEAST_WINDOW_MS => (
+            EffectState::Unknown,
+            Some(format!("{wall_ms} ms are too short to tell; {LEAST_WINDOW_MS} ms are needed")),
+        ),
         (_, None) => (
             EffectState::Unknown,
             Some("the kernel accounts no processor time for it".to_owned()),

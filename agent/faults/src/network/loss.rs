@@ -174,7 +174,7 @@ impl Fault for Loss {
     const KIND: &'static str = "network.loss";
     const SUMMARY: &'static str = "makes a share of the packets between this host and peers vanish";
     const ALIASES: &'static [&'static str] = &["packet loss", "drop packets", "flaky network", "netem loss", "gilbert elliott"];
-    const MEASURED_BY: &'static str = "packets that met the fault, and packets of the same peers that came through, counted by the kernel early and late in the same hooks, or before and behind the queue of netem, since the fault began. Confirmed when the missing share is within 1 point of what was asked, or within luck where there were too few packets for that";
+    const MEASURED_BY: &'static str = "packets that met the fault, and packets of the same peers that came through, counted by the kernel early and late in the same hooks, or before and behind the queue of netem, since the fault began. Confirmed when the missing share is within 1 point of what was asked, or within luck, and the packets are enough to exclude (99 %) a share that is off by half of it or by 15 points; until then unknown, with how many more are needed";
     const UNDONE_BY: &'static str = "removing the injection's rules and sets from our own nftables table, and ending its worker where there is one; or removing the injection's filters from the interfaces, and then its own link (netem). The kernel lets packets through by itself when the lease is not renewed";
     type Params = LossParams;
     type Effect = LossEffect;

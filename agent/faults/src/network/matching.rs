@@ -74,6 +74,9 @@ pub(super) struct Resolved {
     /// The names among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<String, Known>,
+    /// IP forwarding is on: containers and other machines may reach the peers through this host.
+    #[serde(default)]
+    pub forwards: bool,
 }
 
 /// What is known of a name among the peers.
@@ -103,7 +106,8 @@ impl Resolved {
                 .map(|why| format!("{why}; its addresses from before are kept"));
             moved.into_iter().chain(lost)
         });
-        let told: Vec<String> = told.chain(self.whose.iter().flat_map(Whose::gaps)).collect();
+        let forwarded = self.forwards.then(|| format!("{FORWARDS}, and nothing is confirmed for them"));
+        let told: Vec<String> = told.chain(self.whose.iter().flat_map(Whose::gaps)).chain(forwarded).collect();
         (!told.is_empty()).then(|| told.join("; "))
     }
 
@@ -219,6 +223,7 @@ impl Matching {
             except,
             whose,
             names,
+            forwards: engine::forwards(view),
         })
     }
 
@@ -259,6 +264,7 @@ impl Matching {
                 except,
                 whose,
                 names,
+                forwards: before.forwards,
             },
             // Cannot be: it was resolved before, and no name has gone.
             _ => before.clone(),
@@ -427,6 +433,7 @@ mod tests {
             except: Vec::new(),
             whose: None,
             names: BTreeMap::from([("db.example".to_owned(), known)]),
+            forwards: false,
         };
         (Matching::of(&["192.0.2.1", "db.example"]), resolved)
     }

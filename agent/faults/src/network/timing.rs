@@ -15,6 +15,11 @@ const UNIT: &str = "ms";
 const OFF_MS: f64 = 2.0;
 const OFF_SHARE: f64 = 0.05;
 
+/// Fewer round trips than this bound no median.
+const LEAST_ROUND_TRIPS: usize = 6;
+/// Standard deviations of the interval of the median: 95 %.
+const CONFIDENCE: f64 = 1.96;
+
 /// What was asked of each packet, and of which.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked {
@@ -45,6 +50,35 @@ impl Asked {
             0.0
         };
         self.ms() + lopsided * self.jitter_ms() * self.ways()
+    }
+
+    /// A median further off than this is a wrong one, however many round trips there were.
+    fn wrong_ms(self) -> f64 {
+        2.0 * (OFF_MS + OFF_SHARE * self.ms()) + self.jitter_ms() * self.ways().sqrt()
+    }
+
+    /// Whether the round trips exclude every wrong median: the interval of the median by rank, which no distribution spoils.
+    fn is_certain(self, timed: &Timed) -> bool {
+        let Some((low, high)) = self.ranks(timed.round_trips) else {
+            return false;
+        };
+        let within = |ms: f64| (ms - self.median_ms()).abs() <= self.wrong_ms();
+        within(timed.sorted_ms[low]) && within(timed.sorted_ms[high])
+    }
+
+    /// Ranks between which the true median lies; `None` where too few round trips bound it.
+    fn ranks(self, round_trips: usize) -> Option<(usize, usize)> {
+        let alike = self.hold.correlation.clamp(0.0, 0.99);
+        let spread = CONFIDENCE / 2.0 * (round_trips as f64 * (1.0 + alike) / (1.0 - alike)).sqrt();
+        let low = (round_trips as f64 / 2.0 - spread).floor();
+        (round_trips >= LEAST_ROUND_TRIPS && low >= 0.0).then(|| (low as usize, round_trips - 1 - low as usize))
+    }
+
+    fn wanting(self, round_trips: usize) -> usize {
+        let enough = (round_trips.max(1)..)
+            .find(|enough| self.ranks(*enough).is_some())
+            .unwrap_or(round_trips);
+        (enough - round_trips.min(enough)).max(1)
     }
 
     /// How far the median of so many round trips may be off; luck with the jitter included, alike ones being fewer.
@@ -142,12 +176,21 @@ impl Asked {
             let note = format!("no packet of the peers besides our own; {words}");
             return self.told(EffectState::Unexercised, measured, note);
         }
-        let state = match timed {
-            None => EffectState::Unknown,
-            Some(timed) if (timed.median_ms - self.median_ms()).abs() <= self.tolerance_ms(timed.round_trips) => EffectState::Confirmed,
-            Some(_) => EffectState::Mismatch,
+        let Some(timed) = timed else {
+            return self.told(EffectState::Unknown, measured, words.clone());
         };
-        self.told(state, measured, words.clone())
+        let near = (timed.median_ms - self.median_ms()).abs() <= self.tolerance_ms(timed.round_trips);
+        if near && self.is_certain(timed) {
+            return self.told(EffectState::Confirmed, measured, words.clone());
+        }
+        if !near && timed.round_trips >= LEAST_ROUND_TRIPS {
+            return self.told(EffectState::Mismatch, measured, words.clone());
+        }
+        let note = format!(
+            "{words}: too few to tell, at least {} more are needed",
+            self.wanting(timed.round_trips)
+        );
+        self.told(EffectState::Unknown, measured, note)
     }
 
     /// Something of what was made is not there any more.
@@ -175,16 +218,24 @@ pub(super) struct Timed {
     round_trips: usize,
     median_ms: f64,
     spread_ms: f64,
+    sorted_ms: Vec<f64>,
     by: String,
 }
 
 impl Timed {
-    /// Over the answers since the look before, as far as they are remembered; `None` when there is nothing to compare.
+    /// Over the answers since the look before, or a few more, as far as they are remembered; `None` when there is nothing to compare.
     pub fn since(now: &Echoes, before: Option<&Echoes>) -> Option<Self> {
         let base = now.before_us? as f64 / 1_000.0;
         let new = now.answered.saturating_sub(before.map_or(0, |echoes| echoes.answered));
-        let new = usize::try_from(new).unwrap_or(usize::MAX).min(now.last_us.len());
-        let mut ms: Vec<f64> = now.last_us[now.last_us.len() - new..]
+        if new == 0 {
+            return None;
+        }
+        // Where a look is short, those before it help to tell; the newest are judged all the same.
+        let taken = usize::try_from(new)
+            .unwrap_or(usize::MAX)
+            .max(2 * LEAST_ROUND_TRIPS)
+            .min(now.last_us.len());
+        let mut ms: Vec<f64> = now.last_us[now.last_us.len() - taken..]
             .iter()
             .map(|us| *us as f64 / 1_000.0 - base)
             .collect();
@@ -196,6 +247,7 @@ impl Timed {
             round_trips: ms.len(),
             median_ms,
             spread_ms: spread.sqrt(),
+            sorted_ms: ms,
             by: now.by.clone(),
         })
     }
@@ -270,6 +322,22 @@ mod tests {
         assert_eq!(judge(ASKED, &start, &closed).state, EffectState::Mismatch);
         assert_eq!(judge(ASKED, &Seen::default(), &start).state, EffectState::Unknown);
         assert_eq!(judge(ASKED, &start, &Seen::default()).state, EffectState::Mismatch);
+    }
+
+    #[test]
+    fn a_few_round_trips_confirm_nothing_and_neither_do_scattered_ones() {
+        let start = seen(10, 8, &[1; 3], 3);
+        for few in 1..LEAST_ROUND_TRIPS {
+            let told = judge(ASKED, &start, &seen(40, 20, &vec![100_200; few], 3 + few as u64));
+            assert_eq!(told.state, EffectState::Unknown, "{told:?}");
+            assert!(told.note.unwrap().contains("more are needed"));
+        }
+        let enough = judge(ASKED, &start, &seen(40, 20, &[100_200; LEAST_ROUND_TRIPS], 9));
+        assert_eq!(enough.state, EffectState::Confirmed, "{enough:?}");
+        // The middle one is right by luck: the others say that the delay is none.
+        let scattered: Vec<u64> = (0..9).map(|n| if n < 5 { 100_200 } else { 400 }).collect();
+        let told = judge(ASKED, &start, &seen(40, 20, &scattered, 12));
+        assert_eq!(told.state, EffectState::Unknown, "{told:?}");
     }
 
     #[test]

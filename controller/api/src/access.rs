@@ -8,7 +8,7 @@ pub enum Deed {
     Reads,
     /// Written down before it happens; refused when it cannot be.
     Changes,
-    /// Ends harm: never refused because it cannot be written down, and written after it happened.
+    /// Ends harm or shows that it has ended: never refused because it cannot be written down, and written after it happened.
     Stops,
 }
 
@@ -35,10 +35,10 @@ pub const ACCESS: &[Row] = &[
     ("/fracas.v1.Hosts/Show", EVERYBODY, Reads),
     ("/fracas.v1.Hosts/Label", ADMINISTRATORS, Changes),
     ("/fracas.v1.Hosts/Cordon", OPERATORS, Changes),
-    ("/fracas.v1.Hosts/Verify", ACTORS, Changes),
+    ("/fracas.v1.Hosts/Verify", ACTORS, Stops),
     ("/fracas.v1.Hosts/Doctor", EVERYBODY, Reads),
     ("/fracas.v1.Hosts/Accept", ADMINISTRATORS, Changes),
-    ("/fracas.v1.Hosts/Lock", ADMINISTRATORS, Changes),
+    ("/fracas.v1.Hosts/Lock", ADMINISTRATORS, Stops),
     ("/fracas.v1.Faults/List", EVERYBODY, Reads),
     ("/fracas.v1.Tokens/Create", ADMINISTRATORS, Changes),
     ("/fracas.v1.Tokens/List", ADMINISTRATORS, Reads),

@@ -86,7 +86,7 @@ impl Hosts for Api {
     async fn verify(&self, request: Request<HostRef>) -> Result<Response<Document>, Status> {
         let caller = caller(&request)?;
         let name = self.known(&request.into_inner().host)?;
-        self.audit(&caller, "Hosts/Verify", name.as_str()).await?;
+        self.audit_late(&caller, "Hosts/Verify", name.as_str());
         self.0.runs.verify(&name).await.map_err(ApiError::from)?;
         self.shown(&name)
     }
@@ -153,6 +153,9 @@ impl Hosts for Api {
             return Err(ApiError::new("usage", "locking a host needs its reason").into());
         }
         self.refuse_removed(&name)?;
+        if wish.locked {
+            self.cut_off(&name, &wish.reason);
+        }
         self.change(&name, &caller, |record| {
             record.membership = if wish.locked { Membership::Locked } else { Membership::Enrolled };
             record.locked = wish.locked.then(|| wish.reason.clone());
@@ -162,9 +165,20 @@ impl Hosts for Api {
                 reason: wish.reason.clone(),
             }
         })
-        .await?;
+        .await
+        .map_err(|error| if wish.locked { unstored_lock(&name, &error) } else { error })?;
         self.shown(&name)
     }
+}
+
+fn unstored_lock(name: &HostName, error: &ApiError) -> ApiError {
+    let why = &error.0.message;
+    ApiError::new(
+        "store",
+        format!(
+            "host {name} is locked and cut off, but only until the controller restarts: {why}; lock it again once the store can be written"
+        ),
+    )
 }
 
 impl Api {
@@ -175,6 +189,11 @@ impl Api {
             return Ok(host.name.clone());
         }
         Err(not_found("host", text, hosts.iter().map(|h| h.name.as_str())))
+    }
+
+    /// In force before anything is written: a locked host's sessions end now, whatever becomes of the record.
+    fn cut_off(&self, name: &HostName, reason: &str) {
+        self.0.voice.lock(name, reason);
     }
 
     /// Unlocking must not bring back a host that was removed.

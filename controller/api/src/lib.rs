@@ -14,11 +14,14 @@ mod experiments;
 mod failures;
 mod faults;
 mod freezes;
+#[cfg(test)]
+mod full_disk;
 mod glances;
 mod history;
 mod hosts;
 mod http;
 mod keyring;
+mod late;
 mod operators;
 mod retention;
 mod runs;

@@ -1,6 +1,8 @@
 //! Runs as operators see them: lists, one whole, its events, live, its report; and stopping one.
 
-use controller_conductor::StopTarget;
+use std::collections::BTreeSet;
+
+use controller_conductor::{StopOutcome, StopTarget};
 use controller_report::{fold, html, json, junit, markdown};
 use controller_store::{RunPage, StoreError};
 use proto_model::document::RunDocument;
@@ -21,6 +23,8 @@ use crate::service::{Api, caller, document};
 /// Runs in a list when the caller names no number.
 const DEFAULT_LIST: u32 = 50;
 const MAX_LIST: u32 = 1_000;
+/// Characters of a run's id that name it.
+const SHORTEST_PREFIX: usize = 6;
 /// Events a slow watcher may lag behind before it is caught up from the store.
 const WATCH_BUFFER: usize = 64;
 
@@ -94,14 +98,33 @@ impl Runs for Api {
         } else {
             wish.reason
         };
-        self.audit(&caller, "Runs/Stop", &wish.target).await?;
-        let answer = self.0.runs.stop(target, &caller.name, &reason).await.map_err(ApiError::from)?;
-        let reply = StopReply {
-            run: answer.run.to_string(),
-            answer: answer.outcome.as_str().to_owned(),
-            undone: answer.undone,
+        // A stop waits for no record.
+        self.audit_late(&caller, "Runs/Stop", &wish.target);
+        let of_run = match &target {
+            StopTarget::Run(run) => run.to_string(),
+            StopTarget::Injection(_) => String::new(),
         };
-        Ok(Response::new(reply))
+        match self.0.runs.stop(target, &caller.name, &reason).await {
+            Ok(answer) => Ok(Response::new(StopReply {
+                run: answer.run.to_string(),
+                answer: answer.outcome.as_str().to_owned(),
+                undone: answer.undone,
+            })),
+            // It was delivered; only what became of it cannot be read.
+            Err(error) if error.code == "store" => {
+                tracing::error!(
+                    error = error.message,
+                    target = wish.target,
+                    "stopped, and the record cannot be read"
+                );
+                Ok(Response::new(StopReply {
+                    run: of_run,
+                    answer: StopOutcome::Stopping.as_str().to_owned(),
+                    undone: 0,
+                }))
+            }
+            Err(error) => Err(ApiError::from(error).into()),
+        }
     }
 }
 
@@ -138,7 +161,25 @@ impl Api {
     }
 
     /// A run by id, prefix or @last; failing that, an injection by its whole id.
+    /// What is going on is known without the store.
+    fn active_target(&self, text: &str) -> Option<StopTarget> {
+        let leased = self.0.runs.leased();
+        if let Some(active) = leased.iter().find(|active| active.injection.id.as_str() == text) {
+            return Some(StopTarget::Injection(active.injection.id.clone()));
+        }
+        let named = |run: &RunId| run.as_str() == text || (text.len() >= SHORTEST_PREFIX && run.as_str().starts_with(text));
+        let runs: BTreeSet<&RunId> = leased.iter().map(|active| &active.run).filter(|run| named(run)).collect();
+        match runs.first() {
+            Some(run) if runs.len() == 1 => Some(StopTarget::Run((*run).clone())),
+            _ => None,
+        }
+    }
+
     async fn stop_target(&self, text: &str) -> ApiResult<StopTarget> {
+        // A whole id, or the beginning of one: another run that begins alike is over, or would be named by more.
+        if let Some(active) = self.active_target(text) {
+            return Ok(active);
+        }
         match self.0.store.find_run(text).await {
             Ok(run) => Ok(StopTarget::Run(run)),
             Err(StoreError::NotFound { .. }) => match InjectionId::parse(text) {

@@ -4,10 +4,11 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use controller_conductor::{HostGateway, Supervisor};
+use controller_conductor::{BoxFuture, HostGateway, Supervisor};
 use controller_policy::Policy;
 use controller_scheduler::Scheduler;
-use controller_store::StoreHandle;
+use controller_store::{Actor, StoreHandle};
+use proto_model::event::FleetEventBody;
 use proto_model::time::Timestamp;
 use proto_wire::v1::audit_server::AuditServer;
 use proto_wire::v1::emergency_server::EmergencyServer;
@@ -30,6 +31,7 @@ use crate::door::{Door, DoorLayer};
 use crate::error::{ApiError, ApiResult};
 use crate::glances::Glances;
 use crate::keyring::Keyring;
+use crate::late::LateWriter;
 
 /// What the front door is built from.
 pub struct ApiParts {
@@ -56,6 +58,8 @@ pub struct Api(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     parts: ApiParts,
+    /// Lines of the fleet's log about calls that wait for nothing.
+    late: LateWriter<LateCall>,
     /// Held while a host's record is changed: what one person sets must not be lost to what another sets.
     pub changing: tokio::sync::Mutex<()>,
 }
@@ -69,8 +73,11 @@ impl Deref for Inner {
 
 impl Api {
     pub fn new(parts: ApiParts) -> Self {
+        let store = parts.store.clone();
+        let late = LateWriter::new(Box::new(move |call| record(&store, call)), LateCall::lost);
         Self(Arc::new(Inner {
             parts,
+            late,
             changing: tokio::sync::Mutex::default(),
         }))
     }
@@ -117,15 +124,61 @@ impl Api {
         (self.0.cadence_now)()
     }
 
+    /// The same of a call that waits for nothing: recorded as soon as the store takes it.
+    pub(crate) fn audit_late(&self, caller: &Caller, method: &str, target: &str) {
+        caller.concerns(target);
+        self.0.late.write(LateCall {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            actor: caller.actor(),
+            at: self.now(),
+        });
+    }
+
     /// Who did what to what, in the fleet's own log; and the subject for the audit log.
     pub(crate) async fn audit(&self, caller: &Caller, method: &str, target: &str) -> ApiResult<()> {
         caller.concerns(target);
-        let event = proto_model::event::FleetEventBody::CallMade {
+        let event = FleetEventBody::CallMade {
             method: method.to_owned(),
             target: target.to_owned(),
         };
         Ok(self.0.store.fleet(event, &caller.actor(), self.now()).await?)
     }
+}
+
+/// A line of the fleet's log that is written after what it tells of.
+#[derive(Clone)]
+struct LateCall {
+    method: String,
+    target: String,
+    actor: Actor,
+    at: Timestamp,
+}
+
+impl LateCall {
+    /// Stands for so many that found no room while the store took nothing.
+    fn lost(number: u64) -> Self {
+        Self {
+            method: "lost".to_owned(),
+            target: format!("{number} calls that could not be recorded"),
+            actor: Actor {
+                by: "controller".to_owned(),
+                address: String::new(),
+            },
+            at: Timestamp(0),
+        }
+    }
+}
+
+fn record(store: &StoreHandle, call: LateCall) -> BoxFuture<'static, Result<(), String>> {
+    let store = store.clone();
+    Box::pin(async move {
+        let event = FleetEventBody::CallMade {
+            method: call.method,
+            target: call.target,
+        };
+        store.fleet(event, &call.actor, call.at).await.map_err(|error| error.to_string())
+    })
 }
 
 /// Who calls: put there by the access layer.

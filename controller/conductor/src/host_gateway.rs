@@ -105,6 +105,8 @@ pub trait HostGateway: Send + Sync {
     fn accept<'a>(&'a self, host: &'a HostName, by: &'a str, reason: &'a str) -> BoxFuture<'a, Result<(), GatewayError>>;
     /// Reads again what is stored about a host, because it has changed (labels, cordon, cleanliness). Ends sessions that it no longer allows.
     fn refresh<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, ()>;
+    /// Ends the sessions of this host now and lets it begin no other; whether that is stored is another matter.
+    fn lock(&self, _host: &HostName, _reason: &str) {}
     /// Connected hosts that have not answered the halt or release of this epoch.
     fn silent(&self, _epoch: u64) -> Vec<HostName> {
         Vec::new()

@@ -215,7 +215,11 @@ impl Supervisor {
         }
         let id = injection.map(|i| i.id);
         // Running out of time is an answer of its own.
-        let _ = tokio::time::timeout(STOP_WAIT, gone(news, &run, id.as_ref())).await;
+        // A driver that cannot record leaves its inbox behind and stops its hosts by itself.
+        tokio::select! {
+            _ = tokio::time::timeout(STOP_WAIT, gone(news, &run, id.as_ref())) => {}
+            () = inbox.closed() => {}
+        }
         self.stopped(run, id.as_ref(), asked_at).await
     }
 

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use controller_conductor::{BoxFuture, GatewayError, HaltOutcome, HostGateway, Latch, PreflightReply};
+use controller_store::HostRecord;
 use proto_model::catalogue::Catalogue;
 use proto_model::doctor::HostDoctor;
 use proto_model::halt::HaltState;
-use proto_model::host::Host;
+use proto_model::host::{Host, Membership};
 use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
 use proto_model::injection::{CleanProof, EndedBy, Injection, Wish};
 use proto_model::probe::ProbeSpec;
@@ -253,6 +254,16 @@ impl HostGateway for Dispatcher {
             reason: reason.to_owned(),
         });
         Box::pin(ready(self.order(host, accept)))
+    }
+
+    fn lock(&self, host: &HostName, reason: &str) {
+        if let Some(record) = self.record_of(host) {
+            self.refreshed(HostRecord {
+                membership: Membership::Locked,
+                locked: Some(reason.to_owned()),
+                ..record
+            });
+        }
     }
 
     fn refresh<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, ()> {

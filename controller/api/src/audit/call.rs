@@ -38,12 +38,12 @@ impl AuditLog {
         let mut entry = entry_of(caller, call, now);
         entry.subject = caller.subject();
         (entry.outcome, entry.code) = outcome(answer);
-        self.write_soon(entry);
+        self.late().write(entry);
     }
 
     /// Tells of a call that was not let in.
     pub(crate) fn refused(&self, caller: Option<&Caller>, address: String, call: &str, code: &str, unlisted: u64, now: Timestamp) {
-        self.write_soon(AuditEntry {
+        self.late().write(AuditEntry {
             caller: caller.map(|caller| caller.name.clone()),
             role: caller.map(|caller| caller.role),
             address,
@@ -54,13 +54,13 @@ impl AuditLog {
         });
     }
 
-    fn write_soon(&self, entry: AuditEntry) {
-        let log = self.clone();
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = log.append(&entry, false) {
-                tracing::error!(%error, call = entry.call, caller = entry.caller, "a line of the audit log could not be written");
-            }
-        });
+    /// The line that stands for so many that found no room while nothing could be written.
+    pub(super) fn lost_lines(lost: u64) -> AuditEntry {
+        AuditEntry {
+            code: Some("lost".to_owned()),
+            unlisted: lost,
+            ..entry("Audit/Lost", Timestamp(0))
+        }
     }
 }
 

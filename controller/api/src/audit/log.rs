@@ -8,9 +8,12 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+use controller_conductor::BoxFuture;
 use proto_model::document::{AuditEntry, AuditOutcome};
+
+use crate::late::LateWriter;
 
 /// How long one file gets.
 const FILE_BYTES: u64 = 16 << 20;
@@ -25,6 +28,8 @@ struct Inner {
     folder: PathBuf,
     file_bytes: u64,
     state: Mutex<State>,
+    /// Lines of what already happened.
+    late: OnceLock<LateWriter<AuditEntry>>,
 }
 
 struct State {
@@ -46,9 +51,18 @@ impl AuditLog {
             folder: folder.to_owned(),
             file_bytes,
             state: Mutex::new(state),
+            late: OnceLock::new(),
         }));
         this.adopt()?;
         Ok(this)
+    }
+
+    /// Where lines go that nothing waits for: they are tried again until they are written.
+    pub(super) fn late(&self) -> &LateWriter<AuditEntry> {
+        self.0.late.get_or_init(|| {
+            let files = Arc::downgrade(&self.0);
+            LateWriter::new(Box::new(move |entry| append_late(&files, entry)), Self::lost_lines)
+        })
     }
 
     /// Notes a call that is about to happen; on the disk when it returns.
@@ -134,6 +148,16 @@ impl AuditLog {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Without the log itself there is nothing to write to.
+fn append_late(files: &Weak<Inner>, entry: AuditEntry) -> BoxFuture<'static, Result<(), String>> {
+    let files = files.upgrade();
+    Box::pin(async move {
+        let Some(files) = files else { return Ok(()) };
+        let written = tokio::task::spawn_blocking(move || AuditLog(files).append(&entry, false)).await;
+        written.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    })
 }
 
 impl State {
@@ -274,5 +298,23 @@ mod tests {
         fs::remove_dir(folder.path().join(PENDING)).unwrap();
         assert!(log.begin(&entry("a")).is_err());
         assert_eq!(ids(&log, 10), Vec::<String>::new());
+    }
+
+    #[tokio::test]
+    async fn a_line_that_could_not_be_written_is_written_once_it_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = AuditLog::with_files_of(folder.path(), 1).unwrap();
+        // A file that cannot be set aside: the next line finds no place.
+        log.append(&entry("before"), false).unwrap();
+        let moved = folder.path().join("elsewhere");
+        fs::rename(folder.path().join(CURRENT), &moved).unwrap();
+        log.late().write(entry("stop"));
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        fs::rename(&moved, folder.path().join(CURRENT)).unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while ids(&log, 10) != ["before", "stop"] {
+            assert!(std::time::Instant::now() < until, "not written within 10 s");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
 }

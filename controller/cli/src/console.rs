@@ -5,12 +5,13 @@ use std::io::Write;
 use proto_model::document::{ErrorBody, ErrorDocument};
 use proto_model::exit;
 use proto_model::problem::Problem;
+use proto_telling::terminal;
 use serde_json::Value;
 
 use crate::documents::{self, Shown};
 use crate::failure::Failure;
 use crate::output::paint::{Paint, Tone, tone_of};
-use crate::output::writer::{Writer, printable};
+use crate::output::writer::Writer;
 use crate::output::{Format, table, yaml};
 
 pub struct Console {
@@ -30,7 +31,7 @@ impl Console {
 
     /// One line of data for people.
     pub fn line(&mut self, text: &str) {
-        let text = printable(text, self.paint.is_on());
+        let text = self.paint.render(text);
         self.writer.line(text.trim_end());
     }
 
@@ -55,7 +56,7 @@ impl Console {
     /// One line of message.
     pub fn note(&self, text: &str) {
         // Nobody listening to messages is no reason to stop.
-        let _ = writeln!(std::io::stderr(), "{}", printable(text, false));
+        let _ = writeln!(std::io::stderr(), "{}", terminal::visible(text));
     }
 
     /// One document in the asked form; `name` for `-o name`, `view` for people.
@@ -98,9 +99,9 @@ impl Console {
         self.lines(table::lines(T::header(wide), &rows));
     }
 
-    /// Machine-readable text, already escaped by its encoder.
+    /// A whole document: its lines stay, and what a terminal would act on is escaped as JSON does.
     pub fn raw(&mut self, text: &str) {
-        self.writer.line(text);
+        self.writer.line(&terminal::document(text));
     }
 
     /// Says what went wrong, on standard error.
@@ -108,7 +109,7 @@ impl Console {
         if self.format.is_json() {
             let document = ErrorDocument { error: whole(failure) };
             let text = serde_json::to_string(&document).unwrap_or_default();
-            let _ = writeln!(std::io::stderr(), "{text}");
+            let _ = writeln!(std::io::stderr(), "{}", terminal::document(&text));
             return;
         }
         self.told(failure);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use proto_model::document::RunDocument;
 use proto_model::event::Event;
 use proto_telling::Timeline;
+use proto_telling::markup::markdown_text;
 
 use crate::fold::document;
 use crate::state::RunState;
@@ -25,17 +26,17 @@ pub fn markdown(events: &[Event]) -> String {
 
 fn write_head(text: &mut String, run: &RunDocument, state: &RunState) -> std::fmt::Result {
     let verdict = run.verdict.map_or("none yet", |v| v.as_str());
-    writeln!(text, "# {}: {verdict}\n", cell(&run.name))?;
+    writeln!(text, "# {}: {verdict}\n", markdown_text(&run.name))?;
     if let Some(hypothesis) = &state.plan.hypothesis {
-        writeln!(text, "> {}\n", cell(&hypothesis.says))?;
+        writeln!(text, "> {}\n", markdown_text(&hypothesis.says))?;
     }
     writeln!(text, "| | |\n|---|---|")?;
     writeln!(text, "| run | `{}` |", run.id)?;
     if let Some(service) = &run.service {
-        writeln!(text, "| service | {} |", cell(service))?;
+        writeln!(text, "| service | {} |", markdown_text(service))?;
     }
-    writeln!(text, "| environment | {} |", cell(&run.environment))?;
-    writeln!(text, "| by | {} |", cell(&run.by))?;
+    writeln!(text, "| environment | {} |", markdown_text(&run.environment))?;
+    writeln!(text, "| by | {} |", markdown_text(&run.by))?;
     writeln!(text, "| cleanup | {} |", run.cleanup.as_str())?;
     writeln!(text, "| plan | `{}`, seed {} |", run.plan.digest, run.plan.seed)?;
     writeln!(
@@ -51,7 +52,7 @@ fn write_head(text: &mut String, run: &RunDocument, state: &RunState) -> std::fm
         writeln!(text, "| detected after | {ms} ms |")?;
     }
     for reason in &run.reasons {
-        writeln!(text, "\n- **{}**: {}", reason.code, cell(&reason.message))?;
+        writeln!(text, "\n- **{}**: {}", markdown_text(&reason.code), markdown_text(&reason.message))?;
     }
     Ok(())
 }
@@ -64,7 +65,7 @@ fn write_tables(text: &mut String, run: &RunDocument) -> std::fmt::Result {
     for i in &run.injections {
         let number = |n: Option<f64>| {
             n.map_or("-".to_owned(), |n| {
-                format!("{n:.1} {}", i.effect.unit.as_deref().unwrap_or_default())
+                format!("{n:.1} {}", markdown_text(i.effect.unit.as_deref().unwrap_or_default()))
             })
         };
         let (ended, undo) = (
@@ -74,9 +75,9 @@ fn write_tables(text: &mut String, run: &RunDocument) -> std::fmt::Result {
         writeln!(
             text,
             "| {} | {} | {} | {} | {} | {} | {ended} | {undo} |",
-            i.step,
-            i.fault,
-            i.host,
+            markdown_text(&i.step),
+            markdown_text(i.fault.as_str()),
+            markdown_text(i.host.as_str()),
             i.effect.state.as_str(),
             number(i.effect.asked),
             number(i.effect.measured)
@@ -93,7 +94,7 @@ fn write_tables(text: &mut String, run: &RunDocument) -> std::fmt::Result {
         writeln!(
             text,
             "| {} | {:?} | {} | {} | {} | {held} |",
-            cell(&p.name),
+            markdown_text(&p.name),
             p.phase,
             p.samples,
             p.bad,
@@ -109,13 +110,13 @@ fn write_tables(text: &mut String, run: &RunDocument) -> std::fmt::Result {
             if items.is_empty() {
                 "none".to_owned()
             } else {
-                cell(&items.join("; "))
+                markdown_text(&items.join("; "))
             }
         };
         writeln!(
             text,
             "| {} | {} | {} | {} | {} |",
-            h.name,
+            markdown_text(h.name.as_str()),
             h.cleanliness.as_str(),
             list(&h.residue),
             list(&h.drift),
@@ -130,16 +131,8 @@ fn write_timeline(text: &mut String, events: &[Event]) -> std::fmt::Result {
     let mut timeline = Timeline::default();
     for event in events {
         for words in timeline.told(event) {
-            writeln!(text, "| {} | {} | {} |", event.at, event.seq, cell(&words))?;
+            writeln!(text, "| {} | {} | {} |", event.at, event.seq, markdown_text(&words))?;
         }
     }
     Ok(())
-}
-
-/// What hosts and people wrote must not become markup.
-fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('|', "\\|")
-        .replace('<', "&lt;")
-        .replace(['\n', '\r'], " ")
 }

@@ -2,7 +2,9 @@
 
 mod figures;
 pub mod junit;
+pub mod markup;
 pub mod refusal;
+pub mod terminal;
 mod timeline;
 mod typed;
 

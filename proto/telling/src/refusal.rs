@@ -3,13 +3,15 @@
 use proto_model::document::{ErrorBody, ErrorDocument};
 use quick_xml::escape::escape;
 
+use crate::markup::markdown_text;
+
 /// The refusal as Markdown.
 pub fn markdown(name: &str, error: &ErrorBody) -> String {
-    let told: Vec<String> = words(error).iter().map(|words| format!("- {}", plain(words))).collect();
+    let told: Vec<String> = words(error).iter().map(|words| format!("- {}", markdown_text(words))).collect();
     format!(
         "# {}: no result\n\n**{}**\n\n{}\n",
-        plain(name),
-        plain(&error.code),
+        markdown_text(name),
+        markdown_text(&error.code),
         told.join("\n")
     )
 }
@@ -42,10 +44,6 @@ fn words(error: &ErrorBody) -> Vec<String> {
             .map(|host| format!("{}: {}: {}", host.name, host.code, host.message)),
     );
     told
-}
-
-fn plain(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('<', "&lt;").replace(['\n', '\r'], " ")
 }
 
 #[cfg(test)]

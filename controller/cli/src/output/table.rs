@@ -1,6 +1,7 @@
 //! Aligned columns without borders; cells never wrap, so that every row stays one line for `grep`.
 
 use comfy_table::{Table, presets};
+use proto_telling::terminal::visible;
 
 /// Lines of a table: the header first, columns two spaces apart.
 pub fn lines(header: &[&str], rows: &[Vec<String>]) -> Vec<String> {
@@ -22,7 +23,7 @@ pub fn or_dash(text: &str) -> String {
 }
 
 fn one_line(cell: &str) -> String {
-    or_dash(&super::writer::printable(cell, false))
+    or_dash(&visible(cell))
 }
 
 #[cfg(test)]

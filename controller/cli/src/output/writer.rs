@@ -1,4 +1,4 @@
-//! A writer that survives a closed pipe and remembers any other failure; it never panics and never prints control characters.
+//! A writer that survives a closed pipe and remembers any other failure; it never panics.
 
 use std::io::{self, Write};
 
@@ -37,32 +37,6 @@ impl Writer {
     }
 }
 
-/// The text with control characters made visible, line ends too, so that a host can write neither colours nor lines of ours; colours (`ESC [ digits m`) pass when `colours` is true.
-pub fn printable(text: &str, colours: bool) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find(|c: char| c.is_control()) {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if let Some(length) = colours.then(|| colour_length(rest)).flatten() {
-            out.push_str(&rest[..length]);
-            rest = &rest[length..];
-            continue;
-        }
-        let mut characters = rest.chars();
-        out.extend(characters.next().into_iter().flat_map(char::escape_default));
-        rest = characters.as_str();
-    }
-    out.push_str(rest);
-    out
-}
-
-fn colour_length(text: &str) -> Option<usize> {
-    let body = text.strip_prefix("\x1b[")?;
-    let end = body.find(|c: char| !(c.is_ascii_digit() || c == ';'))?;
-    body[end..].starts_with('m').then_some(2 + end + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,13 +60,5 @@ mod tests {
         let mut full = Writer::over(Box::new(Broken(io::ErrorKind::StorageFull)));
         full.line("a");
         assert!(full.failure().is_some());
-    }
-
-    #[test]
-    fn a_host_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\x1b]0;owned\x07b", true), "a\\u{1b}]0;owned\\u{7}b");
-        assert_eq!(printable("\x1b[31mred\x1b[0m", true), "\x1b[31mred\x1b[0m");
-        assert_eq!(printable("\x1b[31mred", false), "\\u{1b}[31mred");
-        assert_eq!(printable("two\nlines", false), "two\\nlines");
     }
 }

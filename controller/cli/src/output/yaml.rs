@@ -1,5 +1,6 @@
 //! Writes a JSON value as block YAML; strings that YAML would read as something else are quoted, always.
 
+use proto_telling::terminal::is_unsafe;
 use serde_json::Value;
 
 /// One YAML document without markers, without a last newline.
@@ -59,7 +60,15 @@ fn scalar_text(text: &str) -> String {
     if first_letter && plain && !word && !text.ends_with(' ') {
         text.to_owned()
     } else {
-        Value::from(text).to_string()
+        // What JSON leaves as it is and a terminal acts on is escaped as YAML does.
+        let mut out = String::new();
+        for c in Value::from(text).to_string().chars() {
+            match is_unsafe(c) {
+                true => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+                false => out.push(c),
+            }
+        }
+        out
     }
 }
 
@@ -74,12 +83,13 @@ mod tests {
             "apiVersion": "fracas/v1", "kind": "RunList",
             "items": [
                 {"id": "0123456789abcdef", "yes": "no", "n": null, "list": [1, [2, 3], []], "empty": {}, "text": "a: b # c\nd"},
-                "plain", " led", "12:30", {"deep": {"er": [{"a": 1, "b": "~"}]}}
+                "plain", " led", "12:30", "c1 \u{9b}31m \u{85} and \u{202e}\u{e0041}\x7f", {"deep": {"er": [{"a": 1, "b": "~"}]}}
             ]
         });
         let text = document(&value);
         let read: Value = serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
         assert_eq!(read, value, "{text}");
+        assert!(!text.chars().any(|c| is_unsafe(c) && c != '\n'), "{text:?}");
     }
 
     #[test]

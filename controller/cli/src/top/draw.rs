@@ -8,10 +8,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Cell, Clear, Paragraph, Row, Table};
 
 use proto_model::host::Connection;
+use proto_telling::terminal::visible;
 
 use crate::age::ago;
 use crate::output::paint::{Tone, tone_of};
-use crate::output::writer::printable;
 use crate::top::keys::WORD;
 use crate::top::view::{Panel, View};
 
@@ -247,7 +247,7 @@ fn seconds(ms: i64) -> String {
 
 /// What a host or a person named cannot steer the terminal.
 fn clean(text: &str) -> String {
-    printable(text, false)
+    visible(text)
 }
 
 #[cfg(test)]

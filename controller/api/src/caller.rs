@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use proto_model::id::TokenId;
 use proto_model::role::Role;
-use proto_model::time::Timestamp;
+use proto_transport::ShownCertificate;
 use tonic::transport::server::UdsConnectInfo;
 
 /// Members are administrators on the controller's own machine, as root is.
@@ -30,8 +30,7 @@ pub struct Caller {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Credential {
     Socket,
-    /// Good until then.
-    Certificate(Option<Timestamp>),
+    Certificate(ShownCertificate),
     Token(TokenId),
 }
 

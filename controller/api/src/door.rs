@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use controller_conductor::BoxFuture;
 use proto_model::time::Timestamp;
-use proto_transport::{Identity, PeerInfo};
+use proto_transport::{Identity, PeerInfo, ShownCertificate};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::header::AUTHORIZATION;
@@ -183,8 +183,17 @@ impl Door {
     fn by_certificate(&self, peer: &PeerInfo) -> ApiResult<Caller> {
         match &peer.identity {
             Identity::Operator { name, role } if !peer.is_expired((self.now)()) => {
-                let credential = Credential::Certificate(peer.not_after);
-                Ok(Caller::new(name, plain(peer.address), *role, credential))
+                let shown = ShownCertificate {
+                    operator: name.clone(),
+                    key: peer.key_fingerprint.clone(),
+                    begins: peer.not_before,
+                    ends: peer.not_after,
+                };
+                if self.keyring.is_revoked(&shown) {
+                    let message = format!("the certificate of {name} is revoked");
+                    return Err(self.keyring.failed(peer.address, (self.now)(), &message));
+                }
+                Ok(Caller::new(name, plain(peer.address), *role, Credential::Certificate(shown)))
             }
             _ => Err(self.keyring.failed(peer.address, (self.now)(), NOBODY)),
         }
@@ -240,7 +249,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp(1_000);
     const WITHIN: std::time::Duration = std::time::Duration::from_secs(5);
-    const CHANGES: &str = "/fracas.v1.Hosts/Lock";
+    const CHANGES: &str = "/fracas.v1.Hosts/Cordon";
     const STOPS: &str = "/fracas.v1.Emergency/Halt";
 
     /// A service in two steps: it says that it has begun, and says that it is done once it may go on.

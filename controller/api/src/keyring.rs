@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use controller_store::{Actor, OperatorRecord, StoreError, StoreHandle, is_secret};
 use proto_model::id::TokenId;
 use proto_model::time::Timestamp;
-use proto_transport::OperatorToken;
+use proto_transport::{OperatorToken, RevocationList, ShownCertificate};
 
 use crate::caller::{Caller, Credential};
 use crate::error::{ApiError, ApiResult};
@@ -24,6 +24,8 @@ pub struct Keyring(Arc<Inner>);
 struct Inner {
     store: StoreHandle,
     keys: RwLock<BTreeMap<TokenId, OperatorRecord>>,
+    /// Of certificates; none where no list was given.
+    revoked: OnceLock<RevocationList>,
     failures: Failures,
 }
 
@@ -33,8 +35,20 @@ impl Keyring {
         Ok(Self(Arc::new(Inner {
             store,
             keys: RwLock::new(keys),
+            revoked: OnceLock::new(),
             failures: Failures::default(),
         })))
+    }
+
+    /// With the list of certificates that are revoked.
+    pub fn with_revocations(self, list: RevocationList) -> Self {
+        // A second list would be a mistake of the program; the first one stays.
+        let _ = self.0.revoked.set(list);
+        self
+    }
+
+    pub(crate) fn is_revoked(&self, shown: &ShownCertificate) -> bool {
+        self.0.revoked.get().is_some_and(|list| list.covers(shown))
     }
 
     /// The caller that an `Authorization` header makes, for gRPC and pages alike. An address that failed often is not
@@ -87,7 +101,7 @@ impl Keyring {
     pub fn still_holds(&self, caller: &Caller, now: Timestamp) -> bool {
         match &caller.credential {
             Credential::Socket => true,
-            Credential::Certificate(until) => until.is_none_or(|until| now <= until),
+            Credential::Certificate(shown) => shown.ends.is_none_or(|ends| now <= ends) && !self.is_revoked(shown),
             Credential::Token(id) => self.get(id).is_some_and(|key| ended(&key, now).is_none()),
         }
     }

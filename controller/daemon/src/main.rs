@@ -41,6 +41,12 @@ fn main() -> ExitCode {
             Err(error) => exit::failed(NAME, error.as_ref(), FAILED),
         };
     }
+    if let Some(text) = &options.revoke_operator {
+        return match operator::revoke(&options.state_dir, text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => exit::failed(NAME, error.as_ref(), FAILED),
+        };
+    }
     clock::move_cadence(options.clock_offset);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -4,13 +4,13 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use proto_model::role::Role;
-use proto_transport::{Authority, certificate_pem, create_private};
+use proto_transport::{Authority, Revocation, RevocationList, certificate_pem, create_private, fingerprint_of_key};
 
 use crate::clock::now;
 
-/// 30 days. A certificate cannot be taken back before it ends; an operator's token can.
+/// 30 days.
 const LIVES_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Writes authority, certificate and key, and says how to use them. Nothing is overwritten.
@@ -25,10 +25,41 @@ pub fn issue(state_dir: &Path, name: &str, role: Role, out: &Path) -> anyhow::Re
     write_new(&out.join("authority.pem"), &authority.certificate_pem())?;
     write_new(&out.join(format!("{name}.pem")), &certificate_pem(&certificate))?;
     write_new(&out.join(format!("{name}-key.pem")), &key)?;
-    println!("written to {}; on the operator's machine:", out.display());
+    let key = fingerprint_of_key(&certificate).unwrap_or_default();
+    println!(
+        "written to {}; the key's SHA-256 is {key}, by which --revoke-operator revokes it",
+        out.display()
+    );
+    println!("on the operator's machine:");
     println!(
         "  fracas contexts add NAME --server CONTROLLER:7443 --ca-file authority.pem --certificate-file {name}.pem --key-file {name}-key.pem"
     );
+    Ok(())
+}
+
+/// The list of revoked certificates, beside the authority that issued them.
+pub fn revocations(state_dir: &Path) -> RevocationList {
+    RevocationList::open(&state_dir.join("authority/revoked-operators"))
+}
+
+/// Revokes by an operator's name or by a key, and says what that means.
+pub fn revoke(state_dir: &Path, text: &str) -> anyhow::Result<()> {
+    let Some(revocation) = Revocation::parse(text, now()) else {
+        bail!("{text:?} is neither an operator's name nor the SHA-256 of a key (64 hex digits)");
+    };
+    let folder = state_dir.join("authority");
+    if !folder.is_dir() {
+        bail!("there is no authority in {}", state_dir.display());
+    }
+    revocations(state_dir)
+        .add(&revocation)
+        .context("write the list of revoked certificates")?;
+    match &revocation {
+        Revocation::Operator { name, .. } => {
+            println!("every certificate of {name} issued until now is revoked; their tokens are not: fracas operators revoke {name}")
+        }
+        Revocation::Key(key) => println!("every certificate of the key {key} is revoked"),
+    }
     Ok(())
 }
 

@@ -43,6 +43,10 @@ pub struct Options {
     /// Where the operator's certificate, key and authority are written.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Revoke the client certificates that were issued to this operator until now, or those of one key by its SHA-256, and end. A controller
+    /// that runs obeys at once.
+    #[arg(long, value_name = "NAME|SHA256", conflicts_with = "issue_operator")]
+    pub revoke_operator: Option<String>,
     /// For drills: judge what is due or overdue as if it were so much later (36d, 12h, -30m). While it is set no schedule starts
     /// anything; the times of runs, certificates, leases and tokens stay the wall clock's.
     #[arg(long, hide = true, default_value = "0m", value_name = "OFFSET", allow_hyphen_values = true, value_parser = crate::clock::parse_offset)]

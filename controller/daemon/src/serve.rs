@@ -28,6 +28,7 @@ use crate::certificate;
 use crate::clock::{self, now};
 use crate::config::Config;
 use crate::open_files;
+use crate::operator;
 use crate::options::Options;
 
 /// What hosts say may wait for the supervisor.
@@ -69,7 +70,9 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         voice: Arc::new(dispatcher.clone()),
         runs: supervisor.clone(),
         store: store.clone(),
-        keyring: Keyring::load(store.clone()).await?,
+        keyring: Keyring::load(store.clone())
+            .await?
+            .with_revocations(operator::revocations(&options.state_dir)),
         audit: AuditLog::open(&audit).with_context(|| format!("open the audit log in {}", audit.display()))?,
         policy: config.rules()?,
         fingerprint: authority.fingerprint(),

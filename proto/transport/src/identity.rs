@@ -49,9 +49,11 @@ impl Identity {
         uri.strip_prefix(OPERATOR).map_or(Self::None, Self::of_operator)
     }
 
-    /// `NAME/ROLE`. A certificate without a role was made when everybody who got in was an administrator.
+    /// `NAME/ROLE`: without a role there is no access.
     fn of_operator(text: &str) -> Self {
-        let (name, role) = text.split_once('/').unwrap_or((text, Role::Administrator.as_str()));
+        let Some((name, role)) = text.split_once('/') else {
+            return Self::None;
+        };
         match Role::parse(role) {
             Ok(role) if is_operator(name) => Self::Operator {
                 name: name.to_owned(),
@@ -90,6 +92,7 @@ pub fn is_operator(name: &str) -> bool {
 pub struct PeerInfo {
     pub identity: Identity,
     pub address: SocketAddr,
+    pub not_before: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
     /// SHA-256 of the public key, in hex.
     pub key_fingerprint: Option<String>,
@@ -103,6 +106,7 @@ impl PeerInfo {
         Self {
             identity: first.map_or(Identity::None, Identity::of_certificate),
             address,
+            not_before: first.and_then(validity_of).map(|(begins, _)| begins),
             not_after: first.and_then(not_after_of),
             key_fingerprint: first.and_then(fingerprint_of_key),
             standing: None,
@@ -158,15 +162,7 @@ mod tests {
             role: Role::Viewer,
         };
         assert_eq!(Identity::of_uri(&ann.uri()), ann);
-        let before = Identity::of_uri("fracas://operator/ann");
-        assert!(matches!(
-            before,
-            Identity::Operator {
-                role: Role::Administrator,
-                ..
-            }
-        ));
-        for bad in ["ann/king", "ann/viewer/viewer", "root@local/viewer", "/viewer", ""] {
+        for bad in ["ann", "ann/", "ann/king", "ann/viewer/viewer", "root@local/viewer", "/viewer", ""] {
             assert_eq!(Identity::of_uri(&format!("fracas://operator/{bad}")), Identity::None, "{bad}");
         }
     }

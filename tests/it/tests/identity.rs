@@ -236,6 +236,16 @@ fn a_certificate_carries_its_role_and_a_foreign_caller_is_nobody() -> Result<()>
     )?;
     expect(&cat.fracas(&["status"])?, exit::OK, &["cat (viewer)"]);
     expect(&cat.fracas(&["tokens"])?, exit::FORBIDDEN, &["cat has the role viewer"]);
+    let revoked = Command::new(programs::find("fracas-controller")?)
+        .args(["--revoke-operator", "cat", "--state-dir", text(&folder.path().join("state"))])
+        .args(["--config", text(&folder.path().join("controller.toml"))])
+        .output()?;
+    assert!(revoked.status.success(), "{revoked:?}");
+    expect(
+        &cat.fracas(&["status"])?,
+        exit::NOT_AUTHENTICATED,
+        &["the certificate of cat is revoked"],
+    );
     let wrong = folder.path().join("wrong.token");
     std::fs::write(&wrong, "fot1.0123456789abcdef.000000000000000000000000000000000000000000000000")?;
     std::fs::set_permissions(&wrong, std::fs::Permissions::from_mode(0o600))?;
@@ -248,7 +258,7 @@ fn a_certificate_carries_its_role_and_a_foreign_caller_is_nobody() -> Result<()>
         Ok(said.err.contains("too many failed tries").then_some(said))
     })?;
     assert_eq!(barred.0.code, i32::from(exit::NOT_AUTHENTICATED));
-    expect(&cat.fracas(&["status"])?, exit::OK, &["failed authentications"]);
+    expect(&controller.fracas(&["status"])?, exit::OK, &["failed authentications"]);
     Ok(())
 }
 

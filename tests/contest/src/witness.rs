@@ -18,6 +18,8 @@ const WINDOW: Duration = Duration::from_millis(1_500);
 const WINDOWS: usize = 6;
 /// What a window may be off from what was asked, in seconds of processor a second for each core.
 const OFF_PER_CORE: f64 = 0.03;
+/// The same of a core on which the work of everybody counts, which the fault follows with some delay.
+const OFF_IN_ALL: f64 = 0.04;
 /// A window counts only if this much of the machine was idle: else others, and not the fault, decide what is used.
 const IDLE: f64 = 0.1;
 const STILL: Duration = Duration::from_millis(400);
@@ -281,7 +283,11 @@ impl Load {
 
     /// By the accounting of the host's group, or by the machine's own when the rest of a core counts as well.
     fn is_used(self, host: &Host) -> Result<()> {
-        let off = OFF_PER_CORE * self.cores;
+        let off = if self.core.is_some() {
+            OFF_IN_ALL
+        } else {
+            OFF_PER_CORE * self.cores
+        };
         let mut seen = Vec::new();
         for _ in 0..WINDOWS {
             let (start, before, idle) = (Instant::now(), self.used(host)?, processors()?.idle);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use nix::unistd::User;
-use proto_model::probe::{CommandCheck, ProbeSpec, Sample};
+use proto_model::probe::{CommandCheck, ProbeSpec, Sample, SampledBy};
 use proto_model::time::Timestamp;
 use proto_probes::{Answer, Told, timed};
 
@@ -57,7 +57,7 @@ fn rights_of(user: &str) -> Result<As, String> {
 }
 
 /// Runs the program once, never longer than the probe's timeout; nothing of it goes on after that.
-pub async fn check(spec: &ProbeSpec, asked: &CommandCheck, commands: &Commands, prober: &str, now: Timestamp) -> Sample {
+pub async fn check(spec: &ProbeSpec, asked: &CommandCheck, commands: &Commands, prober: &SampledBy, now: Timestamp) -> Sample {
     timed(spec, prober, now, ask(asked, commands)).await
 }
 

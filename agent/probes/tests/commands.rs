@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agent_probes::{Commands, check};
-use proto_model::probe::{CommandCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, Tolerance, ValueBounds};
+use proto_model::id::HostName;
+use proto_model::probe::{CommandCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, Tolerance, ValueBounds};
 use proto_model::time::Timestamp;
 
 const TIMEOUT_MS: u64 = 5_000;
@@ -72,7 +73,7 @@ async fn sample_within(asked: &CommandCheck, commands: &Commands, timeout_ms: u6
         tolerate: Tolerance::Count(0),
         breaks: 3,
     };
-    check(&spec, asked, commands, "web", Timestamp(0)).await
+    check(&spec, asked, commands, &SampledBy::Host(HostName::parse("web").unwrap()), Timestamp(0)).await
 }
 
 async fn sample(asked: &CommandCheck, commands: &Commands) -> Sample {

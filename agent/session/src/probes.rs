@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agent_probes::Commands;
 use proto_model::id::{HostName, RunId};
-use proto_model::probe::{ProbeCheck, ProbeSpec, Sample};
+use proto_model::probe::{ProbeCheck, ProbeSpec, Sample, SampledBy};
 use proto_probes::{AddressRule, on_beat, run_probe};
 use proto_wire::convert::samples_to_wire;
 use proto_wire::v1::Samples;
@@ -20,7 +20,7 @@ const QUEUE: usize = 512;
 const BATCH: usize = 256;
 
 pub(crate) struct Probes {
-    prober: String,
+    prober: SampledBy,
     going: HashMap<(RunId, String), AbortHandle>,
     commands: Commands,
     seen: mpsc::Sender<(RunId, Sample)>,
@@ -31,7 +31,7 @@ impl Probes {
     pub fn of(host: &HostName, commands: Commands) -> Self {
         let (seen, waiting) = mpsc::channel(QUEUE);
         Self {
-            prober: host.to_string(),
+            prober: SampledBy::Host(host.clone()),
             going: HashMap::new(),
             commands,
             seen,
@@ -90,7 +90,7 @@ impl Probes {
 }
 
 /// Over the network, or by a program of this host.
-async fn ask(spec: ProbeSpec, prober: String, commands: Commands, samples: mpsc::Sender<Sample>) {
+async fn ask(spec: ProbeSpec, prober: SampledBy, commands: Commands, samples: mpsc::Sender<Sample>) {
     let ProbeCheck::Command(asked) = spec.check.clone() else {
         return run_probe(spec, prober, AddressRule::anything(), samples).await;
     };

@@ -8,7 +8,7 @@ use controller_store::StoreHandle;
 use proto_model::event::{Event, EventBody, NewEvent};
 use proto_model::id::{HostName, PlanDigest};
 use proto_model::injection::EndedBy;
-use proto_model::probe::{ProbeSpec, Prober, Sample};
+use proto_model::probe::{ProbeSpec, Prober, Sample, SampledBy};
 use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, run_probe};
 use tokio::sync::{broadcast, mpsc};
@@ -20,7 +20,6 @@ use crate::host_gateway::HostGateway;
 use crate::leases::Leases;
 use crate::machine::{Action, Conductor, Decision, Input};
 use crate::proving::HostProof;
-use crate::track::CONTROLLER;
 
 /// How often the machine is told that time has passed.
 const BEAT: Duration = Duration::from_millis(100);
@@ -242,11 +241,11 @@ impl Driver {
     fn probe_here(&mut self, probe: ProbeSpec) {
         let (sender, mut samples) = mpsc::channel::<Sample>(SAMPLES);
         self.probes
-            .spawn(run_probe(probe, CONTROLLER.to_owned(), self.means.rule.clone(), sender));
+            .spawn(run_probe(probe, SampledBy::Controller, self.means.rule.clone(), sender));
         let own = self.own.clone();
         self.probes.spawn(async move {
             while let Some(sample) = samples.recv().await {
-                if own.send(Input::Sample(sample)).await.is_err() {
+                if own.send(Input::Sample { from: SampledBy::Controller, sample }).await.is_err() {
                     return;
                 }
             }

@@ -7,7 +7,7 @@ use proto_model::event::{AgentSource, Event, EventBody, NewEvent, RunPhase, SCHE
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentReport, CleanProof, EndedBy, Injection, Wish};
 use proto_model::plan::Plan;
-use proto_model::probe::{Prober, Sample};
+use proto_model::probe::{Prober, Sample, SampledBy};
 use proto_model::time::Timestamp;
 
 use crate::host_gateway::{GatewayError, PreflightReply};
@@ -27,7 +27,11 @@ pub enum Input {
         host: HostName,
         report: AgentReport,
     },
-    Sample(Sample),
+    /// `from` is who brought it, by identity; a sample that names another prober does not count.
+    Sample {
+        from: SampledBy,
+        sample: Sample,
+    },
     /// Whether what is to be injected now fits beside what all runs inject; the reason when it does not.
     Room {
         step: String,
@@ -212,7 +216,7 @@ impl Conductor {
             Input::Tick => self.tick(now),
             Input::Preflight { host, reply } => self.take_preflight(now, &host, reply),
             Input::Report { host, report } => self.take_report(now, &host, report),
-            Input::Sample(sample) => self.take_sample(now, sample),
+            Input::Sample { from, sample } => self.take_sample(now, &from, sample),
             Input::Room { step, answer } => self.take_room(now, &step, answer),
             Input::OrderFailed { injection, error } => self.order_failed(now, &injection, &error),
             Input::HostLost { host, last_seen } => self.host_lost(now, &host, last_seen),

@@ -4,6 +4,7 @@ use controller_report::InjectionStatus;
 use proto_model::event::{AgentSource, EventBody, RunPhase, StopCause};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::injection::{AgentFact, AgentReport, EndedBy, InjectionState, Spent, UndoAnswer, Undone};
+use proto_model::probe::SampledBy;
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
@@ -197,7 +198,7 @@ impl Conductor {
                 downtime_ms,
             },
         );
-        let probes = self.probes.iter().any(|t| t.prober == host.as_str());
+        let probes = self.probes.iter().any(|t| t.prober == SampledBy::Host(host.clone()));
         if probes && matches!(self.phase(), RunPhase::Before | RunPhase::During | RunPhase::After) {
             self.act(Action::ProbeAgain { host: host.clone() });
         }

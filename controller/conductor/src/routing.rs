@@ -7,7 +7,7 @@ use proto_model::event::{AgentSource, EventBody, NewEvent};
 use proto_model::host::{Connection, Host, Membership};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentReport, EndedBy};
-use proto_model::probe::Sample;
+use proto_model::probe::{Sample, SampledBy};
 use proto_model::time::Timestamp;
 use tokio::sync::mpsc;
 
@@ -66,8 +66,9 @@ impl Supervisor {
         let Some(inbox) = self.inbox(run) else {
             return self.0.parts.voice.probe_stop(host, run);
         };
-        for sample in samples.into_iter().filter(|sample| sample.prober == host.as_str()) {
-            if inbox.try_send(Input::Sample(sample)).is_err() {
+        for sample in samples {
+            let from = SampledBy::Host(host.clone());
+            if inbox.try_send(Input::Sample { from, sample }).is_err() {
                 tracing::warn!(%host, %run, "a sample was dropped: the run is behind or over");
             }
         }

@@ -1,15 +1,18 @@
 //! Samples into phases: a sample belongs to the phase it began in, is dropped when it spans two, and makes a probe recovered.
 
 use proto_model::event::{EventBody, RunPhase};
-use proto_model::probe::{Phase, Sample};
+use proto_model::probe::{Phase, Sample, SampledBy};
 use proto_model::time::Timestamp;
 
 use crate::machine::Conductor;
 use crate::track::{BATCH_MS, ProbeTrack};
 
 impl Conductor {
-    /// What a prober has seen.
-    pub(crate) fn take_sample(&mut self, now: Timestamp, sample: Sample) {
+    /// What a prober has seen. It speaks for itself only, and only of probes that it was asked to run.
+    pub(crate) fn take_sample(&mut self, now: Timestamp, from: &SampledBy, sample: Sample) {
+        if &sample.prober != from {
+            return tracing::warn!(%from, prober = %sample.prober, probe = sample.probe, "a sample in the name of another prober is left out");
+        }
         let of_prober = |t: &&mut ProbeTrack| t.spec.name == sample.probe && t.prober == sample.prober;
         if let Some(track) = self.probes.iter_mut().find(of_prober) {
             track.evaluated_at = Some(now);

@@ -1,11 +1,9 @@
 //! What the machine keeps in mind about injections, probes and hosts between two inputs.
 
 use controller_report::InjectionStatus;
-use proto_model::probe::{ProbeRole, ProbeSpec, Prober, RECOVERED_RUN, Sample, SampleResult};
+use proto_model::probe::{ProbeRole, ProbeSpec, Prober, RECOVERED_RUN, Sample, SampleResult, SampledBy};
 use proto_model::time::Timestamp;
 
-/// What samples say of their prober when it is this program.
-pub(crate) const CONTROLLER: &str = "controller";
 /// How far apart a host's batches of samples are, with time on the way.
 pub(crate) const BATCH_MS: u64 = 1_500;
 
@@ -37,7 +35,7 @@ pub(crate) enum Room {
 #[derive(Debug, Clone)]
 pub(crate) struct ProbeTrack {
     pub spec: ProbeSpec,
-    pub prober: String,
+    pub prober: SampledBy,
     /// When the last sample came in or was declared missing, or sampling began.
     pub heard_at: Option<Timestamp>,
     /// When the last sample of the prober itself came in, or sampling began.
@@ -54,8 +52,8 @@ impl ProbeTrack {
     /// One track for each prober of the probe.
     pub fn of(spec: &ProbeSpec) -> Vec<Self> {
         let probers = match &spec.from {
-            Prober::Controller => vec![CONTROLLER.to_owned()],
-            Prober::Hosts(hosts) => hosts.iter().map(ToString::to_string).collect(),
+            Prober::Controller => vec![SampledBy::Controller],
+            Prober::Hosts(hosts) => hosts.iter().cloned().map(SampledBy::Host).collect(),
         };
         let track = |prober| Self {
             spec: spec.clone(),

@@ -86,6 +86,9 @@ id!(/// One freeze.
 id!(/// Made when an agent process starts; tells two processes of one identity apart.
     InstanceId, "agent instance");
 
+/// Names that selectors, peers, probes and contexts give a meaning of their own: no host may have one of them.
+pub const RESERVED_NAMES: [&str; 4] = ["all", "any", "controller", "local"];
+
 /// The name of a host as operators write it: a DNS-like label or dotted name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -93,6 +96,13 @@ pub struct HostName(String);
 
 impl HostName {
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        if RESERVED_NAMES.contains(&text) {
+            return Err(InvalidId {
+                what: "host name",
+                text: text.to_owned(),
+                expected: "a name other than all, any, controller and local, which are reserved",
+            });
+        }
         let ok = !text.is_empty()
             && text.len() <= 63
             && text
@@ -175,5 +185,15 @@ mod tests {
             assert!(HostName::parse(bad).is_err(), "{bad:?}");
         }
         assert!(HostName::parse("web-1.example").is_ok());
+    }
+
+    #[test]
+    fn names_that_mean_something_else_are_no_hosts() {
+        for name in RESERVED_NAMES {
+            let refused = HostName::parse(name).unwrap_err().to_string();
+            assert!(refused.contains("reserved"), "{refused}");
+            assert!(serde_json::from_str::<HostName>(&format!("{name:?}")).is_err(), "{name}");
+        }
+        assert!(HostName::parse("controller-1").is_ok() && HostName::parse("all.example").is_ok());
     }
 }

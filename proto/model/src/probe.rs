@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::HostName;
+use crate::id::{HostName, InvalidId};
 use crate::quantity::Percent;
 use crate::time::Timestamp;
 
@@ -190,11 +190,47 @@ pub enum SampleResult {
     Missing,
 }
 
+/// Which prober took a sample: written as `"controller"` or `{"host": NAME}`, so that no host can be mistaken for the controller.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", try_from = "WrittenProber")]
+pub enum SampledBy {
+    Controller,
+    Host(HostName),
+}
+
+/// As it is written now, or by its bare name as in records from before hosts were told apart.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WrittenProber {
+    Name(String),
+    Host { host: HostName },
+}
+
+impl TryFrom<WrittenProber> for SampledBy {
+    type Error = InvalidId;
+
+    fn try_from(written: WrittenProber) -> Result<Self, InvalidId> {
+        match written {
+            WrittenProber::Name(name) if name == "controller" => Ok(Self::Controller),
+            WrittenProber::Name(name) => HostName::parse(&name).map(Self::Host),
+            WrittenProber::Host { host } => Ok(Self::Host(host)),
+        }
+    }
+}
+
+impl std::fmt::Display for SampledBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Controller => f.write_str("the controller"),
+            Self::Host(host) => write!(f, "{host}"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     pub probe: String,
-    /// `controller` or the host's name.
-    pub prober: String,
+    pub prober: SampledBy,
     pub started_at: Timestamp,
     pub took_ms: u64,
     pub result: SampleResult,
@@ -251,6 +287,18 @@ mod tests {
             ("a\0b", false),
         ] {
             assert_eq!(CommandCheck::is_program_name(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_never_written_as_the_controller() {
+        let host = SampledBy::Host(HostName::parse("web").unwrap());
+        assert_eq!(serde_json::to_string(&SampledBy::Controller).unwrap(), r#""controller""#);
+        assert_eq!(serde_json::to_string(&host).unwrap(), r#"{"host":"web"}"#);
+        assert_eq!(serde_json::from_str::<SampledBy>(r#"{"host":"web"}"#).unwrap(), host);
+        assert_eq!(serde_json::from_str::<SampledBy>(r#""web""#).unwrap(), host);
+        for forged in [r#"{"host":"controller"}"#, r#"{"host":"all"}"#, r#""a b""#] {
+            assert!(serde_json::from_str::<SampledBy>(forged).is_err(), "{forged}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use proto_model::probe::{ProbeCheck, ProbeSpec, Sample, SampleResult, ValueBounds};
+use proto_model::probe::{ProbeCheck, ProbeSpec, Sample, SampleResult, SampledBy, ValueBounds};
 use proto_model::time::Timestamp;
 use tokio::net::{TcpStream, lookup_host};
 
@@ -34,7 +34,7 @@ impl Answer {
 pub type Told = (Answer, Option<f64>);
 
 /// Asks once. Never longer than the probe's timeout. `now` is the wall clock at the start.
-pub async fn check(spec: &ProbeSpec, rule: &AddressRule, prober: &str, now: Timestamp) -> Sample {
+pub async fn check(spec: &ProbeSpec, rule: &AddressRule, prober: &SampledBy, now: Timestamp) -> Sample {
     let asked = async {
         match &spec.check {
             ProbeCheck::Http(check) => (http::ask(check, rule).await, None),
@@ -47,7 +47,7 @@ pub async fn check(spec: &ProbeSpec, rule: &AddressRule, prober: &str, now: Time
 }
 
 /// Waits for the answer, never longer than the probe's timeout, and makes it a sample. `now` is the wall clock at the start.
-pub async fn timed(spec: &ProbeSpec, prober: &str, now: Timestamp, asked: impl Future<Output = Told>) -> Sample {
+pub async fn timed(spec: &ProbeSpec, prober: &SampledBy, now: Timestamp, asked: impl Future<Output = Told>) -> Sample {
     let started = Instant::now();
     let limit = Duration::from_millis(spec.timeout_ms);
     let (answer, value) = match tokio::time::timeout(limit, asked).await {
@@ -69,7 +69,7 @@ pub async fn timed(spec: &ProbeSpec, prober: &str, now: Timestamp, asked: impl F
     };
     Sample {
         probe: spec.name.clone(),
-        prober: prober.to_owned(),
+        prober: prober.clone(),
         started_at: now,
         took_ms,
         result,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use proto_model::probe::{ProbeSpec, Sample};
+use proto_model::probe::{ProbeSpec, Sample, SampledBy};
 use proto_model::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
@@ -12,7 +12,7 @@ use crate::address::AddressRule;
 use crate::check::check;
 
 /// Samples until the receiver is gone. Aborting the task ends it at once.
-pub async fn run_probe(spec: ProbeSpec, prober: String, rule: AddressRule, samples: mpsc::Sender<Sample>) {
+pub async fn run_probe(spec: ProbeSpec, prober: SampledBy, rule: AddressRule, samples: mpsc::Sender<Sample>) {
     let every_ms = spec.every_ms;
     let asked = Arc::new((spec, prober, rule));
     on_beat(every_ms, samples, |now| {

@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
-use proto_model::probe::{CommandCheck, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, TcpCheck, Tolerance};
+use proto_model::id::HostName;
+use proto_model::probe::{CommandCheck, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, SampledBy, TcpCheck, Tolerance};
 use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, check, run_probe};
 
@@ -52,7 +53,7 @@ fn serve(answer: &'static str, delay_ms: u64) -> SocketAddr {
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
 async fn result(spec: &ProbeSpec) -> (SampleResult, String) {
-    let sample = check(spec, &AddressRule::anything(), "controller", Timestamp(0)).await;
+    let sample = check(spec, &AddressRule::anything(), &SampledBy::Controller, Timestamp(0)).await;
     (sample.result, sample.error.unwrap_or_default())
 }
 
@@ -118,7 +119,7 @@ async fn the_address_rule_is_asked_after_resolving() {
     let sample = check(
         &http(format!("http://localhost:{}/", address.port()), None, None),
         &rule,
-        "controller",
+        &SampledBy::Controller,
         Timestamp(0),
     )
     .await;
@@ -131,12 +132,12 @@ async fn a_runner_keeps_its_beat_until_nobody_listens() {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(4);
     let task = tokio::spawn(run_probe(
         http(format!("http://{address}/"), None, None),
-        "web".into(),
+        SampledBy::Host(HostName::parse("web").unwrap()),
         AddressRule::anything(),
         sender,
     ));
     for _ in 0..3 {
-        assert_eq!(receiver.recv().await.unwrap().prober, "web");
+        assert_eq!(receiver.recv().await.unwrap().prober, SampledBy::Host(HostName::parse("web").unwrap()));
     }
     drop(receiver);
     tokio::time::timeout(std::time::Duration::from_secs(5), task)

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, PrometheusCheck, Sample, SampleResult, Tolerance, ValueBounds};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, PrometheusCheck, Sample, SampleResult, SampledBy, Tolerance, ValueBounds};
 use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, check};
 
@@ -67,7 +67,7 @@ fn below(bound: f64) -> ValueBounds {
 }
 
 async fn asked(spec: &ProbeSpec) -> Sample {
-    check(spec, &AddressRule::anything(), "controller", Timestamp(0)).await
+    check(spec, &AddressRule::anything(), &SampledBy::Controller, Timestamp(0)).await
 }
 
 async fn sample(status: &'static str, body: String) -> Sample {
@@ -144,7 +144,7 @@ async fn the_controllers_rule_of_addresses_holds_here_too() {
     let sample = check(
         &spec(format!("http://{address}"), below(0.5), None),
         &rule,
-        "controller",
+        &SampledBy::Controller,
         Timestamp(0),
     )
     .await;

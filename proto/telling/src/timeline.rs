@@ -6,7 +6,7 @@ use proto_model::event::{Event, EventBody, StepOutcome, StopCause};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::injection::{Applied, CleanProof, EffectState, Ending, Injection, Observed, UndoFailed, Undone};
 use proto_model::plan::{Plan, PlannedStep, StepBody};
-use proto_model::probe::{Phase, Sample, SampleResult};
+use proto_model::probe::{Phase, Sample, SampleResult, SampledBy};
 use proto_model::problem::Refusal;
 use proto_model::quantity::Millis;
 use proto_model::time::Timestamp;
@@ -23,7 +23,7 @@ pub struct Timeline {
     injections: BTreeMap<InjectionId, String>,
     steps: BTreeMap<String, String>,
     effects: BTreeMap<InjectionId, EffectState>,
-    samples: BTreeMap<(String, String), (Phase, SampleResult)>,
+    samples: BTreeMap<(String, SampledBy), (Phase, SampleResult)>,
 }
 
 impl Timeline {
@@ -367,7 +367,7 @@ mod tests {
         assert_eq!(lines.len(), 3, "{lines:?}");
         assert_eq!(
             lines[2],
-            "  +3.0s  probe answers bad after 12 ms, from controller: connection refused"
+            "  +3.0s  probe answers bad after 12 ms, from the controller: connection refused"
         );
     }
 

@@ -7,7 +7,7 @@ use proto_model::event::{Event, EventBody, NewEvent, RunPhase, SCHEMA_VERSION, S
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentFact, AgentReport, Applied, CleanProof, EndedBy, Injection, PreflightAnswer};
 use proto_model::plan::Plan;
-use proto_model::probe::{Prober, Sample, SampleResult};
+use proto_model::probe::{Prober, Sample, SampleResult, SampledBy};
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
@@ -399,24 +399,25 @@ impl Sim {
     fn probe(&mut self) {
         let ms = self.elapsed();
         for probe in self.conductor.plan().probes().cloned().collect::<Vec<_>>() {
-            let probers: Vec<String> = match &probe.from {
-                Prober::Controller => vec!["controller".into()],
-                Prober::Hosts(hosts) => hosts.iter().filter(|h| !self.is_away(h)).map(ToString::to_string).collect(),
+            let probers: Vec<SampledBy> = match &probe.from {
+                Prober::Controller => vec![SampledBy::Controller],
+                Prober::Hosts(hosts) => hosts.iter().filter(|h| !self.is_away(h)).cloned().map(SampledBy::Host).collect(),
             };
             for prober in probers {
                 let result = (self.seen)(&probe.name, ms);
                 let error = (result != SampleResult::Good).then(|| "refused".to_owned());
                 let (started_at, probe) = (Timestamp(self.now - 20), probe.name.clone());
-                self.inbox.push_back(Input::Sample(Sample {
+                let sample = Sample {
                     probe,
-                    prober,
+                    prober: prober.clone(),
                     started_at,
                     took_ms: 20,
                     result,
                     value: None,
                     unit: None,
                     error,
-                }));
+                };
+                self.inbox.push_back(Input::Sample { from: prober, sample });
             }
         }
     }

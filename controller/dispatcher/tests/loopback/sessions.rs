@@ -2,9 +2,9 @@
 
 use controller_conductor::{GatewayError, HostEvent, HostGateway};
 use proto_model::catalogue::FaultKind;
-use proto_model::id::{InjectionId, PlanDigest, RunId};
+use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
 use proto_model::injection::{AgentFact, Cleanliness, EndedBy, Injection, Wish};
-use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, TcpCheck, Tolerance};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, SampledBy, TcpCheck, Tolerance};
 use proto_wire::v1;
 use proto_wire::v1::agent_message::Body;
 use proto_wire::v1::controller_message::Body as Order;
@@ -323,7 +323,7 @@ async fn probes_of_a_host_are_batched_and_begin_again_with_the_next_session() {
     };
     let samples = controller.hears("samples", batch).await;
     assert!(
-        samples.len() > 1 && samples.iter().all(|s| s.prober == "web" && s.probe == "port"),
+        samples.len() > 1 && samples.iter().all(|s| s.prober == SampledBy::Host(HostName::parse("web").unwrap()) && s.probe == "port"),
         "{samples:?}"
     );
     controller.dispatcher.hang_up();

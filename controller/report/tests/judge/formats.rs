@@ -6,13 +6,13 @@ use controller_report::{html, junit};
 use proptest::prelude::*;
 use proto_model::event::{EventBody, RunPhase, StopCause};
 use proto_model::injection::{CleanProof, EndedBy};
-use proto_model::probe::{Phase, ProbeRole, Sample, SampleResult, Tolerance};
+use proto_model::probe::{Phase, ProbeRole, Sample, SampleResult, SampledBy, Tolerance};
 use proto_model::time::Timestamp;
 use proto_model::verdict::Verdict;
 use quick_xml::events::Event as Xml;
 
 use crate::rules::dirty;
-use crate::story::{PROBE, Story, plan};
+use crate::story::{PROBE, Story, host, plan};
 
 const HOSTILE: &str = "\"><script>alert('&')</script>\u{1b}\u{0}";
 
@@ -150,7 +150,7 @@ fn hostile() -> Story {
     story.before("ggg").acting();
     let sample = Sample {
         probe: PROBE.into(),
-        prober: HOSTILE.into(),
+        prober: SampledBy::Host(host("web")),
         started_at: Timestamp(1_700_000_005_000),
         took_ms: 2_000,
         result: SampleResult::Bad,

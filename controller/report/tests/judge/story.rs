@@ -8,7 +8,7 @@ use proto_model::injection::{
     Applied, CleanProof, EffectState, EndedBy, Ending, Injection, Observation, Observed, Reversal, Spent, UndoAnswer, Undone,
 };
 use proto_model::plan::{FaultStep, Hypothesis, Limits, OnFailure, Origin, Plan, PlannedHost, PlannedInjection, PlannedStep, StepBody};
-use proto_model::probe::{Phase, ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, TcpCheck, Tolerance};
+use proto_model::probe::{Phase, ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, TcpCheck, Tolerance};
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
@@ -184,7 +184,7 @@ impl Story {
             };
             let sample = Sample {
                 probe: PROBE.into(),
-                prober: "controller".into(),
+                prober: SampledBy::Controller,
                 started_at: Timestamp(self.now),
                 took_ms: 20,
                 result,

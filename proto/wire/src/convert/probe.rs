@@ -1,7 +1,7 @@
 //! Probes that hosts run, and what they saw. It knows no kind of check by name: a check is its kind and the parameters of that kind.
 
 use proto_model::id::HostName;
-use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, Tolerance};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, Tolerance};
 use proto_model::quantity::Percent;
 use proto_model::time::Timestamp;
 use serde_json::Value;
@@ -80,7 +80,7 @@ pub fn samples_to_wire(run: String, samples: &[Sample]) -> v1::Samples {
 pub fn sample_from_wire(host: &HostName, sample: v1::Sample) -> Result<Sample, ConvertError> {
     Ok(Sample {
         probe: sample.probe,
-        prober: host.to_string(),
+        prober: SampledBy::Host(host.clone()),
         started_at: Timestamp(sample.started_at_ms),
         took_ms: sample.took_ms,
         result: sample_result(sample.result)?,

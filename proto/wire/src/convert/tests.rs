@@ -185,7 +185,7 @@ fn a_probe_crosses_as_its_kind_and_parameters() {
 fn a_sample_is_of_the_host_whose_session_it_came_by() {
     let sample = Sample {
         probe: "answers".into(),
-        prober: "web".into(),
+        prober: SampledBy::Host(web()),
         started_at: Timestamp(7),
         took_ms: 3,
         result: SampleResult::Bad,

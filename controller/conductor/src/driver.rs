@@ -277,6 +277,7 @@ fn proof_in(event: &Event) -> Option<HostProof> {
         | EventBody::InjectionUndone { .. }
         | EventBody::InjectionUndoFailed { .. }
         | EventBody::InjectionSpent { .. }
+        | EventBody::ReportsDropped { .. }
         | EventBody::LeaseLapsed { .. }
         | EventBody::HostLost { .. }
         | EventBody::HostReturned { .. }

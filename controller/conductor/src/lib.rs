@@ -1,12 +1,14 @@
 //! From plan to decisions: a pure machine that says what to record and what to do, and a thin driver that records before it acts.
 
 mod active;
+mod admissible;
 mod answers;
 mod driver;
 mod going;
 mod guards;
 mod host_gateway;
 mod latch;
+mod late;
 mod leases;
 mod machine;
 mod mass_loss;

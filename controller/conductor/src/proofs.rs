@@ -7,6 +7,7 @@ use proto_model::injection::{CleanProof, Cleanliness};
 use proto_model::time::Timestamp;
 
 use crate::host_gateway::GatewayError;
+use crate::admissible::bounded_proof;
 use crate::machine::{Action, Conductor};
 
 /// How many times the time for proofs a host gets that comes and goes.
@@ -30,6 +31,7 @@ impl Conductor {
         }
         // An unclean proof is asked for again while there is time; only a change is news.
         if self.state.proof(host).map(|known| known.result) != Some(proof.result) {
+            let proof = bounded_proof(proof);
             self.record(now, EventBody::HostVerified { host: host.clone(), proof });
         }
     }
@@ -100,6 +102,7 @@ impl Conductor {
                 },
             );
         }
+        self.record_dropped(now);
         let judgement = judge(&self.state);
         self.record(
             now,

@@ -8,8 +8,10 @@ use proto_model::probe::SampledBy;
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
+use crate::admissible::{bounded, may_follow, size};
 use crate::host_gateway::{GatewayError, PreflightReply};
 use crate::machine::{Action, Conductor};
+use crate::track::InjectionDrive;
 
 impl Conductor {
     pub(crate) fn take_preflight(&mut self, now: Timestamp, host: &HostName, reply: Result<PreflightReply, GatewayError>) {
@@ -45,29 +47,48 @@ impl Conductor {
         self.record(now, event);
     }
 
-    /// A fact is taken once; its repeats are only settled again.
+    /// A fact counts from the host of its injection and for this run, once, where it may follow, and within its quota. Ends of
+    /// this host's injections are settled in any case.
     pub(crate) fn take_report(&mut self, now: Timestamp, host: &HostName, report: AgentReport) {
-        let Some(status) = self.state.injection(&report.injection) else {
-            return;
-        };
+        let Some(at) = self.state.position(&report.injection) else { return };
+        let status = &self.state.injections[at];
+        if status.injection.host != *host || report.run != self.state.run.as_str() {
+            return tracing::warn!(%host, injection = %report.injection, "a report about an injection of another host or run is left out");
+        }
         let terminal = report.fact.is_terminal();
-        let known = status.injection.host == *host;
-        if known && !status.knows_fact(&report.boot_id, report.agent_seq) {
+        let fresh = !status.knows_fact(&report.boot_id, report.agent_seq) && may_follow(status, &report.fact);
+        let duration_ms = status.injection.duration_ms;
+        if fresh && (terminal || self.drives[at].quota.take(duration_ms, size(&report.fact))) {
             let source = AgentSource {
                 boot_id: report.boot_id,
                 boot_ms: report.boot_ms,
                 agent_seq: report.agent_seq,
             };
-            let body = EventBody::from_fact(report.injection.clone(), report.fact.clone());
+            let fact = bounded(report.fact);
+            let body = EventBody::from_fact(report.injection.clone(), fact.clone());
             self.record_from(now, body, Some(source), Some(host.as_str()));
-            self.note_lapse(now, host, &report.injection, &report.fact);
+            self.note_lapse(now, host, &report.injection, &fact);
         }
-        if terminal && known {
+        if terminal {
             self.act(Action::Settle {
                 host: host.clone(),
                 injections: vec![report.injection],
             });
         }
+    }
+
+    /// What was over a quota is on record as a number.
+    pub(crate) fn record_dropped(&mut self, now: Timestamp) {
+        let dropped = |(status, drive): (&InjectionStatus, &InjectionDrive)| {
+            (drive.quota.dropped > 0).then(|| EventBody::ReportsDropped {
+                id: status.injection.id.clone(),
+                host: status.injection.host.clone(),
+                reports: drive.quota.dropped,
+                bytes: drive.quota.dropped_bytes,
+            })
+        };
+        let events: Vec<EventBody> = self.state.injections.iter().zip(&self.drives).filter_map(dropped).collect();
+        events.into_iter().for_each(|event| self.record(now, event));
     }
 
     /// What a host tells of its end by itself is also told as a lapse of its lease, once.

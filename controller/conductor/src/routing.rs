@@ -2,6 +2,7 @@
 
 use std::sync::{MutexGuard, PoisonError};
 
+use controller_report::RunState;
 use controller_store::StoreError;
 use proto_model::event::{AgentSource, EventBody, NewEvent};
 use proto_model::host::{Connection, Host, Membership};
@@ -11,7 +12,9 @@ use proto_model::probe::{Sample, SampledBy};
 use proto_model::time::Timestamp;
 use tokio::sync::mpsc;
 
+use crate::admissible::bounded;
 use crate::host_gateway::HostEvent;
+use crate::late::Late;
 use crate::machine::Input;
 use crate::mass_loss::Losses;
 use crate::supervisor::{Supervisor, tell};
@@ -152,23 +155,54 @@ impl Supervisor {
         });
     }
 
-    /// A fact of a run that is over or unknown: kept where there is a place for it, settled, and never a change of verdict.
+    /// A fact of a run that is over or unknown: it counts only from the host of its injection, and after the verdict only as an end
+    /// that was not known. It never changes a verdict.
     async fn keep_late(&self, host: HostName, run: RunId, report: AgentReport) {
-        let parts = &self.0.parts;
         let (injection, terminal) = (report.injection.clone(), report.fact.is_terminal());
-        let stored = match parts.store.find_run(run.as_str()).await {
-            Ok(known) => parts.store.append(&known, vec![late(&host, report, (parts.now)())]).await.map(drop),
-            Err(StoreError::NotFound { .. }) => {
-                tracing::warn!(%host, %run, %injection, "a host tells of a run that this store does not know");
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let late = match self.judge_late(&host, &run, &report).await {
+            Ok(late) => late,
+            Err(error) => return tracing::warn!(%host, %run, %error, "a late report could not be looked up; the host repeats its ends"),
         };
-        match stored {
-            Ok(()) if terminal => parts.voice.settle(&host, &[injection]),
-            Ok(()) => {}
-            Err(error) => tracing::warn!(%host, %run, %error, "a late fact could not be stored; the host tells it again"),
+        match late {
+            Late::Counts => {
+                if let Err(error) = self.append_late(&host, &run, report).await {
+                    return tracing::warn!(%host, %run, %error, "a late fact could not be stored; the host repeats it");
+                }
+            }
+            Late::Known => {}
+            Late::Foreign => {
+                if let Some(reports) = self.0.late.count_foreign(&host) {
+                    tracing::warn!(%host, %run, %injection, reports, "reports of this host are about no injection that it had; they are left out");
+                }
+            }
         }
+        if terminal {
+            self.0.parts.voice.settle(&host, &[injection]);
+        }
+    }
+
+    async fn judge_late(&self, host: &HostName, run: &RunId, report: &AgentReport) -> Result<Late, StoreError> {
+        let (late, injection, fact) = (&self.0.late, &report.injection, &report.fact);
+        if let Some(known) = late.remembered(run, host, injection, fact) {
+            return Ok(known);
+        }
+        match self.0.parts.store.find_run(run.as_str()).await {
+            Ok(known) if &known == run => {}
+            Ok(_) | Err(StoreError::NotFound { .. }) => return Ok(Late::Foreign),
+            Err(error) => return Err(error),
+        }
+        let events = self.0.parts.store.run_events(run, 1).await?;
+        let state = RunState::of(&events);
+        Ok(state.map_or(Late::Foreign, |state| late.read(&state, host, injection, fact)))
+    }
+
+    async fn append_late(&self, host: &HostName, run: &RunId, mut report: AgentReport) -> Result<(), StoreError> {
+        let (parts, injection) = (&self.0.parts, report.injection.clone());
+        report.fact = bounded(report.fact);
+        let stored = parts.store.append(run, vec![late(host, report, (parts.now)())]).await?;
+        stored.into_iter().for_each(|event| drop(self.0.news.send(event)));
+        self.0.late.close(run, &injection);
+        Ok(())
     }
 }
 

@@ -26,6 +26,7 @@ use crate::driver::{Driver, INBOX, Means};
 use crate::going::Going;
 use crate::host_gateway::{HaltOutcome, HostGateway};
 use crate::latch::Latch;
+use crate::late::LateReports;
 use crate::leases::{Leased, Leases};
 use crate::machine::{Conductor, Decision, Input};
 use crate::mass_loss::Losses;
@@ -67,6 +68,7 @@ pub(crate) struct Inner {
     pub news: broadcast::Sender<Event>,
     proofs: mpsc::Sender<HostProof>,
     pub unclean: Unclean,
+    pub late: LateReports,
     active: ActiveRuns,
     pub leases: Leases,
     /// One start at a time, so that two cannot both find room.
@@ -93,6 +95,7 @@ impl Supervisor {
             news,
             proofs,
             unclean: Unclean::default(),
+            late: LateReports::default(),
             leases: Leases::default(),
             turn: tokio::sync::Mutex::default(),
             amending: tokio::sync::Mutex::default(),
@@ -437,6 +440,7 @@ fn ends(body: &EventBody) -> Option<&InjectionId> {
         | EventBody::InjectionObserved { .. }
         | EventBody::InjectionEnding { .. }
         | EventBody::InjectionUndoFailed { .. }
+        | EventBody::ReportsDropped { .. }
         | EventBody::LeaseLapsed { .. }
         | EventBody::HostLost { .. }
         | EventBody::HostReturned { .. }

@@ -4,6 +4,8 @@ use controller_report::InjectionStatus;
 use proto_model::probe::{ProbeRole, ProbeSpec, Prober, RECOVERED_RUN, Sample, SampleResult, SampledBy};
 use proto_model::time::Timestamp;
 
+use crate::admissible::ReportQuota;
+
 /// How far apart a host's batches of samples are, with time on the way.
 pub(crate) const BATCH_MS: u64 = 1_500;
 
@@ -14,6 +16,7 @@ pub(crate) struct InjectionDrive {
     /// When a stop was asked for, first and last.
     pub stop_first_asked: Option<Timestamp>,
     pub stop_asked: Option<Timestamp>,
+    pub quota: ReportQuota,
 }
 
 impl InjectionDrive {

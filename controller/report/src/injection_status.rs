@@ -28,6 +28,8 @@ pub struct InjectionStatus {
     pub reason: Option<String>,
     /// What was declared to stay changed.
     pub consequences: Vec<String>,
+    /// Reports over the quota, which were left out.
+    pub reports_dropped: u64,
     /// By boot of its host, the newest fact on record: an agent numbers them in order.
     facts: BTreeMap<String, u64>,
 }
@@ -49,6 +51,7 @@ impl InjectionStatus {
             undo_error: None,
             reason: None,
             consequences: Vec::new(),
+            reports_dropped: 0,
             facts: BTreeMap::new(),
         }
     }

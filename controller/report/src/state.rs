@@ -309,9 +309,10 @@ impl RunState {
             EventBody::InjectionApplied { id, applied } => self.change(id, |i| i.hold(at, applied)),
             EventBody::InjectionObserved { id, observed } => self.change(id, |i| i.windows.add(observed)),
             EventBody::InjectionEnding { id, ending } => self.change(id, |i| i.end(at, ending)),
-            EventBody::InjectionUndone { id, undone } => self.change(id, |i| i.undo(at, undone)),
+            EventBody::InjectionUndone { id, undone } => self.close(id, |i| i.undo(at, undone)),
             EventBody::InjectionUndoFailed { id, failed } => self.change(id, |i| i.fail_to_undo(failed)),
-            EventBody::InjectionSpent { id, spent } => self.change(id, |i| i.spend(at, spent)),
+            EventBody::InjectionSpent { id, spent } => self.close(id, |i| i.spend(at, spent)),
+            EventBody::ReportsDropped { id, reports, .. } => self.change(id, |i| i.reports_dropped = *reports),
             EventBody::LeaseLapsed { injections, .. } => self.lapsed.extend(injections.iter().cloned()),
             EventBody::HostLost { host, .. } => drop(self.lost.insert(host.clone())),
             EventBody::HostReturned { host, .. } => drop(self.lost.remove(host)),
@@ -337,8 +338,22 @@ impl RunState {
         }
     }
 
-    /// Changes one injection, and with it the counts that it is part of.
+    /// Changes one injection until the run is judged: from then on nothing counts but an end that was not known.
     fn change(&mut self, id: &InjectionId, change: impl FnOnce(&mut InjectionStatus)) {
+        if self.judged.is_none() {
+            self.change_at(id, change);
+        }
+    }
+
+    /// Ends one injection, also after the judgement; an end is final.
+    fn close(&mut self, id: &InjectionId, change: impl FnOnce(&mut InjectionStatus)) {
+        if self.judged.is_none() || self.injection(id).is_some_and(InjectionStatus::is_out) {
+            self.change_at(id, change);
+        }
+    }
+
+    /// Changes one injection, and with it the counts that it is part of.
+    fn change_at(&mut self, id: &InjectionId, change: impl FnOnce(&mut InjectionStatus)) {
         let Some(at) = self.position(id) else { return };
         let i = &mut self.injections[at];
         let of_step = self.by_step.entry(i.injection.step.clone()).or_default();

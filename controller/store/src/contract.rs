@@ -27,6 +27,7 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
     let checks: &[fn(Make<'_>)] = &[
         numbers_are_dense_and_order_is_kept,
         a_repeated_fact_is_stored_once,
+        a_fact_of_another_run_or_host_is_another_fact,
         a_refused_append_leaves_nothing,
         a_run_is_judged_once,
         a_key_accepts_one_run,
@@ -181,6 +182,16 @@ fn a_repeated_fact_is_stored_once(make: Make<'_>) {
     ];
     assert_eq!(seqs(&store.append(&run, different).unwrap()), [4, 5, 6]);
     assert_eq!(store.run_events(&run, 1).unwrap().len(), 6);
+}
+
+fn a_fact_of_another_run_or_host_is_another_fact(make: Make<'_>) {
+    let (mut store, run, other, id) = (make(), RunId::generate(), RunId::generate(), InjectionId::generate());
+    // A host that guesses the id and the number of a fact does not keep the true one out.
+    let mut forged = undone(&id, "boot-a", 1);
+    forged.by = "mallory".into();
+    assert_eq!(seqs(&store.append(&other, vec![forged.clone()]).unwrap()), [1]);
+    assert_eq!(seqs(&store.append(&run, vec![forged, undone(&id, "boot-a", 1)]).unwrap()), [1, 2]);
+    assert_eq!(store.append(&run, vec![undone(&id, "boot-a", 1)]).unwrap(), []);
 }
 
 fn a_refused_append_leaves_nothing(make: Make<'_>) {

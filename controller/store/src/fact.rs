@@ -10,9 +10,11 @@ pub(crate) const MIN_PREFIX: usize = 6;
 /// The word for the newest run.
 pub(crate) const LAST: &str = "@last";
 
-/// What an agent's repeat has in common with the first telling.
+/// What a repeated fact has in common with the first report of it: another host, or another run, never has it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FactKey {
+    pub run: String,
+    pub host: String,
     pub injection: String,
     pub boot_id: String,
     pub agent_seq: u64,
@@ -20,9 +22,11 @@ pub(crate) struct FactKey {
 
 impl FactKey {
     /// `None` for what no agent repeats: decisions, and facts about no injection.
-    pub fn of(event: &NewEvent) -> Option<Self> {
+    pub fn of(run: &RunId, event: &NewEvent) -> Option<Self> {
         let source = event.source.as_ref()?;
         Some(Self {
+            run: run.to_string(),
+            host: event.by.clone(),
             injection: event.body.injection()?.to_string(),
             boot_id: source.boot_id.clone(),
             agent_seq: source.agent_seq,

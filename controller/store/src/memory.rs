@@ -98,7 +98,7 @@ impl Store for MemoryStore {
         let mut changed = self.opened(run, first)?;
         let (mut facts, mut stored) = (BTreeSet::new(), Vec::new());
         for event in events {
-            if let Some(key) = FactKey::of(&event)
+            if let Some(key) = FactKey::of(run, &event)
                 && (self.facts.contains(&key) || !facts.insert(key))
             {
                 continue;

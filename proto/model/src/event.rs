@@ -206,6 +206,14 @@ pub enum EventBody {
         #[serde(flatten)]
         spent: Spent,
     },
+    /// Reports of a host about one injection that were over its quota, counted once at the end of the run.
+    #[serde(rename = "injection.reports_dropped")]
+    ReportsDropped {
+        id: InjectionId,
+        host: HostName,
+        reports: u64,
+        bytes: u64,
+    },
     #[serde(rename = "lease.lapsed")]
     LeaseLapsed { host: HostName, injections: Vec<InjectionId> },
     #[serde(rename = "host.lost")]

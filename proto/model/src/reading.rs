@@ -96,7 +96,8 @@ impl EventBody {
             | Self::InjectionEnding { id, .. }
             | Self::InjectionUndone { id, .. }
             | Self::InjectionUndoFailed { id, .. }
-            | Self::InjectionSpent { id, .. } => Class::Injection(id),
+            | Self::InjectionSpent { id, .. }
+            | Self::ReportsDropped { id, .. } => Class::Injection(id),
             Self::HostPreflight { .. }
             | Self::GuardBroken { .. }
             | Self::StepStarted { .. }

@@ -309,11 +309,17 @@ impl Sim {
         if away {
             host.kept.extend(reports);
         } else {
-            self.inbox.extend(reports.into_iter().map(|report| Input::Report {
-                host: name.clone(),
-                report,
-            }));
+            self.report(name, reports);
         }
+    }
+
+    /// What a host reports arrives with the run that it has the injection from.
+    pub fn report(&mut self, name: &HostName, reports: Vec<AgentReport>) {
+        let run = self.conductor.run().to_string();
+        self.inbox.extend(reports.into_iter().map(|report| Input::Report {
+            host: name.clone(),
+            report: AgentReport { run: run.clone(), ..report },
+        }));
     }
 
     fn end(&mut self, name: &HostName, id: &InjectionId, cause: EndedBy) {
@@ -384,16 +390,10 @@ impl Sim {
             downtime_ms: 1_000,
             inventory,
         });
-        self.inbox.extend(kept.into_iter().map(|report| Input::Report {
-            host: name.clone(),
-            report,
-        }));
+        self.report(name, kept);
         // Whatever ended and was never settled is told again: repeats must be harmless.
         let ends: Vec<AgentReport> = self.hosts[name].held.iter().filter(|h| h.over).map(last_report).collect();
-        self.inbox.extend(ends.into_iter().map(|report| Input::Report {
-            host: name.clone(),
-            report,
-        }));
+        self.report(name, ends);
     }
 
     fn probe(&mut self) {

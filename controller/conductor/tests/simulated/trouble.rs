@@ -2,7 +2,7 @@
 
 use controller_conductor::Action;
 use proto_model::event::{EventBody, RunPhase};
-use proto_model::injection::{EndedBy, InjectionState};
+use proto_model::injection::{AgentFact, AgentReport, EndedBy, InjectionState, UndoAnswer, Undone};
 use proto_model::probe::{ProbeRole, Prober};
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
 
@@ -56,6 +56,34 @@ fn a_failure_on_one_host_stops_the_run_on_all() {
         (halted.run.verdict, halted.run.ended_by),
         (Some(Verdict::Aborted), Some(RunEndedBy::Halt))
     );
+}
+
+#[test]
+fn a_report_from_another_host_changes_nothing() {
+    let mut sim = Sim::new(&plan());
+    sim.until(10_000);
+    let of_web = sim.hosts[&host("web")].held[0].injection.id.clone();
+    let undone = Undone {
+        ended_by: EndedBy::DurationElapsed,
+        undone_by: "cache".into(),
+        undo_ms: 1,
+        answer: UndoAnswer::UndoneNow,
+        drift: vec![],
+    };
+    let report = AgentReport {
+        injection: of_web.clone(),
+        run: String::new(),
+        agent_seq: 1_000,
+        boot_id: "b".into(),
+        boot_ms: 1,
+        fact: AgentFact::Undone(undone),
+    };
+    let before = sim.events.len();
+    sim.report(&host("cache"), vec![report]);
+    sim.beat();
+    assert!(!sim.settled.contains(&of_web) && sim.events[before..].iter().all(|event| event.body.injection() != Some(&of_web)));
+    let ended = sim.finish(120_000);
+    assert_eq!(ended.run.verdict, Some(Verdict::Passed), "{:?}", ended.run.reasons);
 }
 
 #[test]

@@ -131,6 +131,11 @@ impl Scripted {
         self.held.lock().unwrap().insert(id.clone(), held);
     }
 
+    /// Its end is never reported.
+    pub fn mute(&self, id: &InjectionId) {
+        self.held.lock().unwrap().get_mut(id).unwrap().over = true;
+    }
+
     /// Told again by its host, as after a lost settlement.
     pub async fn repeat_end(&self, id: &InjectionId) {
         self.held.lock().unwrap().get_mut(id).unwrap().over = false;

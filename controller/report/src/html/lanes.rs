@@ -44,6 +44,7 @@ fn sample_of(event: &Event) -> Option<(ProbeRole, &Sample)> {
         | EventBody::InjectionUndone { .. }
         | EventBody::InjectionUndoFailed { .. }
         | EventBody::InjectionSpent { .. }
+        | EventBody::ReportsDropped { .. }
         | EventBody::LeaseLapsed { .. }
         | EventBody::HostLost { .. }
         | EventBody::HostReturned { .. }

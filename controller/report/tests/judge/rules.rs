@@ -22,6 +22,23 @@ pub fn dirty() -> CleanProof {
 pub fn drop_ref(_: &mut Story) {}
 
 #[test]
+fn the_recovery_of_a_run_is_that_of_its_slowest_probe() {
+    let mut planned = plan(&["web"], Some(Tolerance::Count(0)));
+    let mut slow = probe(Tolerance::Count(0));
+    slow.name = "slow".into();
+    planned.hypothesis.as_mut().unwrap().probes.push(slow);
+    let mut story = Story::of(planned);
+    story.before("ggggg").acting().samples(Phase::During, "ggggg");
+    story.undone(EndedBy::DurationElapsed).after("ggg").recovered();
+    assert_eq!(story.judgement().recovery_ms, None, "one of two probes has not come back");
+    story.push(EventBody::HypothesisRecovered {
+        probe: "slow".into(),
+        recovery_ms: 9_000,
+    });
+    assert_eq!(story.judgement().recovery_ms, Some(9_000));
+}
+
+#[test]
 fn every_rule_says_what_it_is_for() {
     for (name, tell, verdict, exit, ended_by, reasons) in broken::ROWS.iter().chain(cut::ROWS) {
         let mut story = Story::experiment();

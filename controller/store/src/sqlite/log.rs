@@ -25,7 +25,7 @@ pub(super) fn append(t: &Transaction<'_>, run: &RunId, events: Vec<NewEvent>) ->
     let mut next = last.unwrap_or(0).cast_unsigned() + 1;
     let mut stored = Vec::with_capacity(events.len());
     for event in events {
-        let key = FactKey::of(&event);
+        let key = FactKey::of(run, &event);
         if let Some(key) = &key
             && is_known(t, key)?
         {
@@ -72,16 +72,17 @@ fn close_run(t: &Transaction<'_>, run: &RunId) -> Result<(), Trouble> {
 }
 
 fn is_known(t: &Transaction<'_>, key: &FactKey) -> Result<bool, Trouble> {
-    let mut statement = t.prepare_cached("SELECT 1 FROM events WHERE injection = ?1 AND boot_id = ?2 AND agent_seq = ?3")?;
-    Ok(statement.exists(params![key.injection, key.boot_id, column(key.agent_seq)])?)
+    let mut statement = t.prepare_cached("SELECT 1 FROM events WHERE run = ?1 AND host = ?2 AND injection = ?3 AND boot_id = ?4 AND agent_seq = ?5")?;
+    Ok(statement.exists(params![key.run, key.host, key.injection, key.boot_id, column(key.agent_seq)])?)
 }
 
 fn insert(t: &Transaction<'_>, event: &Event, key: Option<&FactKey>) -> Result<(), Trouble> {
-    t.prepare_cached("INSERT INTO events (run, seq, event, injection, boot_id, agent_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+    t.prepare_cached("INSERT INTO events (run, seq, event, host, injection, boot_id, agent_seq) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
         .execute(params![
             event.run_id.as_str(),
             column(event.seq),
             codec::write("an event", event)?,
+            key.map(|k| &k.host),
             key.map(|k| &k.injection),
             key.map(|k| &k.boot_id),
             key.map(|k| column(k.agent_seq)),

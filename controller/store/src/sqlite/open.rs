@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("services.sql"),
     include_str!("operators.sql"),
     include_str!("plans.sql"),
+    include_str!("facts.sql"),
 ];
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// How long to wait for somebody who reads the file with other tools.

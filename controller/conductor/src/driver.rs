@@ -13,7 +13,7 @@ use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, run_probe};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::active::ActiveRuns;
 use crate::host_gateway::HostGateway;
@@ -21,8 +21,8 @@ use crate::leases::Leases;
 use crate::machine::{Action, Conductor, Decision, Input};
 use crate::proving::HostProof;
 
-/// How often the machine is told that time has passed.
-const BEAT: Duration = Duration::from_millis(100);
+/// Inputs that are decided on together.
+const INPUTS: usize = 256;
 /// How long samples and observations wait to be stored together: a write each would cost a disk flush each.
 const BATCH: Duration = Duration::from_secs(1);
 /// Inputs of one run that may wait.
@@ -79,8 +79,6 @@ impl Driver {
 
     /// Until the run is finished; false when its store is lost before.
     pub async fn drive(mut self, first: Decision) -> bool {
-        let mut beat = tokio::time::interval(BEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut decision = first;
         loop {
             if !self.follow(decision).await {
@@ -90,13 +88,39 @@ impl Driver {
             if self.conductor.is_finished() {
                 return true;
             }
-            let input = tokio::select! {
-                input = self.inbox.recv() => input.unwrap_or(Input::Tick),
-                _ = beat.tick() => Input::Tick,
-            };
-            while self.asked.try_join_next().is_some() {}
-            decision = self.conductor.step((self.means.now)(), input);
+            decision = self.decide().await;
         }
+    }
+
+    /// Waits for inputs or for the next moment at which something is due, and takes all that has come as one decision: it is made
+    /// durable by one write, however many hosts report at once.
+    async fn decide(&mut self) -> Decision {
+        let (mut inputs, wait) = (Vec::new(), self.until_due());
+        tokio::select! {
+            _ = self.inbox.recv_many(&mut inputs, INPUTS) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        while self.asked.try_join_next().is_some() {}
+        let now = (self.means.now)();
+        if now >= self.conductor.due() || inputs.is_empty() {
+            inputs.push(Input::Tick);
+        }
+        let mut all = Decision::default();
+        for input in inputs {
+            if self.conductor.is_finished() {
+                break;
+            }
+            let one = self.conductor.step(now, input);
+            all.record.extend(one.record);
+            all.act.extend(one.act);
+        }
+        all
+    }
+
+    fn until_due(&self) -> Duration {
+        let due = Duration::from_millis(self.conductor.due().since((self.means.now)()));
+        let flush = self.held_since.map(|since| BATCH.saturating_sub(since.elapsed()));
+        flush.map_or(due, |flush| due.min(flush))
     }
 
     fn room(&self, path: &str) -> Result<(), String> {

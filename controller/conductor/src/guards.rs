@@ -77,6 +77,9 @@ impl Conductor {
         let Some(limit) = self.state.plan.limits.duration_ms.filter(|_| running) else {
             return;
         };
+        if let Some(since) = self.state.entered_at(RunPhase::Preflight) {
+            self.wake_at(now, since.plus_ms(limit + 1));
+        }
         if self
             .state
             .entered_at(RunPhase::Preflight)
@@ -113,15 +116,22 @@ impl Conductor {
         }
         let beat = self.settings.lease_ms / 3;
         let mut due: BTreeMap<HostName, Vec<InjectionId>> = BTreeMap::new();
+        let mut next = now.plus_ms(beat);
         let out = self.state.injections.iter().zip(&mut self.drives).filter(|(i, _)| i.is_out());
         for (i, drive) in out {
             let connected = self.hosts.get(&i.injection.host).is_some_and(|h| h.connected);
-            let since = drive.last_renewed.or(i.ordered_at).map_or(0, |at| now.since(at));
-            if connected && since >= beat {
+            let renewed_at = drive.last_renewed.or(i.ordered_at).unwrap_or(now);
+            if !connected {
+                continue;
+            }
+            if now.since(renewed_at) < beat {
+                next = next.min(renewed_at.plus_ms(beat));
+            } else {
                 drive.last_renewed = Some(now);
                 due.entry(i.injection.host.clone()).or_default().push(i.injection.id.clone());
             }
         }
+        self.wake_at(now, next);
         for (host, injections) in due {
             self.act(Action::Renew { host, injections });
         }

@@ -20,7 +20,7 @@ impl Leases {
 
     pub fn forget(&self, injections: &[Injection]) {
         let mut leases = self.lock();
-        leases.retain(|id, _| injections.iter().all(|injection| &injection.id != id));
+        injections.iter().for_each(|injection| drop(leases.remove(&injection.id)));
     }
 
     /// Every injection of these runs.

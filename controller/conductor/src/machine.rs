@@ -14,6 +14,9 @@ use crate::host_gateway::{GatewayError, PreflightReply};
 use crate::settings::Settings;
 use crate::track::{HostTrack, InjectionDrive, ProbeTrack, Room};
 
+/// The longest that the machine is left alone while nothing is heard.
+const LONGEST_WAIT_MS: u64 = 200;
+
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Input {
@@ -125,6 +128,16 @@ pub struct Conductor {
     pub(crate) rooms: BTreeMap<String, Room>,
     /// When this controller took the run up from a former one.
     resumed_at: Option<Timestamp>,
+    /// When something last went forward: limits for many hosts count from then.
+    pub(crate) progress_at: Timestamp,
+    /// Hosts that have not proven that they are clean, while the run verifies.
+    pub(crate) unproven: BTreeSet<HostName>,
+    /// Places of the injections that the current input is about.
+    pub(crate) changed: Vec<usize>,
+    /// Whether time has to be held against everything, not only against what has changed.
+    pub(crate) thorough: bool,
+    /// The next moment at which time alone changes something.
+    due: Timestamp,
     pub(crate) decision: Decision,
 }
 
@@ -152,6 +165,11 @@ impl Conductor {
             unanswered_preflights: BTreeSet::new(),
             rooms: BTreeMap::new(),
             resumed_at: None,
+            progress_at: state.last_at,
+            unproven: BTreeSet::new(),
+            changed: Vec::new(),
+            thorough: true,
+            due: state.last_at,
             state,
             decision: Decision::default(),
         })
@@ -205,12 +223,21 @@ impl Conductor {
         self.resumed_at.map_or(entered, |resumed| resumed.max(entered))
     }
 
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.resumed_at.is_some()
+    }
+
     pub fn settings(&self) -> Settings {
         self.settings
     }
 
     /// One input, one decision. Everything recorded is already part of the machine's state when this returns.
     pub fn step(&mut self, now: Timestamp, input: Input) -> Decision {
+        self.changed.clear();
+        self.thorough = matches!(input, Input::Tick | Input::Begin | Input::Stop { .. });
+        if self.thorough {
+            self.due = now.plus_ms(LONGEST_WAIT_MS);
+        }
         match input {
             Input::Begin => self.begin(now),
             Input::Tick => self.tick(now),
@@ -242,10 +269,23 @@ impl Conductor {
         std::mem::take(&mut self.decision)
     }
 
+    /// When the machine has to be asked again although nothing was heard.
+    pub fn due(&self) -> Timestamp {
+        self.due
+    }
+
+    /// Something is due then, unless it is already over.
+    pub(crate) fn wake_at(&mut self, now: Timestamp, at: Timestamp) {
+        if at > now {
+            self.due = self.due.min(at);
+        }
+    }
+
     /// After a restart of the controller: nothing is resumed, everything is stopped and proven.
     fn restarted(&mut self, now: Timestamp, down_ms: u64) -> Decision {
         // Proofs are asked for anew: this controller has heard none.
         self.resumed_at = Some(now);
+        (self.progress_at, self.thorough) = (now, true);
         self.record(now, EventBody::ControllerRestarted { down_ms });
         self.request_stop(
             now,

@@ -3,11 +3,12 @@
 use controller_report::Standing;
 use proto_model::event::{EventBody, RunPhase, StopCause};
 use proto_model::injection::EndedBy;
-use proto_model::probe::Phase;
+use proto_model::probe::{MIN_SAMPLES, Phase};
 use proto_model::time::Timestamp;
 
 use crate::host_gateway::GatewayError;
 use crate::machine::{Action, Conductor};
+use crate::track::BATCH_MS;
 
 /// Steps that can be taken in one advance: more than any plan has, so a mistake here cannot spin.
 const MAX_MOVES: usize = 10_000;
@@ -43,13 +44,16 @@ impl Conductor {
             if before == (self.phase(), self.state.last_seq) {
                 return;
             }
+            // A new phase looks at everything once.
+            self.thorough |= before.0 != self.phase();
         }
     }
 
     fn advance_preflight(&mut self, now: Timestamp) {
-        let waited = now.since(self.phase_since());
-        if !self.unanswered_preflights.is_empty() && waited < self.settings.preflight_within_ms {
-            return;
+        let (since, within) = (self.phase_since().max(self.progress_at), self.settings.preflight_within_ms);
+        let waited = now.since(since);
+        if !self.unanswered_preflights.is_empty() && waited < within {
+            return self.wake_at(now, since.plus_ms(within));
         }
         for host in std::mem::take(&mut self.unanswered_preflights) {
             let error = GatewayError::Timeout {
@@ -76,10 +80,11 @@ impl Conductor {
     }
 
     fn advance_before(&mut self, now: Timestamp) {
-        let Some(hypothesis) = &self.state.plan.hypothesis else { return };
+        let Some(hypothesis) = self.state.plan.hypothesis.clone() else { return };
+        let since = self.phase_since();
         // The last sample of the time may still be on its way.
         let slack = hypothesis.probes.iter().map(|p| p.timeout_ms.min(p.every_ms)).max().unwrap_or(0);
-        if now.since(self.phase_since()) < hypothesis.before_ms + slack {
+        if self.lasts(now, since.plus_ms(hypothesis.before_ms + slack)) || self.awaits_samples(now, since, hypothesis.before_ms, Phase::Before) {
             return;
         }
         let unsteady: Vec<String> = hypothesis
@@ -96,14 +101,36 @@ impl Conductor {
     }
 
     fn advance_after(&mut self, now: Timestamp) {
-        let Some(hypothesis) = &self.state.plan.hypothesis else { return };
+        let Some(hypothesis) = self.state.plan.hypothesis.clone() else { return };
+        let since = self.phase_since();
         let recovered = hypothesis.probes.iter().all(|p| self.state.recovered.contains_key(&p.name));
-        if recovered || now.since(self.phase_since()) >= hypothesis.after_ms {
-            self.begin_verifying(now);
+        let ms = hypothesis.after_ms;
+        if !recovered && (self.lasts(now, since.plus_ms(ms)) || self.awaits_samples(now, since, ms, Phase::After)) {
+            return;
+        }
+        self.begin_verifying(now);
+    }
+
+    /// Whether this moment is still to come; if so, it is waited for.
+    fn lasts(&mut self, now: Timestamp, until: Timestamp) -> bool {
+        self.wake_at(now, until);
+        now < until
+    }
+
+    /// A phase that was accepted can be decided: it lasts until each hypothesis probe has the samples that a judgement needs, and
+    /// not longer than those take. Samples come on the probe's own beat, and travel.
+    fn awaits_samples(&mut self, now: Timestamp, since: Timestamp, phase_ms: u64, phase: Phase) -> bool {
+        let probes = self.state.plan.hypothesis.iter().flat_map(|hypothesis| &hypothesis.probes);
+        let short = probes.filter(|probe| self.state.samples.tally(&probe.name, phase).samples < MIN_SAMPLES);
+        let longest = short.map(|probe| u64::from(MIN_SAMPLES) * probe.every_ms + probe.timeout_ms + BATCH_MS).max();
+        match longest {
+            Some(ms) => self.lasts(now, since.plus_ms(phase_ms.max(ms) + ms)),
+            None => false,
         }
     }
 
     fn begin_stopping(&mut self, now: Timestamp) {
+        self.thorough = true;
         self.enter(now, RunPhase::Stopping);
         for i in self
             .state
@@ -131,6 +158,9 @@ impl Conductor {
         } else {
             EndedBy::Stop
         };
+        if !self.thorough && self.state.totals.out > 0 {
+            return;
+        }
         let mut waiting = false;
         let mut asks = Vec::new();
         let out = self.state.injections.iter().zip(&mut self.drives).filter(|(i, _)| i.is_out());
@@ -138,7 +168,7 @@ impl Conductor {
             let connected = self.hosts.get(&i.injection.host).is_some_and(|h| h.connected);
             let over = drive.surely_over(i, self.settings.lease_ms).map_or(0, |over| now.since(over));
             // A host that is there and does not get it undone is asked for its proof all the same.
-            let asked_for = drive.stop_first_asked.map_or(0, |asked| now.since(asked));
+            let asked_for = drive.stop_first_asked.map_or(0, |asked| now.since(asked.max(self.progress_at)));
             let stuck = connected && asked_for > self.settings.verify_within_ms;
             if over > self.settings.lost_grace_ms || stuck {
                 continue;

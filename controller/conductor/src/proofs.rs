@@ -29,65 +29,66 @@ impl Conductor {
         if self.phase() != RunPhase::Verifying || !self.hosts.contains_key(host) {
             return;
         }
+        let (known, result) = (self.state.proof(host).map(|known| known.result), proof.result);
         // An unclean proof is asked for again while there is time; only a change is news.
-        if self.state.proof(host).map(|known| known.result) != Some(proof.result) {
+        if known != Some(result) {
             let proof = bounded_proof(proof);
             self.record(now, EventBody::HostVerified { host: host.clone(), proof });
         }
+        if result == Cleanliness::Clean {
+            self.unproven.remove(host);
+            self.progress_at = now;
+        }
     }
 
+    /// Every host that owes its proof is asked for it. Between two looks at the time it is enough to know that some still owe it.
     pub(crate) fn advance_verifying(&mut self, now: Timestamp) {
-        let mut waiting = false;
-        let mut asks = Vec::new();
-        for name in self.hosts.keys().cloned().collect::<Vec<_>>() {
-            if self.state.proof(&name).map(|proof| proof.result) == Some(Cleanliness::Clean) {
-                continue;
-            }
+        if !self.thorough && !self.unproven.is_empty() {
+            return;
+        }
+        let is_clean = |name: &&HostName| self.state.proof(name).map(|proof| proof.result) == Some(Cleanliness::Clean);
+        let owing: Vec<HostName> = self.hosts.keys().filter(|name| !is_clean(name)).cloned().collect();
+        self.unproven.clear();
+        for name in owing {
             let ordered = self.state.injections_on(&name).filter(|i| i.ordered_at.is_some());
             let touched: Vec<InjectionId> = ordered.map(|i| i.injection.id.clone()).collect();
-            let patience = self.has_time(now, &name);
+            let has_time = self.has_time(now, &name);
             let Some(host) = self.hosts.get_mut(&name) else { continue };
             // A host that only probed and is away now has nothing to prove.
-            if touched.is_empty() && !host.connected {
+            if !has_time || (touched.is_empty() && !host.connected) {
                 continue;
             }
-            if !patience {
-                continue;
-            }
-            waiting = true;
             let due = host.asked_at.is_none_or(|asked| now.since(asked) >= self.settings.ask_again_ms);
             if host.connected && due && !host.asking {
                 (host.asked_at, host.asking) = (Some(now), true);
-                asks.push(Action::Verify {
-                    host: name,
-                    injections: touched,
-                });
+                let host = name.clone();
+                self.act(Action::Verify { host, injections: touched });
             }
+            self.unproven.insert(name);
         }
-        asks.into_iter().for_each(|ask| self.act(ask));
-        if !waiting {
+        if self.unproven.is_empty() {
             self.finish(now);
         }
     }
 
-    /// A host has the time for proofs from its coming or going on, and a lost one in any case until nothing of the run can
-    /// act there any more, and a while longer. One that comes and goes has a multiple of it, and no more.
+    /// A connected host has the time for proofs from its return or from the last proof of any host on, so that many hosts have as
+    /// long as they take one after the other; one that comes and goes has a multiple of it. A lost one is waited for a while after
+    /// nothing of the run can act there any more.
     fn has_time(&self, now: Timestamp, host: &HostName) -> bool {
         let Some(track) = self.hosts.get(host) else { return false };
         let (within, grace) = (self.settings.verify_within_ms, self.settings.lost_grace_ms);
         let here = self.state.positions_on(host).iter();
         let over = here.filter_map(|at| self.drives[*at].surely_over(&self.state.injections[*at], self.settings.lease_ms));
         let over = over.max();
-        let may_act = over.is_some_and(|over| now < over.plus_ms(grace));
-        let since = track.changed_at.map_or(self.phase_since(), |at| at.max(self.phase_since()));
-        let last = over.map_or(self.phase_since(), |over| over.max(self.phase_since()));
-        let in_time = now.since(since) < within && now.since(last) < FLAPPING * within;
-        let just_lost = track.lost_at.is_some_and(|at| now.since(at) < within);
-        if track.connected {
-            in_time
-        } else {
-            may_act || (in_time && just_lost)
+        if !track.connected {
+            // Hosts find their way back to a controller that was restarted within the time for proofs.
+            let patience = if self.is_resumed() { within.max(grace) } else { grace };
+            return over.max(track.lost_at).is_some_and(|since| now < since.plus_ms(patience));
         }
+        let start = self.phase_since().max(self.progress_at);
+        let since = track.changed_at.map_or(start, |at| at.max(start));
+        let last = over.map_or(start, |over| over.max(start));
+        now.since(since) < within && now.since(last) < FLAPPING * within
     }
 
     fn finish(&mut self, now: Timestamp) {

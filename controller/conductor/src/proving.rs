@@ -92,13 +92,24 @@ impl Supervisor {
         let hosts = self.0.parts.voice.hosts();
         for host in self.0.unclean.hosts() {
             let here = hosts.iter().any(|h| h.name == host && h.connection == Connection::Connected);
-            let asked_by_a_run = self.runs().values().any(|going| going.injections.iter().any(|i| i.host == host));
-            if here
-                && !asked_by_a_run
-                && let Err(error) = self.prove(&host).await
-            {
-                tracing::warn!(%host, error = error.message, "the host still owes a proof");
+            if here {
+                self.ask_what_is_owed(&host).await;
             }
+        }
+    }
+
+    /// A host that is back is asked at once for the proof that it owes, unless a run of its own is going to ask.
+    pub(crate) fn ask_returned(&self, host: &HostName) {
+        if self.0.unclean.owes(host) {
+            let (this, host) = (self.clone(), host.clone());
+            tokio::spawn(async move { this.ask_what_is_owed(&host).await });
+        }
+    }
+
+    async fn ask_what_is_owed(&self, host: &HostName) {
+        let asked_by_a_run = self.runs().values().any(|going| going.injections.iter().any(|i| &i.host == host));
+        if !asked_by_a_run && let Err(error) = self.prove(host).await {
+            tracing::warn!(%host, error = error.message, "the host still owes a proof");
         }
     }
 

@@ -16,6 +16,7 @@ use crate::track::InjectionDrive;
 impl Conductor {
     pub(crate) fn take_preflight(&mut self, now: Timestamp, host: &HostName, reply: Result<PreflightReply, GatewayError>) {
         if self.phase() == RunPhase::Preflight && self.unanswered_preflights.remove(host) {
+            self.progress_at = now;
             self.keep_preflight(now, host, reply);
         }
     }
@@ -56,6 +57,7 @@ impl Conductor {
             return tracing::warn!(%host, injection = %report.injection, "a report about an injection of another host or run is left out");
         }
         let terminal = report.fact.is_terminal();
+        self.changed.push(at);
         let fresh = !status.knows_fact(&report.boot_id, report.agent_seq) && may_follow(status, &report.fact);
         let duration_ms = status.injection.duration_ms;
         if fresh && (terminal || self.drives[at].quota.take(duration_ms, size(&report.fact))) {
@@ -68,6 +70,9 @@ impl Conductor {
             let body = EventBody::from_fact(report.injection.clone(), fact.clone());
             self.record_from(now, body, Some(source), Some(host.as_str()));
             self.note_lapse(now, host, &report.injection, &fact);
+            if terminal {
+                self.progress_at = now;
+            }
         }
         if terminal {
             self.act(Action::Settle {
@@ -122,6 +127,7 @@ impl Conductor {
             GatewayError::Halted(why) => Some(Refusal::new("halted", "", format!("halted: {why}"))),
             GatewayError::Lost(_) | GatewayError::Timeout { .. } => None,
         };
+        self.changed.extend(self.state.position(injection));
         match refusal {
             Some(refusal) => self.record(
                 now,
@@ -188,6 +194,7 @@ impl Conductor {
         if self.hosts.get(host).is_none_or(|h| !h.connected) || self.is_finished() {
             return;
         }
+        self.thorough = true;
         self.set_connection(host, Some(now), now);
         let injections = self.out_on(host);
         self.record(
@@ -204,6 +211,7 @@ impl Conductor {
         if !self.hosts.contains_key(host) || self.is_finished() {
             return;
         }
+        self.thorough = true;
         self.set_connection(host, None, now);
         let injections = self.out_on(host);
         for at in self.state.positions_on(host) {

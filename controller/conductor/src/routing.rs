@@ -47,6 +47,7 @@ impl Supervisor {
                         inventory: known.clone(),
                     };
                     self.tell_runs_on(&host, input).await;
+                    self.ask_returned(&host);
                     self.stop_strangers(host, inventory);
                 }
             }

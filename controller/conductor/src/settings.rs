@@ -7,7 +7,7 @@ use crate::mass_loss::MassLossRule;
 pub struct Settings {
     /// How long an agent may hold an injection without word from here.
     pub lease_ms: u64,
-    /// How long every host together has to answer preflight.
+    /// How long hosts have to answer preflight, from the last answer of any of them on.
     pub preflight_within_ms: u64,
     /// How long the count over all runs may take before a step is ordered.
     pub room_within_ms: u64,
@@ -15,7 +15,7 @@ pub struct Settings {
     pub apply_within_ms: u64,
     /// How long after its deadline an injection may still be undoing before the run is stopped.
     pub undo_within_ms: u64,
-    /// How long connected hosts have for their proof.
+    /// How long connected hosts have for their proof, from the last proof of any of them on.
     pub verify_within_ms: u64,
     /// How often an unanswered stop or an unclean proof is asked for again.
     pub ask_again_ms: u64,
@@ -36,7 +36,7 @@ impl Settings {
             undo_within_ms: 12_000,
             verify_within_ms: 30_000,
             ask_again_ms: 2_000,
-            lost_grace_ms: 30_000,
+            lost_grace_ms: 15_000,
             mass_loss: MassLossRule::default(),
         }
     }

@@ -40,7 +40,10 @@ impl Conductor {
             None => self.start_step(now, &step.path),
         };
         let over = match &step.body {
-            StepBody::Wait { ms } => now.since(started) >= *ms,
+            StepBody::Wait { ms } => {
+                self.wake_at(now, started.plus_ms(*ms));
+                now.since(started) >= *ms
+            }
             StepBody::Fault(fault) => self.advance_fault(now, &step.path, fault),
             StepBody::Sequence(steps) => self.advance_in_order(now, steps),
             // Every branch is looked at, whatever the others are at.
@@ -76,10 +79,6 @@ impl Conductor {
         below.chain([own]).max_by_key(|outcome| badness(*outcome)).unwrap_or(own)
     }
 
-    fn of_step(&self, path: &str) -> impl Iterator<Item = &InjectionStatus> {
-        self.state.injections.iter().filter(move |i| i.injection.step == path)
-    }
-
     /// Asks for room, orders, and is over when every one of its injections is.
     fn advance_fault(&mut self, now: Timestamp, path: &str, fault: &FaultStep) -> bool {
         match self.rooms.get(path) {
@@ -96,7 +95,11 @@ impl Conductor {
                 self.request_stop(now, StopCause::Failure, text, None);
                 return false;
             }
-            Some(Room::Asked(_)) => return false,
+            Some(Room::Asked(since)) => {
+                let at = since.plus_ms(self.settings.room_within_ms + 1);
+                self.wake_at(now, at);
+                return false;
+            }
             Some(Room::Given) => {}
         }
         if let Some((cause, text)) = self.trouble(now, path, fault.on_failure) {
@@ -126,7 +129,7 @@ impl Conductor {
 
     fn order_step(&mut self, now: Timestamp, path: &str) {
         let lease_ms = self.settings.lease_ms;
-        let due: Vec<_> = self.of_step(path).filter(|i| i.is_planned()).map(|i| i.injection.clone()).collect();
+        let due: Vec<_> = self.state.injections_of_step(path).filter(|i| i.is_planned()).map(|i| i.injection.clone()).collect();
         for injection in due {
             self.record(
                 now,
@@ -142,9 +145,13 @@ impl Conductor {
         }
     }
 
-    /// The first thing that makes the step not what was planned, and that the run is stopped for.
+    /// The first thing that makes the step not what was planned, and that the run is stopped for. Between two looks at the time
+    /// only what has changed is looked at: a run over many hosts hears of each of them.
     fn trouble(&self, now: Timestamp, path: &str, on_failure: OnFailure) -> Option<(StopCause, String)> {
-        self.of_step(path).find_map(|i| {
+        let all = self.state.injections_of_step(path).filter(|_| self.thorough);
+        let changed = self.changed.iter().map(|at| &self.state.injections[*at]);
+        let changed = changed.filter(|i| !self.thorough && i.injection.step == path);
+        all.chain(changed).find_map(|i| {
             let tolerated = on_failure == OnFailure::Continue && i.has_failed() && !is_halted(i);
             let ended = (!tolerated).then(|| wrong_end(i)).flatten();
             ended.or_else(|| self.too_late(now, i))

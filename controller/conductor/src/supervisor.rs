@@ -347,7 +347,8 @@ impl Supervisor {
         self.0.active.remove(run);
         let Some(going) = self.runs().remove(run) else { return };
         self.0.leases.forget(&going.injections);
-        self.known().retain(|id| going.injections.iter().all(|i| &i.id != id));
+        let mut known = self.known();
+        going.injections.iter().for_each(|injection| drop(known.remove(&injection.id)));
     }
 
     fn owner_of(&self, id: InjectionId) -> Result<(RunId, Option<Injection>), ErrorBody> {

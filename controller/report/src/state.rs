@@ -31,6 +31,8 @@ pub struct RunState {
     index: HashMap<InjectionId, usize>,
     /// By host, the places of its injections.
     by_host: BTreeMap<HostName, Vec<usize>>,
+    /// By step, the places of its injections.
+    of_step: BTreeMap<String, Vec<usize>>,
     /// All injections together, and by step.
     pub totals: InjectionCounts,
     by_step: BTreeMap<String, InjectionCounts>,
@@ -232,6 +234,7 @@ impl RunState {
             injections: accepted.injections.iter().cloned().map(InjectionStatus::new).collect(),
             index: HashMap::new(),
             by_host: BTreeMap::new(),
+            of_step: BTreeMap::new(),
             totals: InjectionCounts::default(),
             by_step: BTreeMap::new(),
             steps: BTreeMap::new(),
@@ -257,6 +260,7 @@ impl RunState {
         for (at, i) in self.injections.iter().enumerate() {
             self.index.insert(i.injection.id.clone(), at);
             self.by_host.entry(i.injection.host.clone()).or_default().push(at);
+            self.of_step.entry(i.injection.step.clone()).or_default().push(at);
             for counts in [&mut self.totals, self.by_step.entry(i.injection.step.clone()).or_default()] {
                 counts.all += 1;
                 counts.enter(i);
@@ -380,6 +384,11 @@ impl RunState {
 
     pub fn injections_on(&self, host: &HostName) -> impl Iterator<Item = &InjectionStatus> {
         self.positions_on(host).iter().map(|at| &self.injections[*at])
+    }
+
+    pub fn injections_of_step(&self, path: &str) -> impl Iterator<Item = &InjectionStatus> {
+        let places = self.of_step.get(path).map_or(&[][..], Vec::as_slice);
+        places.iter().map(|at| &self.injections[*at])
     }
 
     pub fn counts_of_step(&self, path: &str) -> InjectionCounts {

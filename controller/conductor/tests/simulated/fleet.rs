@@ -28,11 +28,20 @@ pub struct Sim {
     pub settled: BTreeSet<InjectionId>,
     /// Settlements do not reach their hosts until the controller is restarted.
     pub loses_settlements: bool,
+    /// Proofs that reach the controller in one beat.
+    pub proofs_per_beat: usize,
+    /// How far the probes' beats are from the run's, and how long their samples travel, in milliseconds.
+    pub jitter: (i64, i64),
+    /// What has been decided on.
+    pub steps: u64,
     /// The step whose turn finds no room over all runs.
     pub no_room_for: Option<&'static str>,
     conductor: Conductor,
     pub(crate) hosts: BTreeMap<HostName, Host>,
     inbox: VecDeque<Input>,
+    /// Proofs on their way, and samples with the moment of their arrival.
+    proofs: VecDeque<Input>,
+    samples: VecDeque<(i64, Input)>,
     probing: bool,
 }
 
@@ -79,10 +88,15 @@ impl Sim {
             seen: |_, _| SampleResult::Good,
             settled: BTreeSet::new(),
             loses_settlements: false,
+            proofs_per_beat: usize::MAX,
+            jitter: (0, 0),
+            steps: 0,
             no_room_for: None,
             conductor,
             hosts: names.into_iter().map(|name| (name, Host::default())).collect(),
             inbox: VecDeque::from([Input::Begin]),
+            proofs: VecDeque::new(),
+            samples: VecDeque::new(),
             probing: false,
         }
     }
@@ -114,6 +128,8 @@ impl Sim {
     pub fn restart_controller(&mut self) {
         let names: Vec<HostName> = self.hosts.keys().cloned().collect();
         self.inbox.clear();
+        self.proofs.clear();
+        self.samples.clear();
         (self.probing, self.loses_settlements) = (false, false);
         let resumed = Conductor::resume(&self.events, &[], Settings::with_lease(LEASE), Timestamp(self.now)).unwrap();
         self.conductor = resumed.0;
@@ -148,9 +164,15 @@ impl Sim {
         self.now += BEAT;
         let names: Vec<HostName> = self.hosts.keys().cloned().collect();
         names.iter().for_each(|name| self.live(name));
-        if self.probing && (self.now - START) % 1_000 == 0 {
+        if self.probing && (self.now - START - self.jitter.0) % 1_000 == 0 {
             self.probe();
         }
+        while self.samples.front().is_some_and(|(at, _)| *at <= self.now) {
+            let arrived = self.samples.pop_front();
+            self.inbox.extend(arrived.map(|(_, sample)| sample));
+        }
+        let proofs = self.proofs_per_beat.min(self.proofs.len());
+        self.inbox.extend(self.proofs.drain(..proofs));
         for input in std::mem::take(&mut self.inbox) {
             self.tell(input);
         }
@@ -161,6 +183,7 @@ impl Sim {
         if self.conductor.is_finished() {
             return;
         }
+        self.steps += 1;
         let decision = self.conductor.step(Timestamp(self.now), input);
         self.follow(decision);
     }
@@ -354,7 +377,7 @@ impl Sim {
             let left: Vec<String> = acts.chain(host.manners.dirty.then(|| "a group".to_owned())).collect();
             Ok(CleanProof::of(left, vec![], vec![], vec![], "b"))
         };
-        self.inbox.push_back(Input::Verified { host: name, proof });
+        self.proofs.push_back(Input::Verified { host: name, proof });
     }
 
     /// One beat of a host's life: losing and finding the controller, windows, ends.
@@ -417,7 +440,8 @@ impl Sim {
                     unit: None,
                     error,
                 };
-                self.inbox.push_back(Input::Sample { from: prober, sample });
+                let arrives = self.now + self.jitter.1;
+                self.samples.push_back((arrives, Input::Sample { from: prober, sample }));
             }
         }
     }

@@ -5,6 +5,7 @@ mod chance;
 mod fleet;
 mod hosts;
 mod laws;
+mod many;
 mod plans;
 mod runs;
 mod trouble;

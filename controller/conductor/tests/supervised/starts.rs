@@ -10,7 +10,7 @@ use proto_model::plan::{Origin, Plan};
 use proto_model::verdict::{Cleanup, Verdict};
 
 use crate::fleet::{Bench, view};
-use crate::plans::attack;
+use crate::plans::{attack, wait};
 
 const LONG: u64 = 60_000;
 
@@ -189,4 +189,27 @@ async fn the_first_event_names_who_started_it_and_gives_every_injection_an_id() 
     };
     assert_eq!((first.by.as_str(), injections.len()), ("ann", 2));
     assert_ne!(injections[0].id, injections[1].id);
+}
+
+/// Between the end of what a step waits for and the start of the next one, with a store in memory.
+const BETWEEN_STEPS_MS: u64 = 5;
+
+#[tokio::test]
+async fn a_step_begins_when_the_one_before_is_over_and_not_on_a_beat() {
+    let mut plan = attack(&["web"], 100);
+    plan.steps.extend((1..=20).map(|at| wait(at, 33)));
+    let bench = Bench::new().await;
+    let run = bench.start(plan).await.unwrap().run;
+    bench.finished(&run).await;
+    let events = bench.store.run_events(&run, 1).await.unwrap();
+    let started = events.iter().filter_map(|event| match &event.body {
+        EventBody::StepStarted { path, .. } if path != "steps[0]" => Some(event.at),
+        _ => None,
+    });
+    let started: Vec<_> = started.collect();
+    let mut late: Vec<u64> = started.windows(2).map(|pair| pair[1].since(pair[0]).saturating_sub(33)).collect();
+    late.sort_unstable();
+    println!("between two steps, in ms: {late:?}");
+    // A machine that is busy with other tests is late now and then; a beat is late every time.
+    assert!(late[late.len() / 2] < BETWEEN_STEPS_MS, "{late:?}");
 }

@@ -205,6 +205,26 @@ async fn a_late_proof_amends_the_cleanup_and_clears_the_host() {
 }
 
 #[tokio::test]
+async fn a_host_that_returns_after_its_run_is_asked_at_once() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web"], 400)).await.unwrap().run;
+    bench.acting(&run).await;
+    bench.fleet.away.lock().unwrap().insert(host("web"));
+    let lost = HostEvent::Lost {
+        host: host("web"),
+        last_seen: now(),
+    };
+    bench.fleet.say(lost).await;
+    assert_eq!(bench.finished(&run).await.cleanup, Cleanup::Unproven);
+    wait_for(|| !bench.fleet.refreshed.lock().unwrap().is_empty()).await;
+    bench.fleet.away.lock().unwrap().clear();
+    let asked = std::time::Instant::now();
+    bench.fleet.say(returned("web", vec![])).await;
+    bench.when(&run, |run| run.cleanup == Cleanup::Proven).await;
+    assert!(asked.elapsed() < std::time::Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
 async fn what_is_owed_is_known_after_a_restart() {
     let bench = Bench::new().await;
     let run = bench.start(attack(&["web"], 300)).await.unwrap().run;

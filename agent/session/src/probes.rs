@@ -6,7 +6,7 @@ use std::sync::Arc;
 use agent_probes::Commands;
 use proto_model::id::{HostName, RunId};
 use proto_model::probe::{ProbeCheck, ProbeSpec, Sample, SampledBy};
-use proto_probes::{AddressRule, on_beat, run_probe};
+use proto_probes::{AddressRule, on_beat, run_probe, wall_clock};
 use proto_wire::convert::samples_to_wire;
 use proto_wire::v1::Samples;
 use tokio::sync::mpsc;
@@ -92,11 +92,11 @@ impl Probes {
 /// Over the network, or by a program of this host.
 async fn ask(spec: ProbeSpec, prober: SampledBy, commands: Commands, samples: mpsc::Sender<Sample>) {
     let ProbeCheck::Command(asked) = spec.check.clone() else {
-        return run_probe(spec, prober, AddressRule::anything(), samples).await;
+        return run_probe(spec, prober, AddressRule::anything(), samples, wall_clock).await;
     };
     let every_ms = spec.every_ms;
     let all = Arc::new((spec, asked, commands, prober));
-    on_beat(every_ms, samples, |now| {
+    on_beat(every_ms, samples, wall_clock, |now| {
         let all = all.clone();
         async move { agent_probes::check(&all.0, &all.1, &all.2, &all.3, now).await }
     })

@@ -24,7 +24,7 @@ impl Api {
         for page in self.0.store.run_pages(RUNS, true).await? {
             let injections = self.glance(&page).await?.injections;
             let known = injections.iter().filter_map(|document| Some((document, leased.get(&document.id)?)));
-            acting.extend(known.map(|(document, leased)| active(document, leased, hosts, self.now())));
+            acting.extend(known.map(|(document, leased)| active(document, leased, hosts, self.0.runs.now())));
         }
         acting.sort_by_key(|injection| std::cmp::Reverse(injection.left_ms));
         acting.truncate(LISTED);

@@ -176,7 +176,7 @@ async fn api(fleet: Arc<Counting>, folder: &std::path::Path) -> Api {
         policy: Policy::default(),
         rule: AddressRule::anything(),
         settings: Settings::default(),
-        now: || NOW,
+        clock: controller_conductor::RunClock::new(|| NOW),
     });
     Api::new(ApiParts {
         voice: fleet,

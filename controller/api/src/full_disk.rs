@@ -79,7 +79,7 @@ async fn api(folder: &Path) -> Api {
         policy: Policy::default(),
         rule: AddressRule::anything(),
         settings: Settings::default(),
-        now: || NOW,
+        clock: controller_conductor::RunClock::new(|| NOW),
     });
     Api::new(ApiParts {
         voice,

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::active::ActiveRuns;
+use crate::clock::RunClock;
 use crate::host_gateway::HostGateway;
 use crate::leases::Leases;
 use crate::machine::{Action, Conductor, Decision, Input};
@@ -40,7 +41,7 @@ pub(crate) struct Means {
     pub rule: AddressRule,
     /// What all runs inject, and what they may.
     pub active: ActiveRuns,
-    pub now: fn() -> Timestamp,
+    pub clock: RunClock,
     pub leases: Leases,
     /// Every event as it is stored.
     pub news: broadcast::Sender<Event>,
@@ -101,7 +102,7 @@ impl Driver {
             () = tokio::time::sleep(wait) => {}
         }
         while self.asked.try_join_next().is_some() {}
-        let now = (self.means.now)();
+        let now = self.means.clock.now();
         if now >= self.conductor.due() || inputs.is_empty() {
             inputs.push(Input::Tick);
         }
@@ -118,7 +119,7 @@ impl Driver {
     }
 
     fn until_due(&self) -> Duration {
-        let due = Duration::from_millis(self.conductor.due().since((self.means.now)()));
+        let due = Duration::from_millis(self.conductor.due().since(self.means.clock.now()));
         let flush = self.held_since.map(|since| BATCH.saturating_sub(since.elapsed()));
         flush.map_or(due, |flush| due.min(flush))
     }
@@ -209,7 +210,7 @@ impl Driver {
             }),
             Action::Renew { host, injections } => {
                 voice.renew(&host, &injections, self.conductor.settings().lease_ms);
-                self.means.leases.renewed(&injections, (self.means.now)());
+                self.means.leases.renewed(&injections, self.means.clock.now());
             }
             Action::Verify { host, injections } => self.ask(async move {
                 let proof = voice.verify(&host, injections).await;
@@ -264,8 +265,9 @@ impl Driver {
 
     fn probe_here(&mut self, probe: ProbeSpec) {
         let (sender, mut samples) = mpsc::channel::<Sample>(SAMPLES);
+        let clock = self.means.clock.clone();
         self.probes
-            .spawn(run_probe(probe, SampledBy::Controller, self.means.rule.clone(), sender));
+            .spawn(run_probe(probe, SampledBy::Controller, self.means.rule.clone(), sender, move || clock.now()));
         let own = self.own.clone();
         self.probes.spawn(async move {
             while let Some(sample) = samples.recv().await {

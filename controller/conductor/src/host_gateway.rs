@@ -57,6 +57,8 @@ pub enum HostEvent {
     Returned {
         host: HostName,
         boot_id: String,
+        /// What the host's boot clock said in its hello.
+        boot_ms: u64,
         rebooted: bool,
         downtime_ms: u64,
         inventory: Vec<(InjectionId, String, bool)>,

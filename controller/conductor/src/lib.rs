@@ -2,7 +2,9 @@
 
 mod active;
 mod admissible;
+mod anchors;
 mod answers;
+mod clock;
 mod driver;
 mod going;
 mod guards;
@@ -27,6 +29,7 @@ mod track;
 mod unclean;
 
 pub use answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
+pub use clock::RunClock;
 pub use host_gateway::{BoxFuture, GatewayError, HaltOutcome, HostEvent, HostGateway, PreflightReply};
 pub use latch::Latch;
 pub use leases::Leased;

@@ -29,6 +29,8 @@ pub enum Input {
     Report {
         host: HostName,
         report: AgentReport,
+        /// By the controller's clock.
+        happened_at: Timestamp,
     },
     /// `from` is who brought it, by identity; a sample that names another prober does not count.
     Sample {
@@ -242,7 +244,11 @@ impl Conductor {
             Input::Begin => self.begin(now),
             Input::Tick => self.tick(now),
             Input::Preflight { host, reply } => self.take_preflight(now, &host, reply),
-            Input::Report { host, report } => self.take_report(now, &host, report),
+            Input::Report {
+                host,
+                report,
+                happened_at,
+            } => self.take_report(now, &host, report, happened_at),
             Input::Sample { from, sample } => self.take_sample(now, &from, sample),
             Input::Room { step, answer } => self.take_room(now, &step, answer),
             Input::OrderFailed { injection, error } => self.order_failed(now, &injection, &error),

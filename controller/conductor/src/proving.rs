@@ -81,7 +81,7 @@ impl Supervisor {
             by: "controller".to_owned(),
             address: String::new(),
         };
-        match parts.store.put_host(&record, event, &actor, (parts.now)()).await {
+        match parts.store.put_host(&record, event, &actor, parts.clock.now()).await {
             Ok(()) => parts.voice.refresh(host).await,
             Err(error) => tracing::error!(%host, %error, "the host's cleanliness could not be stored"),
         }
@@ -153,7 +153,7 @@ impl Supervisor {
         if state.judged.is_none() || state.proof(host).is_some_and(known) {
             return Ok(());
         }
-        let (proof, at) = (proof.clone(), (parts.now)());
+        let (proof, at) = (proof.clone(), parts.clock.now());
         state.proofs.insert(host.clone(), ProofStatus { proof: proof.clone(), at });
         let event = |body| NewEvent {
             at,

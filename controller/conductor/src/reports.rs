@@ -50,7 +50,7 @@ impl Conductor {
 
     /// A fact counts from the host of its injection and for this run, once, where it may follow, and within its quota. Ends of
     /// this host's injections are settled in any case.
-    pub(crate) fn take_report(&mut self, now: Timestamp, host: &HostName, report: AgentReport) {
+    pub(crate) fn take_report(&mut self, now: Timestamp, host: &HostName, report: AgentReport, happened_at: Timestamp) {
         let Some(at) = self.state.position(&report.injection) else { return };
         let status = &self.state.injections[at];
         if status.injection.host != *host || report.run != self.state.run.as_str() {
@@ -59,12 +59,13 @@ impl Conductor {
         let terminal = report.fact.is_terminal();
         self.changed.push(at);
         let fresh = !status.knows_fact(&report.boot_id, report.agent_seq) && may_follow(status, &report.fact);
-        let duration_ms = status.injection.duration_ms;
+        let (duration_ms, ordered_at) = (status.injection.duration_ms, status.ordered_at.unwrap_or(now));
         if fresh && (terminal || self.drives[at].quota.take(duration_ms, size(&report.fact))) {
             let source = AgentSource {
                 boot_id: report.boot_id,
                 boot_ms: report.boot_ms,
                 agent_seq: report.agent_seq,
+                happened_at: Some(happened_at.clamp(ordered_at, now.max(ordered_at))),
             };
             let fact = bounded(report.fact);
             let body = EventBody::from_fact(report.injection.clone(), fact.clone());

@@ -66,6 +66,6 @@ impl Supervisor {
         if events.iter().any(|event| event.body.milestone() == Some(Milestone::Finished)) {
             return Ok(None);
         }
-        Ok(Conductor::resume(&events, &self.connected(), parts.settings, (parts.now)()))
+        Ok(Conductor::resume(&events, &self.connected(), parts.settings, parts.clock.now()))
     }
 }

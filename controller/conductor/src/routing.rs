@@ -33,10 +33,12 @@ impl Supervisor {
                 HostEvent::Returned {
                     host,
                     boot_id,
+                    boot_ms,
                     rebooted,
                     downtime_ms,
                     inventory,
                 } => {
+                    self.hear_clock(&host, &boot_id, boot_ms);
                     self.losses().returned(&host);
                     let known = inventory.iter().map(|(id, _, _)| id.clone()).collect::<Vec<_>>();
                     let input = || Input::HostReturned {
@@ -54,15 +56,35 @@ impl Supervisor {
         }
     }
 
+    /// A hello says what the host's boot clock says.
+    fn hear_clock(&self, host: &HostName, boot_id: &str, boot_ms: u64) {
+        let heard_ms = self.0.parts.clock.elapsed_ms();
+        let mut anchors = self.0.anchors.lock().unwrap_or_else(PoisonError::into_inner);
+        anchors.hear(host, boot_id, boot_ms, heard_ms);
+    }
+
     async fn route_report(&self, host: HostName, report: AgentReport) {
         let Ok(run) = RunId::parse(&report.run) else {
             return tracing::warn!(%host, run = report.run, "a report names no run");
         };
         // A broken driver hears nothing; whoever takes the run up again reads it from the record.
         match self.inbox(&run).filter(|inbox| !inbox.is_closed()) {
-            Some(inbox) => tell(&inbox, Input::Report { host, report }).await,
+            Some(inbox) => {
+                let happened_at = self.happened_at(&host, &report);
+                tell(&inbox, Input::Report { host, report, happened_at }).await;
+            }
             None => self.keep_late(host, run, report).await,
         }
+    }
+
+    /// When the fact was, by the clock of runs: a report may be late by as long as its host was away.
+    fn happened_at(&self, host: &HostName, report: &AgentReport) -> Timestamp {
+        let clock = &self.0.parts.clock;
+        let heard_ms = clock.elapsed_ms();
+        let mut anchors = self.0.anchors.lock().unwrap_or_else(PoisonError::into_inner);
+        anchors.hear(host, &report.boot_id, report.boot_ms, heard_ms);
+        let mapped = anchors.map(host, &report.boot_id, report.boot_ms, heard_ms);
+        clock.at(mapped.unwrap_or(heard_ms))
     }
 
     /// Samples may be dropped under load: their silence counts as missing.
@@ -102,7 +124,7 @@ impl Supervisor {
             .iter()
             .filter(|of| of.connection == Connection::Connected && !expected(of))
             .count();
-        let loss = self.losses().lost(host, connected, parts.settings.mass_loss, (parts.now)());
+        let loss = self.losses().lost(host, connected, parts.settings.mass_loss, parts.clock.now());
         if let Some(loss) = loss {
             self.losses().forget();
             tracing::error!(%loss, "mass loss: everything is halted");
@@ -199,19 +221,21 @@ impl Supervisor {
 
     async fn append_late(&self, host: &HostName, run: &RunId, mut report: AgentReport) -> Result<(), StoreError> {
         let (parts, injection) = (&self.0.parts, report.injection.clone());
+        let happened_at = self.happened_at(host, &report);
         report.fact = bounded(report.fact);
-        let stored = parts.store.append(run, vec![late(host, report, (parts.now)())]).await?;
+        let stored = parts.store.append(run, vec![late(host, report, parts.clock.now(), happened_at)]).await?;
         stored.into_iter().for_each(|event| drop(self.0.news.send(event)));
         self.0.late.close(run, &injection);
         Ok(())
     }
 }
 
-fn late(host: &HostName, report: AgentReport, at: Timestamp) -> NewEvent {
+fn late(host: &HostName, report: AgentReport, at: Timestamp, happened_at: Timestamp) -> NewEvent {
     let source = AgentSource {
         boot_id: report.boot_id,
         boot_ms: report.boot_ms,
         agent_seq: report.agent_seq,
+        happened_at: Some(happened_at),
     };
     NewEvent {
         at,

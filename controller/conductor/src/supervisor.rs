@@ -21,7 +21,9 @@ use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::active::{ActiveRuns, injections_of};
+use crate::anchors::Anchors;
 use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
+use crate::clock::RunClock;
 use crate::driver::{Driver, INBOX, Means};
 use crate::going::Going;
 use crate::host_gateway::{HaltOutcome, HostGateway};
@@ -56,7 +58,7 @@ pub struct SupervisorParts {
     /// What controller probes may ask.
     pub rule: AddressRule,
     pub settings: Settings,
-    pub now: fn() -> Timestamp,
+    pub clock: RunClock,
 }
 
 #[derive(Clone)]
@@ -79,6 +81,8 @@ pub(crate) struct Inner {
     epoch: Mutex<u64>,
     /// Hosts that fell silent not long ago.
     pub losses: Mutex<Losses>,
+    /// How hosts' boot clocks stand to the clock of runs.
+    pub anchors: Mutex<Anchors>,
     /// The controller ends: sessions are closed by itself.
     leaving: AtomicBool,
 }
@@ -101,6 +105,7 @@ impl Supervisor {
             amending: tokio::sync::Mutex::default(),
             epoch: Mutex::default(),
             losses: Mutex::default(),
+            anchors: Mutex::default(),
             leaving: AtomicBool::new(false),
         }));
         tokio::spawn(Self::keep_proofs(Arc::downgrade(&this.0), proven));
@@ -115,7 +120,7 @@ impl Supervisor {
         let mut count = 0;
         for row in parts.store.runs(u32::MAX, true).await? {
             let events = parts.store.run_events(&row.id, 1).await?;
-            let resumed = Conductor::resume(&events, &connected, parts.settings, (parts.now)());
+            let resumed = Conductor::resume(&events, &connected, parts.settings, parts.clock.now());
             let Some((conductor, decision)) = resumed else {
                 tracing::error!(run = %row.id, "an unfinished run has no readable beginning; its hosts end it by their leases");
                 continue;
@@ -150,6 +155,9 @@ impl Supervisor {
             return Err(halted(&halt));
         }
         self.0.active.check(&view.plan, Stage::Admission, &parts.voice.hosts())?;
+        if self.runs().is_empty() {
+            parts.clock.anchor();
+        }
         let run = RunId::generate();
         let body = EventBody::RunAccepted {
             digest: view.digest,
@@ -158,7 +166,7 @@ impl Supervisor {
             idempotency_key: key,
             halt_epoch: halt.epoch,
         };
-        let at = (parts.now)();
+        let at = parts.clock.now();
         let accepted = NewEvent {
             at,
             by: by.to_owned(),
@@ -172,7 +180,7 @@ impl Supervisor {
         };
         // Nobody watching is no error.
         events.into_iter().for_each(|event| drop(self.0.news.send(event)));
-        let first = conductor.step((parts.now)(), Input::Begin);
+        let first = conductor.step(parts.clock.now(), Input::Begin);
         let inbox = self.launch(conductor, first);
         // A halt that came between the look at the latch and the launch did not find this run.
         let halt = parts.latch.get();
@@ -185,7 +193,7 @@ impl Supervisor {
     /// Answers when the effect is gone, or when its time to go is over.
     pub async fn stop(&self, target: StopTarget, by: &str, reason: &str) -> Result<StopAnswer, ErrorBody> {
         let news = self.0.news.subscribe();
-        let asked_at = (self.0.parts.now)();
+        let asked_at = self.0.parts.clock.now();
         let (run, injection) = match target {
             StopTarget::Run(run) => (run, None),
             StopTarget::Injection(id) => self.owner_of(id)?,
@@ -234,7 +242,7 @@ impl Supervisor {
     /// Hosts are told first; the record follows.
     pub async fn halt(&self, by: &str, reason: &str) -> HaltAnswer {
         let parts = &self.0.parts;
-        let state = self.numbered(parts.latch.get().engage(by, reason, (parts.now)()));
+        let state = self.numbered(parts.latch.get().engage(by, reason, parts.clock.now()));
         let stop_runs = async {
             let inboxes: Vec<_> = self.runs().values().map(|going| going.inbox.clone()).collect();
             for inbox in inboxes {
@@ -249,7 +257,7 @@ impl Supervisor {
     /// The record first: a release that is not on record does not happen to hosts.
     pub async fn release(&self, by: &str, reason: &str) -> HaltAnswer {
         let parts = &self.0.parts;
-        let state = self.numbered(parts.latch.get().release(by, reason, (parts.now)()));
+        let state = self.numbered(parts.latch.get().release(by, reason, parts.clock.now()));
         self.keep_halt(&state, by).await;
         self.latch(&state).await;
         let outcome = parts.voice.halt(state.clone(), HALT_WAIT_MS).await;
@@ -263,6 +271,11 @@ impl Supervisor {
 
     pub(crate) fn is_leaving(&self) -> bool {
         self.0.leaving.load(Ordering::SeqCst)
+    }
+
+    /// The time by which runs go: their events and this are of one clock.
+    pub fn now(&self) -> Timestamp {
+        self.0.parts.clock.now()
     }
 
     pub fn halt_state(&self) -> HaltState {
@@ -331,7 +344,7 @@ impl Supervisor {
             voice: parts.voice.clone(),
             rule: parts.rule.clone(),
             active: self.0.active.clone(),
-            now: parts.now,
+            clock: parts.clock.clone(),
             leases: self.0.leases.clone(),
             news: self.0.news.clone(),
             proofs: self.0.proofs.clone(),

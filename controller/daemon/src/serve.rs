@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use controller_api::{ADMIN_GROUP, Api, ApiParts, AuditLog, DoorLayer, Glances, Keyring};
-use controller_conductor::{MassLossRule, Settings, Supervisor, SupervisorParts};
+use controller_conductor::{MassLossRule, RunClock, Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
 use controller_scheduler::Scheduler;
 use controller_store::{Actor, SqliteStore, StoreHandle};
@@ -180,7 +180,7 @@ async fn wire(
             mass_loss: MassLossRule::from(&config.mass_loss),
             ..Settings::default()
         },
-        now,
+        clock: RunClock::new(now),
     });
     let routing = supervisor.clone();
     tokio::spawn(async move { routing.route(hears).await });

@@ -104,6 +104,7 @@ impl Dispatcher {
         let returned = HostEvent::Returned {
             host: name.clone(),
             rebooted: !arrival.boot_before.is_empty() && arrival.boot_before != hello.boot_id,
+            boot_ms: hello.boot_ms,
             boot_id: hello.boot_id,
             downtime_ms: arrival.last_seen.map_or(0, |seen| self.now().since(seen)),
             inventory,

@@ -80,6 +80,7 @@ fn undone(id: &InjectionId, boot_id: &str, agent_seq: u64) -> NewEvent {
         boot_id: boot_id.to_owned(),
         boot_ms: 77,
         agent_seq,
+        happened_at: None,
     };
     event(EventBody::InjectionUndone { id: id.clone(), undone }, Some(source))
 }

@@ -34,6 +34,17 @@ pub struct AgentSource {
     pub boot_id: String,
     pub boot_ms: u64,
     pub agent_seq: u64,
+    /// When it was, by the controller's clock: the host's boot clock mapped by what was heard of it in its session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub happened_at: Option<Timestamp>,
+}
+
+impl Event {
+    /// A fact was before it was heard of; everything else is when it is recorded.
+    pub fn happened_at(&self) -> Timestamp {
+        let fact = self.source.as_ref().and_then(|source| source.happened_at);
+        fact.map_or(self.at, |at| at.min(self.at))
+    }
 }
 
 /// An event not yet numbered and stored.

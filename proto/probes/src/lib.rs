@@ -9,4 +9,4 @@ mod tcp;
 
 pub use address::AddressRule;
 pub use check::{Answer, Told, check, timed};
-pub use runner::{on_beat, run_probe};
+pub use runner::{on_beat, run_probe, wall_clock};

@@ -12,18 +12,24 @@ use crate::address::AddressRule;
 use crate::check::check;
 
 /// Samples until the receiver is gone. Aborting the task ends it at once.
-pub async fn run_probe(spec: ProbeSpec, prober: SampledBy, rule: AddressRule, samples: mpsc::Sender<Sample>) {
+pub async fn run_probe(
+    spec: ProbeSpec,
+    prober: SampledBy,
+    rule: AddressRule,
+    samples: mpsc::Sender<Sample>,
+    now: impl Fn() -> Timestamp + Send,
+) {
     let every_ms = spec.every_ms;
     let asked = Arc::new((spec, prober, rule));
-    on_beat(every_ms, samples, |now| {
+    on_beat(every_ms, samples, now, |now| {
         let asked = asked.clone();
         async move { check(&asked.0, &asked.2, &asked.1, now).await }
     })
     .await;
 }
 
-/// Asks once every `every_ms` until the receiver is gone; `ask` is given the wall clock.
-pub async fn on_beat<Asked>(every_ms: u64, samples: mpsc::Sender<Sample>, ask: impl Fn(Timestamp) -> Asked)
+/// Asks once every `every_ms` until the receiver is gone; `ask` is given what `now` says when it begins.
+pub async fn on_beat<Asked>(every_ms: u64, samples: mpsc::Sender<Sample>, now: impl Fn() -> Timestamp, ask: impl Fn(Timestamp) -> Asked)
 where
     Asked: Future<Output = Sample>,
 {
@@ -38,7 +44,8 @@ where
     }
 }
 
-fn now() -> Timestamp {
+/// What a host goes by, which has no clock of runs.
+pub fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener};
 use proto_model::id::HostName;
 use proto_model::probe::{CommandCheck, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, SampledBy, TcpCheck, Tolerance};
 use proto_model::time::Timestamp;
-use proto_probes::{AddressRule, check, run_probe};
+use proto_probes::{AddressRule, check, run_probe, wall_clock};
 
 fn spec(check: ProbeCheck) -> ProbeSpec {
     ProbeSpec {
@@ -135,6 +135,7 @@ async fn a_runner_keeps_its_beat_until_nobody_listens() {
         SampledBy::Host(HostName::parse("web").unwrap()),
         AddressRule::anything(),
         sender,
+        wall_clock,
     ));
     for _ in 0..3 {
         assert_eq!(receiver.recv().await.unwrap().prober, SampledBy::Host(HostName::parse("web").unwrap()));

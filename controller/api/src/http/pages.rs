@@ -133,7 +133,7 @@ impl PagesDoor {
         for call in SEES_ALL {
             allowed(session, call)?;
         }
-        let now = self.api.now();
+        let now = self.api.0.runs.now();
         let (store, hosts) = (&self.api.0.store, self.api.0.voice.hosts());
         let mut acting = Vec::new();
         for row in store.runs(u32::MAX, true).await? {

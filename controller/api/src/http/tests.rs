@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode, header};
-use controller_conductor::{Settings, Supervisor, SupervisorParts};
+use controller_conductor::{RunClock, Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
 use controller_policy::Policy;
 use controller_scheduler::Scheduler;
@@ -62,7 +62,7 @@ impl World {
             policy: Policy::default(),
             rule: AddressRule::anything(),
             settings: Settings::default(),
-            now: || NOW,
+            clock: RunClock::new(|| NOW),
         });
         let api = Api::new(ApiParts {
             voice,

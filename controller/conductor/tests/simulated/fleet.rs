@@ -339,8 +339,11 @@ impl Sim {
     /// What a host reports arrives with the run that it has the injection from.
     pub fn report(&mut self, name: &HostName, reports: Vec<AgentReport>) {
         let run = self.conductor.run().to_string();
+        let (name, now) = (name.clone(), self.now);
         self.inbox.extend(reports.into_iter().map(|report| Input::Report {
             host: name.clone(),
+            // The hosts' boot clocks say what the run's clock says; a report without a time is of this moment.
+            happened_at: Timestamp(if report.boot_ms < START as u64 { now } else { report.boot_ms as i64 }),
             report: AgentReport { run: run.clone(), ..report },
         }));
     }

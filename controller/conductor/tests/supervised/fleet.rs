@@ -1,11 +1,11 @@
 //! A fleet that answers by script, and the bench of supervisor and store around it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use controller_conductor::{
+use controller_conductor::{RunClock, 
     Accepted, BoxFuture, GatewayError, HaltOutcome, HostEvent, HostGateway, Latch, PreflightReply, Settings, Supervisor, SupervisorParts,
 };
 use controller_policy::Policy;
@@ -33,6 +33,17 @@ use crate::plans::host;
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Timestamp(i64::try_from(since.as_millis()).unwrap())
+}
+
+static STEPPED_MS: AtomicI64 = AtomicI64::new(0);
+
+/// The wall clock, as it is set.
+fn stepped() -> Timestamp {
+    Timestamp(now().0 + STEPPED_MS.load(Ordering::SeqCst))
+}
+
+pub fn step_the_wall_clock(ms: i64) {
+    STEPPED_MS.fetch_add(ms, Ordering::SeqCst);
 }
 
 struct Held {
@@ -430,7 +441,7 @@ async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy) ->
         policy: policy.clone(),
         rule: AddressRule::default(),
         settings,
-        now,
+        clock: RunClock::new(stepped),
     });
     *fleet.news.lock().unwrap() = Some(supervisor.watch());
     supervisor.recover().await.unwrap();

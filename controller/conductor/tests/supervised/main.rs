@@ -1,5 +1,6 @@
 //! The supervisor and its drivers against a scripted fleet and a store in memory: starts, stops, halts, restarts, late proofs.
 
+mod clocks;
 mod fleet;
 mod forgeries;
 mod losses;

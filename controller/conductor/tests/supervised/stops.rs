@@ -19,6 +19,7 @@ pub fn returned(name: &str, inventory: Vec<(InjectionId, String, bool)>) -> Host
     HostEvent::Returned {
         host: host(name),
         boot_id: "b".into(),
+        boot_ms: 1,
         rebooted: false,
         downtime_ms: 5,
         inventory,

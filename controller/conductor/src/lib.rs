@@ -27,6 +27,7 @@ mod summaries;
 mod supervisor;
 mod track;
 mod unclean;
+mod until_over;
 
 pub use answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 pub use clock::RunClock;

@@ -15,7 +15,6 @@ use proto_model::host::Connection;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{EndedBy, Injection, InjectionState};
 use proto_model::plan::PlanView;
-use proto_model::reading::Milestone;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
@@ -36,6 +35,7 @@ use crate::proving::HostProof;
 use crate::settings::Settings;
 use crate::summaries;
 use crate::unclean::Unclean;
+use crate::until_over::until_over;
 
 /// Events a watcher may lag behind before it reads from the store again.
 const NEWS: usize = 4_096;
@@ -228,7 +228,7 @@ impl Supervisor {
         // Running out of time is an answer of its own.
         // A driver that cannot record leaves its inbox behind and stops its hosts by itself.
         tokio::select! {
-            _ = tokio::time::timeout(STOP_WAIT, gone(news, &run, id.as_ref())) => {}
+            _ = tokio::time::timeout(STOP_WAIT, until_over(news, &run, id.as_ref())) => {}
             () = inbox.closed() => {}
         }
         self.stopped(run, id.as_ref(), asked_at).await
@@ -417,55 +417,6 @@ impl Supervisor {
 /// Puts one input into a run's inbox, unless the run is over or stuck: then its leases end it.
 pub(crate) async fn tell(inbox: &mpsc::Sender<Input>, input: Input) {
     let _ = inbox.send_timeout(input, INBOX_WAIT).await;
-}
-
-/// Until the run, or the one injection, is reported to be over.
-async fn gone(mut news: broadcast::Receiver<Event>, run: &RunId, id: Option<&InjectionId>) {
-    loop {
-        let event = match news.recv().await {
-            Ok(event) => event,
-            // Too far behind to know: the record is asked.
-            Err(_) => return,
-        };
-        let ended = |id: &InjectionId| ends(&event.body) == Some(id);
-        let verifying = matches!(event.body.milestone(), Some(Milestone::Verifying | Milestone::Finished));
-        let over = &event.run_id == run && (verifying || id.is_some_and(ended));
-        if over {
-            return;
-        }
-    }
-}
-
-/// The injection of which nothing acts any more from this event on. Every event by name, so that a new one is decided here too.
-fn ends(body: &EventBody) -> Option<&InjectionId> {
-    match body {
-        EventBody::InjectionUndone { id, .. } | EventBody::InjectionSpent { id, .. } => Some(id),
-        EventBody::RunAccepted { .. }
-        | EventBody::RunPhase { .. }
-        | EventBody::HostPreflight { .. }
-        | EventBody::ProbeSampled { .. }
-        | EventBody::GuardBroken { .. }
-        | EventBody::StepStarted { .. }
-        | EventBody::StepEnded { .. }
-        | EventBody::InjectionOrdered { .. }
-        | EventBody::InjectionWithdrawn { .. }
-        | EventBody::InjectionRefused { .. }
-        | EventBody::InjectionApplied { .. }
-        | EventBody::InjectionObserved { .. }
-        | EventBody::InjectionEnding { .. }
-        | EventBody::InjectionUndoFailed { .. }
-        | EventBody::ReportsDropped { .. }
-        | EventBody::LeaseLapsed { .. }
-        | EventBody::HostLost { .. }
-        | EventBody::HostReturned { .. }
-        | EventBody::StopRequested { .. }
-        | EventBody::HostVerified { .. }
-        | EventBody::ControllerRestarted { .. }
-        | EventBody::HypothesisRecovered { .. }
-        | EventBody::RunJudged { .. }
-        | EventBody::RunAmended { .. }
-        | EventBody::NoteAdded { .. } => None,
-    }
 }
 
 fn stop_for(halt: &HaltState) -> Input {

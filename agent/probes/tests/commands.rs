@@ -73,7 +73,14 @@ async fn sample_within(asked: &CommandCheck, commands: &Commands, timeout_ms: u6
         tolerate: Tolerance::Count(0),
         breaks: 3,
     };
-    check(&spec, asked, commands, &SampledBy::Host(HostName::parse("web").unwrap()), Timestamp(0)).await
+    check(
+        &spec,
+        asked,
+        commands,
+        &SampledBy::Host(HostName::parse("web").unwrap()),
+        Timestamp(0),
+    )
+    .await
 }
 
 async fn sample(asked: &CommandCheck, commands: &Commands) -> Sample {

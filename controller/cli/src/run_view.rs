@@ -4,7 +4,7 @@ use proto_model::document::{InjectionDocument, ProbePhaseDocument, RunDocument};
 use proto_model::probe::Phase;
 use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
-use proto_telling::{figure, pairs, stretch};
+use proto_telling::{figure, pairs, recovery_text, stretch};
 
 use crate::age::ago;
 use crate::documents::Shown;
@@ -62,6 +62,10 @@ pub fn head(run: &RunDocument, paint: impl Fn(&str) -> String) -> Vec<String> {
         format!("verdict   {verdict}"),
         format!("cleanup   {}", paint(run.cleanup.as_str())),
     ];
+    lines.splice(
+        ..0,
+        run.recovery.iter().map(|recovery| format!("recovery  {}", recovery_text(recovery))),
+    );
     if let Some(ended_by) = run.ended_by {
         lines.push(format!("ended by  {}", ended_by.as_str().replace('_', " ")));
     }
@@ -76,10 +80,7 @@ pub fn head(run: &RunDocument, paint: impl Fn(&str) -> String) -> Vec<String> {
     lines.push(format!("env       {}{service}", run.environment));
     lines.push(format!("by        {} at {}", run.by, run.created_at));
     lines.push(format!("plan      {} (seed {})", run.plan.digest, run.plan.seed));
-    let measured = [("detection", run.detection_ms), ("recovery", run.recovery_ms)];
-    for (name, ms) in measured.into_iter().filter_map(|(name, ms)| ms.map(|ms| (name, ms))) {
-        lines.push(format!("{name:<9} {}", stretch(ms)));
-    }
+    lines.extend(run.detection_ms.map(|ms| format!("detection {}", stretch(ms))));
     lines
 }
 

@@ -1,12 +1,12 @@
 //! The last lines of a run and the exit code it earns: pure; a run that only happened is never a pass.
 
-use proto_model::document::{InjectionDocument, RunDocument, RunHostDocument};
+use proto_model::document::{InjectionDocument, RecoveryDocument, RunDocument, RunHostDocument};
 use proto_model::event::RunPhase;
 use proto_model::exit;
 use proto_model::injection::{Cleanliness, EffectState, InjectionState};
 use proto_model::plan::Origin;
 use proto_model::verdict::{Cleanup, Verdict};
-use proto_telling::{effect_text, stretch};
+use proto_telling::{effect_text, recovery_text, stretch};
 
 /// The judge's word for a run that asked nothing of the system.
 const NO_HYPOTHESIS: &str = "no_hypothesis";
@@ -34,9 +34,10 @@ impl Line {
     }
 }
 
-/// What is said of a finished run, the verdict and each host's residue last.
+/// What is said of a finished run: whether the system recovered first, the verdict and each host's residue last.
 pub fn lines(run: &RunDocument) -> Vec<Line> {
-    let mut lines: Vec<Line> = run.injections.iter().map(effect).collect();
+    let mut lines: Vec<Line> = run.recovery.iter().map(recovery).collect();
+    lines.extend(run.injections.iter().map(effect));
     for reason in &run.reasons {
         lines.push(line("reason", format!("{}: {}", reason.code, reason.message), ""));
     }
@@ -48,13 +49,15 @@ pub fn lines(run: &RunDocument) -> Vec<Line> {
                 .map(|told| line("changed", format!("{} {told}", host.name), "")),
         );
     }
-    if let Some(ms) = run.recovery_ms {
-        lines.push(line("recovery", stretch(ms), ""));
-    }
     lines.push(line("cleanup", "", run.cleanup.as_str()));
     lines.push(line("verdict", "", run.verdict.map_or("none", Verdict::as_str)));
     lines.extend(run.hosts.iter().map(|host| line("residue", host.name.as_str(), residue(host))));
     lines
+}
+
+/// First of all: whether the system came back.
+fn recovery(recovery: &RecoveryDocument) -> Line {
+    line("recovery", recovery_text(recovery), "")
 }
 
 fn effect(injection: &InjectionDocument) -> Line {

@@ -10,7 +10,11 @@ struct Anchor {
     boot_id: String,
     /// The controller's time minus the host's: everything heard was on its way for a while, so the smallest is the nearest.
     offset_ms: i64,
+    heard_ms: i64,
 }
+
+/// How far two clocks may drift apart, in parts of a million: an anchor gives way by that much, so that a newer one takes its place.
+const DRIFT_PPM: i64 = 200;
 
 /// One anchor for each host and boot.
 #[derive(Debug, Default)]
@@ -21,10 +25,21 @@ impl Anchors {
     pub fn hear(&mut self, host: &HostName, boot_id: &str, boot_ms: u64, heard_ms: i64) {
         let offset_ms = heard_ms.saturating_sub(i64::try_from(boot_ms).unwrap_or(i64::MAX));
         match self.0.get_mut(host).filter(|anchor| anchor.boot_id == boot_id) {
-            Some(anchor) => anchor.offset_ms = anchor.offset_ms.min(offset_ms),
+            Some(anchor) => {
+                let drift_ms = (heard_ms - anchor.heard_ms).max(0) * DRIFT_PPM / 1_000_000;
+                anchor.offset_ms = offset_ms.min(anchor.offset_ms + drift_ms);
+                anchor.heard_ms = heard_ms;
+            }
             None => {
                 let boot_id = boot_id.to_owned();
-                self.0.insert(host.clone(), Anchor { boot_id, offset_ms });
+                self.0.insert(
+                    host.clone(),
+                    Anchor {
+                        boot_id,
+                        offset_ms,
+                        heard_ms,
+                    },
+                );
             }
         }
     }
@@ -49,8 +64,12 @@ mod tests {
         anchors.hear(&web, "b", 6_000, 2_010);
         // Heard 40 s after it was.
         anchors.hear(&web, "b", 10_000, 46_010);
-        assert_eq!(anchors.map(&web, "b", 10_000, 46_010), Some(6_010));
-        assert_eq!(anchors.map(&web, "b", 99_000_000, 46_010), Some(46_010), "no host is ahead of what was heard of it");
+        assert_eq!(anchors.map(&web, "b", 10_000, 46_010), Some(6_018));
+        assert_eq!(
+            anchors.map(&web, "b", 99_000_000, 46_010),
+            Some(46_010),
+            "no host is ahead of what was heard of it"
+        );
         assert_eq!(anchors.map(&web, "another", 10_000, 46_010), None);
         // After a reboot the boot clock begins again.
         anchors.hear(&web, "another", 1_000, 50_000);

@@ -9,7 +9,6 @@ use proto_model::event::{Event, EventBody, NewEvent};
 use proto_model::id::{HostName, PlanDigest};
 use proto_model::injection::EndedBy;
 use proto_model::probe::{ProbeSpec, Prober, Sample, SampledBy};
-use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, run_probe};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
@@ -266,12 +265,24 @@ impl Driver {
     fn probe_here(&mut self, probe: ProbeSpec) {
         let (sender, mut samples) = mpsc::channel::<Sample>(SAMPLES);
         let clock = self.means.clock.clone();
-        self.probes
-            .spawn(run_probe(probe, SampledBy::Controller, self.means.rule.clone(), sender, move || clock.now()));
+        self.probes.spawn(run_probe(
+            probe,
+            SampledBy::Controller,
+            self.means.rule.clone(),
+            sender,
+            move || clock.now(),
+        ));
         let own = self.own.clone();
         self.probes.spawn(async move {
             while let Some(sample) = samples.recv().await {
-                if own.send(Input::Sample { from: SampledBy::Controller, sample }).await.is_err() {
+                if own
+                    .send(Input::Sample {
+                        from: SampledBy::Controller,
+                        sample,
+                    })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

@@ -20,7 +20,9 @@ impl Leases {
 
     pub fn forget(&self, injections: &[Injection]) {
         let mut leases = self.lock();
-        injections.iter().for_each(|injection| drop(leases.remove(&injection.id)));
+        for injection in injections {
+            leases.remove(&injection.id);
+        }
     }
 
     /// Every injection of these runs.

@@ -17,6 +17,7 @@ mod mass_loss;
 mod phases;
 mod proofs;
 mod proving;
+mod recovery;
 mod reports;
 mod revive;
 mod routing;

@@ -1,6 +1,6 @@
 //! The conductor: one input at a time, a decision in answer. No clock, no store, no network in here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use controller_report::RunState;
 use proto_model::event::{AgentSource, Event, EventBody, NewEvent, RunPhase, SCHEMA_VERSION, StopCause};
@@ -124,6 +124,10 @@ pub struct Conductor {
     /// By place of the injection, what was asked of its host when.
     pub(crate) drives: Vec<InjectionDrive>,
     pub(crate) probes: Vec<ProbeTrack>,
+    /// Whether the probes have been started, and not stopped again.
+    pub(crate) probing: bool,
+    /// Samples of a run that is being stopped while it is not known yet when the last injection ended.
+    pub(crate) unplaced: VecDeque<Sample>,
     pub(crate) hosts: BTreeMap<HostName, HostTrack>,
     pub(crate) unanswered_preflights: BTreeSet<HostName>,
     /// By step, whether it may be ordered.
@@ -163,6 +167,8 @@ impl Conductor {
             settings,
             drives: vec![InjectionDrive::default(); state.injections.len()],
             probes: plan.probes().flat_map(ProbeTrack::of).collect(),
+            probing: false,
+            unplaced: VecDeque::new(),
             hosts: names.into_iter().map(host).collect(),
             unanswered_preflights: BTreeSet::new(),
             rooms: BTreeMap::new(),
@@ -244,11 +250,7 @@ impl Conductor {
             Input::Begin => self.begin(now),
             Input::Tick => self.tick(now),
             Input::Preflight { host, reply } => self.take_preflight(now, &host, reply),
-            Input::Report {
-                host,
-                report,
-                happened_at,
-            } => self.take_report(now, &host, report, happened_at),
+            Input::Report { host, report, happened_at } => self.take_report(now, &host, report, happened_at),
             Input::Sample { from, sample } => self.take_sample(now, &from, sample),
             Input::Room { step, answer } => self.take_room(now, &step, answer),
             Input::OrderFailed { injection, error } => self.order_failed(now, &injection, &error),
@@ -293,6 +295,9 @@ impl Conductor {
         self.resumed_at = Some(now);
         (self.progress_at, self.thorough) = (now, true);
         self.record(now, EventBody::ControllerRestarted { down_ms });
+        if self.state.totals.first_ordered.is_some() {
+            self.begin_probing(now);
+        }
         self.request_stop(
             now,
             StopCause::ControllerRestart,

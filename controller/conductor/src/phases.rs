@@ -20,8 +20,9 @@ impl Conductor {
         }
         self.enter(now, RunPhase::Preflight);
         let plan = self.state.plan.clone();
+        let mut wishes = plan.wishes_by_host();
         for host in plan.hosts.iter().map(|h| h.name.clone()) {
-            let wishes = plan.wishes(&host).into_iter().map(|(_, wish)| wish).collect();
+            let wishes = wishes.remove(&host).unwrap_or_default().into_iter().map(|(_, wish)| wish).collect();
             self.unanswered_preflights.insert(host.clone());
             self.act(Action::Preflight { host, wishes });
         }
@@ -71,20 +72,21 @@ impl Conductor {
                 None,
             );
         }
-        if !self.probes.is_empty() {
-            self.probes.iter_mut().for_each(|p| p.begin(now));
-            self.act(Action::StartProbes);
-        }
+        self.begin_probing(now);
         let baseline = self.state.plan.hypothesis.as_ref().is_some_and(|h| h.before_ms > 0);
         self.enter(now, if baseline { RunPhase::Before } else { RunPhase::During });
     }
 
     fn advance_before(&mut self, now: Timestamp) {
-        let Some(hypothesis) = self.state.plan.hypothesis.clone() else { return };
+        let Some(hypothesis) = self.state.plan.hypothesis.clone() else {
+            return;
+        };
         let since = self.phase_since();
         // The last sample of the time may still be on its way.
         let slack = hypothesis.probes.iter().map(|p| p.timeout_ms.min(p.every_ms)).max().unwrap_or(0);
-        if self.lasts(now, since.plus_ms(hypothesis.before_ms + slack)) || self.awaits_samples(now, since, hypothesis.before_ms, Phase::Before) {
+        if self.lasts(now, since.plus_ms(hypothesis.before_ms + slack))
+            || self.awaits_samples(now, since, hypothesis.before_ms, Phase::Before)
+        {
             return;
         }
         let unsteady: Vec<String> = hypothesis
@@ -101,7 +103,9 @@ impl Conductor {
     }
 
     fn advance_after(&mut self, now: Timestamp) {
-        let Some(hypothesis) = self.state.plan.hypothesis.clone() else { return };
+        let Some(hypothesis) = self.state.plan.hypothesis.clone() else {
+            return;
+        };
         let since = self.phase_since();
         let recovered = hypothesis.probes.iter().all(|p| self.state.recovered.contains_key(&p.name));
         let ms = hypothesis.after_ms;
@@ -112,7 +116,7 @@ impl Conductor {
     }
 
     /// Whether this moment is still to come; if so, it is waited for.
-    fn lasts(&mut self, now: Timestamp, until: Timestamp) -> bool {
+    pub(crate) fn lasts(&mut self, now: Timestamp, until: Timestamp) -> bool {
         self.wake_at(now, until);
         now < until
     }
@@ -122,7 +126,9 @@ impl Conductor {
     fn awaits_samples(&mut self, now: Timestamp, since: Timestamp, phase_ms: u64, phase: Phase) -> bool {
         let probes = self.state.plan.hypothesis.iter().flat_map(|hypothesis| &hypothesis.probes);
         let short = probes.filter(|probe| self.state.samples.tally(&probe.name, phase).samples < MIN_SAMPLES);
-        let longest = short.map(|probe| u64::from(MIN_SAMPLES) * probe.every_ms + probe.timeout_ms + BATCH_MS).max();
+        let longest = short
+            .map(|probe| u64::from(MIN_SAMPLES) * probe.every_ms + probe.timeout_ms + BATCH_MS)
+            .max();
         match longest {
             Some(ms) => self.lasts(now, since.plus_ms(phase_ms.max(ms) + ms)),
             None => false,

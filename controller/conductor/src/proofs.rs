@@ -6,8 +6,8 @@ use proto_model::id::{HostName, InjectionId};
 use proto_model::injection::{CleanProof, Cleanliness};
 use proto_model::time::Timestamp;
 
-use crate::host_gateway::GatewayError;
 use crate::admissible::bounded_proof;
+use crate::host_gateway::GatewayError;
 use crate::machine::{Action, Conductor};
 
 /// How many times the time for proofs a host gets that comes and goes.
@@ -15,10 +15,10 @@ const FLAPPING: u64 = 4;
 
 impl Conductor {
     pub(crate) fn begin_verifying(&mut self, now: Timestamp) {
-        if !self.probes.is_empty() {
-            self.act(Action::StopProbes);
-        }
         self.enter(now, RunPhase::Verifying);
+        if !self.awaits_recovery(now) {
+            self.end_probing();
+        }
     }
 
     pub(crate) fn take_proof(&mut self, now: Timestamp, host: &HostName, proof: Result<CleanProof, GatewayError>) {
@@ -66,7 +66,8 @@ impl Conductor {
             }
             self.unproven.insert(name);
         }
-        if self.unproven.is_empty() {
+        if self.unproven.is_empty() && !self.awaits_recovery(now) {
+            self.end_probing();
             self.finish(now);
         }
     }

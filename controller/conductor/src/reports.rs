@@ -54,7 +54,7 @@ impl Conductor {
         let Some(at) = self.state.position(&report.injection) else { return };
         let status = &self.state.injections[at];
         if status.injection.host != *host || report.run != self.state.run.as_str() {
-            return tracing::warn!(%host, injection = %report.injection, "a report about an injection of another host or run is left out");
+            return tracing::debug!(%host, injection = %report.injection, "a report about an injection of another host or run is left out");
         }
         let terminal = report.fact.is_terminal();
         self.changed.push(at);
@@ -73,6 +73,7 @@ impl Conductor {
             self.note_lapse(now, host, &report.injection, &fact);
             if terminal {
                 self.progress_at = now;
+                self.place_samples(now);
             }
         }
         if terminal {
@@ -229,7 +230,7 @@ impl Conductor {
             },
         );
         let probes = self.probes.iter().any(|t| t.prober == SampledBy::Host(host.clone()));
-        if probes && matches!(self.phase(), RunPhase::Before | RunPhase::During | RunPhase::After) {
+        if probes && self.probing {
             self.act(Action::ProbeAgain { host: host.clone() });
         }
     }

@@ -223,7 +223,10 @@ impl Supervisor {
         let (parts, injection) = (&self.0.parts, report.injection.clone());
         let happened_at = self.happened_at(host, &report);
         report.fact = bounded(report.fact);
-        let stored = parts.store.append(run, vec![late(host, report, parts.clock.now(), happened_at)]).await?;
+        let stored = parts
+            .store
+            .append(run, vec![late(host, report, parts.clock.now(), happened_at)])
+            .await?;
         stored.into_iter().for_each(|event| drop(self.0.news.send(event)));
         self.0.late.close(run, &injection);
         Ok(())

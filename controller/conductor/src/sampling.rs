@@ -7,11 +7,14 @@ use proto_model::time::Timestamp;
 use crate::machine::Conductor;
 use crate::track::{BATCH_MS, ProbeTrack};
 
+/// Samples that wait until it is known when the last injection ended; of more the oldest are left out.
+const UNPLACED: usize = 2_048;
+
 impl Conductor {
     /// What a prober has seen. It speaks for itself only, and only of probes that it was asked to run.
     pub(crate) fn take_sample(&mut self, now: Timestamp, from: &SampledBy, sample: Sample) {
         if &sample.prober != from {
-            return tracing::warn!(%from, prober = %sample.prober, probe = sample.probe, "a sample in the name of another prober is left out");
+            return tracing::debug!(%from, prober = %sample.prober, probe = sample.probe, "a sample in the name of another prober is left out");
         }
         let of_prober = |t: &&mut ProbeTrack| t.spec.name == sample.probe && t.prober == sample.prober;
         if let Some(track) = self.probes.iter_mut().find(of_prober) {
@@ -22,8 +25,11 @@ impl Conductor {
 
     /// Seen, or standing for silence.
     pub(crate) fn keep_sample(&mut self, now: Timestamp, sample: Sample) {
-        if !matches!(self.phase(), RunPhase::Before | RunPhase::During | RunPhase::After) {
+        if !self.probing {
             return;
+        }
+        if !self.unplaced.is_empty() {
+            self.place_samples(now);
         }
         let sample = by_our_clock(now, sample);
         let Some(at) = self
@@ -35,17 +41,39 @@ impl Conductor {
         };
         let track = &mut self.probes[at];
         track.take(now, &sample);
-        let (role, guard) = (track.spec.role, track.is_guard());
-        let Some(phase) = self.phase_of(&sample) else { return };
-        if !guard && phase == Phase::After {
-            self.probes[at].take_after(&sample);
+        let role = track.spec.role;
+        let phase = self.phase_of(&sample);
+        // A run that is being stopped is judged by what was before; what comes after it shows whether the system recovers.
+        if phase != Some(Phase::After) && matches!(self.phase(), RunPhase::Stopping | RunPhase::Verifying) {
+            return self.keep_unplaced(sample);
         }
-        let probe = sample.probe.clone();
+        let Some(phase) = phase else { return };
         self.record(now, EventBody::ProbeSampled { role, phase, sample });
-        if !guard && phase == Phase::After {
-            self.note_recovery(now, &probe);
+        if phase == Phase::After {
+            self.note_recoveries(now);
         }
         self.break_guards(now);
+    }
+
+    fn keep_unplaced(&mut self, sample: Sample) {
+        if self.unplaced.len() >= UNPLACED {
+            self.unplaced.pop_front();
+        }
+        self.unplaced.push_back(sample);
+    }
+
+    /// When the last end is known, so is which samples were after it.
+    pub(crate) fn place_samples(&mut self, now: Timestamp) {
+        if !self.state.totals.are_over() {
+            return;
+        }
+        for sample in std::mem::take(&mut self.unplaced) {
+            let role = self.probes.iter().find(|t| t.spec.name == sample.probe).map(|t| t.spec.role);
+            if let (Some(role), Some(phase @ Phase::After)) = (role, self.phase_of(&sample)) {
+                self.record(now, EventBody::ProbeSampled { role, phase, sample });
+            }
+        }
+        self.note_recoveries(now);
     }
 
     /// Before: ended before the first order. During: from the first effect until the last of what still acts begins to end.
@@ -56,50 +84,10 @@ impl Conductor {
         if all.first_ordered.is_none_or(|order| end < order) {
             return Some(Phase::Before);
         }
-        if start >= all.first_applied? && self.last_undo_began().is_none_or(|undo| end <= undo) {
+        if start >= all.first_applied? && self.state.last_undo_began().is_none_or(|undo| end <= undo) {
             return Some(Phase::During);
         }
-        let over_at = all.last_ended.filter(|_| all.are_over());
-        over_at.is_some_and(|over| start >= over).then_some(Phase::After)
-    }
-
-    /// A step begins to end with the first of its injections that held; of several steps the last one counts. `None` while
-    /// a step is still to come or holds all of its hosts.
-    fn last_undo_began(&self) -> Option<Timestamp> {
-        let mut last = None;
-        for step in self.state.counts_by_step() {
-            if !step.are_over() && step.first_ending.is_none() {
-                return None;
-            }
-            last = last.max(step.first_ending);
-        }
-        last.or(self.state.totals.last_ended)
-    }
-
-    fn note_recovery(&mut self, now: Timestamp, probe: &str) {
-        // Every prober of the probe must have seen it come back.
-        let mut probers = self.probes.iter().filter(|t| t.spec.name == probe);
-        if self.state.recovered.contains_key(probe) || !probers.all(|t| t.recovered) {
-            return;
-        }
-        let last_undo = self.state.totals.last_ended;
-        let last_bad = self
-            .probes
-            .iter()
-            .filter(|t| t.spec.name == probe)
-            .filter_map(|t| t.last_bad_end)
-            .max();
-        let recovery_ms = match (last_bad, last_undo) {
-            (Some(bad), Some(undo)) => bad.since(undo),
-            _ => 0,
-        };
-        self.record(
-            now,
-            EventBody::HypothesisRecovered {
-                probe: probe.to_owned(),
-                recovery_ms,
-            },
-        );
+        self.over_at().is_some_and(|over| start >= over).then_some(Phase::After)
     }
 }
 

@@ -129,7 +129,12 @@ impl Conductor {
 
     fn order_step(&mut self, now: Timestamp, path: &str) {
         let lease_ms = self.settings.lease_ms;
-        let due: Vec<_> = self.state.injections_of_step(path).filter(|i| i.is_planned()).map(|i| i.injection.clone()).collect();
+        let due: Vec<_> = self
+            .state
+            .injections_of_step(path)
+            .filter(|i| i.is_planned())
+            .map(|i| i.injection.clone())
+            .collect();
         for injection in due {
             self.record(
                 now,
@@ -148,7 +153,7 @@ impl Conductor {
     /// The first thing that makes the step not what was planned, and that the run is stopped for. Between two looks at the time
     /// only what has changed is looked at: a run over many hosts hears of each of them.
     fn trouble(&self, now: Timestamp, path: &str, on_failure: OnFailure) -> Option<(StopCause, String)> {
-        let all = self.state.injections_of_step(path).filter(|_| self.thorough);
+        let all = self.thorough.then(|| self.state.injections_of_step(path)).into_iter().flatten();
         let changed = self.changed.iter().map(|at| &self.state.injections[*at]);
         let changed = changed.filter(|i| !self.thorough && i.injection.step == path);
         all.chain(changed).find_map(|i| {

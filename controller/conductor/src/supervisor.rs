@@ -35,7 +35,7 @@ use crate::proving::HostProof;
 use crate::settings::Settings;
 use crate::summaries;
 use crate::unclean::Unclean;
-use crate::until_over::until_over;
+use crate::until_over::{ends, until_over};
 
 /// Events a watcher may lag behind before it reads from the store again.
 const NEWS: usize = 4_096;
@@ -361,7 +361,9 @@ impl Supervisor {
         let Some(going) = self.runs().remove(run) else { return };
         self.0.leases.forget(&going.injections);
         let mut known = self.known();
-        going.injections.iter().for_each(|injection| drop(known.remove(&injection.id)));
+        for injection in &going.injections {
+            known.remove(&injection.id);
+        }
     }
 
     fn owner_of(&self, id: InjectionId) -> Result<(RunId, Option<Injection>), ErrorBody> {
@@ -378,7 +380,13 @@ impl Supervisor {
         let all = state.iter().flat_map(|state| &state.injections);
         let concerned = || all.clone().filter(|i| id.is_none_or(|id| &i.injection.id == id));
         let acts = concerned().any(InjectionStatus::is_out);
-        let undone = concerned().filter(|i| i.state == InjectionState::Undone && i.ended_at.is_some_and(|at| at >= asked_at));
+        // By when it was heard: what the host says of the time is its own.
+        let since = events
+            .iter()
+            .filter(|event| event.at >= asked_at)
+            .filter_map(|event| ends(&event.body));
+        let since: BTreeSet<&InjectionId> = since.collect();
+        let undone = concerned().filter(|i| i.state == InjectionState::Undone && since.contains(&i.injection.id));
         Ok(StopAnswer {
             undone: u32::try_from(undone.count()).unwrap_or(u32::MAX),
             outcome: if acts { StopOutcome::Stopping } else { StopOutcome::Stopped },

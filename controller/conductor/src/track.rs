@@ -1,7 +1,7 @@
 //! What the machine keeps in mind about injections, probes and hosts between two inputs.
 
 use controller_report::InjectionStatus;
-use proto_model::probe::{ProbeRole, ProbeSpec, Prober, RECOVERED_RUN, Sample, SampleResult, SampledBy};
+use proto_model::probe::{ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy};
 use proto_model::time::Timestamp;
 
 use crate::admissible::ReportQuota;
@@ -45,10 +45,6 @@ pub(crate) struct ProbeTrack {
     pub evaluated_at: Option<Timestamp>,
     pub consecutive_bad: u32,
     pub last_error: Option<String>,
-    /// After the last undo: good samples in a row, and when the last bad one ended.
-    pub good_run: u32,
-    pub last_bad_end: Option<Timestamp>,
-    pub recovered: bool,
 }
 
 impl ProbeTrack {
@@ -65,9 +61,6 @@ impl ProbeTrack {
             evaluated_at: None,
             consecutive_bad: 0,
             last_error: None,
-            good_run: 0,
-            last_bad_end: None,
-            recovered: false,
         };
         probers.into_iter().map(track).collect()
     }
@@ -95,19 +88,6 @@ impl ProbeTrack {
             self.consecutive_bad += 1;
             self.last_error.clone_from(&sample.error);
         }
-    }
-
-    /// Counts a sample from after the last undo.
-    pub fn take_after(&mut self, sample: &Sample) {
-        match sample.result {
-            SampleResult::Good => self.good_run += 1,
-            SampleResult::Bad => {
-                self.good_run = 0;
-                self.last_bad_end = Some(sample.started_at.plus_ms(sample.took_ms));
-            }
-            SampleResult::Missing => self.good_run = 0,
-        }
-        self.recovered |= self.good_run >= RECOVERED_RUN;
     }
 
     /// How long silence is ordinary: hosts send their samples in batches, one each second.

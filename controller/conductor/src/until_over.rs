@@ -23,7 +23,7 @@ pub(crate) async fn until_over(mut news: broadcast::Receiver<Event>, run: &RunId
 }
 
 /// The injection of which nothing acts any more from this event on. Every event by name, so that a new one is decided here too.
-fn ends(body: &EventBody) -> Option<&InjectionId> {
+pub(crate) fn ends(body: &EventBody) -> Option<&InjectionId> {
     match body {
         EventBody::InjectionUndone { id, .. } | EventBody::InjectionSpent { id, .. } => Some(id),
         EventBody::RunAccepted { .. }

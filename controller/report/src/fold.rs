@@ -1,18 +1,19 @@
 //! From events to the published document `Run`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use proto_model::document::{EffectDocument, InjectionDocument, PlanRef, ProbePhaseDocument, RunDocument, RunHostDocument, StepDocument};
 use proto_model::event::{Event, RunPhase, StepOutcome};
 use proto_model::host::ENV_LABEL;
 use proto_model::id::HostName;
 use proto_model::injection::{Cleanliness, EndedBy, InjectionState};
-use proto_model::plan::{PlannedStep, StepBody};
+use proto_model::plan::{PlannedHost, PlannedStep, StepBody};
 use proto_model::probe::Phase;
 use proto_model::quantity::Millis;
 use proto_model::verdict::Cleanup;
 
 use crate::injection_status::InjectionStatus;
+use crate::recovery::recovery;
 use crate::samples::{Standing, standing};
 use crate::state::{RunState, StepStatus};
 
@@ -49,6 +50,7 @@ pub fn document(state: &RunState) -> RunDocument {
         probes: probes_of(state),
         detection_ms: judged.and_then(|judged| judged.detection_ms),
         recovery_ms: judged.and_then(|judged| judged.recovery_ms),
+        recovery: recovery(state),
     }
 }
 
@@ -152,12 +154,12 @@ fn error_of(status: &InjectionStatus) -> Option<String> {
 
 /// Every host of the plan, and every other that was asked for its proof.
 fn hosts_of(state: &RunState) -> Vec<RunHostDocument> {
-    let planned = state.plan.hosts.iter().map(|h| &h.name);
-    let names: BTreeSet<&HostName> = planned.chain(state.proofs.keys()).collect();
-    names.into_iter().map(|name| host_of(state, name)).collect()
+    let mut hosts: BTreeMap<&HostName, Option<&PlannedHost>> = state.proofs.keys().map(|name| (name, None)).collect();
+    hosts.extend(state.plan.hosts.iter().map(|host| (&host.name, Some(host))));
+    hosts.into_iter().map(|(name, planned)| host_of(state, name, planned)).collect()
 }
 
-fn host_of(state: &RunState, name: &HostName) -> RunHostDocument {
+fn host_of(state: &RunState, name: &HostName, planned: Option<&PlannedHost>) -> RunHostDocument {
     let proof = state.proof(name);
     let spent = state.injections_on(name);
     let mut told: Vec<String> = Vec::new();
@@ -169,7 +171,6 @@ fn host_of(state: &RunState, name: &HostName) -> RunHostDocument {
             told.push(line.clone());
         }
     }
-    let planned = state.plan.hosts.iter().find(|h| &h.name == name);
     RunHostDocument {
         name: name.clone(),
         environment: planned.and_then(|h| h.labels.get(ENV_LABEL)).cloned(),

@@ -1,12 +1,15 @@
 //! The report as JUnit XML: the run is the suite; the verdict, each step, each probe's phase and each undo is a case.
 //! Only a pass has no failure and no error in it.
 
-use proto_model::document::{InjectionDocument, ProbePhaseDocument, RunDocument, RunHostDocument, StepDocument};
+use proto_model::document::{
+    InjectionDocument, ProbePhaseDocument, RecoveryDocument, RecoveryState, RunDocument, RunHostDocument, StepDocument,
+};
 use proto_model::event::Event;
 use proto_model::injection::{Cleanliness, InjectionState};
 use proto_model::probe::Phase;
 use proto_model::verdict::Verdict;
 use proto_telling::junit::{Case, Outcome, Suite, Trouble};
+use proto_telling::recovery_text;
 
 use crate::fold::document;
 use crate::state::{GuardBreak, RunState};
@@ -22,6 +25,7 @@ fn suite(state: &RunState) -> Suite {
     cases.extend(run.steps.iter().map(|of| step(of, took(state, &of.path))));
     cases.extend(run.probes.iter().map(probe));
     cases.extend(state.guards_broken.iter().map(guard));
+    cases.extend(run.recovery.iter().filter(|_| run.verdict != Some(Verdict::Passed)).map(recovery));
     cases.extend(run.injections.iter().map(undo));
     cases.extend(run.hosts.iter().map(|host| proof(run, host)));
     Suite {
@@ -44,6 +48,7 @@ fn properties(run: &RunDocument, state: &RunState) -> Vec<(&'static str, String)
     ];
     properties.extend(run.service.clone().map(|service| ("service", service)));
     properties.extend(run.detection_ms.map(|ms| ("detection_ms", ms.to_string())));
+    properties.extend(run.recovery.iter().map(|recovery| ("recovery", recovery_text(recovery))));
     properties.extend(run.recovery_ms.map(|ms| ("recovery_ms", ms.to_string())));
     for (host, asked) in &state.preflights {
         properties.push(("host", format!("{host}: agent {}, kernel {}", asked.agent_version, asked.kernel)));
@@ -122,6 +127,17 @@ fn guard(broken: &GuardBreak) -> Case {
     let why = broken.last_error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
     let trouble = Trouble::new("guard_broke", format!("{} bad or missing in a row{why}", broken.consecutive));
     case("probe", format!("guard {}", broken.guard), None, Outcome::Failed(trouble))
+}
+
+/// Beside the verdict: a run that passed has shown it by its probes.
+fn recovery(recovery: &RecoveryDocument) -> Case {
+    let trouble = || Trouble::new("not_recovered", recovery_text(recovery));
+    let outcome = match recovery.state {
+        RecoveryState::Recovered => Outcome::Passed,
+        RecoveryState::NotRecovered => Outcome::Failed(trouble()),
+        RecoveryState::Pending => Outcome::Error(Trouble::new("not_finished", "the run still watches its probes")),
+    };
+    case("probe", "recovery", recovery.after_ms, outcome)
 }
 
 fn undo(injection: &InjectionDocument) -> Case {

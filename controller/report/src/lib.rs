@@ -7,6 +7,7 @@ mod json;
 mod judge;
 mod junit;
 mod markdown;
+mod recovery;
 mod rules;
 mod samples;
 mod state;

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use proto_model::document::RunDocument;
 use proto_model::event::Event;
-use proto_telling::Timeline;
 use proto_telling::markup::markdown_text;
+use proto_telling::{Timeline, last_answer, recovery_text};
 
 use crate::fold::document;
 use crate::state::RunState;
@@ -27,6 +27,9 @@ pub fn markdown(events: &[Event]) -> String {
 fn write_head(text: &mut String, run: &RunDocument, state: &RunState) -> std::fmt::Result {
     let verdict = run.verdict.map_or("none yet", |v| v.as_str());
     writeln!(text, "# {}: {verdict}\n", markdown_text(&run.name))?;
+    if let Some(recovery) = &run.recovery {
+        writeln!(text, "**{}**\n", markdown_text(&recovery_text(recovery)))?;
+    }
     if let Some(hypothesis) = &state.plan.hypothesis {
         writeln!(text, "> {}\n", markdown_text(&hypothesis.says))?;
     }
@@ -45,8 +48,8 @@ fn write_head(text: &mut String, run: &RunDocument, state: &RunState) -> std::fm
         run.created_at,
         run.finished_at.map_or("now".to_owned(), |t| t.to_string())
     )?;
-    if let Some(ms) = run.recovery_ms {
-        writeln!(text, "| recovered after | {ms} ms |")?;
+    for probe in run.recovery.iter().flat_map(|recovery| &recovery.probes) {
+        writeln!(text, "| last answer | {} |", markdown_text(&last_answer(probe)))?;
     }
     if let Some(ms) = run.detection_ms {
         writeln!(text, "| detected after | {ms} ms |")?;

@@ -8,11 +8,12 @@ use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
 use proto_model::injection::{CleanProof, Cleanliness};
 use proto_model::plan::Plan;
 use proto_model::problem::Refusal;
+use proto_model::steps::as_written;
 use proto_model::time::Timestamp;
 use proto_model::verdict::{Cleanup, Reason, RunEndedBy, Verdict};
 
 use crate::injection_status::InjectionStatus;
-use crate::samples::SampleCounts;
+use crate::samples::{KnownEnd, SampleCounts};
 
 /// A run as far as it has got.
 #[derive(Debug, Clone)]
@@ -270,8 +271,9 @@ impl RunState {
 
     /// What one more event changes. Every event by name: a new one does not compile until it is decided what it changes.
     pub fn apply(&mut self, event: &Event) {
-        let at = event.at;
-        (self.last_seq, self.last_at) = (event.seq, at);
+        // A fact was before it was heard of.
+        let at = event.happened_at();
+        (self.last_seq, self.last_at) = (event.seq, event.at);
         self.remember_fact(event);
         match &event.body {
             // The first event has made this state, and there is one of it.
@@ -293,7 +295,9 @@ impl RunState {
                 let status = PreflightStatus::new(*accepted, agent_version, kernel);
                 self.preflights.insert(host.clone(), status);
             }
-            EventBody::ProbeSampled { role, phase, sample } => self.samples.take(*role, *phase, sample, &self.injections),
+            EventBody::ProbeSampled { role, phase, sample } => {
+                self.samples.take(*role, *phase, sample, &self.injections, self.totals.out > 0);
+            }
             EventBody::GuardBroken {
                 guard,
                 consecutive,
@@ -366,6 +370,35 @@ impl RunState {
         change(i);
         self.totals.enter(i);
         of_step.enter(i);
+        self.revise_samples(at);
+    }
+
+    /// Samples are counted anew when the end of what acted then is known.
+    fn revise_samples(&mut self, at: usize) {
+        let i = &self.injections[at];
+        let Some(ending_at) = i.ending_at else { return };
+        let end = KnownEnd {
+            step: as_written(&i.injection.step),
+            ending_at,
+            last_undo_began: self.last_undo_began(),
+            over_at: self.totals.last_ended.filter(|_| self.totals.are_over()),
+            all_known: self.totals.out == 0,
+            injections: &self.injections,
+        };
+        self.samples.revise(&end);
+    }
+
+    /// When the last of what held began to end: a step does with the first of its injections, and of several steps the last one
+    /// counts. `None` while a step is still to come or holds all of its hosts.
+    pub fn last_undo_began(&self) -> Option<Timestamp> {
+        let mut last = None;
+        for step in self.by_step.values() {
+            if !step.are_over() && step.first_ending.is_none() {
+                return None;
+            }
+            last = last.max(step.first_ending);
+        }
+        last.or(self.totals.last_ended)
     }
 
     pub fn injection(&self, id: &InjectionId) -> Option<&InjectionStatus> {
@@ -393,10 +426,6 @@ impl RunState {
 
     pub fn counts_of_step(&self, path: &str) -> InjectionCounts {
         self.by_step.get(path).copied().unwrap_or_default()
-    }
-
-    pub fn counts_by_step(&self) -> impl Iterator<Item = &InjectionCounts> {
-        self.by_step.values()
     }
 
     pub fn entered_at(&self, phase: RunPhase) -> Option<Timestamp> {

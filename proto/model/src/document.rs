@@ -7,7 +7,7 @@ use crate::event::RunPhase;
 use crate::id::{HostName, InjectionId, RunId};
 use crate::injection::{Cleanliness, EffectState, EndedBy, InjectionState};
 use crate::plan::Origin;
-use crate::probe::Phase;
+use crate::probe::{Phase, ProbeRole, SampleResult, SampledBy};
 use crate::problem::Problem;
 use crate::role::Role;
 use crate::time::Timestamp;
@@ -66,6 +66,45 @@ pub struct RunDocument {
     pub probes: Vec<ProbePhaseDocument>,
     pub detection_ms: Option<u64>,
     pub recovery_ms: Option<u64>,
+    /// Whether the system came back after the run's end, whatever ended it; null when nothing was injected or nothing was asked.
+    #[serde(default)]
+    pub recovery: Option<RecoveryDocument>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecoveryDocument {
+    pub state: RecoveryState,
+    /// Of the slowest probe, from the last undo; null unless every probe and guard came back.
+    pub after_ms: Option<u64>,
+    pub probes: Vec<ProbeRecoveryDocument>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryState {
+    Recovered,
+    NotRecovered,
+    /// The run still watches.
+    Pending,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProbeRecoveryDocument {
+    pub name: String,
+    pub role: ProbeRole,
+    pub recovery_ms: Option<u64>,
+    /// The probe's last answer; null when there was none.
+    pub last: Option<AnswerDocument>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AnswerDocument {
+    pub prober: SampledBy,
+    pub at: Timestamp,
+    pub result: SampleResult,
+    pub value: Option<f64>,
+    pub unit: Option<String>,
+    pub error: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

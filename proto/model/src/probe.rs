@@ -198,7 +198,7 @@ pub enum SampledBy {
     Host(HostName),
 }
 
-/// As it is written now, or by its bare name as in records from before hosts were told apart.
+/// As it is written now, or by its bare name as in older records.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum WrittenProber {

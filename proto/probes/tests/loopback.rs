@@ -138,7 +138,10 @@ async fn a_runner_keeps_its_beat_until_nobody_listens() {
         wall_clock,
     ));
     for _ in 0..3 {
-        assert_eq!(receiver.recv().await.unwrap().prober, SampledBy::Host(HostName::parse("web").unwrap()));
+        assert_eq!(
+            receiver.recv().await.unwrap().prober,
+            SampledBy::Host(HostName::parse("web").unwrap())
+        );
     }
     drop(receiver);
     tokio::time::timeout(std::time::Duration::from_secs(5), task)

@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, PrometheusCheck, Sample, SampleResult, SampledBy, Tolerance, ValueBounds};
+use proto_model::probe::{
+    ProbeCheck, ProbeRole, ProbeSpec, Prober, PrometheusCheck, Sample, SampleResult, SampledBy, Tolerance, ValueBounds,
+};
 use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, check};
 

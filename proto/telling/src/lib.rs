@@ -3,11 +3,13 @@
 mod figures;
 pub mod junit;
 pub mod markup;
+mod recovery;
 pub mod refusal;
 pub mod terminal;
 mod timeline;
 mod typed;
 
 pub use figures::{figure, stretch};
+pub use recovery::{last_answer, recovery_text};
 pub use timeline::{Timeline, effect_text};
 pub use typed::{pairs, plain, what};

@@ -83,7 +83,10 @@ impl Timeline {
                 format!("{} is done and cannot be undone: {}", self.name(id), spent.consequences.join("; "))
             }
             EventBody::ReportsDropped { id, host, reports, bytes } => {
-                format!("{}: {reports} reports of {host} ({bytes} bytes) were over the quota and left out", self.name(id))
+                format!(
+                    "{}: {reports} reports of {host} ({bytes} bytes) were over the quota and left out",
+                    self.name(id)
+                )
             }
             EventBody::LeaseLapsed { host, injections } => {
                 format!("{host} lost its lease on {} injections; it undoes them by itself", injections.len())

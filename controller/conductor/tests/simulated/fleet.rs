@@ -32,6 +32,8 @@ pub struct Sim {
     pub proofs_per_beat: usize,
     /// How far the probes' beats are from the run's, and how long their samples travel, in milliseconds.
     pub jitter: (i64, i64),
+    /// Hosts say when what they report was.
+    pub dated: bool,
     /// What has been decided on.
     pub steps: u64,
     /// The step whose turn finds no room over all runs.
@@ -90,6 +92,7 @@ impl Sim {
             loses_settlements: false,
             proofs_per_beat: usize::MAX,
             jitter: (0, 0),
+            dated: false,
             steps: 0,
             no_room_for: None,
             conductor,
@@ -326,7 +329,10 @@ impl Sim {
     }
 
     /// Sends, or keeps until there is a session.
-    fn say(&mut self, name: &HostName, reports: Vec<AgentReport>) {
+    fn say(&mut self, name: &HostName, mut reports: Vec<AgentReport>) {
+        if self.dated {
+            reports.iter_mut().for_each(|report| report.boot_ms = self.now.cast_unsigned());
+        }
         let away = self.is_away(name);
         let host = self.hosts.get_mut(name).unwrap();
         if away {
@@ -343,8 +349,11 @@ impl Sim {
         self.inbox.extend(reports.into_iter().map(|report| Input::Report {
             host: name.clone(),
             // The hosts' boot clocks say what the run's clock says; a report without a time is of this moment.
-            happened_at: Timestamp(if report.boot_ms < START as u64 { now } else { report.boot_ms as i64 }),
-            report: AgentReport { run: run.clone(), ..report },
+            happened_at: Timestamp(if report.boot_ms > 1 { report.boot_ms.cast_signed() } else { now }),
+            report: AgentReport {
+                run: run.clone(),
+                ..report
+            },
         }));
     }
 

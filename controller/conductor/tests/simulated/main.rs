@@ -7,5 +7,6 @@ mod hosts;
 mod laws;
 mod many;
 mod plans;
+mod recovery;
 mod runs;
 mod trouble;

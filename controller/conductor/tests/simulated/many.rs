@@ -8,16 +8,16 @@ use crate::fleet::Sim;
 use crate::plans::{attack, experiment, fault, wait};
 
 const HOSTS: usize = 5_000;
-/// A machine that is busy with other tests takes its time; work that grows with the square of the hosts takes many times this.
-const WITHIN: Duration = Duration::from_secs(120);
+/// A machine that is busy with other tests is not even.
+const SLACK: Duration = Duration::from_secs(5);
 
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("h{number}")).collect()
 }
 
-#[test]
-fn five_thousand_hosts_are_proven_and_judged_soon_after_their_last_undo() {
-    let names = names(HOSTS);
+/// What a run over so many hosts takes, checked to be proven soon after its last undo.
+fn run_over(count: usize) -> (u64, Duration) {
+    let names = names(count);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let (started, sim) = (Instant::now(), Sim::new(&attack(&names, 20_000)));
     let ended = sim.finish(60_000);
@@ -26,10 +26,18 @@ fn five_thousand_hosts_are_proven_and_judged_soon_after_their_last_undo() {
     let proven = ended.run.finished_at.unwrap().since(last);
     assert!(proven < 2_000, "judged {proven} ms after the last undo");
     let (steps, took) = (ended.sim.steps, started.elapsed());
-    println!("{HOSTS} hosts: {steps} inputs in {took:?}");
+    println!("{count} hosts: {steps} inputs in {took:?}");
+    (steps, took)
+}
+
+#[test]
+fn five_thousand_hosts_are_proven_and_judged_soon_after_their_last_undo() {
+    let (_, few) = run_over(HOSTS / 5);
+    let (steps, many) = run_over(HOSTS);
     // Preflight, order, applied, windows, ending, undone, proof: some inputs for each host, and the beats.
     assert!(steps < 12 * HOSTS as u64 + 2_000, "{steps} inputs");
-    assert!(took < WITHIN, "{took:?}");
+    // Five times the hosts take five times as long, and with the square of them twenty-five times.
+    assert!(many < few * 15 + SLACK, "{HOSTS} hosts took {many:?}, a fifth of them {few:?}");
 }
 
 #[test]

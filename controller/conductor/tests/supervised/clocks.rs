@@ -25,6 +25,9 @@ async fn steps_of_the_wall_clock_change_nothing() {
         );
         assert!((1_000..6_000).contains(&took.as_millis()), "{step} ms: {took:?}");
         let lasted = document.finished_at.unwrap().since(document.created_at);
-        assert!(u128::from(lasted) <= took.as_millis() + 100, "{step} ms: {lasted} ms by its own times");
+        assert!(
+            u128::from(lasted) <= took.as_millis() + 100,
+            "{step} ms: {lasted} ms by its own times"
+        );
     }
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use controller_conductor::{RunClock, 
-    Accepted, BoxFuture, GatewayError, HaltOutcome, HostEvent, HostGateway, Latch, PreflightReply, Settings, Supervisor, SupervisorParts,
+use controller_conductor::{
+    Accepted, BoxFuture, GatewayError, HaltOutcome, HostEvent, HostGateway, Latch, PreflightReply, RunClock, Settings, Supervisor,
+    SupervisorParts,
 };
 use controller_policy::Policy;
 use controller_report::fold;
@@ -103,7 +104,7 @@ impl Scripted {
                 run: held.run.to_string(),
                 agent_seq: held.facts,
                 boot_id: "b".into(),
-                boot_ms: 1,
+                boot_ms: now().0.cast_unsigned(),
                 fact,
             };
             (held.host.clone(), report)

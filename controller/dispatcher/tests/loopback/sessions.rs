@@ -323,7 +323,10 @@ async fn probes_of_a_host_are_batched_and_begin_again_with_the_next_session() {
     };
     let samples = controller.hears("samples", batch).await;
     assert!(
-        samples.len() > 1 && samples.iter().all(|s| s.prober == SampledBy::Host(HostName::parse("web").unwrap()) && s.probe == "port"),
+        samples.len() > 1
+            && samples
+                .iter()
+                .all(|s| s.prober == SampledBy::Host(HostName::parse("web").unwrap()) && s.probe == "port"),
         "{samples:?}"
     );
     controller.dispatcher.hang_up();

@@ -11,7 +11,7 @@ use proto_model::document::{InjectionDocument, RunDocument};
 use proto_model::event::Event;
 use proto_model::probe::Phase;
 use proto_model::verdict::Verdict;
-use proto_telling::{Timeline, figure, pairs, stretch};
+use proto_telling::{Timeline, figure, last_answer, pairs, recovery_text, stretch};
 
 use crate::fold::document;
 use crate::state::RunState;
@@ -29,7 +29,7 @@ pub fn page(events: &[Event], up: Option<Link>) -> Option<Page> {
     Some(Page {
         title: run.name.clone(),
         mark: Some(Cell::word(verdict)),
-        lead: state.plan.hypothesis.iter().map(|hypothesis| hypothesis.says.clone()).collect(),
+        lead: lead(&state, &run),
         up,
         sections: vec![
             facts(&run, &state),
@@ -41,6 +41,14 @@ pub fn page(events: &[Event], up: Option<Link>) -> Option<Page> {
             timeline(events),
         ],
     })
+}
+
+/// Whether the system came back stands first.
+fn lead(state: &RunState, run: &RunDocument) -> Vec<String> {
+    let recovery = run.recovery.iter().map(recovery_text);
+    recovery
+        .chain(state.plan.hypothesis.iter().map(|hypothesis| hypothesis.says.clone()))
+        .collect()
 }
 
 fn section(title: &str, table: Table) -> Section {
@@ -67,7 +75,9 @@ fn facts(run: &RunDocument, state: &RunState) -> Section {
         vec!["seed".into(), run.plan.seed.into()],
     ];
     rows.extend(run.detection_ms.map(|ms| vec!["detected after".into(), stretch(ms).into()]));
-    rows.extend(run.recovery_ms.map(|ms| vec!["recovered after".into(), stretch(ms).into()]));
+    for probe in run.recovery.iter().flat_map(|recovery| &recovery.probes) {
+        rows.push(vec!["last answer".into(), last_answer(probe).into()]);
+    }
     for (host, asked) in &state.preflights {
         rows.push(vec![
             Cell::from(host),

@@ -72,7 +72,8 @@ fn close_run(t: &Transaction<'_>, run: &RunId) -> Result<(), Trouble> {
 }
 
 fn is_known(t: &Transaction<'_>, key: &FactKey) -> Result<bool, Trouble> {
-    let mut statement = t.prepare_cached("SELECT 1 FROM events WHERE run = ?1 AND host = ?2 AND injection = ?3 AND boot_id = ?4 AND agent_seq = ?5")?;
+    let mut statement =
+        t.prepare_cached("SELECT 1 FROM events WHERE run = ?1 AND host = ?2 AND injection = ?3 AND boot_id = ?4 AND agent_seq = ?5")?;
     Ok(statement.exists(params![key.run, key.host, key.injection, key.boot_id, column(key.agent_seq)])?)
 }
 

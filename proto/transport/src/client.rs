@@ -1,5 +1,6 @@
 //! Dialling: to the controller over TLS 1.3 with our own trust, or over its socket on the same machine.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -106,11 +107,37 @@ fn server_name(address: &str, trust: &Trust) -> Result<ServerName<'static>, Tran
 
 async fn dial_tls(address: String, name: ServerName<'static>, tls: TlsConnector) -> std::io::Result<TokioIo<TlsStream<TcpStream>>> {
     let stream = TcpStream::connect(&address).await?;
+    Ok(TokioIo::new(shake_hands(stream, name, &tls).await?))
+}
+
+/// The bare stream, from a chosen address of this machine: for tools that hold many connections and speak HTTP/2 on them themselves.
+pub async fn connect_from(
+    from: IpAddr,
+    controller: SocketAddr,
+    trust: Trust,
+    identity: Option<&ClientIdentity>,
+) -> Result<TlsStream<TcpStream>, TransportError> {
+    let address = controller.to_string();
+    let name = server_name(&address, &trust)?;
+    let tls = TlsConnector::from(Arc::new(client_config(trust, identity)?));
+    let dialled = async {
+        let socket = if from.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        socket.bind(SocketAddr::new(from, 0))?;
+        let stream = tokio::time::timeout(CONNECT_WITHIN, socket.connect(controller)).await??;
+        shake_hands(stream, name, &tls).await
+    };
+    dialled.await.map_err(|source| TransportError::Dial { address, source })
+}
+
+async fn shake_hands(stream: TcpStream, name: ServerName<'static>, tls: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(CONNECT_WITHIN, tls.connect(name, stream))
+    tokio::time::timeout(CONNECT_WITHIN, tls.connect(name, stream))
         .await
-        .map_err(|_| std::io::Error::other("TLS handshake took longer than 5 s"))??;
-    Ok(TokioIo::new(stream))
+        .map_err(|_| std::io::Error::other("TLS handshake took longer than 5 s"))?
 }
 
 fn client_config(trust: Trust, identity: Option<&ClientIdentity>) -> Result<ClientConfig, TransportError> {

@@ -27,6 +27,12 @@ pub enum TransportError {
         #[source]
         source: tonic::transport::Error,
     },
+    #[error("connect to {address}: {source}")]
+    Dial {
+        address: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{0}")]
     Invalid(String),
 }

@@ -19,7 +19,7 @@ pub use admission::{Admission, Limits, LogLimiter, network_of};
 pub use authority::{Authority, HOST_BACKDATE_MS, certificate_pem, csr};
 pub use backoff::Backoff;
 pub use budget::Quota;
-pub use client::{ClientIdentity, Trust, connect, connect_unix};
+pub use client::{ClientIdentity, Trust, connect, connect_from, connect_unix};
 pub use error::TransportError;
 pub use identity::{Identity, PeerInfo, fingerprint_of, fingerprint_of_key, is_operator, not_after_of, validity_of};
 pub use local::incoming_local;

@@ -5,10 +5,11 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use tests_harness::{Lab, LabPlan, Packages, interrupt, programs};
 
 use crate::goods::{self, Amounts};
+use crate::scale::{self, Scale};
 use crate::{cargo, measure, packets, traffic};
 
 const PACKAGES: [&str; 4] = ["iproute2", "nftables", "stress-ng", "e2fsprogs"];
@@ -43,7 +44,11 @@ const HOW: &str = "How each was taken, on release builds, with a controller and 
 
 /// Measure ourselves beside a peer, and write docs/benchmarks.md.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    other: Option<Other>,
+
     /// Only print, without writing docs/benchmarks.md
     #[arg(long)]
     print: bool,
@@ -55,6 +60,12 @@ pub struct Bench {
     /// Only these rows; they are printed and not written
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Rows>,
+}
+
+/// Benches with hosts that are simulated.
+#[derive(Debug, Subcommand)]
+enum Other {
+    Scale(Scale),
 }
 
 /// Rows that are taken together.
@@ -95,6 +106,9 @@ impl Figure {
 
 impl Bench {
     pub fn run(&self) -> Result<()> {
+        if let Some(Other::Scale(scale)) = &self.other {
+            return scale.run();
+        }
         if self.small {
             Packages::ensure(&PACKAGES)?;
             let lab = plan().start()?;
@@ -122,7 +136,9 @@ impl Bench {
         let table = table(&figures);
         print!("{table}");
         if !self.print && self.only.is_empty() {
-            std::fs::write(programs::repository().join("docs/benchmarks.md"), page(&before, &table))?;
+            let place = programs::repository().join("docs/benchmarks.md");
+            let old = std::fs::read_to_string(&place).unwrap_or_default();
+            std::fs::write(place, scale::keep_section(&old, &page(&before, &table)))?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod orders;
 mod packets;
 mod plant;
 mod rungs;
+mod scale;
 mod showing;
 mod stage;
 mod summary;

@@ -10,6 +10,7 @@ pub mod host;
 pub mod inside;
 pub mod interrupt;
 pub mod lab;
+pub mod limits;
 pub mod packages;
 pub mod programs;
 pub mod protocol;

@@ -10,12 +10,13 @@ use anyhow::{Context, Result, bail};
 pub const BUILT: &str = "FRACAS_BUILT";
 
 /// Every program and the package that makes it.
-pub const PACKAGES: [(&str, &str); 5] = [
+pub const PACKAGES: [(&str, &str); 6] = [
     ("fracas", "controller-cli"),
     ("fracas-controller", "controller-daemon"),
     ("fracas-agent", "agent-daemon"),
     ("fracas-test-host", "tests-harness"),
     ("fracas-test-greeting", "tests-harness"),
+    ("fracas-test-fleet", "tests-fleet"),
 ];
 
 static UP_TO_DATE: Mutex<bool> = Mutex::new(false);

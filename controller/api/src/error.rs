@@ -79,7 +79,7 @@ fn grpc_code(code: &str) -> Code {
 
 impl From<ApiError> for Status {
     fn from(error: ApiError) -> Self {
-        let body = error.0;
+        let body = fitting(error.0);
         let (code, message) = (grpc_code(&body.code), body.message.clone());
         let mut metadata = MetadataMap::new();
         let document = serde_json::to_vec(&ErrorDocument { error: body }).unwrap_or_default();
@@ -88,8 +88,44 @@ impl From<ApiError> for Status {
     }
 }
 
+/// The longest message of a status, and the longest document beside it: HTTP/2 clients take headers of 16 KiB, and break the connection
+/// over more; base64 makes a third more of the document.
+const MESSAGE_BYTES: usize = 3 * 1024;
+const DOCUMENT_BYTES: usize = 7 * 1024;
+
+/// What fits into the headers of an answer: of a thousand hosts that refuse, as many as there is room for, and how many more there are.
+fn fitting(mut body: ErrorBody) -> ErrorBody {
+    if body.message.len() > MESSAGE_BYTES {
+        let end = body.message.floor_char_boundary(MESSAGE_BYTES);
+        body.message.truncate(end);
+        body.message.push_str(" ... (the rest is left out)");
+    }
+    let too_long = |body: &ErrorBody| serde_json::to_vec(body).is_ok_and(|document| document.len() > DOCUMENT_BYTES);
+    let mut left_out = 0_usize;
+    while too_long(&body) {
+        let list = body.hosts.len().max(body.problems.len());
+        if list == 0 {
+            break;
+        }
+        // An eighth at a time: a few steps, and little room is wasted.
+        let kept = list - list.div_ceil(8);
+        left_out += if body.hosts.len() == list {
+            body.hosts.split_off(kept).len()
+        } else {
+            body.problems.split_off(kept).len()
+        };
+    }
+    if left_out > 0 {
+        body.message.push_str(&format!("; {left_out} more are not listed"));
+    }
+    body
+}
+
 #[cfg(test)]
 mod tests {
+    use proto_model::document::HostError;
+    use proto_model::id::HostName;
+
     use super::*;
 
     #[test]
@@ -117,6 +153,33 @@ mod tests {
             said("no operator's token named \"ann\"; see `fracas operators list`")
         );
         assert!(message(gone("run", "@last").into()).1.contains("no run yet"));
+    }
+
+    #[test]
+    fn what_a_thousand_hosts_refuse_fits_into_the_headers_of_an_answer() {
+        let refusal = |number: usize| HostError {
+            name: HostName::parse(&format!("host-{number}")).unwrap(),
+            code: "policy".to_owned(),
+            message: "this host does not allow cpu.burn for longer than 10m".to_owned(),
+        };
+        let message = "refused by ".to_owned() + &"h\u{f6}st-with-a-long-name, ".repeat(1_000);
+        let mut error = ApiError::new("refused", message);
+        error.0.hosts = (0..1_000).map(refusal).collect();
+        let status = Status::from(error);
+        let bytes = status.metadata().get_bin(ERROR_METADATA).unwrap().to_bytes().unwrap();
+        // As they stand in the headers: in base64, and each byte outside of ASCII as three.
+        assert!(
+            bytes.len() * 4 / 3 + status.message().len() * 3 / 2 < 15 * 1024,
+            "{} {}",
+            bytes.len(),
+            status.message().len()
+        );
+        let document: ErrorDocument = serde_json::from_slice(&bytes).unwrap();
+        let listed = document.error.hosts.len();
+        assert!(
+            listed > 10 && status.message().contains(&format!("{} more are not listed", 1_000 - listed)),
+            "{listed}"
+        );
     }
 
     #[test]

@@ -142,7 +142,6 @@ async fn nothing_that_ends_harm_is_refused_because_nothing_can_be_written() {
     assert_eq!(unknown.code(), tonic::Code::NotFound, "{unknown}");
     let halt = HaltRequest {
         reason: "smoke".into(),
-        ..HaltRequest::default()
     };
     assert!(Emergency::halt(&api, by_ann(halt)).await.unwrap().into_inner().engaged);
     assert!(api.0.runs.halt_state().engaged);
@@ -157,7 +156,6 @@ async fn nothing_that_ends_harm_is_refused_because_nothing_can_be_written() {
         host: "web".into(),
         locked: true,
         reason: "stolen".into(),
-        ..LockRequest::default()
     };
     let unstored = api.lock(by_ann(lock)).await.unwrap_err();
     assert!(unstored.message().contains("is locked and cut off"), "{unstored}");

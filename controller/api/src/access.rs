@@ -39,6 +39,7 @@ pub const ACCESS: &[Row] = &[
     ("/fracas.v1.Hosts/Doctor", EVERYBODY, Reads),
     ("/fracas.v1.Hosts/Accept", ADMINISTRATORS, Changes),
     ("/fracas.v1.Hosts/Lock", ADMINISTRATORS, Stops),
+    ("/fracas.v1.Hosts/Remove", ADMINISTRATORS, Changes),
     ("/fracas.v1.Faults/List", EVERYBODY, Reads),
     ("/fracas.v1.Tokens/Create", ADMINISTRATORS, Changes),
     ("/fracas.v1.Tokens/List", ADMINISTRATORS, Reads),
@@ -132,6 +133,7 @@ mod tests {
         Hosts/List              VOAD    Hosts/Show              VOAD    Hosts/Doctor            VOAD
         Hosts/Cordon            -O-D    Hosts/Verify            -OAD
         Hosts/Label             ---D    Hosts/Accept            ---D    Hosts/Lock              ---D
+        Hosts/Remove            ---D
         Faults/List             VOAD
         Tokens/Create           ---D    Tokens/List             ---D    Tokens/Revoke           ---D
         Operators/Create        ---D    Operators/List          ---D    Operators/Revoke        ---D

@@ -1,6 +1,7 @@
 //! What acts at this moment: every ordered injection with the time that is left to it and the age of its lease. It changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use controller_conductor::Leased;
 use proto_model::document::{ActiveInjection, InjectionDocument};
@@ -18,7 +19,7 @@ const LISTED: usize = 1_000;
 
 impl Api {
     /// Those that end last first.
-    pub(crate) async fn acting(&self, hosts: &[Host]) -> ApiResult<Vec<ActiveInjection>> {
+    pub(crate) async fn acting(&self, hosts: &[Arc<Host>]) -> ApiResult<Vec<ActiveInjection>> {
         let leased: BTreeMap<InjectionId, Leased> = self.0.runs.leased().into_iter().map(|l| (l.injection.id.clone(), l)).collect();
         let mut acting = Vec::new();
         for page in self.0.store.run_pages(RUNS, true).await? {
@@ -33,7 +34,7 @@ impl Api {
 }
 
 /// The lease of a host that is away ages from the last sign of it: what was renewed since did not reach it.
-fn active(document: &InjectionDocument, leased: &Leased, hosts: &[Host], now: Timestamp) -> ActiveInjection {
+fn active(document: &InjectionDocument, leased: &Leased, hosts: &[Arc<Host>], now: Timestamp) -> ActiveInjection {
     let since = leased.renewed_at.or(document.ordered_at);
     let host = hosts.iter().find(|host| host.name == document.host);
     let lost = host.is_none_or(|host| host.connection == Connection::Lost);
@@ -85,7 +86,7 @@ mod tests {
         }
     }
 
-    fn of(renewed_at: Option<i64>, hosts: &[Host], now: i64) -> (Option<i64>, Option<u64>) {
+    fn of(renewed_at: Option<i64>, hosts: &[Arc<Host>], now: i64) -> (Option<i64>, Option<u64>) {
         let injection = Injection {
             id: InjectionId::generate(),
             step: "steps[0]".into(),
@@ -129,11 +130,11 @@ mod tests {
 
     #[test]
     fn time_runs_out_and_over_and_a_lease_ages_from_what_reached_its_host() {
-        let here = [host(Connection::Connected, 5_000)];
+        let here = [Arc::new(host(Connection::Connected, 5_000))];
         assert_eq!(of(None, &here, 1_000), (Some(20_000), Some(100)));
         assert_eq!(of(Some(6_000), &here, 7_000), (Some(14_000), Some(1_000)));
         assert_eq!(of(Some(22_000), &here, 23_000), (Some(-2_000), Some(1_000)));
-        let lost = [host(Connection::Lost, 5_000)];
+        let lost = [Arc::new(host(Connection::Lost, 5_000))];
         assert_eq!(of(Some(9_000), &lost, 10_000), (Some(11_000), Some(5_000)));
     }
 }

@@ -65,22 +65,27 @@ fn catalogue() -> Catalogue {
 }
 
 impl HostGateway for Counting {
-    fn hosts(&self) -> Vec<Host> {
+    fn hosts(&self) -> Vec<Arc<Host>> {
         let host = |n: usize| {
-            serde_json::from_value(json!({
+            let host = serde_json::from_value(json!({
                 "name": format!("web-{n}"), "labels": { "env": "staging" }, "facts": HostFacts::default(), "connection": "connected",
                 "cleanliness": "clean", "availability": "open", "membership": "enrolled", "note": null,
                 "catalogue_digest": catalogue().digest(), "active_injections": 0, "enrolled_at": "2026-01-01T00:00:00.000Z",
                 "last_seen": null, "certificate_not_after": null, "source_address": null
             }))
-            .unwrap()
+            .unwrap();
+            Arc::new(host)
         };
         (0..HOSTS).map(host).collect()
     }
 
-    fn catalogue(&self, _: &HostName) -> Option<Catalogue> {
+    fn host(&self, name: &HostName) -> Option<Arc<Host>> {
+        self.hosts().into_iter().find(|host| &host.name == name)
+    }
+
+    fn catalogue(&self, _: &HostName) -> Option<Arc<Catalogue>> {
         *self.catalogues.lock().unwrap() += 1;
-        Some(catalogue())
+        Some(Arc::new(catalogue()))
     }
 
     fn boot_id(&self, _: &HostName) -> Option<String> {

@@ -6,7 +6,9 @@ use controller_conductor::{GatewayError, PreflightReply};
 use controller_planner::{Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan};
 use controller_policy::{Stage, check};
 use controller_store::TICK_KEYS;
+use proto_model::catalogue::Catalogue;
 use proto_model::document::{ErrorBody, HostError};
+use proto_model::host::Host;
 use proto_model::id::{HostName, PlanDigest};
 use proto_model::injection::{PreflightAnswer, Wish};
 use proto_model::plan::{HostAnswer, Origin, Plan, PlanView};
@@ -165,10 +167,10 @@ impl Api {
             // Its agent may have been replaced since the look at the hosts.
             let catalogue = self.0.voice.catalogue(&host.name);
             let same = catalogue.filter(|catalogue| catalogue.digest() == host.catalogue_digest);
-            catalogues.extend(same.map(|catalogue| (host.catalogue_digest.clone(), catalogue)));
+            catalogues.extend(same.map(|catalogue| (host.catalogue_digest.clone(), Catalogue::clone(&catalogue))));
         }
         Ok(Fleet {
-            hosts,
+            hosts: hosts.iter().map(|host| Host::clone(host)).collect(),
             catalogues,
             active: self.0.runs.active(),
         })

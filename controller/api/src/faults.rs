@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proto_model::catalogue::{FaultKind, KindDescription};
+use proto_model::id::HostName;
 use proto_wire::v1::faults_server::Faults;
 use proto_wire::v1::{Documents, FaultsListRequest};
 use serde::Serialize;
@@ -40,12 +41,21 @@ impl FaultDocument {
 impl Faults for Api {
     async fn list(&self, _request: Request<FaultsListRequest>) -> Result<Response<Documents>, Status> {
         let mut kinds: BTreeMap<FaultKind, FaultDocument> = BTreeMap::new();
+        // Thousands of hosts have a handful of catalogues.
+        let mut offered: BTreeMap<String, (HostName, u32)> = BTreeMap::new();
         for host in self.0.voice.hosts() {
-            for description in self.0.voice.catalogue(&host.name).unwrap_or_default().0 {
+            offered
+                .entry(host.catalogue_digest.clone())
+                .or_insert_with(|| (host.name.clone(), 0))
+                .1 += 1;
+        }
+        for (host, hosts) in offered.values() {
+            let Some(catalogue) = self.0.voice.catalogue(host) else { continue };
+            for description in &catalogue.0 {
                 let entry = kinds
                     .entry(description.kind.clone())
-                    .or_insert_with(|| FaultDocument::of(&description));
-                entry.hosts += 1;
+                    .or_insert_with(|| FaultDocument::of(description));
+                entry.hosts += hosts;
             }
         }
         let items = kinds.values().map(|fault| document("Fault", fault)).collect::<Result<_, _>>()?;

@@ -43,7 +43,8 @@ async fn api(folder: &Path) -> Api {
         name: HostName::parse("web").unwrap(),
         labels: BTreeMap::new(),
         facts: HostFacts::default(),
-        catalogue: proto_model::catalogue::Catalogue::default(),
+        operator_labels: Default::default(),
+        catalogue_digest: String::new(),
         membership: Membership::Enrolled,
         cordoned: None,
         locked: None,
@@ -52,6 +53,7 @@ async fn api(folder: &Path) -> Api {
         key_fingerprint: String::new(),
         certificate_not_after: NOW,
         enrolled_at: NOW,
+        machine_since: NOW,
         last_boot_id: String::new(),
     };
     let event = FleetEventBody::HostEnrolled {

@@ -1,8 +1,8 @@
 //! Hosts as operators see and mark them: list, label, cordon, ask for the proof again, answer for a dirty one.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use controller_store::HostRecord;
+use controller_store::{HostRecord, Store};
 use proto_model::doctor::HostDoctor;
 use proto_model::event::FleetEventBody;
 use proto_model::host::{Host, Membership};
@@ -10,7 +10,9 @@ use proto_model::id::HostName;
 use proto_model::injection::Cleanliness;
 use proto_model::selector::Selector;
 use proto_wire::v1::hosts_server::Hosts;
-use proto_wire::v1::{AcceptRequest, CordonRequest, Document, Documents, HostRef, HostsListRequest, LabelRequest, LockRequest};
+use proto_wire::v1::{
+    AcceptRequest, CordonRequest, Document, Documents, HostRef, HostsListRequest, LabelRequest, LockRequest, RemoveHostRequest,
+};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::caller::Caller;
@@ -27,7 +29,7 @@ impl Hosts for Api {
         } else {
             Selector::parse(&text).map_err(|e| ApiError::new("usage", e.to_string()))?
         };
-        let mut hosts: Vec<Host> = self
+        let mut hosts: Vec<Arc<Host>> = self
             .0
             .voice
             .hosts()
@@ -35,7 +37,7 @@ impl Hosts for Api {
             .filter(|h| selector.matches(&h.name, &h.selectable()))
             .collect();
         hosts.sort_by(|a, b| a.name.cmp(&b.name));
-        let items = hosts.iter().map(|host| document("Host", host)).collect::<Result<_, _>>()?;
+        let items = hosts.iter().map(|host| document("Host", host.as_ref())).collect::<Result<_, _>>()?;
         Ok(Response::new(Documents { items }))
     }
 
@@ -49,13 +51,14 @@ impl Hosts for Api {
         let wish = request.into_inner();
         let name = self.known(&wish.host)?;
         check_labels(&wish.set)?;
-        self.change(&name, &caller, |record| {
+        self.change(&name, &caller, move |record| {
+            record.operator_labels.extend(wish.set.keys().chain(&wish.remove).cloned());
             record.labels.extend(wish.set.clone());
             wish.remove.iter().for_each(|key| drop(record.labels.remove(key)));
             FleetEventBody::HostLabelled {
-                host: name.clone(),
-                set: wish.set.clone(),
-                removed: wish.remove.clone(),
+                host: record.name.clone(),
+                set: wish.set,
+                removed: wish.remove,
             }
         })
         .await?;
@@ -71,12 +74,12 @@ impl Hosts for Api {
         } else {
             wish.reason
         };
-        self.change(&name, &caller, |record| {
+        self.change(&name, &caller, move |record| {
             record.cordoned = wish.cordoned.then(|| reason.clone());
             FleetEventBody::HostCordoned {
-                host: name.clone(),
+                host: record.name.clone(),
                 cordoned: wish.cordoned,
-                reason: reason.clone(),
+                reason,
             }
         })
         .await?;
@@ -94,7 +97,7 @@ impl Hosts for Api {
     async fn doctor(&self, request: Request<HostRef>) -> Result<Response<Documents>, Status> {
         let named = request.into_inner().host;
         let names = if named.is_empty() {
-            self.0.voice.hosts().into_iter().map(|host| host.name).collect()
+            self.0.voice.hosts().iter().map(|host| host.name.clone()).collect()
         } else {
             vec![self.known(&named)?]
         };
@@ -132,12 +135,12 @@ impl Hosts for Api {
             .accept(&name, &caller.name, &wish.reason)
             .await
             .map_err(|e| ApiError::new("host_lost", e.to_string()))?;
-        self.change(&name, &caller, |record| {
+        self.change(&name, &caller, move |record| {
             record.cleanliness = Cleanliness::Clean;
             record.residue.clear();
             FleetEventBody::HostAccepted {
-                host: name.clone(),
-                reason: wish.reason.clone(),
+                host: record.name.clone(),
+                reason: wish.reason,
             }
         })
         .await?;
@@ -152,22 +155,48 @@ impl Hosts for Api {
             caller.concerns(name.as_str());
             return Err(ApiError::new("usage", "locking a host needs its reason").into());
         }
-        self.refuse_removed(&name)?;
-        if wish.locked {
+        let locked = wish.locked;
+        if locked {
             self.cut_off(&name, &wish.reason);
         }
-        self.change(&name, &caller, |record| {
+        self.change(&name, &caller, move |record| {
             record.membership = if wish.locked { Membership::Locked } else { Membership::Enrolled };
             record.locked = wish.locked.then(|| wish.reason.clone());
             FleetEventBody::HostLocked {
-                host: name.clone(),
+                host: record.name.clone(),
                 locked: wish.locked,
-                reason: wish.reason.clone(),
+                reason: wish.reason,
             }
         })
         .await
-        .map_err(|error| if wish.locked { unstored_lock(&name, &error) } else { error })?;
+        .map_err(|error| if locked { unstored_lock(&name, &error) } else { error })?;
         self.shown(&name)
+    }
+
+    async fn remove(&self, request: Request<RemoveHostRequest>) -> Result<Response<Document>, Status> {
+        let caller = caller(&request)?;
+        let wish = request.into_inner();
+        let name = self.known(&wish.host)?;
+        if wish.reason.trim().is_empty() {
+            caller.concerns(name.as_str());
+            return Err(ApiError::new("usage", "removing a host needs its reason").into());
+        }
+        if let (Some(owed), false) = (self.owed_by(&name), wish.force) {
+            caller.concerns(name.as_str());
+            let hint = "stop it and let the host prove that it is clean, or remove it all the same with --force";
+            return Err(ApiError::new("refused", format!("host {name} {owed}; {hint}")).into());
+        }
+        let shown = self.shown(&name)?;
+        self.change(&name, &caller, move |record| {
+            record.membership = Membership::Removed;
+            FleetEventBody::HostRemoved {
+                host: record.name.clone(),
+                reason: wish.reason,
+                forced: wish.force,
+            }
+        })
+        .await?;
+        Ok(shown)
     }
 }
 
@@ -182,12 +211,28 @@ fn unstored_lock(name: &HostName, error: &ApiError) -> ApiError {
 }
 
 impl Api {
-    /// A host by its name, or an error that suggests the nearest one.
-    fn known(&self, text: &str) -> ApiResult<HostName> {
-        let hosts = self.0.voice.hosts();
-        if let Some(host) = hosts.iter().find(|h| h.name.as_str() == text) {
-            return Ok(host.name.clone());
+    /// What still binds a host to a run: what acts there, or a proof that it has not given.
+    fn owed_by(&self, name: &HostName) -> Option<String> {
+        let of_runs = self.0.runs.leased().iter().filter(|leased| &leased.injection.host == name).count();
+        let host = self.0.voice.host(name)?;
+        if of_runs > 0 || host.active_injections > 0 {
+            return Some("has active injections".to_owned());
         }
+        match host.cleanliness {
+            Cleanliness::Clean if !self.0.runs.owes_proof(name) => None,
+            Cleanliness::Clean => Some("owes the proof of a run that is over".to_owned()),
+            unclean => Some(format!("is {}", unclean.as_str())),
+        }
+    }
+
+    /// A host by its name, or an error that suggests the nearest one.
+    pub(crate) fn known(&self, text: &str) -> ApiResult<HostName> {
+        if let Ok(name) = HostName::parse(text)
+            && self.0.voice.host(&name).is_some()
+        {
+            return Ok(name);
+        }
+        let hosts = self.0.voice.hosts();
         Err(not_found("host", text, hosts.iter().map(|h| h.name.as_str())))
     }
 
@@ -196,46 +241,132 @@ impl Api {
         self.0.voice.lock(name, reason);
     }
 
-    /// Unlocking must not bring back a host that was removed.
-    fn refuse_removed(&self, name: &HostName) -> ApiResult<()> {
-        let removed = self
-            .0
-            .voice
-            .hosts()
-            .iter()
-            .any(|h| &h.name == name && h.membership == Membership::Removed);
-        match removed {
-            true => Err(ApiError::new(
-                "refused",
-                format!("host {name} is removed; it may do nothing already"),
-            )),
-            false => Ok(()),
-        }
-    }
-
     fn shown(&self, name: &HostName) -> Result<Response<Document>, Status> {
-        let hosts = self.0.voice.hosts();
-        let host = hosts
-            .iter()
-            .find(|h| &h.name == name)
-            .ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
+        let host = self.0.voice.host(name);
+        let host = host.ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
         Ok(Response::new(Document {
-            json: document("Host", host)?,
+            json: document("Host", host.as_ref())?,
         }))
     }
 
     /// Changes what is stored about a host, together with its line in the fleet log, and tells the dispatcher.
-    async fn change(&self, name: &HostName, caller: &Caller, edit: impl FnOnce(&mut HostRecord) -> FleetEventBody) -> ApiResult<()> {
+    async fn change(
+        &self,
+        name: &HostName,
+        caller: &Caller,
+        edit: impl FnOnce(&mut HostRecord) -> FleetEventBody + Send + 'static,
+    ) -> ApiResult<()> {
         caller.concerns(name.as_str());
         let _turn = self.0.changing.lock().await;
-        let records: BTreeMap<HostName, HostRecord> = self.0.store.hosts().await?.into_iter().map(|r| (r.name.clone(), r)).collect();
-        let mut record = records
-            .get(name)
-            .cloned()
-            .ok_or_else(|| ApiError::new("not_found", format!("no host named {name}")))?;
-        let event = edit(&mut record);
-        self.0.store.put_host(&record, event, &caller.actor(), self.now()).await?;
+        let (actor, now, host) = (caller.actor(), self.now(), name.clone());
+        // Read and written in one call: nothing that the host itself causes comes between.
+        let change = move |store: &mut dyn Store| -> ApiResult<()> {
+            let mut record = store
+                .host(&host)?
+                .ok_or_else(|| ApiError::new("not_found", format!("no host named {host}")))?;
+            let event = edit(&mut record);
+            Ok(store.put_host(&record, event, &actor, now)?)
+        };
+        self.0.store.call(change).await?;
         self.0.voice.refresh(name).await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proto_model::host::HostFacts;
+    use proto_model::role::Role;
+
+    use super::*;
+    use crate::caller::Credential;
+    use crate::http::tests::{NOW, World};
+
+    fn ask<T>(body: T) -> Request<T> {
+        let mut request = Request::new(body);
+        let caller = Caller::new("root@local", "local".into(), Role::Administrator, Credential::Socket);
+        request.extensions_mut().insert(caller);
+        request
+    }
+
+    /// A world with one stored host.
+    async fn world(cleanliness: Cleanliness) -> (World, HostName) {
+        let (world, name) = (World::new().await, HostName::parse("web").unwrap());
+        let record = HostRecord {
+            name: name.clone(),
+            labels: BTreeMap::from([("env".into(), "staging".into())]),
+            operator_labels: BTreeSet::new(),
+            facts: HostFacts::default(),
+            catalogue_digest: String::new(),
+            membership: Membership::Enrolled,
+            cordoned: None,
+            locked: None,
+            cleanliness,
+            residue: Vec::new(),
+            key_fingerprint: "k".into(),
+            certificate_not_after: NOW,
+            enrolled_at: NOW,
+            machine_since: NOW,
+            last_boot_id: String::new(),
+        };
+        let event = FleetEventBody::HostEnrolled {
+            host: name.clone(),
+            token: "t".into(),
+        };
+        let actor = controller_store::Actor {
+            by: "web".into(),
+            address: String::new(),
+        };
+        world.api.0.store.put_host(&record, event, &actor, NOW).await.unwrap();
+        world.api.0.voice.refresh(&name).await;
+        (world, name)
+    }
+
+    fn removal(reason: &str, force: bool) -> Request<RemoveHostRequest> {
+        ask(RemoveHostRequest {
+            host: "web".into(),
+            reason: reason.into(),
+            force,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_host_that_owes_a_proof_is_removed_only_by_force_and_never_without_a_reason() {
+        let (world, name) = world(Cleanliness::Unproven).await;
+        let refused = world.api.remove(removal("gone", false)).await.unwrap_err();
+        assert!(
+            refused.message().contains("is unproven") && refused.message().contains("--force"),
+            "{refused}"
+        );
+        assert!(world.api.remove(removal(" ", true)).await.is_err());
+        assert!(world.api.0.voice.host(&name).is_some());
+        world.api.remove(removal("burned down", true)).await.unwrap();
+        assert!(world.api.0.voice.host(&name).is_none() && world.api.0.voice.hosts().is_empty());
+        let stored = world.api.0.store.host(&name).await.unwrap().unwrap();
+        assert_eq!(
+            stored.membership,
+            Membership::Removed,
+            "its record stays, so that its identity is known and refused"
+        );
+        let log = world.api.0.store.fleet_events(1).await.unwrap();
+        assert!(matches!(&log[0].body, FleetEventBody::HostRemoved { reason, forced: true, .. } if reason == "burned down"));
+    }
+
+    #[tokio::test]
+    async fn a_clean_host_is_removed_and_a_label_that_is_set_is_the_operators() {
+        let (world, name) = world(Cleanliness::Clean).await;
+        let label = LabelRequest {
+            host: "web".into(),
+            set: [("env".to_owned(), "production".to_owned())].into(),
+            remove: vec!["role".into()],
+        };
+        world.api.label(ask(label)).await.unwrap();
+        let stored = world.api.0.store.host(&name).await.unwrap().unwrap();
+        assert_eq!(stored.operator_labels, BTreeSet::from(["env".to_owned(), "role".to_owned()]));
+        assert_eq!(world.api.0.voice.host(&name).unwrap().environment(), "production");
+        world.api.remove(removal("replaced by web-2", false)).await.unwrap();
+        assert!(world.api.0.voice.host(&name).is_none());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use controller_store::TokenRecord;
 use proto_model::document::TokenDocument;
-use proto_model::id::TokenId;
+use proto_model::id::{HostName, TokenId};
 use proto_model::quantity::Millis;
 use proto_model::selector;
 use proto_transport::JoinToken;
@@ -25,6 +25,7 @@ impl Tokens for Api {
         let caller = caller(&request)?;
         let wish = request.into_inner();
         check(&wish)?;
+        let replaces = self.replaced_by(&wish)?;
         let now = self.now();
         let labels: Vec<String> = wish.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         caller.concerns(labels.join(" "));
@@ -39,6 +40,7 @@ impl Tokens for Api {
             expires_at: now.plus_ms(wish.ttl_ms),
             revoked: false,
             created_by: caller.name.clone(),
+            replaces,
         };
         self.0.store.add_token(&record, &caller.actor()).await.map_err(ApiError::from)?;
         let document_json = document("Token", &shown(&record))?;
@@ -70,6 +72,22 @@ impl Tokens for Api {
         Ok(Response::new(Document {
             json: document("Token", &shown(&token))?,
         }))
+    }
+}
+
+impl Api {
+    /// The host whose place the token's bearer takes: a known one, once.
+    fn replaced_by(&self, wish: &TokenCreateRequest) -> ApiResult<Option<HostName>> {
+        if wish.replace.is_empty() {
+            return Ok(None);
+        }
+        if wish.uses != 1 {
+            return Err(ApiError::new(
+                "usage",
+                format!("uses is {}; a token that replaces a host has one use", wish.uses),
+            ));
+        }
+        self.known(&wish.replace).map(Some)
     }
 }
 
@@ -112,5 +130,6 @@ fn shown(token: &TokenRecord) -> TokenDocument {
         expires_at: token.expires_at,
         revoked: token.revoked,
         created_by: token.created_by.clone(),
+        replaces: token.replaces.clone(),
     }
 }

@@ -25,9 +25,14 @@ impl ActiveRuns {
     }
 
     /// Whether the plan may be injected beside all of them.
-    pub fn check(&self, plan: &Plan, stage: Stage<'_>, hosts: &[Host]) -> Result<(), Denial> {
+    pub fn check(&self, plan: &Plan, stage: Stage<'_>, hosts: &[Arc<Host>]) -> Result<(), Denial> {
         let runs = self.lock();
-        check(plan, stage, &self.policy, &Occupancy::new(hosts, runs.values()))
+        check(
+            plan,
+            stage,
+            &self.policy,
+            &Occupancy::new(hosts.iter().map(Arc::as_ref), runs.values()),
+        )
     }
 
     pub fn insert(&self, run: ActiveRun) {

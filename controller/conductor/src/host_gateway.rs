@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use proto_model::catalogue::Catalogue;
 use proto_model::doctor::HostDoctor;
@@ -78,9 +79,11 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Orders to hosts, each with a deadline. Implemented by the dispatcher, and by a scripted fleet in tests.
 pub trait HostGateway: Send + Sync {
-    /// Every enrolled host as it is now.
-    fn hosts(&self) -> Vec<Host>;
-    fn catalogue(&self, host: &HostName) -> Option<Catalogue>;
+    /// Every host that is not removed, as it is now; those that did not change since the last look are shared with it.
+    fn hosts(&self) -> Vec<Arc<Host>>;
+    /// One of them.
+    fn host(&self, host: &HostName) -> Option<Arc<Host>>;
+    fn catalogue(&self, host: &HostName) -> Option<Arc<Catalogue>>;
     fn boot_id(&self, host: &HostName) -> Option<String>;
 
     fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, GatewayError>>;

@@ -10,6 +10,7 @@ use proto_model::event::{EventBody, FleetEventBody, NewEvent};
 use proto_model::host::Connection;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{CleanProof, Cleanliness};
+use proto_model::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -61,8 +62,7 @@ impl Supervisor {
     /// What a host proved, into what is stored about it.
     async fn keep_cleanliness(&self, host: &HostName, proof: &CleanProof) {
         let parts = &self.0.parts;
-        let Ok(hosts) = parts.store.hosts().await else { return };
-        let Some(mut record) = hosts.into_iter().find(|h| &h.name == host) else {
+        let Ok(Some(mut record)) = parts.store.host(host).await else {
             return;
         };
         let residue: Vec<String> = proof.owned_left.iter().chain(&proof.not_restored).cloned().collect();
@@ -89,10 +89,9 @@ impl Supervisor {
 
     /// Hosts that are here again and that no active run is going to ask.
     async fn sweep(&self) {
-        let hosts = self.0.parts.voice.hosts();
         for host in self.0.unclean.hosts() {
-            let here = hosts.iter().any(|h| h.name == host && h.connection == Connection::Connected);
-            if here {
+            let known = self.0.parts.voice.host(&host);
+            if known.is_some_and(|h| h.connection == Connection::Connected) {
                 self.ask_what_is_owed(&host).await;
             }
         }
@@ -123,8 +122,18 @@ impl Supervisor {
         let proof = self.0.parts.voice.verify(host, injections).await;
         let proof = proof.map_err(|error| ErrorBody::new("host_lost", error.to_string()))?;
         self.keep_cleanliness(host, &proof).await;
+        let since = self
+            .0
+            .parts
+            .store
+            .host(host)
+            .await
+            .map_err(store_error)?
+            .map(|record| record.machine_since);
         for run in &runs {
-            self.amend(host, run, &proof).await.map_err(store_error)?;
+            self.amend(host, run, &proof, since.unwrap_or_default())
+                .await
+                .map_err(store_error)?;
         }
         if proof.result == Cleanliness::Clean {
             self.0.unclean.settle(host, &runs);
@@ -144,10 +153,14 @@ impl Supervisor {
     }
 
     /// Only what changes is news, and only of a run that has its verdict. One at a time, so that who is answered "nothing new" finds it on record.
-    async fn amend(&self, host: &HostName, run: &RunId, proof: &CleanProof) -> Result<(), StoreError> {
+    /// Another machine that has taken the host's name since then proves nothing for it.
+    async fn amend(&self, host: &HostName, run: &RunId, proof: &CleanProof, machine_since: Timestamp) -> Result<(), StoreError> {
         let _turn = self.0.amending.lock().await;
         let parts = &self.0.parts;
         let events = parts.store.run_events(run, 1).await?;
+        if events.first().is_some_and(|first| first.at < machine_since) {
+            return Ok(());
+        }
         let Some(mut state) = RunState::of(&events) else { return Ok(()) };
         let known = |known: &CleanProof| known.result == proof.result && known.digest == proof.digest;
         if state.judged.is_none() || state.proof(host).is_some_and(known) {

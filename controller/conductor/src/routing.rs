@@ -115,11 +115,12 @@ impl Supervisor {
         if self.is_leaving() || parts.latch.get().engaged || self.runs().is_empty() {
             return self.losses().forget();
         }
-        let hosts = parts.voice.hosts();
         let expected = |of: &Host| of.membership != Membership::Enrolled || self.is_to_be_silent(&of.name);
-        if hosts.iter().any(|of| &of.name == host && expected(of)) {
+        // One that is removed is no longer among them.
+        if parts.voice.host(host).is_none_or(|of| expected(&of)) {
             return;
         }
+        let hosts = parts.voice.hosts();
         let connected = hosts
             .iter()
             .filter(|of| of.connection == Connection::Connected && !expected(of))

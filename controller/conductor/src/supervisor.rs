@@ -296,6 +296,11 @@ impl Supervisor {
         summaries::looked_through(&self.0.parts.store, run).await
     }
 
+    /// Whether a run has ended without this host's proof.
+    pub fn owes_proof(&self, host: &HostName) -> bool {
+        self.0.unclean.owes(host)
+    }
+
     pub fn active_runs(&self) -> u32 {
         u32::try_from(self.runs().len()).unwrap_or(u32::MAX)
     }
@@ -323,8 +328,9 @@ impl Supervisor {
     }
 
     pub(crate) fn connected(&self) -> Vec<HostName> {
-        let hosts = self.0.parts.voice.hosts().into_iter();
-        hosts.filter(|h| h.connection == Connection::Connected).map(|h| h.name).collect()
+        let hosts = self.0.parts.voice.hosts();
+        let connected = hosts.iter().filter(|h| h.connection == Connection::Connected);
+        connected.map(|h| h.name.clone()).collect()
     }
 
     pub(crate) fn launch(&self, conductor: Conductor, first: Decision) -> mpsc::Sender<Input> {

@@ -8,10 +8,8 @@ use controller_store::{StoreError, StoreHandle};
 use proto_model::id::{HostName, RunId};
 use proto_model::injection::Cleanliness;
 
-/// Finished runs that one look at the store passes.
-const PAGE: u32 = 500;
 /// Finished runs without a summary that are read for missing proofs after a restart, the newest: of others the summary says it.
-const LOOK_BACK: usize = 200;
+const LOOK_BACK: u32 = 200;
 
 /// By host, the runs that ended without its proof.
 #[derive(Default)]
@@ -25,19 +23,11 @@ impl Unclean {
                 self.lock().entry(record.name).or_default();
             }
         }
-        let (mut last, mut unsaid) = (None, 0);
-        loop {
-            let pages = store.finished_before(last.as_ref(), PAGE).await?;
-            let Some(end) = pages.last() else { return Ok(()) };
-            last = Some(end.row.id.clone());
-            for page in pages {
-                unsaid += usize::from(page.summary.is_none());
-                let may_owe = page.summary.map_or(unsaid <= LOOK_BACK, |summary| summary.hosts_unclean > 0);
-                if may_owe {
-                    self.read(store, &page.row.id).await?;
-                }
-            }
+        let owing = store.call(|store| store.runs_owing_proof(LOOK_BACK)).await?;
+        for run in owing {
+            self.read(store, &run).await?;
         }
+        Ok(())
     }
 
     /// Who owes a proof of this run.

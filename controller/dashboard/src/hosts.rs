@@ -1,5 +1,7 @@
 //! Hosts in the order of who needs a person first; a long fleet is counted, not listed.
 
+use std::sync::Arc;
+
 use proto_model::host::{Availability, Connection, Host, Membership};
 use proto_model::injection::Cleanliness;
 
@@ -36,9 +38,9 @@ pub struct HostTable {
 }
 
 impl HostTable {
-    pub fn of(hosts: &[Host]) -> Self {
+    pub fn of(hosts: &[Arc<Host>]) -> Self {
         let count = |wanted: fn(&Host) -> bool| hosts.iter().filter(|host| wanted(host)).count();
-        let mut ordered: Vec<&Host> = hosts.iter().collect();
+        let mut ordered: Vec<&Host> = hosts.iter().map(Arc::as_ref).collect();
         ordered.sort_by(|one, other| urgency(one).cmp(&urgency(other)).then_with(|| one.name.cmp(&other.name)));
         Self {
             connected: count(|h| h.connection == Connection::Connected),

@@ -1,5 +1,7 @@
 //! The first page: what acts now and until when, the hosts, the runs, and the halt. The middle is sent again whenever something changes.
 
+use std::sync::Arc;
+
 use askama::Template;
 use proto_model::halt::HaltState;
 use proto_model::host::Host;
@@ -21,7 +23,7 @@ pub struct Known {
 }
 
 impl Known {
-    pub fn of(at: Timestamp, mut acting: Vec<Acting>, hosts: &[Host], runs: Vec<RunLine>) -> Self {
+    pub fn of(at: Timestamp, mut acting: Vec<Acting>, hosts: &[Arc<Host>], runs: Vec<RunLine>) -> Self {
         acting.sort_by_key(|one| one.left_or_all(&at));
         Self {
             at,
@@ -84,8 +86,8 @@ mod tests {
 
     const NOTHING: &str = "Nothing acts on any host.";
 
-    fn host(name: &str, connection: Connection, cleanliness: Cleanliness, active_injections: u32) -> Host {
-        Host {
+    fn host(name: &str, connection: Connection, cleanliness: Cleanliness, active_injections: u32) -> Arc<Host> {
+        Arc::new(Host {
             name: HostName::parse(name).unwrap(),
             labels: BTreeMap::new(),
             facts: HostFacts::default(),
@@ -101,10 +103,10 @@ mod tests {
             certificate_not_after: None,
             source_address: None,
             clock_offset_ms: None,
-        }
+        })
     }
 
-    fn page(hosts: &[Host]) -> String {
+    fn page(hosts: &[Arc<Host>]) -> String {
         Known::of(Timestamp(0), Vec::new(), hosts, Vec::new()).html()
     }
 
@@ -141,7 +143,7 @@ mod tests {
 
     #[test]
     fn of_many_doubts_a_few_are_named_and_the_rest_is_counted() {
-        let many: Vec<Host> = (0..25)
+        let many: Vec<Arc<Host>> = (0..25)
             .map(|n| host(&format!("host-{n}"), Connection::Connected, Cleanliness::Unproven, 0))
             .collect();
         let page = page(&many);

@@ -49,6 +49,11 @@ impl Catalogues {
         Ok(self.keep(shown))
     }
 
+    /// A catalogue from the store.
+    pub fn stored(&self, catalogue: Catalogue) -> Arc<KnownCatalogue> {
+        self.keep(KnownCatalogue::of(catalogue))
+    }
+
     fn known(&self, digest: &str) -> Option<Arc<KnownCatalogue>> {
         self.lock().get(digest).and_then(Weak::upgrade)
     }
@@ -80,7 +85,7 @@ mod tests {
         let digest = Catalogue::default().digest();
         let first = all.shared(&digest, "[]").unwrap();
         let second = all.shared(&digest, "not even JSON").unwrap();
-        assert!(Arc::ptr_eq(&first, &second));
+        assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&first, &all.stored(Catalogue::default())));
         drop((first, second));
         assert!(
             matches!(all.shared(&digest, "{"), Err(CatalogueError::Unreadable(_))),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use controller_conductor::HostEvent;
-use controller_store::{Actor, HostRecord, StoreError, StoreHandle};
+use controller_store::{Actor, HostRecord, Store, StoreError, StoreHandle};
 use proto_model::event::FleetEventBody;
 use proto_model::halt::HaltState;
 use proto_model::host::Membership;
@@ -19,7 +19,7 @@ use tonic::Status;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 
-use crate::catalogues::Catalogues;
+use crate::catalogues::{Catalogues, KnownCatalogue};
 use crate::enrolment::{NameLocks, must_be_host};
 use crate::fleet::{Entry, Fleet};
 use crate::latch::HaltLatch;
@@ -28,16 +28,20 @@ use crate::rate::{GuessLimiter, Rate};
 use crate::settings::{DispatcherSettings, ENROLMENTS_AT_ONCE, MAX_ENROL_REQUEST, SESSIONS};
 use crate::tokens::TokenCache;
 
-/// How often a record is stored again because somebody changed it meanwhile.
-const STORED_AGAIN: usize = 5;
-
-/// How long after a write of ours somebody else's may have missed it.
-const OVERTAKEN_MS: u64 = 10_000;
-
-/// What hosts cause from the first, what people cause from the second.
-fn merged(own: HostRecord, theirs: &HostRecord) -> HostRecord {
+/// A record that follows the stored one: what hosts cause from the first, what people cause from the second. Joining anew sets everything,
+/// and does not open a lock.
+fn succeeding(own: HostRecord, theirs: &HostRecord) -> HostRecord {
+    if own.enrolled_at != theirs.enrolled_at {
+        let locked = theirs.membership == Membership::Locked;
+        return HostRecord {
+            membership: if locked { theirs.membership } else { own.membership },
+            locked: theirs.locked.clone().filter(|_| locked),
+            ..own
+        };
+    }
     HostRecord {
         labels: theirs.labels.clone(),
+        operator_labels: theirs.operator_labels.clone(),
         membership: theirs.membership,
         cordoned: theirs.cordoned.clone(),
         locked: theirs.locked.clone(),
@@ -60,7 +64,7 @@ pub(crate) fn described(record: &HostRecord) -> FleetEventBody {
         host: record.name.clone(),
         agent_version: record.facts.agent_version.clone(),
         boot_id: record.last_boot_id.clone(),
-        catalogue_digest: record.catalogue.digest(),
+        catalogue_digest: record.catalogue_digest.clone(),
     }
 }
 
@@ -92,6 +96,8 @@ pub(crate) struct Inner {
     pub dropped: AtomicU64,
     /// Rung when a host has answered a halt.
     pub halt_heard: Notify,
+    /// Held from reading or writing a record until memory has it, so that memory never goes back.
+    pub refreshing: tokio::sync::Mutex<()>,
     /// Enrolments that are being carried out; others wait.
     pub enrolling: Semaphore,
     /// Names that are being enrolled: one at a time each, so that a name is never given twice.
@@ -104,23 +110,25 @@ impl Dispatcher {
         let epochs = Arc::new(Epochs::default());
         epochs.store.store(parts.store.epoch().await?, Ordering::SeqCst);
         epochs.halt.store(parts.latch.get().epoch, Ordering::SeqCst);
-        let hosts = parts
-            .store
-            .hosts()
-            .await?
-            .into_iter()
-            .map(|record| (record.name.clone(), Entry::new(record)))
-            .collect();
+        let catalogues = Catalogues::default();
+        let stored = parts.store.call(|store| store.catalogues()).await?;
+        let known: Vec<_> = stored.into_iter().map(|catalogue| catalogues.stored(catalogue)).collect();
+        let hosts = parts.store.hosts().await?.into_iter().map(|record| {
+            let catalogue = known.iter().find(|one| one.digest == record.catalogue_digest).cloned();
+            Entry::with_catalogue(record, catalogue)
+        });
+        let fleet = Mutex::new(Fleet::of(hosts));
         Ok(Self(Arc::new(Inner {
             parts,
-            fleet: Mutex::new(Fleet(hosts)),
-            catalogues: Catalogues::default(),
+            fleet,
+            catalogues,
             epochs,
             guesses: GuessLimiter::default(),
             tokens: TokenCache::default(),
             sessions: Rate::of(SESSIONS),
             dropped: AtomicU64::new(0),
             halt_heard: Notify::new(),
+            refreshing: tokio::sync::Mutex::default(),
             enrolling: Semaphore::new(ENROLMENTS_AT_ONCE),
             names: NameLocks::default(),
         })))
@@ -163,74 +171,71 @@ impl Dispatcher {
     }
 
     pub(crate) fn record_of(&self, host: &HostName) -> Option<HostRecord> {
-        self.fleet().0.get(host).map(|entry| entry.record.clone())
+        self.fleet().get(host).map(|entry| entry.record.clone())
     }
 
     /// To the store first, then into memory. Of a host that is known, only what hosts themselves cause is taken: labels, cordon and
     /// cleanliness may have been changed by people in the meantime.
     pub(crate) async fn put(&self, record: HostRecord, event: FleetEventBody, by: &str, address: &str) -> Result<(), StoreError> {
+        self.put_with(record, None, event, by, address).await
+    }
+
+    /// The same, together with the catalogue that the record names.
+    pub(crate) async fn put_with(
+        &self,
+        record: HostRecord,
+        catalogue: Option<Arc<KnownCatalogue>>,
+        event: FleetEventBody,
+        by: &str,
+        address: &str,
+    ) -> Result<(), StoreError> {
         let actor = Actor {
             by: by.to_owned(),
             address: address.to_owned(),
         };
-        let mut record = record;
-        for _ in 0..STORED_AGAIN {
-            self.0.parts.store.put_host(&record, event.clone(), &actor, self.now()).await?;
-            let kept = self.kept(record.clone());
-            if kept == record {
-                return Ok(());
+        let now = self.now();
+        // Read and written in one call, so that no change of an operator's comes between.
+        let put = move |store: &mut dyn Store| -> Result<HostRecord, StoreError> {
+            let record = match store.host(&record.name)? {
+                Some(stored) => succeeding(record, &stored),
+                None => record,
+            };
+            if let Some(catalogue) = catalogue {
+                store.put_catalogue(&catalogue.catalogue)?;
             }
-            // What people set meanwhile must not be lost to this write.
-            record = kept;
-        }
-        Err(StoreError::Refused(format!("save host {}: it changes all the time", record.name)))
-    }
-
-    /// Takes a stored record into memory; returns what is in memory then.
-    fn kept(&self, record: HostRecord) -> HostRecord {
-        let (mut fleet, now) = (self.fleet(), self.now());
-        let Some(entry) = fleet.0.get_mut(&record.name) else {
-            fleet.0.insert(record.name.clone(), Entry::new(record.clone()));
-            return record;
+            store.put_host(&record, event, &actor, now)?;
+            Ok(record)
         };
-        if entry.record.enrolled_at == record.enrolled_at {
-            entry.record = merged(record, &entry.record);
-            entry.stored_at = Some(now);
-        } else {
-            let (membership, locked) = (entry.record.membership, entry.record.locked.clone());
-            entry.record = record;
-            // Joining again does not open a lock that came in the midst of it.
-            if membership == Membership::Locked {
-                (entry.record.membership, entry.record.locked) = (membership, locked);
-            }
-        }
-        entry.record.clone()
+        let _turn = self.0.refreshing.lock().await;
+        let stored = self.0.parts.store.call(put).await?;
+        self.take(stored);
+        Ok(())
     }
 
-    /// Somebody else has stored this record. A locked or removed host is cut off at once.
-    pub(crate) fn refreshed(&self, record: HostRecord) {
-        let (name, now) = (record.name.clone(), self.now());
+    /// Reads what is stored of a host again, because others have changed it. A locked or removed host is cut off at once.
+    pub(crate) async fn reread(&self, host: &HostName) {
+        let _turn = self.0.refreshing.lock().await;
+        match self.0.parts.store.host(host).await {
+            Ok(Some(record)) => self.take(record),
+            Ok(None) => tracing::warn!(%host, "a host that is not stored cannot be read again"),
+            Err(error) => tracing::error!(%host, %error, "what is stored about a host could not be read again"),
+        }
+    }
+
+    /// Takes a stored record into memory; sessions that it no longer allows end.
+    pub(crate) fn take(&self, record: HostRecord) {
         let mut fleet = self.fleet();
-        let Some(entry) = fleet.0.get_mut(&name) else { return };
-        let kept = merged(entry.record.clone(), &record);
-        // Our own write may have been overtaken by theirs, or theirs by ours.
-        let overtaken = entry.stored_at.is_some_and(|at| now.since(at) < OVERTAKEN_MS);
-        entry.record = kept.clone();
-        if kept.membership != Membership::Enrolled {
-            let why = barred(&kept).message().to_owned();
+        let Some(entry) = fleet.get_mut(&record.name) else {
+            return fleet.insert(Entry::new(record));
+        };
+        let over = match record.membership {
+            Membership::Enrolled if entry.record.key_fingerprint == record.key_fingerprint => None,
+            Membership::Enrolled => Some(format!("another machine has taken the place of host {}", record.name)),
+            _ => Some(barred(&record).message().to_owned()),
+        };
+        entry.record = record;
+        if let Some(why) = over {
             entry.sessions().for_each(|live| live.link.end(Status::permission_denied(&why)));
-        }
-        drop(fleet);
-        if overtaken {
-            let this = self.clone();
-            tokio::spawn(async move { this.store_again(kept).await });
-        }
-    }
-
-    async fn store_again(&self, record: HostRecord) {
-        let event = described(&record);
-        if let Err(error) = self.put(record, event, "controller", "").await {
-            tracing::error!(error = %error, "a host's record could not be stored again");
         }
     }
 }

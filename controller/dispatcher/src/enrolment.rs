@@ -105,21 +105,28 @@ impl Dispatcher {
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         let key = fingerprint_of_key(&certificate).unwrap_or_default();
         let before = self.record_of(&name).filter(|known| known.membership != Membership::Removed);
+        let replaces = self.0.tokens.replaces(&token.id);
+        // Before the token is spent: a mistake in a name should not cost a use.
+        is_for(&name, replaces.as_ref())?;
         if let Some(known) = &before {
-            // Before the token is spent: a mistake in a name should not cost a use.
-            may_rejoin(known, &key)?;
+            may_rejoin(known, &key, replaces.is_some())?;
         }
         let spent = self.spend(&token, address).await?;
         let not_after = now.plus_ms(certificate_ms);
         let record = HostRecord {
-            labels: spent.labels,
+            labels: labels_of(&spent, before.as_ref()),
+            machine_since: before
+                .as_ref()
+                .filter(|known| known.key_fingerprint == key)
+                .map_or(now, |known| known.machine_since),
             key_fingerprint: key,
             certificate_not_after: not_after,
             ..newcomer(name.clone(), wish, before, now)
         };
-        let event = FleetEventBody::HostEnrolled {
-            host: name.clone(),
-            token: token.id.to_string(),
+        let (host, token_id) = (name.clone(), token.id.to_string());
+        let event = match &spent.replaces {
+            Some(_) => FleetEventBody::HostReplaced { host, token: token_id },
+            None => FleetEventBody::HostEnrolled { host, token: token_id },
         };
         self.put(record, event, name.as_str(), &address.to_string())
             .await
@@ -213,13 +220,14 @@ fn newcomer(name: HostName, wish: EnrolRequest, before: Option<HostRecord>, now:
     HostRecord {
         name,
         labels: BTreeMap::new(),
+        operator_labels: before.as_ref().map(|known| known.operator_labels.clone()).unwrap_or_default(),
         facts: HostFacts {
             hostname: wish.hostname,
             machine_id: wish.machine_id,
             agent_version: wish.agent_version,
             ..HostFacts::default()
         },
-        catalogue: proto_model::catalogue::Catalogue::default(),
+        catalogue_digest: String::new(),
         membership: Membership::Enrolled,
         cordoned: before.as_ref().and_then(|known| known.cordoned.clone()),
         locked: None,
@@ -228,18 +236,40 @@ fn newcomer(name: HostName, wish: EnrolRequest, before: Option<HostRecord>, now:
         key_fingerprint: String::new(),
         certificate_not_after: now,
         enrolled_at: now,
+        machine_since: now,
         last_boot_id: String::new(),
     }
 }
 
-/// A name is given once. The host that already has it may join again with its own key, as after an answer that was lost.
-fn may_rejoin(known: &HostRecord, key: &str) -> Result<(), Status> {
+/// What the token grants, except for keys that an operator has decided on. A host that takes another's place has that one's labels too.
+fn labels_of(token: &TokenRecord, before: Option<&HostRecord>) -> BTreeMap<String, String> {
+    let Some(before) = before else { return token.labels.clone() };
+    let decided = |(key, _): &(&String, &String)| before.operator_labels.contains(*key);
+    let inherited = before.labels.iter().filter(|label| token.replaces.is_some() || decided(label));
+    let granted = token.labels.iter().filter(|label| !decided(label));
+    inherited.chain(granted).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// A token that replaces a host is for that host's name alone.
+fn is_for(name: &HostName, replaces: Option<&HostName>) -> Result<(), Status> {
+    match replaces {
+        Some(host) if host != name => Err(Status::permission_denied(format!(
+            "the join token replaces host {host} and enrols no other; give --name {host}, or create a token without --replace"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A name is given once. The host that already has it may join again with its own key, as after an answer that was lost; another machine
+/// only with a token that was made to replace it.
+fn may_rejoin(known: &HostRecord, key: &str, replaces: bool) -> Result<(), Status> {
     let name = &known.name;
     match known.membership {
         Membership::Locked => Err(barred(known)),
-        _ if known.key_fingerprint == key => Ok(()),
+        _ if replaces || known.key_fingerprint == key => Ok(()),
         _ => Err(Status::already_exists(format!(
-            "a host named {name} is enrolled already with another key; choose another name with --name"
+            "a host named {name} is enrolled already with another key; choose another name with --name, or let a token of \
+             `fracas tokens create --replace {name}` give its place to this machine"
         ))),
     }
 }

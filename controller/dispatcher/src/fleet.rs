@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_store::HostRecord;
-use proto_model::host::{Availability, Connection, Host, HostFacts};
+use proto_model::host::{Availability, Connection, Host, HostFacts, Membership};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentFact, Cleanliness};
 use proto_model::probe::ProbeSpec;
@@ -66,10 +66,12 @@ pub(crate) struct Entry {
     pub cloned: Option<String>,
     /// Probes that this host is to run, sent again when it returns.
     pub probes: Vec<(RunId, ProbeSpec)>,
-    /// When the dispatcher last stored something of this host by itself.
-    pub stored_at: Option<Timestamp>,
     /// The newest answer to a halt or release: epoch, undone.
     pub halt_answer: Option<(u64, u32)>,
+    /// What it could do when it was heard of last.
+    pub catalogue: Option<Arc<KnownCatalogue>>,
+    /// The host as others see it, until something of it changes.
+    seen: Option<Arc<Host>>,
 }
 
 impl Entry {
@@ -81,8 +83,28 @@ impl Entry {
             clones: Vec::new(),
             cloned: None,
             probes: Vec::new(),
-            stored_at: None,
             halt_answer: None,
+            catalogue: None,
+            seen: None,
+        }
+    }
+
+    pub fn with_catalogue(record: HostRecord, catalogue: Option<Arc<KnownCatalogue>>) -> Self {
+        Self {
+            catalogue,
+            ..Self::new(record)
+        }
+    }
+
+    /// What it can do, by its session or by what is stored.
+    pub fn catalogue(&self) -> Option<&Arc<KnownCatalogue>> {
+        self.live.as_ref().map(|live| &live.catalogue).or(self.catalogue.as_ref())
+    }
+
+    fn seen(&mut self) -> Arc<Host> {
+        match &self.seen {
+            Some(host) => host.clone(),
+            None => self.seen.insert(Arc::new(self.host())).clone(),
         }
     }
 
@@ -118,7 +140,7 @@ impl Entry {
         self.live.as_ref().is_some_and(|live| live.link.nonce == nonce)
     }
 
-    pub fn host(&self) -> Host {
+    fn host(&self) -> Host {
         let live = self.live.as_ref();
         let stored_worse = matches!(self.record.cleanliness, Cleanliness::Dirty | Cleanliness::Unproven);
         Host {
@@ -133,7 +155,7 @@ impl Entry {
             availability: self.availability(),
             membership: self.record.membership,
             note: self.note(),
-            catalogue_digest: live.map_or_else(|| self.record.catalogue.digest(), |l| l.catalogue.digest.clone()),
+            catalogue_digest: live.map_or_else(|| self.record.catalogue_digest.clone(), |l| l.catalogue.digest.clone()),
             active_injections: live.map_or(0, |l| u32::try_from(l.acting.len()).unwrap_or(u32::MAX)),
             enrolled_at: self.record.enrolled_at,
             last_seen: live.map(|l| l.heard_at).or(self.last_seen),
@@ -166,9 +188,49 @@ impl Entry {
 
 /// Hosts by name.
 #[derive(Default)]
-pub(crate) struct Fleet(pub BTreeMap<HostName, Entry>);
+pub(crate) struct Fleet(BTreeMap<HostName, Entry>);
 
 impl Fleet {
+    pub fn of(entries: impl Iterator<Item = Entry>) -> Self {
+        Self(entries.map(|entry| (entry.record.name.clone(), entry)).collect())
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn get(&self, host: &HostName) -> Option<&Entry> {
+        self.0.get(host)
+    }
+
+    /// For a change: what others see of the host is made anew.
+    pub fn get_mut(&mut self, host: &HostName) -> Option<&mut Entry> {
+        let entry = self.0.get_mut(host)?;
+        entry.seen = None;
+        Some(entry)
+    }
+
+    pub fn insert(&mut self, entry: Entry) {
+        self.0.insert(entry.record.name.clone(), entry);
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&HostName, &Entry)> {
+        self.0.iter()
+    }
+
+    /// Every host that is not removed, as it is now. What has not changed since the last look is shared, not made again.
+    pub fn hosts(&mut self) -> Vec<Arc<Host>> {
+        let all = self.0.values_mut();
+        all.filter(|entry| entry.record.membership != Membership::Removed)
+            .map(Entry::seen)
+            .collect()
+    }
+
+    pub fn host(&mut self, host: &HostName) -> Option<Arc<Host>> {
+        let entry = self.0.get_mut(host)?;
+        (entry.record.membership != Membership::Removed).then(|| entry.seen())
+    }
+
     pub fn link(&self, host: &HostName) -> Option<Link> {
         self.0.get(host).and_then(|e| e.live.as_ref()).map(|l| l.link.clone())
     }
@@ -177,5 +239,49 @@ impl Fleet {
     pub fn links(&self, host: &HostName) -> Vec<Link> {
         let entry = self.0.get(host);
         entry.into_iter().flat_map(Entry::sessions).map(|live| live.link.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_model::host::HostFacts;
+
+    use super::*;
+
+    fn entry(name: &str) -> Entry {
+        Entry::new(HostRecord {
+            name: HostName::parse(name).unwrap(),
+            labels: BTreeMap::new(),
+            operator_labels: BTreeSet::new(),
+            facts: HostFacts::default(),
+            catalogue_digest: String::new(),
+            membership: Membership::Enrolled,
+            cordoned: None,
+            locked: None,
+            cleanliness: Cleanliness::Clean,
+            residue: Vec::new(),
+            key_fingerprint: String::new(),
+            certificate_not_after: Timestamp(0),
+            enrolled_at: Timestamp(0),
+            machine_since: Timestamp(0),
+            last_boot_id: String::new(),
+        })
+    }
+
+    #[test]
+    fn two_looks_share_what_did_not_change_between_them() {
+        let mut fleet = Fleet::of(["cache", "web"].map(entry).into_iter());
+        let first = fleet.hosts();
+        let web = first[1].name.clone();
+        fleet.get_mut(&web).unwrap().record.cordoned = Some("disk swap".into());
+        let second = fleet.hosts();
+        assert!(Arc::ptr_eq(&first[0], &second[0]), "nothing of cache changed");
+        assert_eq!(
+            (first[1].availability, second[1].availability),
+            (Availability::Open, Availability::Cordoned)
+        );
+        assert!(Arc::ptr_eq(&second[1], &fleet.host(&web).unwrap()));
+        fleet.get_mut(&web).unwrap().record.membership = Membership::Removed;
+        assert!(fleet.host(&web).is_none() && fleet.hosts().len() == 1);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::ready;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,7 @@ impl Dispatcher {
             message,
         };
         let (own, fleet) = (self.0.epochs.store.load(Ordering::SeqCst), self.fleet());
-        let Some(entry) = fleet.0.get(host) else { return Ok(()) };
+        let Some(entry) = fleet.get(host) else { return Ok(()) };
         if let Some(note) = &entry.cloned {
             return Err(refused("clone", note.clone()));
         }
@@ -116,21 +117,20 @@ impl Latch for HaltLatch {
 }
 
 impl HostGateway for Dispatcher {
-    fn hosts(&self) -> Vec<Host> {
-        self.fleet().0.values().map(Entry::host).collect()
+    fn hosts(&self) -> Vec<Arc<Host>> {
+        self.fleet().hosts()
     }
 
-    fn catalogue(&self, host: &HostName) -> Option<Catalogue> {
-        let fleet = self.fleet();
-        let entry = fleet.0.get(host)?;
-        Some(entry.live.as_ref().map_or_else(
-            || entry.record.catalogue.clone(),
-            |live| Catalogue::clone(&live.catalogue.catalogue),
-        ))
+    fn host(&self, host: &HostName) -> Option<Arc<Host>> {
+        self.fleet().host(host)
+    }
+
+    fn catalogue(&self, host: &HostName) -> Option<Arc<Catalogue>> {
+        Some(self.fleet().get(host)?.catalogue()?.catalogue.clone())
     }
 
     fn boot_id(&self, host: &HostName) -> Option<String> {
-        self.fleet().0.get(host)?.live.as_ref().map(|live| live.boot_id.clone())
+        self.fleet().get(host)?.live.as_ref().map(|live| live.boot_id.clone())
     }
 
     fn preflight<'a>(&'a self, host: &'a HostName, wishes: Vec<Wish>) -> BoxFuture<'a, Result<PreflightReply, GatewayError>> {
@@ -144,7 +144,6 @@ impl HostGateway for Dispatcher {
             let answers = answer.results.into_iter().map(Into::into).collect();
             let fleet = self.fleet();
             let live = fleet
-                .0
                 .get(host)
                 .and_then(|e| e.live.as_ref())
                 .ok_or_else(|| GatewayError::Lost(host.clone()))?;
@@ -232,7 +231,7 @@ impl HostGateway for Dispatcher {
 
     fn probe_start(&self, host: &HostName, run: &RunId, probe: &ProbeSpec) -> Result<(), GatewayError> {
         let start = v1::Probe::try_from(probe).map_err(|e| malformed(host, e))?;
-        if let Some(entry) = self.fleet().0.get_mut(host) {
+        if let Some(entry) = self.fleet().get_mut(host) {
             entry.probes.retain(|(of, known)| of != run || known.name != probe.name);
             entry.probes.push((run.clone(), probe.clone()));
         }
@@ -240,7 +239,7 @@ impl HostGateway for Dispatcher {
     }
 
     fn probe_stop(&self, host: &HostName, run: &RunId) {
-        if let Some(entry) = self.fleet().0.get_mut(host) {
+        if let Some(entry) = self.fleet().get_mut(host) {
             entry.probes.retain(|(of, _)| of != run);
         }
         if let Err(error) = self.order(host, Body::ProbeStop(ProbeStop { run: run.to_string() })) {
@@ -258,7 +257,7 @@ impl HostGateway for Dispatcher {
 
     fn lock(&self, host: &HostName, reason: &str) {
         if let Some(record) = self.record_of(host) {
-            self.refreshed(HostRecord {
+            self.take(HostRecord {
                 membership: Membership::Locked,
                 locked: Some(reason.to_owned()),
                 ..record
@@ -267,19 +266,13 @@ impl HostGateway for Dispatcher {
     }
 
     fn refresh<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, ()> {
-        Box::pin(async move {
-            match self.0.parts.store.host(host).await {
-                Ok(Some(record)) => self.refreshed(record),
-                Ok(None) => tracing::warn!(%host, "a host that is not stored cannot be read again"),
-                Err(error) => tracing::error!(%host, %error, "what is stored about a host could not be read again"),
-            }
-        })
+        Box::pin(self.reread(host))
     }
 
     fn silent(&self, epoch: u64) -> Vec<HostName> {
         let fleet = self.fleet();
         let answered = |entry: &Entry| entry.halt_answer.is_some_and(|(answered, _)| answered >= epoch);
-        let silent = fleet.0.iter().filter(|(_, entry)| entry.live.is_some() && !answered(entry));
+        let silent = fleet.iter().filter(|(_, entry)| entry.live.is_some() && !answered(entry));
         silent.map(|(name, _)| name.clone()).collect()
     }
 
@@ -297,7 +290,7 @@ impl HostGateway for Dispatcher {
             };
             // A host whose queue is full counts as told: it stays silent, and is shown as silent.
             let mut told = Vec::new();
-            for (name, entry) in &self.fleet().0 {
+            for (name, entry) in self.fleet().iter() {
                 for live in entry.sessions() {
                     live.link.send_first(body());
                 }
@@ -326,7 +319,7 @@ impl Dispatcher {
     fn halt_answers(&self, told: &[HostName], epoch: u64) -> (Vec<HostName>, u32) {
         let fleet = self.fleet();
         let answers = told.iter().filter_map(|name| {
-            let (answered, undone) = fleet.0.get(name)?.halt_answer?;
+            let (answered, undone) = fleet.get(name)?.halt_answer?;
             (answered >= epoch).then(|| (name.clone(), undone))
         });
         let (names, undone): (Vec<HostName>, Vec<u32>) = answers.unzip();

@@ -21,7 +21,7 @@ impl Dispatcher {
     pub(crate) async fn hear(&self, name: &HostName, link: &Link, body: Said) {
         let now = self.now();
         let with_live = |change: &dyn Fn(&mut Live)| {
-            if let Some(live) = self.fleet().0.get_mut(name).and_then(|e| e.session(&link.nonce)) {
+            if let Some(live) = self.fleet().get_mut(name).and_then(|e| e.session(&link.nonce)) {
                 live.heard_at = now;
                 change(live);
             }
@@ -52,7 +52,7 @@ impl Dispatcher {
             Said::Refused(refused) => self.hear_refusal(name, link, &refused).await,
             Said::Halt(answer) => {
                 with_live(&|live| live.halted = answer.halted);
-                if let Some(entry) = self.fleet().0.get_mut(name).filter(|entry| entry.is_first(&link.nonce)) {
+                if let Some(entry) = self.fleet().get_mut(name).filter(|entry| entry.is_first(&link.nonce)) {
                     entry.halt_answer = Some((answer.epoch, answer.undone));
                 }
                 self.0.halt_heard.notify_waiters();
@@ -66,7 +66,7 @@ impl Dispatcher {
             Ok(report) => report,
             Err(error) => return tracing::warn!(host = %name, injection = named, %error, "a report cannot be understood"),
         };
-        if let Some(live) = self.fleet().0.get_mut(name).and_then(|entry| entry.live.as_mut()) {
+        if let Some(live) = self.fleet().get_mut(name).and_then(|entry| entry.live.as_mut()) {
             live.take(&report.injection, &report.fact);
         }
         let droppable = matches!(report.fact, AgentFact::Observed(_));
@@ -92,7 +92,6 @@ impl Dispatcher {
         let Some(start) = link.start_of(refused.order_seq) else { return };
         let boot_id = self
             .fleet()
-            .0
             .get_mut(name)
             .and_then(|e| e.session(&link.nonce).map(|l| l.boot_id.clone()));
         let (Ok(injection), Some(boot_id)) = (InjectionId::parse(&start.injection), boot_id) else {
@@ -110,7 +109,7 @@ impl Dispatcher {
     }
 
     fn is_first(&self, name: &HostName, link: &Link) -> bool {
-        self.fleet().0.get(name).is_some_and(|entry| entry.is_first(&link.nonce))
+        self.fleet().get(name).is_some_and(|entry| entry.is_first(&link.nonce))
     }
 
     fn count_dropped(&self, name: &HostName, what: &'static str) {
@@ -140,7 +139,6 @@ impl Dispatcher {
         let address = {
             let mut fleet = self.fleet();
             let Some(live) = fleet
-                .0
                 .get_mut(name)
                 .filter(|entry| entry.is_first(&link.nonce))
                 .and_then(|e| e.live.as_mut())

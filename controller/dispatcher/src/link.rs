@@ -2,12 +2,15 @@
 //! made, so that what waited through a halt is never taken for an order of the time after it.
 
 use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures_util::stream::unfold;
 use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::{ControllerMessage, DoctorAnswer, PreflightAnswer, Start, VerifyAnswer};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::Stream;
 use tonic::Status;
 
 /// Orders that may wait for one host.
@@ -22,8 +25,18 @@ struct Order {
     halt_epoch: u64,
 }
 
-/// The numbers under which starts left, and their injections and runs.
-type Starts = Arc<Mutex<VecDeque<(u64, Start)>>>;
+/// A start that has left: enough of it to tell a refusal to its run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SentStart {
+    pub seq: u64,
+    pub injection: String,
+    pub run: String,
+}
+
+type Starts = Arc<Mutex<VecDeque<SentStart>>>;
+
+/// What the host reads: each order is numbered as the connection takes it, so that nothing overtakes a halt once it is taken.
+pub(crate) type Orders = Pin<Box<dyn Stream<Item = Result<ControllerMessage, Status>> + Send>>;
 
 /// What a host answers to a numbered request.
 pub(crate) enum Answer {
@@ -42,8 +55,9 @@ pub(crate) struct Epochs {
 #[derive(Clone)]
 pub(crate) struct Link {
     pub nonce: String,
-    urgent: mpsc::Sender<Order>,
-    normal: mpsc::Sender<Order>,
+    // In boxes: a queue keeps room for dozens of items from the first on, and there are two for each host.
+    urgent: mpsc::Sender<Box<Order>>,
+    normal: mpsc::Sender<Box<Order>>,
     epochs: Arc<Epochs>,
     starts: Starts,
     /// Why the session is over, once it is.
@@ -54,19 +68,20 @@ pub(crate) struct Link {
 
 impl Link {
     /// A link, and the stream that the host reads.
-    pub fn new(nonce: String, epochs: Arc<Epochs>) -> (Self, mpsc::Receiver<Result<ControllerMessage, Status>>) {
+    pub fn new(nonce: String, epochs: Arc<Epochs>) -> (Self, Orders) {
         let (urgent, urgent_rx) = mpsc::channel(QUEUE);
         let (normal, normal_rx) = mpsc::channel(QUEUE);
-        let (out, stream) = mpsc::channel(16);
         let (over, is_over) = watch::channel(None);
         let starts = Starts::default();
         let writer = Writer {
             nonce: nonce.clone(),
             epochs: epochs.clone(),
             starts: starts.clone(),
-            out,
+            urgent: urgent_rx,
+            normal: normal_rx,
+            over: is_over,
+            seq: 0,
         };
-        tokio::spawn(writer.write(urgent_rx, normal_rx, is_over));
         (
             Self {
                 nonce,
@@ -78,7 +93,7 @@ impl Link {
                 waiting: Arc::default(),
                 next_request: Arc::new(AtomicU64::new(1)),
             },
-            stream,
+            writer.orders(),
         )
     }
 
@@ -92,9 +107,9 @@ impl Link {
         self.urgent.try_send(self.made_now(body)).is_ok()
     }
 
-    fn made_now(&self, body: Body) -> Order {
+    fn made_now(&self, body: Body) -> Box<Order> {
         let halt_epoch = self.epochs.halt.load(Ordering::SeqCst);
-        Order { body, halt_epoch }
+        Box::new(Order { body, halt_epoch })
     }
 
     /// Ends the session: the host reads why.
@@ -117,9 +132,9 @@ impl Link {
     }
 
     /// The start that left under this number.
-    pub fn start_of(&self, order: u64) -> Option<Start> {
+    pub fn start_of(&self, order: u64) -> Option<SentStart> {
         let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        starts.iter().find(|(seq, _)| *seq == order).map(|(_, start)| start.clone())
+        starts.iter().find(|start| start.seq == order).cloned()
     }
 
     /// Sends a numbered request; the receiver hears the answer.
@@ -158,54 +173,64 @@ struct Writer {
     nonce: String,
     epochs: Arc<Epochs>,
     starts: Starts,
-    out: mpsc::Sender<Result<ControllerMessage, Status>>,
+    urgent: mpsc::Receiver<Box<Order>>,
+    normal: mpsc::Receiver<Box<Order>>,
+    over: watch::Receiver<Option<Status>>,
+    seq: u64,
 }
 
 impl Writer {
-    async fn write(self, mut urgent: mpsc::Receiver<Order>, mut normal: mpsc::Receiver<Order>, mut over: watch::Receiver<Option<Status>>) {
-        let mut seq = 0;
-        loop {
-            let order = tokio::select! {
-                biased;
-                why = over.wait_for(Option::is_some) => {
-                    let why = why.ok().and_then(|why| why.clone());
-                    // No room means that nobody reads: then there is nobody to tell.
-                    drop(self.out.try_send(Err(why.unwrap_or_else(|| Status::aborted("the session is over")))));
-                    return;
-                }
-                Some(order) = urgent.recv() => order,
-                Some(order) = normal.recv() => order,
-                () = self.out.closed() => return,
-            };
-            seq += 1;
-            if let Body::Start(start) = &order.body {
-                self.remember(seq, start);
+    /// Ends after the status that says why.
+    fn orders(self) -> Orders {
+        Box::pin(unfold(Some(self), |writer| async {
+            let mut writer = writer?;
+            match writer.next().await {
+                Ok(message) => Some((Ok(message), Some(writer))),
+                Err(why) => Some((Err(why), None)),
             }
-            let message = ControllerMessage {
-                nonce: self.nonce.clone(),
-                seq,
-                halt_epoch: order.halt_epoch,
-                store_epoch: self.epochs.store.load(Ordering::SeqCst),
-                body: Some(order.body),
-            };
-            if self.out.send(Ok(message)).await.is_err() {
-                return;
-            }
-        }
+        }))
     }
 
-    fn remember(&self, seq: u64, start: &Start) {
+    async fn next(&mut self) -> Result<ControllerMessage, Status> {
+        let order = tokio::select! {
+            biased;
+            why = self.over.wait_for(Option::is_some) => {
+                let why = why.ok().and_then(|why| why.clone());
+                return Err(why.unwrap_or_else(|| Status::aborted("the session is over")));
+            }
+            Some(order) = self.urgent.recv() => order,
+            Some(order) = self.normal.recv() => order,
+        };
+        self.seq += 1;
+        if let Body::Start(start) = &order.body {
+            self.remember(start);
+        }
+        Ok(ControllerMessage {
+            nonce: self.nonce.clone(),
+            seq: self.seq,
+            halt_epoch: order.halt_epoch,
+            store_epoch: self.epochs.store.load(Ordering::SeqCst),
+            body: Some(order.body),
+        })
+    }
+
+    fn remember(&self, start: &Start) {
         let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
         if starts.len() >= STARTS {
             starts.pop_front();
         }
-        starts.push_back((seq, start.clone()));
+        starts.push_back(SentStart {
+            seq: self.seq,
+            injection: start.injection.clone(),
+            run: start.run.clone(),
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proto_wire::v1::{Halt, Stop};
+    use tokio_stream::StreamExt;
 
     use super::*;
 
@@ -220,14 +245,13 @@ mod tests {
     async fn what_is_urgent_leaves_first_and_what_waited_keeps_its_epoch() {
         let epochs = Arc::new(Epochs::default());
         let (link, mut stream) = Link::new("n".into(), epochs.clone());
-        // Not yet polled: the writer has not run, so both queues fill.
         assert!(link.send(start("a")));
         epochs.halt.store(1, Ordering::SeqCst);
         assert!(link.send_first(Body::Halt(Halt::default())) && link.send_first(Body::Stop(Stop::default())));
         epochs.halt.store(2, Ordering::SeqCst);
         let mut left = Vec::new();
         for _ in 0..3 {
-            let message = stream.recv().await.unwrap().unwrap();
+            let message = stream.next().await.unwrap().unwrap();
             left.push((message.seq, message.halt_epoch, matches!(message.body, Some(Body::Start(_)))));
         }
         assert_eq!(left, [(1, 1, false), (2, 1, false), (3, 0, true)]);
@@ -242,7 +266,7 @@ mod tests {
         assert!(asked.is_none());
         link.end(Status::permission_denied("locked"));
         link.ended().await;
-        assert_eq!(stream.recv().await.unwrap().unwrap_err().message(), "locked");
-        assert!(stream.recv().await.is_none());
+        assert_eq!(stream.next().await.unwrap().unwrap_err().message(), "locked");
+        assert!(stream.next().await.is_none());
     }
 }

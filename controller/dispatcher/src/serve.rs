@@ -46,7 +46,7 @@ impl Dispatcher {
 
     /// Ends every session; hosts keep what they hold until their leases run out.
     pub fn hang_up(&self) {
-        for entry in self.fleet().0.values() {
+        for (_, entry) in self.fleet().iter() {
             for live in entry.sessions() {
                 live.link.end(Status::unavailable("the controller is shutting down"));
             }

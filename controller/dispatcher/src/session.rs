@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use controller_conductor::HostEvent;
-use proto_model::catalogue::Catalogue;
 use proto_model::event::FleetEventBody;
 use proto_model::host::Membership;
 use proto_model::id::{HostName, InjectionId};
@@ -14,20 +13,19 @@ use proto_wire::v1;
 use proto_wire::v1::agent_message::Body as Said;
 use proto_wire::v1::agents_server::Agents;
 use proto_wire::v1::controller_message::Body;
-use proto_wire::v1::{AgentMessage, ControllerMessage, Hello, RenewReply, RenewRequest, Stop, Welcome};
-use tokio_stream::wrappers::ReceiverStream;
+use proto_wire::v1::{AgentMessage, Hello, RenewReply, RenewRequest, Stop, Welcome};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::dispatcher::{Dispatcher, barred, described};
 use crate::enrolment::peer;
 use crate::fleet::Live;
 use crate::gateway::probe_start;
-use crate::link::Link;
+use crate::link::{Link, Orders};
 use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS, TOLERATED_OFFSET_MS};
 
 #[async_trait]
 impl Agents for Dispatcher {
-    type SessionStream = ReceiverStream<Result<ControllerMessage, Status>>;
+    type SessionStream = Orders;
 
     async fn session(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::SessionStream>, Status> {
         let peer = peer(&request)?;
@@ -54,7 +52,7 @@ impl Agents for Dispatcher {
             Ok::<(), Status>(())
         });
         admitted.await.map_err(|_| Status::internal("the session could not be begun"))??;
-        Ok(Response::new(ReceiverStream::new(out)))
+        Ok(Response::new(out))
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
@@ -114,13 +112,13 @@ impl Dispatcher {
     }
 
     pub(crate) fn heartbeat_ms(&self) -> u64 {
-        let hosts = self.fleet().0.len();
+        let hosts = self.fleet().len();
         self.0.parts.settings.heartbeat_for(hosts)
     }
 
     /// Sessions that the new one replaces: of the same process (a redial), or silent to a ping.
     async fn replaced(&self, name: &HostName, hello: &Hello) -> Result<Vec<String>, Status> {
-        let old: Vec<Live> = self.fleet().0.get(name).into_iter().flat_map(|e| e.sessions().cloned()).collect();
+        let old: Vec<Live> = self.fleet().get(name).into_iter().flat_map(|e| e.sessions().cloned()).collect();
         let (same, others): (Vec<Live>, Vec<Live>) = old
             .into_iter()
             .partition(|old| old.instance == hello.instance && old.boot_id == hello.boot_id);
@@ -155,7 +153,7 @@ impl Dispatcher {
     fn install(&self, name: &HostName, live: Live, replaced: &[String]) -> Result<Arrival, Status> {
         let mut fleet = self.fleet();
         let gone = || Status::permission_denied(format!("host {name} is not enrolled here"));
-        let entry = fleet.0.get_mut(name).ok_or_else(gone)?;
+        let entry = fleet.get_mut(name).ok_or_else(gone)?;
         if entry.record.membership != Membership::Enrolled {
             return Err(barred(&entry.record));
         }
@@ -168,6 +166,7 @@ impl Dispatcher {
         // Under the same lock: from the moment that there are two, nothing starts on either.
         let cloned = match &entry.live {
             None => {
+                entry.catalogue = Some(live.catalogue.clone());
                 entry.live = Some(live);
                 None
             }
@@ -224,7 +223,7 @@ impl Dispatcher {
 
     /// Probes end with a session; those that are still wanted begin again with the next.
     fn probe_again(&self, name: &HostName, link: &Link) {
-        let probes = self.fleet().0.get(name).map(|entry| entry.probes.clone()).unwrap_or_default();
+        let probes = self.fleet().get(name).map(|entry| entry.probes.clone()).unwrap_or_default();
         for (run, probe) in probes {
             match v1::Probe::try_from(&probe) {
                 Ok(probe) => drop(link.send(probe_start(&run, probe))),
@@ -250,23 +249,23 @@ impl Dispatcher {
     pub(crate) async fn remember(&self, name: &HostName, address: &str) {
         let changed = {
             let fleet = self.fleet();
-            let Some((entry, live)) = fleet.0.get(name).and_then(|e| Some((e, e.live.as_ref()?))) else {
+            let Some((entry, live)) = fleet.get(name).and_then(|e| Some((e, e.live.as_ref()?))) else {
                 return;
             };
             let same = entry.record.facts == live.facts
-                && entry.record.catalogue == *live.catalogue.catalogue
+                && entry.record.catalogue_digest == live.catalogue.digest
                 && entry.record.last_boot_id == live.boot_id;
             (!same).then(|| {
                 let mut record = entry.record.clone();
                 record.facts = live.facts.clone();
-                record.catalogue = Catalogue::clone(&live.catalogue.catalogue);
+                record.catalogue_digest.clone_from(&live.catalogue.digest);
                 record.last_boot_id.clone_from(&live.boot_id);
                 let event = described(&record);
-                (record, event)
+                (record, live.catalogue.clone(), event)
             })
         };
-        if let Some((record, event)) = changed
-            && let Err(error) = self.put(record, event, name.as_str(), address).await
+        if let Some((record, catalogue, event)) = changed
+            && let Err(error) = self.put_with(record, Some(catalogue), event, name.as_str(), address).await
         {
             tracing::error!(host = %name, error = %error, "the host's facts could not be stored");
         }
@@ -295,7 +294,7 @@ impl Dispatcher {
         link.end(Status::aborted("the session is over"));
         let last_seen = {
             let mut fleet = self.fleet();
-            let Some(entry) = fleet.0.get_mut(&name) else { return };
+            let Some(entry) = fleet.get_mut(&name) else { return };
             // Replaced, or only a clone: the host itself is not lost.
             let Some((ended, true)) = entry.over(&link.nonce) else { return };
             entry.last_seen = Some(ended.heard_at);

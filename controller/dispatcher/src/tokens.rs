@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use controller_store::{StoreError, StoreHandle, is_secret};
-use proto_model::id::TokenId;
+use controller_store::{StoreError, StoreHandle, TokenRecord, is_secret};
+use proto_model::id::{HostName, TokenId};
 use proto_transport::JoinToken;
 use tokio::time::Instant;
 
@@ -24,9 +24,15 @@ pub(crate) struct TokenCache {
 
 #[derive(Debug, Default)]
 struct Known {
-    hashes: BTreeMap<TokenId, String>,
+    tokens: BTreeMap<TokenId, KnownToken>,
     /// Revoked, expired or used up when the store was last asked to spend them.
     ended: BTreeMap<TokenId, Instant>,
+}
+
+#[derive(Debug)]
+struct KnownToken {
+    hash: String,
+    replaces: Option<HostName>,
 }
 
 /// What a token is worth before the store is asked to spend it.
@@ -55,7 +61,11 @@ impl TokenCache {
         }
         *asked = Some(Instant::now());
         let tokens = store.tokens().await?;
-        self.known().hashes = tokens.into_iter().map(|token| (token.id, token.secret_hash)).collect();
+        let known = |token: TokenRecord| {
+            let (hash, replaces) = (token.secret_hash, token.replaces);
+            (token.id, KnownToken { hash, replaces })
+        };
+        self.known().tokens = tokens.into_iter().map(known).collect();
         Ok(self.look(token).unwrap_or(Proof::Wrong))
     }
 
@@ -66,9 +76,14 @@ impl TokenCache {
         known.ended.insert(token.clone(), Instant::now());
     }
 
+    /// The host whose place the bearer of a proven token takes.
+    pub fn replaces(&self, token: &TokenId) -> Option<HostName> {
+        self.known().tokens.get(token)?.replaces.clone()
+    }
+
     fn look(&self, token: &JoinToken) -> Option<Proof> {
         let known = self.known();
-        let hash = known.hashes.get(&token.id)?;
+        let hash = &known.tokens.get(&token.id)?.hash;
         Some(match is_secret(hash, &token.secret) {
             false => Proof::Wrong,
             true if known.ended.get(&token.id).is_some_and(|at| at.elapsed() < ENDED_FOR) => Proof::Ended,

@@ -1,24 +1,23 @@
 //! What every store must keep, as one suite of checks: for tests of stores only. It panics at the first broken promise.
 
 mod cadence;
+mod hosts;
 mod plans;
 mod summaries;
 
 use std::collections::BTreeMap;
 
-use proto_model::catalogue::Catalogue;
 use proto_model::event::{AgentSource, Event, EventBody, FleetEventBody, NewEvent};
 use proto_model::halt::HaltState;
-use proto_model::host::{HostFacts, Membership};
-use proto_model::id::{HostName, InjectionId, RunId, TokenId};
-use proto_model::injection::{Cleanliness, EndedBy, UndoAnswer, Undone};
+use proto_model::id::{InjectionId, RunId, TokenId};
+use proto_model::injection::{EndedBy, UndoAnswer, Undone};
 use proto_model::plan::{Limits, Origin, Plan};
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
 
 use crate::secret::hash_secret;
-use crate::store::{Actor, HostRecord, OperatorRecord, Store, StoreError, TokenRecord};
+use crate::store::{Actor, OperatorRecord, Store, StoreError, TokenRecord};
 
 type Make<'a> = &'a dyn Fn() -> Box<dyn Store>;
 
@@ -35,7 +34,6 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
         a_run_is_found_by_id_prefix_and_last,
         an_ambiguous_prefix_lists_who_it_could_be,
         events_come_back_as_they_went_in,
-        hosts_are_replaced_whole_and_logged,
         a_token_is_spent_as_often_as_it_says,
         a_token_gives_nothing_away,
         a_revoked_or_expired_token_buys_nothing,
@@ -45,7 +43,13 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
         crate::contract_evidence::services_are_replaced_whole_and_logged,
         crate::contract_evidence::publications_are_only_added,
     ];
-    for check in checks.iter().chain(cadence::CHECKS).chain(plans::CHECKS).chain(summaries::CHECKS) {
+    for check in checks
+        .iter()
+        .chain(cadence::CHECKS)
+        .chain(hosts::CHECKS)
+        .chain(plans::CHECKS)
+        .chain(summaries::CHECKS)
+    {
         check(&make);
     }
 }
@@ -298,56 +302,6 @@ fn events_come_back_as_they_went_in(make: Make<'_>) {
     assert_eq!(read[1].source.as_ref().map(|s| (s.boot_ms, s.agent_seq)), Some((77, 9)));
 }
 
-fn a_host(name: &str) -> HostRecord {
-    HostRecord {
-        name: HostName::parse(name).unwrap(),
-        labels: BTreeMap::from([("role".into(), "web".into())]),
-        facts: HostFacts {
-            memory_bytes: u64::MAX,
-            addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
-            ..HostFacts::default()
-        },
-        catalogue: Catalogue::default(),
-        membership: Membership::Enrolled,
-        cordoned: None,
-        locked: None,
-        cleanliness: Cleanliness::Clean,
-        residue: Vec::new(),
-        key_fingerprint: "sha256:k".into(),
-        certificate_not_after: Timestamp(100),
-        enrolled_at: Timestamp(1),
-        last_boot_id: "boot".into(),
-    }
-}
-
-fn hosts_are_replaced_whole_and_logged(make: Make<'_>) {
-    let mut store = make();
-    let (mut web, cache) = (a_host("web"), a_host("cache"));
-    for host in [&web, &cache] {
-        let event = FleetEventBody::HostEnrolled {
-            host: host.name.clone(),
-            token: "t".into(),
-        };
-        store.put_host(host, event, &actor(), Timestamp(1)).unwrap();
-    }
-    assert_eq!(store.hosts().unwrap(), [cache.clone(), web.clone()]);
-    web.cordoned = Some("disk swap".into());
-    web.cleanliness = Cleanliness::Dirty;
-    web.residue = vec!["a rule".into()];
-    let event = FleetEventBody::HostCordoned {
-        host: web.name.clone(),
-        cordoned: true,
-        reason: "disk swap".into(),
-    };
-    store.put_host(&web, event.clone(), &actor(), Timestamp(2)).unwrap();
-    assert_eq!(store.host(&web.name).unwrap(), Some(web.clone()));
-    assert_eq!(store.host(&HostName::parse("unknown").unwrap()).unwrap(), None);
-    assert_eq!(store.hosts().unwrap(), [cache, web]);
-    let log = store.fleet_events(10).unwrap();
-    assert_eq!((log.len(), log[2].seq, log[2].at, &log[2].body), (3, 3, Timestamp(2), &event));
-    assert_eq!((log[2].by.as_str(), log[2].address.as_str()), ("root@local", "local"));
-}
-
 fn a_token(secret: &str, uses: u32) -> TokenRecord {
     TokenRecord {
         id: TokenId::generate(),
@@ -359,6 +313,7 @@ fn a_token(secret: &str, uses: u32) -> TokenRecord {
         expires_at: Timestamp(1_000),
         revoked: false,
         created_by: "root@local".into(),
+        replaces: None,
     }
 }
 

@@ -41,13 +41,15 @@ impl StoreHandle {
         Self { jobs }
     }
 
-    pub(crate) async fn call<T: Send + 'static>(
-        &self,
-        deed: impl FnOnce(&mut dyn Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
+    /// Calls the store on its thread. Nothing else comes between what one call does, so that what it reads is still so when it writes.
+    pub async fn call<T, E>(&self, work: impl FnOnce(&mut dyn Store) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |store| {
-            let _ = answer.send(deed(store));
+            let _ = answer.send(work(store));
         });
         self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
         answered.await.map_err(|_| StoreError::Stopped)?
@@ -237,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_stops_the_store_for_everybody() {
         let handle = StoreHandle::spawn(Box::new(MemoryStore::new()));
-        let broken = handle.call::<()>(|_| panic!("a bug in the store")).await;
+        let broken = handle.call::<(), StoreError>(|_| panic!("a bug in the store")).await;
         assert!(matches!(broken, Err(StoreError::Stopped)));
         assert!(matches!(handle.clone().epoch().await, Err(StoreError::Stopped)));
     }

@@ -1,10 +1,13 @@
 //! The controller's memory: an append-only log of events and what is projected from it; it judges nothing.
 
 mod cadence;
+#[cfg(any(test, feature = "testing"))]
 pub mod contract;
+#[cfg(any(test, feature = "testing"))]
 mod contract_evidence;
 mod fact;
 mod handle;
+#[cfg(any(test, feature = "testing"))]
 mod memory;
 mod secret;
 mod sqlite;
@@ -13,6 +16,7 @@ mod summaries;
 
 pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TICK_KEYS, TickRecord};
 pub use handle::{LastLook, StoreHandle};
+#[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 pub use secret::{hash_secret, is_secret};
 pub use sqlite::SqliteStore;

@@ -5,6 +5,7 @@ mod summaries;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proto_model::catalogue::Catalogue;
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
@@ -29,6 +30,7 @@ pub struct MemoryStore {
     facts: BTreeSet<FactKey>,
     plans: BTreeMap<PlanDigest, PlanView>,
     hosts: BTreeMap<HostName, HostRecord>,
+    catalogues: BTreeMap<String, Catalogue>,
     /// Oldest first.
     tokens: Vec<TokenRecord>,
     /// Oldest first.
@@ -164,12 +166,23 @@ impl Store for MemoryStore {
         Ok(self.hosts.values().cloned().collect())
     }
 
+    fn catalogues(&mut self) -> Result<Vec<Catalogue>, StoreError> {
+        Ok(self.catalogues.values().cloned().collect())
+    }
+
+    fn put_catalogue(&mut self, catalogue: &Catalogue) -> Result<(), StoreError> {
+        self.catalogues.insert(catalogue.digest(), catalogue.clone());
+        Ok(())
+    }
+
     fn host(&mut self, name: &HostName) -> Result<Option<HostRecord>, StoreError> {
         Ok(self.hosts.get(name).cloned())
     }
 
     fn put_host(&mut self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError> {
         self.hosts.insert(host.name.clone(), host.clone());
+        let used: BTreeSet<&String> = self.hosts.values().map(|host| &host.catalogue_digest).collect();
+        self.catalogues.retain(|digest, _| used.contains(digest));
         self.log(event, actor, at);
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! What any store of Fracas must do; one contract suite tests every implementation. Events are the truth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use proto_model::catalogue::Catalogue;
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
@@ -55,8 +56,12 @@ pub struct RunRow {
 pub struct HostRecord {
     pub name: HostName,
     pub labels: BTreeMap<String, String>,
+    /// Keys that an operator set or removed: what a token says of them counts no more.
+    #[serde(default)]
+    pub operator_labels: BTreeSet<String>,
     pub facts: HostFacts,
-    pub catalogue: proto_model::catalogue::Catalogue,
+    /// Of what it can do; the catalogue itself is kept once for all hosts that have it.
+    pub catalogue_digest: String,
     pub membership: Membership,
     pub cordoned: Option<String>,
     /// Why its identity may do nothing.
@@ -69,6 +74,9 @@ pub struct HostRecord {
     pub key_fingerprint: String,
     pub certificate_not_after: Timestamp,
     pub enrolled_at: Timestamp,
+    /// When this machine, by its key, first had the name: it proves nothing for runs before that.
+    #[serde(default)]
+    pub machine_since: Timestamp,
     pub last_boot_id: String,
 }
 
@@ -84,6 +92,9 @@ pub struct TokenRecord {
     pub expires_at: Timestamp,
     pub revoked: bool,
     pub created_by: String,
+    /// The host whose place its bearer takes, under a key of its own.
+    #[serde(default)]
+    pub replaces: Option<HostName>,
 }
 
 /// An operator's token as stored: the secret only as a hash.
@@ -129,6 +140,10 @@ pub trait Store: Send + Cadence + Summaries {
     fn forget_plans(&mut self, made_before: Timestamp) -> Result<usize, StoreError>;
 
     fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError>;
+    /// Those that hosts have, by their digests.
+    fn catalogues(&mut self) -> Result<Vec<Catalogue>, StoreError>;
+    /// Kept until the last host that has it has another one; store the host next.
+    fn put_catalogue(&mut self, catalogue: &Catalogue) -> Result<(), StoreError>;
     fn host(&mut self, name: &HostName) -> Result<Option<HostRecord>, StoreError>;
     /// Inserts or replaces, together with its fleet event.
     fn put_host(&mut self, host: &HostRecord, event: FleetEventBody, actor: &Actor, at: Timestamp) -> Result<(), StoreError>;

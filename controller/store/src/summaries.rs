@@ -37,6 +37,8 @@ pub trait Summaries {
     fn summary_of(&mut self, run: &RunId) -> Result<Option<RunSummary>, StoreError>;
     /// Finished runs that have no summary at all, oldest first.
     fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError>;
+    /// Finished runs that may lack a host's proof: those whose summary says so, and of those without one the newest `unsaid`.
+    fn runs_owing_proof(&mut self, unsaid: u32) -> Result<Vec<RunId>, StoreError>;
     /// Of every test, its newest run that passed or failed, of those that have a summary.
     fn last_decided(&mut self) -> Result<Vec<DecidedTest>, StoreError>;
 }

@@ -222,6 +222,9 @@ pub struct TokenDocument {
     pub expires_at: Timestamp,
     pub revoked: bool,
     pub created_by: String,
+    /// The host whose place its bearer takes, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<HostName>,
 }
 
 /// One ordered injection that is not at its end.

@@ -337,6 +337,10 @@ pub enum FleetEventBody {
     HostCloneSeen { host: HostName, note: String },
     #[serde(rename = "host.locked")]
     HostLocked { host: HostName, locked: bool, reason: String },
+    #[serde(rename = "host.removed")]
+    HostRemoved { host: HostName, reason: String, forced: bool },
+    #[serde(rename = "host.replaced")]
+    HostReplaced { host: HostName, token: String },
     #[serde(rename = "operator.created")]
     OperatorCreated {
         id: String,

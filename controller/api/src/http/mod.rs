@@ -7,7 +7,7 @@ mod pages;
 mod sessions;
 mod stop;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

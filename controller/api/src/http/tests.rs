@@ -25,19 +25,19 @@ use crate::glances::Glances;
 use crate::keyring::Keyring;
 use crate::service::{Api, ApiParts};
 
-const NOW: Timestamp = Timestamp(1_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp(1_000_000_000);
 const WITHIN: Duration = Duration::from_secs(10);
 const PAGE_BYTES: usize = 1 << 20;
 
-struct World {
-    api: Api,
+pub(crate) struct World {
+    pub api: Api,
     pages: axum::Router,
     folder: tempfile::TempDir,
     _said: mpsc::Receiver<controller_conductor::HostEvent>,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = StoreHandle::spawn(Box::new(SqliteStore::open(folder.path().join("store.db")).unwrap()));
         let latch = Arc::new(HaltLatch::open(&folder.path().join("halted"), store.halt().await.unwrap()));

@@ -127,7 +127,7 @@ fn an_unreachable_controller_is_named_with_what_to_do() {
 #[test]
 fn a_closed_pipe_is_no_panic_and_keeps_the_verdict() {
     let started = start(Script {
-        run: crate::fake::experiment("failed"),
+        run: crate::starts::experiment("failed"),
         ..Script::default()
     });
     let file = started.path().join("a.yaml");

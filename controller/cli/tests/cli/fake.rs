@@ -63,6 +63,7 @@ pub enum Seen {
     Label(LabelRequest),
     Cordon(CordonRequest),
     Lock(LockRequest),
+    Remove(RemoveHostRequest),
     Token(TokenCreateRequest),
     Halt(HaltRequest),
     ScheduleAdd(ScheduleAddRequest),
@@ -330,14 +331,15 @@ impl Hosts for Fake {
     }
     async fn doctor(&self, request: Request<HostRef>) -> Result<Response<Documents>, Status> {
         drop(self.hear(None)?);
-        let named = request.into_inner().host;
         let told = |host: &str, can: &str, why: Value| {
             json!({"host": host, "can": can, "why": why, "os": "", "kernel": "", "checks": [], "kinds": []}).to_string()
         };
-        let mut items = vec![told("web", "yes", Value::Null)];
-        if named.is_empty() {
-            items.push(told("db", "not_evaluated", json!("db is lost")));
-        }
+        let lost = request
+            .into_inner()
+            .host
+            .is_empty()
+            .then(|| told("db", "not_evaluated", json!("db is lost")));
+        let items = [told("web", "yes", Value::Null)].into_iter().chain(lost).collect();
         Ok(Response::new(Documents { items }))
     }
     async fn accept(&self, request: Request<AcceptRequest>) -> Result<Response<Document>, Status> {
@@ -348,6 +350,10 @@ impl Hosts for Fake {
         let script = self.hear(Some(Seen::Lock(request.into_inner())))?;
         script.in_time()?;
         named(&script.hosts, &host)
+    }
+    async fn remove(&self, request: Request<RemoveHostRequest>) -> Result<Response<Document>, Status> {
+        let host = request.get_ref().host.clone();
+        named(&self.hear(Some(Seen::Remove(request.into_inner())))?.hosts, &host)
     }
 }
 
@@ -471,16 +477,6 @@ pub fn run() -> Value {
             "effect": {"state": "confirmed", "asked": 60.0, "measured": 59.4, "unit": "percent", "noop": false, "note": null}}],
         "hosts": [{"name": "web", "cleanliness": "clean", "residue": [], "drift": [], "consequences": []}],
         "probes": [], "detection_ms": null, "recovery_ms": null})
-}
-
-/// A run of an experiment with a hypothesis.
-pub fn experiment(verdict: &str) -> Value {
-    let mut run = run();
-    run["origin"] = json!("experiment");
-    run["verdict"] = json!(verdict);
-    run["reasons"] = json!([]);
-    run["probes"] = json!([{"name": "answers", "phase": "during", "samples": 9, "bad": 0, "missing": 0, "held": true}]);
-    run
 }
 
 fn events() -> Vec<Value> {

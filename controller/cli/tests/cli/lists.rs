@@ -1,6 +1,6 @@
 //! What lists and pages look like, for people and for programs.
 
-use proto_wire::v1::{CordonRequest, HaltReply, TokenCreateRequest};
+use proto_wire::v1::{CordonRequest, HaltReply, RemoveHostRequest, TokenCreateRequest};
 use serde_json::json;
 
 use crate::fake::{RUN, Script, Seen, start};
@@ -132,6 +132,7 @@ fn a_token_is_one_line_to_paste() {
         labels: [("env".to_owned(), "staging".to_owned())].into(),
         uses: 10,
         ttl_ms: 3_600_000,
+        replace: String::new(),
     };
     assert_eq!(started.seen(), [Seen::Token(asked)]);
     let document = started
@@ -140,6 +141,39 @@ fn a_token_is_one_line_to_paste() {
     assert_eq!((&document["id"], &document["command"]), (&json!("bbbbbbbbbbbbbbbb"), &json!(line)));
     let list = started.fracas(&["tokens"]).out;
     assert!(list.contains("bbbbbbbbbbbbbbbb  open   1/10  env=staging"), "{list}");
+}
+
+#[test]
+fn a_host_is_removed_with_a_reason_and_replaced_by_a_token() {
+    let started = start(Script::default());
+    assert_eq!(
+        started.fracas(&["hosts", "remove", "web"]).code,
+        2,
+        "a removal without a reason is refused"
+    );
+    let said = started.fracas(&["hosts", "remove", "web", "--reason", "burned down", "--force"]);
+    assert_eq!(
+        (said.code, said.out_lines()),
+        (0, vec!["host web is removed; its runs stay on record"]),
+        "{said:?}"
+    );
+    let removed = RemoveHostRequest {
+        host: "web".into(),
+        reason: "burned down".into(),
+        force: true,
+    };
+    let said = started.fracas(&["tokens", "create", "--replace", "web", "--controller", "ctl:7400"]);
+    assert!(
+        said.code == 0 && said.err.contains("env       staging"),
+        "the environment is the host's: {said:?}"
+    );
+    let token = TokenCreateRequest {
+        uses: 1,
+        ttl_ms: 3_600_000,
+        replace: "web".into(),
+        ..TokenCreateRequest::default()
+    };
+    assert_eq!(started.seen(), [Seen::Remove(removed), Seen::Token(token)]);
 }
 
 #[test]

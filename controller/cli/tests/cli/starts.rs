@@ -4,7 +4,17 @@ use proto_model::document::ErrorBody;
 use proto_wire::v1::plan_request::Wish;
 use serde_json::{Value, json};
 
-use crate::fake::{RUN, Script, Seen, Started, experiment, plan, run, start};
+use crate::fake::{RUN, Script, Seen, Started, plan, run, start};
+
+/// A run of an experiment with a hypothesis.
+pub fn experiment(verdict: &str) -> Value {
+    let mut run = run();
+    run["origin"] = json!("experiment");
+    run["verdict"] = json!(verdict);
+    run["reasons"] = json!([]);
+    run["probes"] = json!([{"name": "answers", "phase": "during", "samples": 9, "bad": 0, "missing": 0, "held": true}]);
+    run
+}
 
 const ATTACK: [&str; 11] = [
     "attack",

@@ -30,6 +30,7 @@ use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::plans::host;
+use crate::records::record;
 
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -148,17 +149,9 @@ impl Scripted {
         self.held.lock().unwrap().get_mut(id).unwrap().over = true;
     }
 
-    /// Told again by its host, as after a lost settlement.
-    pub async fn repeat_end(&self, id: &InjectionId) {
-        self.held.lock().unwrap().get_mut(id).unwrap().over = false;
-        self.end(id, EndedBy::LeaseLost).await;
-    }
-}
-
-impl HostGateway for Scripted {
-    fn hosts(&self) -> Vec<Host> {
+    fn known(&self, name: &HostName) -> Host {
         let held = self.held.lock().unwrap();
-        let host = |name: &HostName| Host {
+        Host {
             name: name.clone(),
             labels: BTreeMap::new(),
             facts: HostFacts::default(),
@@ -178,11 +171,26 @@ impl HostGateway for Scripted {
             certificate_not_after: None,
             source_address: None,
             clock_offset_ms: None,
-        };
-        self.names.iter().map(host).collect()
+        }
     }
 
-    fn catalogue(&self, _: &HostName) -> Option<Catalogue> {
+    /// Told again by its host, as after a lost settlement.
+    pub async fn repeat_end(&self, id: &InjectionId) {
+        self.held.lock().unwrap().get_mut(id).unwrap().over = false;
+        self.end(id, EndedBy::LeaseLost).await;
+    }
+}
+
+impl HostGateway for Scripted {
+    fn hosts(&self) -> Vec<Arc<Host>> {
+        self.names.iter().map(|name| Arc::new(self.known(name))).collect()
+    }
+
+    fn host(&self, name: &HostName) -> Option<Arc<Host>> {
+        self.names.contains(name).then(|| Arc::new(self.known(name)))
+    }
+
+    fn catalogue(&self, _: &HostName) -> Option<Arc<Catalogue>> {
         None
     }
 
@@ -474,23 +482,5 @@ pub fn view(plan: Plan) -> PlanView {
         plan,
         answers: vec![],
         accepted: true,
-    }
-}
-
-fn record(name: &HostName) -> HostRecord {
-    HostRecord {
-        name: name.clone(),
-        labels: BTreeMap::new(),
-        facts: HostFacts::default(),
-        catalogue: Catalogue::default(),
-        membership: Membership::Enrolled,
-        cordoned: None,
-        locked: None,
-        cleanliness: Cleanliness::Clean,
-        residue: vec![],
-        key_fingerprint: String::new(),
-        certificate_not_after: Timestamp(0),
-        enrolled_at: Timestamp(0),
-        last_boot_id: String::new(),
     }
 }

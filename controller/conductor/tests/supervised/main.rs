@@ -7,6 +7,7 @@ mod losses;
 #[path = "../simulated/plans.rs"]
 #[allow(dead_code)]
 mod plans;
+mod records;
 mod starts;
 mod stops;
 mod summaries;

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use controller_conductor::{HostEvent, StopOutcome, StopTarget};
 use controller_report::fold;
-use proto_model::event::{EventBody, NewEvent};
-use proto_model::id::{InjectionId, RunId};
+use controller_store::Actor;
+use proto_model::event::{EventBody, FleetEventBody, NewEvent};
+use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{Cleanliness, InjectionState};
 use proto_model::summary::RunSummary;
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
@@ -203,6 +204,41 @@ async fn a_late_proof_amends_the_cleanup_and_clears_the_host() {
     // Asked once more there is no more news.
     bench.supervisor.verify(&host("web")).await.unwrap();
     assert_eq!(bench.store.run_events(&run, 1).await.unwrap().len(), events.len());
+}
+
+/// From now on the name is another machine's.
+async fn replace_machine(bench: &Bench, host: &HostName) {
+    let mut record = bench.store.host(host).await.unwrap().unwrap();
+    record.machine_since = now();
+    let event = FleetEventBody::HostReplaced {
+        host: host.clone(),
+        token: "t".into(),
+    };
+    let actor = Actor {
+        by: "web".into(),
+        address: String::new(),
+    };
+    bench.store.put_host(&record, event, &actor, now()).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_machine_of_the_same_name_proves_nothing_for_the_past() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web"], 300)).await.unwrap().run;
+    bench.acting(&run).await;
+    bench.fleet.away.lock().unwrap().insert(host("web"));
+    bench
+        .fleet
+        .say(HostEvent::Lost {
+            host: host("web"),
+            last_seen: now(),
+        })
+        .await;
+    bench.finished(&run).await;
+    replace_machine(&bench, &host("web")).await;
+    bench.fleet.away.lock().unwrap().clear();
+    bench.supervisor.verify(&host("web")).await.unwrap();
+    assert_eq!(bench.document(&run).await.cleanup, Cleanup::Unproven);
 }
 
 #[tokio::test]

@@ -95,6 +95,15 @@ impl Controller {
     }
 
     pub async fn token(&self, uses: u32, ttl_ms: u64) -> JoinToken {
+        self.token_for(uses, ttl_ms, None).await
+    }
+
+    /// A token for the machine that takes this host's place.
+    pub async fn replacement(&self, host: &str) -> JoinToken {
+        self.token_for(1, 60_000, Some(name(host))).await
+    }
+
+    async fn token_for(&self, uses: u32, ttl_ms: u64, replaces: Option<HostName>) -> JoinToken {
         let token = JoinToken::generate(&self.authority.fingerprint());
         let record = TokenRecord {
             id: token.id.clone(),
@@ -106,6 +115,7 @@ impl Controller {
             expires_at: now().plus_ms(ttl_ms),
             revoked: false,
             created_by: "ann".into(),
+            replaces,
         };
         self.store.add_token(&record, &actor()).await.unwrap();
         token
@@ -128,7 +138,7 @@ impl Controller {
     }
 
     pub fn host(&self, host: &str) -> Option<Host> {
-        self.dispatcher.hosts().into_iter().find(|h| h.name == name(host))
+        self.dispatcher.host(&name(host)).map(|host| Host::clone(&host))
     }
 
     pub fn is_connected(&self, host: &str) -> bool {

@@ -276,3 +276,63 @@ async fn a_removed_host_stays_out_until_its_name_is_taken_anew() {
     let refused = Bare::dial(host.path(), controller.address, hello("i", "m")).await.err().unwrap();
     assert!(refused.message().contains("another key"), "{refused}");
 }
+
+fn label<'a>(host: &'a proto_model::host::Host, key: &str) -> Option<&'a str> {
+    host.labels.get(key).map(String::as_str)
+}
+
+#[tokio::test]
+async fn labels_of_operators_outlive_a_new_enrolment() {
+    let (dir, host) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let controller = Controller::start(dir.path()).await;
+    let token = controller.token(2, 60_000).await;
+    join(host.path(), controller.address, &token, "web").await.unwrap();
+    let mut record = controller.store.hosts().await.unwrap().remove(0);
+    assert_eq!(record.labels["env"], "staging");
+    record.labels.insert("env".into(), "production".into());
+    record.operator_labels.insert("env".into());
+    controller.save(&record).await;
+    join(host.path(), controller.address, &token, "web").await.unwrap();
+    assert_eq!(label(&controller.host("web").unwrap(), "env"), Some("production"));
+    // Also one that an operator removed: the token must not bring it back.
+    record.labels.clear();
+    controller.save(&record).await;
+    join(host.path(), controller.address, &controller.token(1, 60_000).await, "web")
+        .await
+        .unwrap();
+    assert_eq!(label(&controller.host("web").unwrap(), "env"), None);
+}
+
+#[tokio::test]
+async fn a_reimaged_machine_takes_the_place_of_the_old_one_with_a_token_made_for_it() {
+    let (dir, old, new) = (
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+        tempfile::tempdir().unwrap(),
+    );
+    let controller = Controller::start(dir.path()).await;
+    let plain = controller.token(2, 60_000).await;
+    join(old.path(), controller.address, &plain, "web").await.unwrap();
+    let mut record = controller.store.hosts().await.unwrap().remove(0);
+    record.labels.insert("role".into(), "cache".into());
+    record.operator_labels.insert("role".into());
+    controller.save(&record).await;
+    let _agent = Agent::start(old.path());
+    eventually("a session of the old machine", || controller.is_connected("web")).await;
+    let refused = refusal(new.path(), &controller, &plain, "web").await;
+    assert!(refused.contains("--replace web"), "{refused}");
+    let replacement = controller.replacement("web").await;
+    let refused = refusal(new.path(), &controller, &replacement, "db").await;
+    assert!(
+        refused.contains("replaces host web") && controller.host("db").is_none(),
+        "{refused}"
+    );
+    assert_eq!(controller.used(&replacement).await, 0, "a mistake in a name costs no use");
+    join(new.path(), controller.address, &replacement, "web").await.unwrap();
+    eventually("the old machine's session has ended", || !controller.is_connected("web")).await;
+    let host = controller.host("web").unwrap();
+    assert_eq!((label(&host, "role"), label(&host, "env")), (Some("cache"), Some("staging")));
+    let _new = Bare::dial(new.path(), controller.address, hello("i", "n")).await.unwrap();
+    let refused = Bare::dial(old.path(), controller.address, hello("i", "m")).await.err().unwrap();
+    assert!(refused.message().contains("another key"), "{refused}");
+}

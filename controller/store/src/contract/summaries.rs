@@ -21,6 +21,7 @@ pub(super) const CHECKS: &[fn(Make<'_>)] = &[
     finished_runs_without_one_are_found,
     the_newest_decision_of_each_test_is_found,
     pages_pass_every_finished_run_once,
+    runs_that_lack_a_proof_are_found,
 ];
 
 fn a_summary(run: &RunId, verdict: Option<Verdict>, finished_at: i64) -> RunSummary {
@@ -173,4 +174,20 @@ fn pages_pass_every_finished_run_once(make: Make<'_>) {
     }
     let nobody = store.finished_before(Some(&RunId::generate()), 10);
     assert!(matches!(nobody, Err(StoreError::NotFound { what: "run", .. })));
+}
+
+fn runs_that_lack_a_proof_are_found(make: Make<'_>) {
+    let mut store = make();
+    let [proven, unproven, older, newer] = [(); 4].map(|()| a_run(store.as_mut()));
+    for (run, hosts_unclean) in [(&proven, 0), (&unproven, 2)] {
+        let summary = RunSummary {
+            hosts_unclean,
+            ..a_summary(run, None, 1)
+        };
+        store.keep_summary(run, 2, &summary).unwrap();
+    }
+    assert_eq!(store.runs_owing_proof(1).unwrap(), [unproven.clone(), newer.clone()]);
+    assert_eq!(store.runs_owing_proof(9).unwrap(), [unproven.clone(), newer, older]);
+    store.keep_summary(&unproven, 3, &a_summary(&unproven, None, 1)).unwrap();
+    assert_eq!(store.runs_owing_proof(0).unwrap(), Vec::<RunId>::new());
 }

@@ -47,6 +47,13 @@ impl Summaries for MemoryStore {
         Ok(without.take(limit as usize).map(|run| run.row.id.clone()).collect())
     }
 
+    fn runs_owing_proof(&mut self, unsaid: u32) -> Result<Vec<RunId>, StoreError> {
+        let finished = || self.runs.iter().rev().filter(|run| run.row.finished).map(|run| &run.row.id);
+        let says_so = finished().filter(|run| self.summaries.get(run).is_some_and(|(_, summary)| summary.hosts_unclean > 0));
+        let without = finished().filter(|run| !self.summaries.contains_key(run)).take(unsaid as usize);
+        Ok(says_so.chain(without).cloned().collect())
+    }
+
     fn last_decided(&mut self) -> Result<Vec<DecidedTest>, StoreError> {
         let mut newest: BTreeMap<(Option<String>, String), DecidedTest> = BTreeMap::new();
         for (_, summary) in self.summaries.values() {

@@ -1,6 +1,7 @@
 //! The store on SQLite: one file, one writer, every commit on disk before it is answered. It never repairs a damaged file.
 
 mod cadence;
+mod catalogues;
 mod codec;
 mod evidence;
 mod log;
@@ -11,7 +12,9 @@ mod summaries;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
+use proto_model::catalogue::Catalogue;
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::evidence::Publication;
 use proto_model::halt::HaltState;
@@ -27,6 +30,8 @@ pub struct SqliteStore {
     connection: Connection,
     path: PathBuf,
     epoch: u64,
+    /// What a check that went on beside the store has found; never anything for a small file, which is checked first.
+    damage: Arc<OnceLock<String>>,
     /// Held, never read: while it is open no other process may open the store.
     _lock: File,
 }
@@ -39,6 +44,9 @@ impl SqliteStore {
 
     /// One method, one transaction: on disk when this returns `Ok`, otherwise nothing of it.
     fn deed<T>(&mut self, name: &'static str, body: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>) -> Result<T, StoreError> {
+        if let Some(why) = self.damage.get() {
+            return Err(StoreError::Damaged(why.clone()));
+        }
         let path = &self.path;
         let explain = |trouble: Trouble| trouble.explain(name, path);
         let transaction = self
@@ -94,6 +102,14 @@ impl Store for SqliteStore {
 
     fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError> {
         self.look("list hosts", registry::hosts)
+    }
+
+    fn catalogues(&mut self) -> Result<Vec<Catalogue>, StoreError> {
+        self.look("list catalogues", catalogues::all)
+    }
+
+    fn put_catalogue(&mut self, catalogue: &Catalogue) -> Result<(), StoreError> {
+        self.deed("save a catalogue", |t| catalogues::put(t, catalogue))
     }
 
     fn host(&mut self, name: &HostName) -> Result<Option<HostRecord>, StoreError> {

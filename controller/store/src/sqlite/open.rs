@@ -3,11 +3,12 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::SqliteStore;
+use super::{SqliteStore, catalogues};
 use crate::store::StoreError;
 
 /// Schema by version: a store at version n has had the first n applied.
@@ -18,12 +19,18 @@ const MIGRATIONS: &[&str] = &[
     include_str!("operators.sql"),
     include_str!("plans.sql"),
     include_str!("facts.sql"),
+    include_str!("catalogues.sql"),
+    include_str!("unclean.sql"),
 ];
+/// The version whose rows must be moved as well, and by what.
+const SPLIT_CATALOGUES: u32 = 7;
 const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// How long to wait for somebody who reads the file with other tools.
 const BUSY: Duration = Duration::from_secs(5);
 /// Statements kept prepared: more than this crate has.
 const STATEMENTS: usize = 64;
+/// A larger file is checked while it is in use: reading all of it takes longer than a controller may take to start.
+const CHECKED_AT_ONCE: u64 = 64 << 20;
 /// Findings of the integrity check that are worth printing.
 const FINDINGS: u32 = 5;
 
@@ -31,12 +38,12 @@ pub(super) const WHAT_TO_DO: &str = "stop the controller, move the file and its 
 
 pub(super) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    open_at(path, i64::try_from(since_1970.as_millis()).unwrap_or(0))
+    open_at(path, i64::try_from(since_1970.as_millis()).unwrap_or(0), CHECKED_AT_ONCE)
 }
 
 /// The epoch is the time of the opening, and always later than the one on record. A copy that is restored has an old
 /// record, but is opened now: it cannot repeat what was given out after it was made.
-fn open_at(path: &Path, now_ms: i64) -> Result<SqliteStore, StoreError> {
+fn open_at(path: &Path, now_ms: i64, checked_at_once: u64) -> Result<SqliteStore, StoreError> {
     let lock = lock(path)?;
     make_private(path)?;
     let mut connection = Connection::open(path).map_err(|e| explain(e, "open the store", path))?;
@@ -44,7 +51,10 @@ fn open_at(path: &Path, now_ms: i64) -> Result<SqliteStore, StoreError> {
         .busy_timeout(BUSY)
         .map_err(|e| explain(e, "set the busy timeout", path))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    check(&connection, path)?;
+    let size = std::fs::metadata(path).map(|of| of.len()).unwrap_or(0);
+    if size <= checked_at_once {
+        check(&connection, path)?;
+    }
     settle(&connection).map_err(|e| explain(e, "set up the store", path))?;
     migrate(&mut connection, path)?;
     let epoch = connection
@@ -52,7 +62,12 @@ fn open_at(path: &Path, now_ms: i64) -> Result<SqliteStore, StoreError> {
             row.get::<_, i64>(0)
         })
         .map_err(|e| explain(e, "count the opening", path))?;
+    let damage = Arc::default();
+    if size > checked_at_once {
+        check_beside(path, Arc::clone(&damage));
+    }
     Ok(SqliteStore {
+        damage,
         connection,
         path: path.to_owned(),
         epoch: epoch.cast_unsigned(),
@@ -111,6 +126,29 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     Err(damaged(path, &findings.join("; ")))
 }
 
+/// Checks a large file by a connection of its own, and lets the store know what is damaged: from then on it writes nothing.
+fn check_beside(path: &Path, damage: Arc<OnceLock<String>>) {
+    let path = path.to_owned();
+    let thread = std::thread::Builder::new().name("store-check".into());
+    let started = thread.spawn(move || {
+        let opened = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        match opened
+            .map_err(|e| explain(e, "open the store to check it", &path))
+            .and_then(|of| check(&of, &path))
+        {
+            Ok(()) => tracing::info!(store = %path.display(), "the store is checked and whole"),
+            Err(StoreError::Damaged(why)) => {
+                tracing::error!(why, "the store is damaged; nothing more is written to it");
+                drop(damage.set(why));
+            }
+            Err(error) => tracing::error!(%error, "the store could not be checked"),
+        }
+    });
+    if let Err(error) = started {
+        tracing::error!(%error, "the store is not checked: no thread for it");
+    }
+}
+
 fn settle(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -130,6 +168,9 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     }
     for migration in &MIGRATIONS[found as usize..] {
         transaction.execute_batch(migration).map_err(failed)?;
+    }
+    if found < SPLIT_CATALOGUES {
+        catalogues::split(&transaction).map_err(|e| e.explain("move the catalogues of hosts", path))?;
     }
     transaction.pragma_update(None, "user_version", KNOWN).map_err(failed)?;
     transaction.commit().map_err(failed)
@@ -171,6 +212,7 @@ fn backend(deed: &'static str, source: impl std::error::Error + Send + Sync + 's
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Store;
 
     fn corrupt(text: &[u8]) -> String {
         let root = tempfile::tempdir().unwrap();
@@ -204,6 +246,31 @@ mod tests {
             bytes[page * 4096..page * 4096 + 2048].fill(0xA5);
         }
         corrupt(&bytes);
+    }
+
+    #[test]
+    fn a_large_file_is_opened_at_once_and_no_longer_written_when_it_proves_damaged() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let run = proto_model::id::RunId::generate();
+        let mut store = open(&path).unwrap();
+        store.append(&run, crate::contract::notes(300, 200)).unwrap();
+        store.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE").unwrap_or(());
+        drop(store);
+        let mut bytes = std::fs::read(&path).unwrap();
+        // The newest pages are of the log, which opening does not read.
+        let end = bytes.len();
+        bytes[end - 3 * 4096..].fill(0xA5);
+        std::fs::write(&path, bytes).unwrap();
+        assert!(matches!(open(&path), Err(StoreError::Damaged(_))), "a small file is checked first");
+        let mut store = open_at(&path, 1, 0).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while store.damage.get().is_none() {
+            assert!(std::time::Instant::now() < until, "the damage is found within 20 s");
+            std::thread::yield_now();
+        }
+        let refused = store.append(&run, crate::contract::notes(1, 10)).unwrap_err();
+        assert!(matches!(&refused, StoreError::Damaged(why) if why.contains("backup")), "{refused}");
     }
 
     #[test]
@@ -270,6 +337,39 @@ mod tests {
     }
 
     #[test]
+    fn hosts_of_an_old_store_keep_their_catalogue_and_share_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let old = Connection::open(&path).unwrap();
+        MIGRATIONS[..5].iter().for_each(|migration| old.execute_batch(migration).unwrap());
+        old.pragma_update(None, "user_version", 5).unwrap();
+        let kind = serde_json::json!({
+            "kind": "cpu.burn", "summary": "", "aliases": [], "reversal": { "kind": "full" }, "duration": "required", "params": {},
+            "examples": [], "measured_by": "", "undone_by": ""
+        });
+        for name in ["web", "cache"] {
+            let record = serde_json::json!({
+                "name": name, "labels": { "env": "staging" }, "facts": proto_model::host::HostFacts::default(), "catalogue": [kind],
+                "membership": "enrolled", "cordoned": null, "cleanliness": "clean", "residue": [], "key_fingerprint": "k",
+                "certificate_not_after": "2026-01-01T00:00:00.000Z", "enrolled_at": "2026-01-01T00:00:00.000Z", "last_boot_id": "b"
+            });
+            old.execute("INSERT INTO hosts (name, record) VALUES (?1, ?2)", [name, &record.to_string()])
+                .unwrap();
+        }
+        drop(old);
+        let mut store = open(&path).unwrap();
+        let (hosts, shared) = (store.hosts().unwrap(), store.catalogues().unwrap());
+        assert_eq!((hosts.len(), shared.len(), shared[0].0.len()), (2, 1, 1));
+        assert!(hosts.iter().all(|host| host.catalogue_digest == shared[0].digest()));
+        assert!(
+            hosts[0].operator_labels.contains("env"),
+            "who set it is unknown, so no token takes it away"
+        );
+        drop(store);
+        assert_eq!(open(&path).unwrap().hosts().unwrap(), hosts, "opened again, nothing is moved twice");
+    }
+
+    #[test]
     fn a_second_opener_is_refused_until_the_first_is_gone() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("store.db");
@@ -284,15 +384,15 @@ mod tests {
     fn a_restored_copy_repeats_no_epoch_even_when_the_clock_stands() {
         let root = tempfile::tempdir().unwrap();
         let (path, copy) = (root.path().join("store.db"), root.path().join("copy.db"));
-        let first = open_at(&path, 1_000).unwrap().epoch;
+        let first = open_at(&path, 1_000, CHECKED_AT_ONCE).unwrap().epoch;
         std::fs::copy(&path, &copy).unwrap();
-        let later = [2_000, 2_000, 1_500].map(|now| open_at(&path, now).unwrap().epoch);
+        let later = [2_000, 2_000, 1_500].map(|now| open_at(&path, now, CHECKED_AT_ONCE).unwrap().epoch);
         assert_eq!((first, later), (1_000, [2_000, 2_001, 2_002]));
         std::fs::copy(&copy, &path).unwrap();
-        assert_eq!(open_at(&path, 60_000).unwrap().epoch, 60_000);
+        assert_eq!(open_at(&path, 60_000, CHECKED_AT_ONCE).unwrap().epoch, 60_000);
         // With a clock that was set back it is earlier than what hosts have seen, and they refuse it.
         std::fs::copy(&copy, &path).unwrap();
-        assert_eq!(open_at(&path, 900).unwrap().epoch, 1_001);
+        assert_eq!(open_at(&path, 900, CHECKED_AT_ONCE).unwrap().epoch, 1_001);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use proto_model::plan::PlanView;
 use proto_model::time::Timestamp;
 use rusqlite::{Transaction, params};
 
-use super::{Trouble, codec, log};
+use super::{Trouble, catalogues, codec, log};
 use crate::fact::halt_moves;
 use crate::secret::spend;
 use crate::store::{Actor, HostRecord, StoreError, TokenRecord};
@@ -46,9 +46,13 @@ pub(super) fn host(t: &Transaction<'_>, name: &HostName) -> Result<Option<HostRe
 }
 
 pub(super) fn put_host(t: &Transaction<'_>, host: &HostRecord) -> Result<(), Trouble> {
-    t.prepare_cached("INSERT OR REPLACE INTO hosts (name, record) VALUES (?1, ?2)")?
-        .execute(params![host.name.as_str(), codec::write("a host", host)?])?;
-    Ok(())
+    let before = catalogues::of_host(t, &host.name)?;
+    t.prepare_cached("INSERT OR REPLACE INTO hosts (name, record, catalogue) VALUES (?1, ?2, ?3)")?
+        .execute(params![host.name.as_str(), codec::write("a host", host)?, host.catalogue_digest])?;
+    match before.filter(|digest| digest != &host.catalogue_digest) {
+        Some(digest) => catalogues::forget_unused(t, &digest),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn add_token(t: &Transaction<'_>, token: &TokenRecord, actor: &Actor) -> Result<(), Trouble> {

@@ -21,6 +21,8 @@ const KEEP: &str = "INSERT INTO summaries (run, seq, service, name, decided_at, 
     decided_at = excluded.decided_at, summary = excluded.summary WHERE summaries.seq <= excluded.seq";
 const WITHOUT: &str = "SELECT id FROM runs r WHERE finished = 1 AND NOT EXISTS (SELECT 1 FROM summaries s WHERE s.run = r.id) \
     ORDER BY made LIMIT ?1";
+const OWING: &str = "SELECT run FROM summaries WHERE unclean > 0 UNION ALL SELECT id FROM (SELECT id FROM runs r WHERE finished = 1 \
+    AND NOT EXISTS (SELECT 1 FROM summaries s WHERE s.run = r.id) ORDER BY made DESC LIMIT ?1)";
 /// With max() alone, SQLite takes the other columns from the row that has it.
 const DECIDED: &str =
     "SELECT summary, max(decided_at) FROM summaries WHERE decided_at IS NOT NULL GROUP BY service, name ORDER BY service, name";
@@ -66,6 +68,18 @@ impl Summaries for SqliteStore {
         self.look("find runs without a summary", |t| {
             let mut statement = t.prepare_cached(WITHOUT)?;
             let mut rows = statement.query([limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                found.push(run_id(row.get(0)?)?);
+            }
+            Ok(found)
+        })
+    }
+
+    fn runs_owing_proof(&mut self, unsaid: u32) -> Result<Vec<RunId>, StoreError> {
+        self.look("find runs that lack a proof", |t| {
+            let mut statement = t.prepare_cached(OWING)?;
+            let mut rows = statement.query([unsaid])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 found.push(run_id(row.get(0)?)?);

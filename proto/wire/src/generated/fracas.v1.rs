@@ -1802,6 +1802,15 @@ pub struct CordonRequest {
     pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RemoveHostRequest {
+    #[prost(string, tag = "1")]
+    pub host: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub force: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LockRequest {
     #[prost(string, tag = "1")]
     pub host: ::prost::alloc::string::String,
@@ -1830,6 +1839,9 @@ pub struct TokenCreateRequest {
     pub uses: u32,
     #[prost(uint64, tag = "3")]
     pub ttl_ms: u64,
+    /// the host whose place its bearer takes under a key of its own; else empty
+    #[prost(string, tag = "4")]
+    pub replace: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TokenCreateReply {
@@ -3221,6 +3233,25 @@ pub mod hosts_client {
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Lock"));
             self.inner.unary(req, path, codec).await
         }
+        /// Its identity may do nothing any more, and its name is free; what it did stays on record. Answers what it was.
+        pub async fn remove(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RemoveHostRequest>,
+        ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Remove");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Remove"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -3269,6 +3300,11 @@ pub mod hosts_server {
         async fn lock(
             &self,
             request: tonic::Request<super::LockRequest>,
+        ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status>;
+        /// Its identity may do nothing any more, and its name is free; what it did stays on record. Answers what it was.
+        async fn remove(
+            &self,
+            request: tonic::Request<super::RemoveHostRequest>,
         ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status>;
     }
     #[derive(Debug)]
@@ -3676,6 +3712,49 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LockSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fracas.v1.Hosts/Remove" => {
+                    #[allow(non_camel_case_types)]
+                    struct RemoveSvc<T: Hosts>(pub Arc<T>);
+                    impl<T: Hosts> tonic::server::UnaryService<super::RemoveHostRequest>
+                    for RemoveSvc<T> {
+                        type Response = super::Document;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RemoveHostRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Hosts>::remove(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RemoveSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -6,6 +6,7 @@ mod doctor;
 mod label;
 mod list;
 mod lock;
+mod remove;
 mod show;
 mod uncordon;
 mod unlock;
@@ -29,9 +30,10 @@ Examples:
   fracas hosts
   fracas hosts show web
   fracas hosts label web role=web zone-
-  fracas hosts cordon web --reason 'disk is being replaced'";
+  fracas hosts cordon web --reason 'disk is being replaced'
+  fracas hosts remove web --reason 'replaced by web-2'";
 
-/// List, show, label, cordon, lock, verify and examine hosts
+/// List, show, label, cordon, lock, remove, verify and examine hosts
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, help_template = HELP, disable_help_subcommand = true, args_conflicts_with_subcommands = true)]
 pub struct Hosts {
@@ -50,6 +52,7 @@ enum Verb {
     Uncordon(uncordon::Uncordon),
     Lock(lock::Lock),
     Unlock(unlock::Unlock),
+    Remove(remove::Remove),
     Verify(verify::Verify),
     Accept(accept::Accept),
     Doctor(doctor::Doctor),
@@ -66,6 +69,7 @@ impl Hosts {
             Verb::Uncordon(verb) => verb.run(&client, console).await,
             Verb::Lock(verb) => verb.run(&client, console).await,
             Verb::Unlock(verb) => verb.run(&client, console).await,
+            Verb::Remove(verb) => verb.run(&client, console).await,
             Verb::Verify(verb) => verb.run(&client, console).await,
             Verb::Accept(verb) => verb.run(&client, console).await,
             Verb::Doctor(verb) => verb.run(&client, console).await,
@@ -79,7 +83,7 @@ async fn find(client: &Client, host: &str) -> Result<Document, Failure> {
 }
 
 /// Says which context and environment a change of this host concerns; fails when there is no such host.
-async fn announced(client: &Client, console: &Console, host: &str) -> Result<(), Failure> {
+pub async fn announced(client: &Client, console: &Console, host: &str) -> Result<(), Failure> {
     let (_, host) = read(&find(client, host).await?)?;
     announce(console, client, host.environment());
     Ok(())

@@ -15,10 +15,12 @@ use crate::failure::Failure;
 use crate::globals::HELP;
 use crate::start::announce;
 use crate::values::{self, Label};
+use crate::verbs::hosts::announced;
 
 const EXAMPLES: &str = "\
 Examples:
   fracas tokens create --label env=staging --label role=web --uses 10 --ttl 1h
+  fracas tokens create --replace web
   fracas tokens create --label env=staging --controller ctl.example:7400 -o json";
 
 /// Where agents dial in.
@@ -37,6 +39,9 @@ pub struct Create {
     /// How long it is good; at most 7d
     #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = values::days)]
     ttl: Millis,
+    /// The host whose place a re-imaged machine takes: it keeps the name, the labels and the past
+    #[arg(long, value_name = "HOST")]
+    replace: Option<String>,
     /// The address that hosts reach the controller at [default: the context's server, or this machine's name, port 7400]
     #[arg(long, value_name = "HOST:PORT")]
     controller: Option<String>,
@@ -44,12 +49,18 @@ pub struct Create {
 
 impl Create {
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Failure> {
-        let env = environment(self.label.iter().map(|label| (label.key.as_str(), label.value.as_str())));
-        announce(console, client, env);
+        match &self.replace {
+            Some(host) => announced(client, console, host).await?,
+            None => {
+                let env = environment(self.label.iter().map(|label| (label.key.as_str(), label.value.as_str())));
+                announce(console, client, env);
+            }
+        }
         let request = TokenCreateRequest {
             labels: self.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
             uses: self.uses,
             ttl_ms: self.ttl.0,
+            replace: self.replace.unwrap_or_default(),
         };
         let reply = client.call("create the token", ASK, client.tokens().create(request)).await?;
         let address = self.controller.unwrap_or_else(|| agents_address(client));

@@ -357,6 +357,7 @@ fn production_is_typed_at_a_terminal() {
     for (typed, expected) in [("production\n", 0), ("yes\n", 5)] {
         let mut plan = plan(true);
         plan["plan"]["environment"] = json!("production");
+        plan["plan"]["production"] = json!(true);
         let started = start(Script { plan, ..Script::default() });
         let terminal = nix::pty::openpty(None, None).unwrap();
         std::fs::File::from(terminal.master.try_clone().unwrap())

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use proto_model::host::Host;
 use proto_model::peer::{Network, Peer};
 use proto_model::problem::Problem;
+use proto_model::schema::{is_peers, property};
 use serde_json::{Map, Value};
 
 use crate::experiment::WishedTarget;
 use crate::inventory::Inventory;
 use crate::reach::{Holders, Reach, Unreachable};
 use crate::refusal::PlanRefusal;
-use crate::schema::{is_peers, property};
 use crate::targets::{facts_allowed, no_targets};
 
 /// The parameter whose peers are left out of all the others.

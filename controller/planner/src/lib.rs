@@ -12,7 +12,6 @@ mod inventory;
 mod plan;
 mod reach;
 mod refusal;
-mod schema;
 mod step;
 mod targets;
 

@@ -7,6 +7,7 @@ use proto_model::host::Host;
 use proto_model::injection::Reversal;
 use proto_model::plan::{FaultStep, PlannedInjection};
 use proto_model::problem::{Problem, Problems};
+use proto_model::schema;
 use serde_json::{Map, Value};
 
 use crate::addresses;
@@ -14,7 +15,7 @@ use crate::choice::injection_seed;
 use crate::experiment::{LONGEST, SHORTEST, WishedFault, WishedParams};
 use crate::inventory::Inventory;
 use crate::refusal::PlanRefusal;
-use crate::schema;
+
 use crate::targets::{Targets, listed};
 
 /// Resolves a step whose targets are chosen; adds what a person should know to `notes`.

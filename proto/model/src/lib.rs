@@ -18,6 +18,7 @@ pub mod quantity;
 pub mod reading;
 pub mod role;
 pub mod schedule;
+pub mod schema;
 pub mod selector;
 pub mod service;
 pub mod steps;

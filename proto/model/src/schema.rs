@@ -2,14 +2,14 @@
 //!
 //! Only what our kinds' schemas use is understood; what is not understood is let through, because the agent checks again.
 
-use proto_model::catalogue::nearest;
-use proto_model::peer::{PEERS_FORMAT, Peer};
-use proto_model::problem::{Problem, Problems};
-use proto_model::quantity::{Amount, Bytes, CpuList, Millis, Percent, PortRange};
+use crate::catalogue::nearest;
+use crate::peer::{PEERS_FORMAT, Peer};
+use crate::problem::{Problem, Problems};
+use crate::quantity::{Amount, Bytes, CpuList, Millis, Percent, PortRange};
 use serde_json::{Map, Value};
 
 /// Checks parameters and answers them in their canonical form. Paths begin with `params.`.
-pub(crate) fn check(schema: &Value, params: &Map<String, Value>) -> Result<Map<String, Value>, Problems> {
+pub fn check(schema: &Value, params: &Map<String, Value>) -> Result<Map<String, Value>, Problems> {
     let mut problems = Problems::default();
     let mut checked = Map::new();
     for (key, value) in params {
@@ -33,7 +33,7 @@ pub(crate) fn check(schema: &Value, params: &Map<String, Value>) -> Result<Map<S
 }
 
 /// Types `key=value` pairs: a list's key may be repeated, a scalar's may not.
-pub(crate) fn from_text(schema: &Value, pairs: &[(String, String)]) -> Result<Map<String, Value>, Problems> {
+pub fn from_text(schema: &Value, pairs: &[(String, String)]) -> Result<Map<String, Value>, Problems> {
     let (mut typed, mut problems) = (Map::new(), Problems::default());
     for (key, text) in pairs {
         let path = format!("params.{key}");
@@ -61,13 +61,13 @@ pub(crate) fn from_text(schema: &Value, pairs: &[(String, String)]) -> Result<Ma
 }
 
 /// Whether the schema, or the schema of its items, is that of peers.
-pub(crate) fn is_peers(schema: &Value) -> bool {
+pub fn is_peers(schema: &Value) -> bool {
     format_of(schema) == Some(PEERS_FORMAT)
         || schema.get("items").is_some_and(is_peers)
         || variants(schema).into_iter().flatten().any(is_peers)
 }
 
-pub(crate) fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
+pub fn property<'a>(schema: &'a Value, key: &str) -> Option<&'a Value> {
     schema.get("properties")?.get(key)
 }
 

@@ -1,69 +1,26 @@
 //! A command probe: a program from the one directory that the host's policy names, its exit code and output held against bounds.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use proto_probes::{Answer, Command, CommandParams, Told};
 
-use nix::unistd::User;
-use proto_model::probe::{CommandCheck, ProbeSpec, Sample, SampledBy};
-use proto_model::time::Timestamp;
-use proto_probes::{Answer, Told, timed};
-
+use crate::commands::{Commands, Offer};
+use crate::kind::HostProbe;
 use crate::program;
-use crate::running::{As, run};
+use crate::running::run;
 
-/// What the host's policy offers; nothing unless it names a directory.
-#[derive(Debug, Clone)]
-pub struct Commands(Arc<Offer>);
+/// Runs the program once; nothing of it goes on once the future is dropped.
+pub(crate) struct Run;
 
-#[derive(Debug)]
-enum Offer {
-    Nothing,
-    /// A directory and, unless it is our own, whose rights the programs have.
-    Programs {
-        directory: PathBuf,
-        rights: As,
-    },
-    /// The policy names a user that this host does not know.
-    NoUser(String),
-}
+impl HostProbe for Run {
+    type Declared = Command;
 
-impl Commands {
-    /// `directory` empty: none. `user` empty: programs have this process's own rights.
-    pub fn of(directory: PathBuf, user: &str) -> Self {
-        Self(Arc::new(match rights_of(user) {
-            _ if directory.as_os_str().is_empty() => Offer::Nothing,
-            Ok(rights) => Offer::Programs { directory, rights },
-            Err(why) => Offer::NoUser(why),
-        }))
-    }
-
-    pub fn none() -> Self {
-        Self(Arc::new(Offer::Nothing))
+    async fn ask(params: &CommandParams, commands: &Commands) -> Told {
+        run_once(params, commands).await
     }
 }
 
-fn rights_of(user: &str) -> Result<As, String> {
-    if user.is_empty() {
-        return Ok(As::Ourselves);
-    }
-    match User::from_name(user) {
-        Ok(Some(user)) => Ok(As::User {
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-        }),
-        Ok(None) => Err(format!("probes.user in agent.toml: this host has no user {user:?}")),
-        Err(error) => Err(format!("probes.user in agent.toml: look up {user:?}: {error}")),
-    }
-}
-
-/// Runs the program once, never longer than the probe's timeout; nothing of it goes on after that.
-pub async fn check(spec: &ProbeSpec, asked: &CommandCheck, commands: &Commands, prober: &SampledBy, now: Timestamp) -> Sample {
-    timed(spec, prober, now, ask(asked, commands)).await
-}
-
-async fn ask(asked: &CommandCheck, commands: &Commands) -> Told {
+async fn run_once(asked: &CommandParams, commands: &Commands) -> Told {
     let missing = |why: String| (Answer::Missing(why), None);
-    let (directory, rights) = match &*commands.0 {
+    let (directory, rights) = match commands.offer() {
         Offer::Programs { directory, rights } => (directory, *rights),
         Offer::Nothing => return missing("this host runs no command probes: probes.commands in agent.toml is empty".to_owned()),
         Offer::NoUser(why) => return missing(why.clone()),
@@ -79,7 +36,7 @@ async fn ask(asked: &CommandCheck, commands: &Commands) -> Told {
 }
 
 /// `code` is `None` after a signal.
-fn judge(asked: &CommandCheck, code: Option<i32>, output: &[u8]) -> Told {
+fn judge(asked: &CommandParams, code: Option<i32>, output: &[u8]) -> Told {
     let bad = |why: String| (Answer::Bad(why), None);
     match code {
         Some(code) if code == i32::from(asked.exit) => {}

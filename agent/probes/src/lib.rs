@@ -1,7 +1,11 @@
 //! Ways of looking that need the host: programs that the host's own policy offers. It injects nothing and judges no run.
 
+mod check;
 mod command;
+mod commands;
+mod kind;
 mod program;
 mod running;
 
-pub use command::{Commands, check};
+pub use check::check;
+pub use commands::Commands;

@@ -4,7 +4,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use proto_model::probe::CommandCheck;
+use proto_probes::is_program_name;
 
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
@@ -13,7 +13,7 @@ const EXECUTE: u32 = 0o111;
 
 /// The program's path, or why it is not run. No link is followed, neither to the directory nor in it.
 pub(crate) fn find(directory: &Path, name: &str) -> Result<PathBuf, String> {
-    if !CommandCheck::is_program_name(name) {
+    if !is_program_name(name) {
         return Err(format!(
             "{name:?} is no program's name: letters, digits, '-', '_' and '.', and never a path"
         ));

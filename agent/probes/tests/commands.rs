@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use agent_probes::{Commands, check};
 use proto_model::id::HostName;
-use proto_model::probe::{CommandCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, Tolerance, ValueBounds};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, Tolerance, ValueBounds};
 use proto_model::time::Timestamp;
+use proto_probes::CommandParams;
 
 const TIMEOUT_MS: u64 = 5_000;
 /// How long a killed program may take to be gone.
@@ -51,39 +52,37 @@ fn put(path: &Path, script: &str) -> PathBuf {
     path.to_owned()
 }
 
-fn asking(program: &str, args: &[&str]) -> CommandCheck {
-    CommandCheck {
+fn asking(program: &str, args: &[&str]) -> CommandParams {
+    CommandParams {
         program: program.to_owned(),
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         exit: 0,
         contains: None,
         bounds: ValueBounds::default(),
-        within_ms: None,
     }
 }
 
-async fn sample_within(asked: &CommandCheck, commands: &Commands, timeout_ms: u64) -> Sample {
+async fn sample_within(asked: &CommandParams, commands: &Commands, timeout_ms: u64) -> Sample {
     let spec = ProbeSpec {
         name: "p".into(),
         role: ProbeRole::Guard,
-        check: ProbeCheck::Command(asked.clone()),
+        check: ProbeCheck {
+            kind: "command".into(),
+            params: match serde_json::to_value(asked).unwrap() {
+                serde_json::Value::Object(params) => params,
+                other => panic!("{other} is no object"),
+            },
+        },
         from: Prober::Hosts(vec![]),
         every_ms: timeout_ms,
         timeout_ms,
         tolerate: Tolerance::Count(0),
         breaks: 3,
     };
-    check(
-        &spec,
-        asked,
-        commands,
-        &SampledBy::Host(HostName::parse("web").unwrap()),
-        Timestamp(0),
-    )
-    .await
+    check(&spec, commands, &SampledBy::Host(HostName::parse("web").unwrap()), Timestamp(0)).await
 }
 
-async fn sample(asked: &CommandCheck, commands: &Commands) -> Sample {
+async fn sample(asked: &CommandParams, commands: &Commands) -> Sample {
     sample_within(asked, commands, TIMEOUT_MS).await
 }
 
@@ -107,12 +106,12 @@ async fn exit_codes_texts_and_numbers_decide() {
         SampleResult::Bad,
         "exit code 3; expected 0",
     );
-    let expected = CommandCheck {
+    let expected = CommandParams {
         exit: 3,
         ..asking("queue", &["7", "3"])
     };
     is(&sample(&expected, &commands).await, SampleResult::Good, "");
-    let with = |text: &str, below: f64| CommandCheck {
+    let with = |text: &str, below: f64| CommandParams {
         contains: Some("7".into()),
         bounds: ValueBounds {
             below: Some(below),
@@ -135,7 +134,7 @@ async fn exit_codes_texts_and_numbers_decide() {
 async fn no_shell_reads_the_arguments_and_the_environment_is_fixed() {
     let Some(bench) = Bench::new() else { return };
     bench.program("echo-all", "echo \"$#:$1:$2:$(pwd):$HOME:$CARGO_MANIFEST_DIR:$LC_ALL:$PATH\"");
-    let asked = CommandCheck {
+    let asked = CommandParams {
         contains: Some("2:$(touch /x); rm:*:/:::C:/usr/sbin:/usr/bin:/sbin:/bin".into()),
         ..asking("echo-all", &["$(touch /x); rm", "*"])
     };
@@ -218,7 +217,7 @@ async fn a_program_has_the_rights_of_the_policys_user_and_no_more() {
     let uid = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     let output = std::process::Command::new("id").arg("-g").arg("nobody").output().unwrap();
     let gid = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-    let asked = CommandCheck {
+    let asked = CommandParams {
         contains: Some(format!("{uid} {gid} {gid}\n")),
         ..asking("who", &[])
     };
@@ -268,7 +267,7 @@ async fn what_a_program_leaves_behind_does_not_stay() {
     let Some(bench) = Bench::new() else { return };
     let pids = bench.folder.path().join("pids");
     bench.program("forks", "sleep 600 & echo $! > \"$1\"; echo done");
-    let asked = CommandCheck {
+    let asked = CommandParams {
         contains: Some("done".into()),
         ..asking("forks", &[pids.to_str().unwrap()])
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use agent_probes::Commands;
 use proto_model::id::{HostName, RunId};
-use proto_model::probe::{ProbeCheck, ProbeSpec, Sample, SampledBy};
-use proto_probes::{AddressRule, on_beat, run_probe, wall_clock};
+use proto_model::probe::{ProbeSpec, Sample, SampledBy};
+use proto_probes::{on_beat, wall_clock};
 use proto_wire::convert::samples_to_wire;
 use proto_wire::v1::Samples;
 use tokio::sync::mpsc;
@@ -41,6 +41,10 @@ impl Probes {
 
     /// Starts it, in place of one of the same run and name.
     pub fn start(&mut self, run: RunId, spec: ProbeSpec) -> Result<(), String> {
+        let kind = &spec.check.kind;
+        if proto_probes::find(kind).is_none() {
+            return Err(format!("{}: {kind:?} is not a kind of probe that this agent knows", spec.name));
+        }
         let key = (run.clone(), spec.name.clone());
         if let Some(old) = self.going.remove(&key) {
             old.abort();
@@ -89,16 +93,12 @@ impl Probes {
     }
 }
 
-/// Over the network, or by a program of this host.
 async fn ask(spec: ProbeSpec, prober: SampledBy, commands: Commands, samples: mpsc::Sender<Sample>) {
-    let ProbeCheck::Command(asked) = spec.check.clone() else {
-        return run_probe(spec, prober, AddressRule::anything(), samples, wall_clock).await;
-    };
     let every_ms = spec.every_ms;
-    let all = Arc::new((spec, asked, commands, prober));
+    let all = Arc::new((spec, commands, prober));
     on_beat(every_ms, samples, wall_clock, |now| {
         let all = all.clone();
-        async move { agent_probes::check(&all.0, &all.1, &all.2, &all.3, now).await }
+        async move { agent_probes::check(&all.0, &all.1, &all.2, now).await }
     })
     .await;
 }
@@ -106,5 +106,33 @@ async fn ask(spec: ProbeSpec, prober: SampledBy, commands: Commands, samples: mp
 impl Drop for Probes {
     fn drop(&mut self) {
         self.going.values().for_each(AbortHandle::abort);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_model::probe::{ProbeCheck, ProbeRole, Prober, Tolerance};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kind_that_this_agent_does_not_know_is_refused_by_name() {
+        let mut probes = Probes::of(&HostName::parse("web").unwrap(), Commands::none());
+        let spec = |kind: &str| ProbeSpec {
+            name: "answers".into(),
+            role: ProbeRole::Guard,
+            check: ProbeCheck {
+                kind: kind.into(),
+                params: Default::default(),
+            },
+            from: Prober::Hosts(vec![]),
+            every_ms: 1_000,
+            timeout_ms: 1_000,
+            tolerate: Tolerance::Count(0),
+            breaks: 3,
+        };
+        let refused = probes.start(RunId::generate(), spec("telepathy")).unwrap_err();
+        assert!(refused.contains("\"telepathy\""), "{refused}");
+        assert_eq!(probes.start(RunId::generate(), spec("tcp")), Ok(()));
     }
 }

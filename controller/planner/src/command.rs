@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use controller_reader::only_facts;
 use proto_model::plan::{Limits, OnFailure, Origin};
-use proto_model::probe::{
-    DEFAULT_BREAKS, DEFAULT_EVERY_MS, DEFAULT_TIMEOUT_MS, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, TcpCheck, Tolerance,
-};
+use proto_model::probe::{DEFAULT_BREAKS, DEFAULT_EVERY_MS, DEFAULT_TIMEOUT_MS, ProbeRole, ProbeSpec, Prober, Tolerance};
 use proto_model::problem::{Problem, Problems};
 use proto_model::quantity::{Millis, Pick};
 use proto_model::selector::{Selector, value};
@@ -16,7 +14,6 @@ use crate::experiment::{
     Experiment, LONGEST, SHORTEST, WishedFault, WishedHypothesis, WishedParams, WishedPick, WishedProbe, WishedProber, WishedStep,
     WishedTarget,
 };
-use crate::file::{URL_FORM, USERINFO, has_userinfo, is_address, is_url};
 use crate::step::span;
 
 /// The path of an attack's only step.
@@ -25,8 +22,6 @@ const STEP: &str = "steps[0]";
 const BEFORE_MS: u64 = 5_000;
 /// And within how long again after it.
 const AFTER_MS: u64 = 30_000;
-/// What may follow the comma in a probe's text; other commas belong to the URL.
-const PROBE_KEYS: [&str; 2] = ["within", "status"];
 
 /// The command as it was typed.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,7 +36,7 @@ pub struct AttackWish {
     pub seed: Option<u64>,
     pub duration: Option<Millis>,
     pub environment: Option<String>,
-    /// `http=URL,within=300ms,status=200` or `tcp=HOST:PORT,within=100ms`.
+    /// `http=URL,within=300ms,status=200`: a kind of probe, and its parameters.
     pub probes: Vec<String>,
 }
 
@@ -54,7 +49,7 @@ pub fn attack(wish: AttackWish) -> Result<Experiment, Problems> {
         .probes
         .iter()
         .enumerate()
-        .filter_map(|(i, text)| probe(i, text).map_err(|problem| problems.push(problem)).ok())
+        .filter_map(|(i, text)| probe(i, text).map_err(|found| problems.0.extend(found.0)).ok())
         .collect();
     if let Some(duration) = wish.duration
         && !(SHORTEST..=LONGEST).contains(&duration)
@@ -165,40 +160,15 @@ fn hypothesis(probes: Vec<WishedProbe>) -> Option<WishedHypothesis> {
     })
 }
 
-fn probe(index: usize, text: &str) -> Result<WishedProbe, Problem> {
+fn probe(index: usize, text: &str) -> Result<WishedProbe, Problems> {
     let path = format!("probe[{index}]");
-    let refuse = |why: String| Problem::new(&path, why).allowed("http=URL,within=300ms[,status=200] or tcp=HOST:PORT,within=100ms");
-    let (what, settings) = split_settings(text);
-    let (kind, asked) = what.split_once('=').ok_or_else(|| refuse(format!("{text:?} is not a probe")))?;
-    let (mut within, mut status) = (None, None);
-    for (key, value) in settings {
-        let bad = |why: String| refuse(format!("{key}: {why}"));
-        match key {
-            "within" if within.is_none() => within = Some(Millis::parse(value).map_err(|e| bad(e.to_string()))?),
-            "status" if status.is_none() && kind == "http" => {
-                let parsed = value.parse::<u16>().ok().filter(|s| (100..=599).contains(s));
-                status = Some(parsed.ok_or_else(|| bad(format!("{value:?} is not 100 to 599")))?);
-            }
-            _ => return Err(bad("does not go here".to_owned())),
+    let check = proto_probes::from_text(text).map_err(|mut problems| {
+        for problem in &mut problems.0 {
+            problem.path = problem.path.replacen("params", &path, 1);
         }
-    }
-    let timeout = within.unwrap_or(Millis(DEFAULT_TIMEOUT_MS)).0.max(DEFAULT_TIMEOUT_MS);
-    let within_ms = within.map(|w| w.0);
-    let check = match kind {
-        "http" if has_userinfo(asked) => return Err(refuse(format!("{USERINFO} (allowed: {URL_FORM})"))),
-        "http" if is_url(asked) => ProbeCheck::Http(HttpCheck {
-            url: asked.to_owned(),
-            status: status.unwrap_or(200),
-            within_ms,
-            contains: None,
-        }),
-        "tcp" if is_address(asked) => ProbeCheck::Tcp(TcpCheck {
-            address: asked.to_owned(),
-            within_ms,
-        }),
-        "http" | "tcp" => return Err(refuse(format!("{asked:?} cannot be asked by {kind}"))),
-        _ => return Err(refuse(format!("{kind:?} is not a way of asking"))),
-    };
+        problems
+    })?;
+    let timeout = check.within().map_or(0, |within| within.0).max(DEFAULT_TIMEOUT_MS);
     let spec = ProbeSpec {
         name: format!("probe-{}", index + 1),
         role: ProbeRole::Hypothesis,
@@ -209,7 +179,7 @@ fn probe(index: usize, text: &str) -> Result<WishedProbe, Problem> {
         tolerate: Tolerance::Count(0),
         breaks: DEFAULT_BREAKS,
     };
-    long_enough(&path, &spec)?;
+    long_enough(&path, &spec).map_err(Problems::one)?;
     Ok(WishedProbe {
         path,
         spec,
@@ -228,21 +198,6 @@ fn long_enough(path: &str, spec: &ProbeSpec) -> Result<(), Problem> {
         Millis(spec.timeout_ms)
     );
     Err(Problem::new(path, message).allowed(format!("..{}", Millis(most))))
-}
-
-/// Cuts at commas that are followed by a known key, so that a URL may hold commas.
-fn split_settings(text: &str) -> (&str, Vec<(&str, &str)>) {
-    let mut rest = text;
-    let mut settings = Vec::new();
-    while let Some((head, tail)) = rest.rsplit_once(',') {
-        match tail.split_once('=') {
-            Some((key, value)) if PROBE_KEYS.contains(&key.trim()) => settings.push((key.trim(), value.trim())),
-            _ => break,
-        }
-        rest = head;
-    }
-    settings.reverse();
-    (rest, settings)
 }
 
 /// The command as a person could type it again.
@@ -314,34 +269,27 @@ mod tests {
         let texts = [
             "http=http://a/x?q=1,2,within=300ms,status=204",
             "tcp=[fd00::1]:6379,within=1500ms",
-            "tcp=db.example:5432",
+            "prometheus=http://prom:9090,query=up,at_least=1",
         ];
         let probes = attack(wish(&texts)).unwrap().hypothesis.unwrap().probes;
-        let http = HttpCheck {
-            url: "http://a/x?q=1,2".into(),
-            status: 204,
-            within_ms: Some(300),
-            contains: None,
-        };
-        assert_eq!(probes[0].spec.check, ProbeCheck::Http(http));
+        let http = serde_json::json!({ "http": { "url": "http://a/x?q=1,2", "status": 204, "within": "300ms" } });
+        assert_eq!(serde_json::to_value(&probes[0].spec.check).unwrap(), http);
         assert_eq!((probes[0].spec.every_ms, probes[0].spec.timeout_ms), (1_000, 1_000));
         assert_eq!((probes[1].spec.every_ms, probes[1].spec.timeout_ms), (1_500, 1_500));
-        assert!(matches!(&probes[2].spec.check, ProbeCheck::Tcp(TcpCheck { within_ms: None, .. })));
+        assert_eq!(
+            (probes[2].spec.check.kind.as_str(), probes[2].spec.check.within()),
+            ("prometheus", None)
+        );
         assert_eq!(probes[2].spec.name, "probe-3");
     }
 
     #[test]
     fn what_cannot_be_understood_is_named() {
         for (text, word) in [
-            ("http", "not a probe"),
-            ("http=10.0.0.1", "cannot be asked"),
-            ("tcp=10.0.0.1", "cannot be asked"),
-            ("tcp=10.0.0.1:80,status=200", "status"),
-            ("dns=x", "way of asking"),
-            ("http=http://a,within=300", "duration"),
+            ("http", "probe[0]: \"http\" is not a probe"),
+            ("tcp=10.0.0.1:80,within=300", "probe[0].within"),
             ("http=http://a,within=1m", "three times"),
-            ("http=http://a,within=1s,within=1s", "does not go here"),
-            ("http=http://a,status=9", "100 to 599"),
+            ("command=check-queue", "asked by hosts"),
         ] {
             let message = attack(wish(&[text])).unwrap_err().to_string();
             assert!(message.contains(word), "{text}: {message}");

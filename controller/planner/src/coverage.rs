@@ -7,11 +7,11 @@ use proto_model::id::HostName;
 use proto_model::peer::{Network, Peer};
 use proto_model::plan::{FaultStep, Hypothesis};
 use proto_model::probe::{ProbeCheck, ProbeSpec, Prober};
+use proto_model::schema::{is_peers, property};
 use serde_json::Value;
 
 use crate::addresses::{EXCEPT, networks, texts};
 use crate::inventory::Inventory;
-use crate::schema::{is_peers, property};
 
 /// One note per probe and step; nothing where the probe asks by a name, which only the host can resolve.
 pub(crate) fn notes(path: &str, step: &FaultStep, hypothesis: &Hypothesis, fleet: &Inventory<'_>) -> Vec<String> {
@@ -66,15 +66,10 @@ impl Cover {
 
 /// Where the probe connects to, when it says so by an address.
 fn address_of(check: &ProbeCheck) -> Option<IpAddr> {
-    let authority = match check {
-        ProbeCheck::Http(http) => http.url.split_once("://")?.1.split(['/', '?', '#']).next()?,
-        ProbeCheck::Prometheus(prometheus) => prometheus.url.split_once("://")?.1.split(['/', '?', '#']).next()?,
-        ProbeCheck::Tcp(tcp) => tcp.address.as_str(),
-        ProbeCheck::Command(_) => return None,
-    };
+    let authority = proto_probes::find(&check.kind)?.authority(&check.params)?;
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split(']').next()?,
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+        None => authority.rsplit_once(':').map_or(authority.as_str(), |(host, _)| host),
     };
     host.parse::<IpAddr>().ok().map(|address| address.to_canonical())
 }

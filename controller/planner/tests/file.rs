@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use controller_planner::{Experiment, WishedFault, WishedParams, WishedProber, WishedStep, parse_experiment};
-use proto_model::probe::{ProbeCheck, Tolerance};
+use proto_model::probe::Tolerance;
 use proto_model::problem::{Problem, Problems};
 use proto_model::quantity::{Millis, Percent};
 use serde_json::json;
@@ -73,7 +73,10 @@ fn a_whole_file_is_understood() {
     let hypothesis = experiment.hypothesis.as_ref().unwrap();
     assert_eq!((hypothesis.before_ms, hypothesis.after_ms), (10_000, 60_000));
     let probe = &hypothesis.probes[0];
-    assert!(matches!(&probe.spec.check, ProbeCheck::Http(http) if http.within_ms == Some(300)));
+    assert_eq!(
+        (probe.spec.check.kind.as_str(), probe.spec.check.within()),
+        ("http", Some(Millis(300)))
+    );
     assert_eq!(probe.spec.tolerate, Tolerance::Share(Percent(5.0)));
     assert!(matches!(&probe.from, WishedProber::Hosts(selector) if selector.to_string() == "role=client"));
     let guard = &experiment.guards[0].spec;
@@ -96,17 +99,27 @@ fn a_whole_file_is_understood() {
 
 #[test]
 fn guards_take_every_way_of_asking() {
-    for (written, from) in [
-        ("http: http://10.0.0.9/", "controller"),
-        ("tcp: 10.0.0.9:5432", "role=web"),
+    for (written, from, expected) in [
+        (
+            "http: http://10.0.0.9/",
+            "controller",
+            json!({ "http": { "url": "http://10.0.0.9/", "status": 200 } }),
+        ),
+        ("tcp: 10.0.0.9:5432", "role=web", json!({ "tcp": { "address": "10.0.0.9:5432" } })),
         (
             "prometheus: { url: http://prom:9090/x, query: 'rate(errors[1m])', below: 0.01, at_least: 0, within: 500ms }",
             "controller",
+            json!({ "prometheus": { "url": "http://prom:9090/x", "query": "rate(errors[1m])", "below": 0.01, "at_least": 0.0, "within": "500ms" } }),
         ),
-        ("prometheus: { url: https://prom, query: up, equals: 1 }", "role=web"),
         (
             "command: { program: check-queue, args: [--max, '5'], exit: 3, contains: ok, at_most: 5, within: 1s }",
             "role=web",
+            json!({ "command": { "program": "check-queue", "args": ["--max", "5"], "exit": 3, "contains": "ok", "at_most": 5.0, "within": "1s" } }),
+        ),
+        (
+            "dns: { name: db.example, server: 10.0.0.53, expect: [10.0.0.9] }",
+            "controller",
+            json!({ "dns": { "name": "db.example", "server": "10.0.0.53", "expect": ["10.0.0.9"] } }),
         ),
     ] {
         let text = with("tcp: 10.0.0.9:5432", &format!("from: {from}\n    {written}"));
@@ -114,18 +127,26 @@ fn guards_take_every_way_of_asking() {
             .unwrap_or_else(|problems| panic!("{written}: {problems}"))
             .guards
             .remove(0);
-        match guard.spec.check {
-            ProbeCheck::Prometheus(check) if from == "controller" => {
-                assert_eq!(
-                    (check.bounds.below, check.bounds.at_least, check.within_ms),
-                    (Some(0.01), Some(0.0), Some(500))
-                );
-            }
-            ProbeCheck::Command(check) => {
-                assert_eq!((check.program.as_str(), check.exit, check.args.len()), ("check-queue", 3, 2));
-                assert_eq!((check.contains.as_deref(), check.bounds.at_most), (Some("ok"), Some(5.0)));
-            }
-            _ => {}
+        assert_eq!(serde_json::to_value(&guard.spec.check).unwrap(), expected, "{written}");
+    }
+}
+
+/// Every example that a kind shows of itself is one that a file may hold.
+#[test]
+fn every_example_of_every_kind_is_understood_in_a_file() {
+    for kind in proto_probes::descriptions() {
+        for (says, params) in kind.examples {
+            let written = format!("{}: {}", kind.kind, serde_json::Value::Object(params.clone()));
+            let text = with("tcp: 10.0.0.9:5432", &format!("from: role=web\n    {written}"));
+            let guard = parse(&text)
+                .unwrap_or_else(|problems| panic!("{says}: {problems}"))
+                .guards
+                .remove(0);
+            assert_eq!(
+                (guard.spec.check.kind.as_str(), guard.spec.check.params),
+                (kind.kind, params),
+                "{says}"
+            );
         }
     }
 }
@@ -199,7 +220,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "tcp: 10.0.0.9:5432",
         "timeout: 1s",
-        "17:5: guards[0]: asks nothing (allowed: one of http, tcp, prometheus, command)",
+        "17:5: guards[0]: asks nothing (allowed: one of http, tcp, dns, prometheus, command)",
     ),
     (
         "name: database",
@@ -209,12 +230,12 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "tcp: 10.0.0.9:5432",
         "prometheus: { url: http://p:9090, query: up }",
-        "18:17: guards[0].prometheus: says of no value that it is good (allowed: one or more of above,",
+        "18:17: guards[0].prometheus: at least one bound is required (allowed: above,",
     ),
     (
         "tcp: 10.0.0.9:5432",
         "prometheus: { url: http://p:9090, query: up, below: 5% }",
-        "guards[0].prometheus.below: is \"5%\" (allowed: a number",
+        "guards[0].prometheus.below: \"5%\" does not fit (allowed: a number",
     ),
     (
         "tcp: 10.0.0.9:5432",
@@ -224,12 +245,12 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "tcp: 10.0.0.9:5432",
         "command: { program: check-queue }",
-        "17:5: guards[0]: runs a command, which the controller never does (allowed: from: a selector of hosts)",
+        "17:5: guards[0]: a command probe is asked by hosts, never by the controller (allowed: from: a selector of hosts)",
     ),
     (
         "tcp: 10.0.0.9:5432",
         "from: controller\n    command: { program: check-queue }",
-        "runs a command, which the controller never does",
+        "a command probe is asked by hosts",
     ),
     (
         "tcp: 10.0.0.9:5432",
@@ -239,7 +260,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "tcp: 10.0.0.9:5432",
         "from: role=web\n    command: { program: c, args: [5] }",
-        "guards[0].command.args[0]: is 5 (allowed: a text",
+        "guards[0].command.args[0]: 5 does not fit (allowed: a text",
     ),
     (
         "tcp: 10.0.0.9:5432",

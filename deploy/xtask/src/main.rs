@@ -93,5 +93,6 @@ fn generate(root: &Path) -> Result<()> {
     programs::build_all(programs::Loudness::Progress)?;
     let said = Command::new(programs::find("fracas-agent")?).arg("catalogue").output()?;
     let page = tests_tidy::faults::page(&serde_json::from_slice(&said.stdout).context("read the agent's catalogue")?)?;
-    std::fs::write(root.join(tests_tidy::faults::PAGE), page).context("write the page of faults")
+    std::fs::write(root.join(tests_tidy::faults::PAGE), page).context("write the page of faults")?;
+    tests_tidy::probes::write(root)
 }

@@ -1,9 +1,13 @@
 //! Probes and their samples: what is asked of the system under test, how often, and what counts as an answer.
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::id::{HostName, InvalidId};
-use crate::quantity::Percent;
+use crate::quantity::{Millis, Percent};
 use crate::time::Timestamp;
 
 pub const DEFAULT_EVERY_MS: u64 = 1_000;
@@ -32,57 +36,60 @@ pub enum Prober {
     Hosts(Vec<HostName>),
 }
 
+/// A way of asking: its kind's name, and its parameters as the kind's own schema has them.
+///
+/// The kinds are those of `proto-probes`; what a prober does not know, it cannot ask, and says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeCheck {
-    Http(HttpCheck),
-    Tcp(TcpCheck),
-    Prometheus(PrometheusCheck),
-    /// Hosts only, and only where the host's own policy names a directory of programs.
-    Command(CommandCheck),
+#[serde(try_from = "BTreeMap<String, Map<String, Value>>", into = "BTreeMap<String, Map<String, Value>>")]
+pub struct ProbeCheck {
+    pub kind: String,
+    pub params: Map<String, Value>,
 }
+
+/// The parameter that every kind has: the slowest answer that is good.
+pub const WITHIN: &str = "within";
 
 impl ProbeCheck {
     /// The slowest answer that is good.
-    pub fn within_ms(&self) -> Option<u64> {
-        match self {
-            Self::Http(HttpCheck { within_ms, .. })
-            | Self::Tcp(TcpCheck { within_ms, .. })
-            | Self::Prometheus(PrometheusCheck { within_ms, .. })
-            | Self::Command(CommandCheck { within_ms, .. }) => *within_ms,
+    pub fn within(&self) -> Option<Millis> {
+        Millis::parse(self.params.get(WITHIN)?.as_str()?).ok()
+    }
+}
+
+impl From<ProbeCheck> for BTreeMap<String, Map<String, Value>> {
+    fn from(check: ProbeCheck) -> Self {
+        [(check.kind, check.params)].into()
+    }
+}
+
+impl TryFrom<BTreeMap<String, Map<String, Value>>> for ProbeCheck {
+    type Error = String;
+
+    fn try_from(mut kinds: BTreeMap<String, Map<String, Value>>) -> Result<Self, String> {
+        let count = kinds.len();
+        match kinds.pop_first().filter(|_| count == 1) {
+            Some((kind, params)) => Ok(Self { kind, params }),
+            None => Err(format!("a probe asks in exactly one way, not in {count}")),
         }
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct HttpCheck {
-    pub url: String,
-    /// The status that is good.
-    pub status: u16,
-    /// The slowest answer that is good, whole body included.
-    pub within_ms: Option<u64>,
-    /// A text the body must contain.
-    pub contains: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct TcpCheck {
-    /// `host:port`
-    pub address: String,
-    pub within_ms: Option<u64>,
-}
-
 /// What a number must be; every bound that is given must hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ValueBounds {
+    /// The value must be more than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
+    /// The value must be this or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<f64>,
+    /// The value must be exactly this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub equals: Option<f64>,
+    /// The value must be this or less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<f64>,
+    /// The value must be less than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub below: Option<f64>,
 }
@@ -105,40 +112,6 @@ impl ValueBounds {
             .into_iter()
             .find_map(|(bound, word, holds)| Some((bound?, word)).filter(|_| !holds));
         broken.map(|(bound, word)| format!("{value} is not {word} {bound}"))
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PrometheusCheck {
-    /// Of the server, without `/api/v1/query`.
-    pub url: String,
-    /// PromQL; every series of its answer must be within the bounds.
-    pub query: String,
-    #[serde(flatten)]
-    pub bounds: ValueBounds,
-    pub within_ms: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CommandCheck {
-    /// A name in the directory that the host's policy names, never a path.
-    pub program: String,
-    pub args: Vec<String>,
-    /// The exit code that is good.
-    pub exit: u8,
-    /// A text that the output must contain.
-    pub contains: Option<String>,
-    /// What the output must be as a number; without any bound it need not be one.
-    #[serde(flatten)]
-    pub bounds: ValueBounds,
-    pub within_ms: Option<u64>,
-}
-
-impl CommandCheck {
-    /// Whether this could be a program's name: one component, not hidden, nothing a shell or a path would read.
-    pub fn is_program_name(text: &str) -> bool {
-        let known = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        (1..=64).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(known)
     }
 }
 
@@ -273,20 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_a_name_and_no_path() {
-        for (text, expected) in [
-            ("check-queue_1.sh", true),
-            ("", false),
-            ("..", false),
-            (".hidden", false),
-            ("../x", false),
-            ("a/b", false),
-            ("/bin/sh", false),
-            ("a b", false),
-            ("a;b", false),
-            ("a\0b", false),
-        ] {
-            assert_eq!(CommandCheck::is_program_name(text), expected, "{text:?}");
+    fn checks_cross_as_json() {
+        let json = serde_json::json!({ "prometheus": { "url": "http://prom:9090", "query": "up", "below": 0.5, "within": "300ms" } });
+        let check: ProbeCheck = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!((check.kind.as_str(), check.within()), ("prometheus", Some(Millis(300))));
+        assert_eq!(serde_json::to_value(&check).unwrap(), json);
+        for bad in [serde_json::json!({}), serde_json::json!({ "http": {}, "tcp": {} })] {
+            let error = serde_json::from_value::<ProbeCheck>(bad).unwrap_err().to_string();
+            assert!(error.contains("exactly one"), "{error}");
         }
     }
 
@@ -300,21 +267,5 @@ mod tests {
         for forged in [r#"{"host":"controller"}"#, r#"{"host":"all"}"#, r#""a b""#] {
             assert!(serde_json::from_str::<SampledBy>(forged).is_err(), "{forged}");
         }
-    }
-
-    #[test]
-    fn checks_cross_as_json() {
-        let check = ProbeCheck::Prometheus(PrometheusCheck {
-            url: "http://prom:9090".into(),
-            query: "up".into(),
-            bounds: ValueBounds {
-                below: Some(0.5),
-                ..ValueBounds::default()
-            },
-            within_ms: None,
-        });
-        let json = serde_json::to_value(&check).unwrap();
-        assert_eq!(json["prometheus"]["below"], 0.5);
-        assert_eq!(serde_json::from_value::<ProbeCheck>(json).unwrap(), check);
     }
 }

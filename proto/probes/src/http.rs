@@ -6,18 +6,78 @@ use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use proto_model::probe::HttpCheck;
+use proto_model::problem::Problems;
 use rustls_pki_types::ServerName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 
 use crate::address::AddressRule;
-use crate::check::{Answer, connect};
+use crate::answer::{Answer, Told};
+use crate::connect::connect;
+use crate::kind::{Example, Probe};
+use crate::url;
 
 /// The largest body that is read: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
 
-pub(crate) async fn ask(check: &HttpCheck, rule: &AddressRule) -> Answer {
+pub(crate) struct Http;
+
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct HttpParams {
+    /// http:// or https://, without a user name or a password.
+    url: String,
+    /// The status that is good; 200 if left out.
+    #[serde(default = "ok")]
+    #[schemars(range(min = 100, max = 599))]
+    status: u16,
+    /// A text that the body must contain.
+    contains: Option<String>,
+}
+
+fn ok() -> u16 {
+    200
+}
+
+impl Probe for Http {
+    const KIND: &'static str = "http";
+    const SUMMARY: &'static str = "the status is the expected one and the body, read whole, contains the text; redirects are not followed";
+    const SHORTHAND: &'static str = "url";
+    type Params = HttpParams;
+
+    fn examples() -> Vec<Example<HttpParams>> {
+        let params = |url: &str, status, contains: Option<&str>| HttpParams {
+            url: url.to_owned(),
+            status,
+            contains: contains.map(str::to_owned),
+        };
+        vec![
+            Example {
+                says: "the page answers with status 200",
+                params: params("http://10.0.0.5:8080/health", 200, None),
+            },
+            Example {
+                says: "the maintenance page is up, with its text",
+                params: params("https://web.example/", 503, Some("back soon")),
+            },
+        ]
+    }
+
+    fn validate(params: &HttpParams) -> Result<(), Problems> {
+        url::problem("params.url", &params.url).map_or(Ok(()), |problem| Err(Problems::one(problem)))
+    }
+
+    fn authority(params: &HttpParams) -> Option<&str> {
+        url::authority(&params.url)
+    }
+
+    async fn ask(params: &HttpParams, rule: &AddressRule) -> Told {
+        (answer(params, rule).await, None)
+    }
+}
+
+async fn answer(check: &HttpParams, rule: &AddressRule) -> Answer {
     match fetch(&check.url, rule).await {
         Ok((status, _)) if status != check.status => Answer::Bad(format!("status {status}; expected {}", check.status)),
         Ok((_, body)) => match &check.contains {

@@ -4,9 +4,18 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use proto_model::id::HostName;
-use proto_model::probe::{CommandCheck, HttpCheck, ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, SampledBy, TcpCheck, Tolerance};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, SampledBy, Tolerance};
 use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, check, run_probe, wall_clock};
+use serde_json::{Value, json};
+
+fn asking(kind: &str, params: Value) -> ProbeSpec {
+    let Value::Object(mut params) = params else {
+        panic!("parameters are an object")
+    };
+    params.retain(|_, value| !value.is_null());
+    spec(ProbeCheck { kind: kind.into(), params })
+}
 
 fn spec(check: ProbeCheck) -> ProbeSpec {
     ProbeSpec {
@@ -22,12 +31,8 @@ fn spec(check: ProbeCheck) -> ProbeSpec {
 }
 
 fn http(url: String, within_ms: Option<u64>, contains: Option<&str>) -> ProbeSpec {
-    spec(ProbeCheck::Http(HttpCheck {
-        url,
-        status: 200,
-        within_ms,
-        contains: contains.map(Into::into),
-    }))
+    let within = within_ms.map(|ms| format!("{ms}ms"));
+    asking("http", json!({ "url": url, "status": 200, "within": within, "contains": contains }))
 }
 
 /// Answers every connection with `answer` after `delay_ms`; an empty answer never answers.
@@ -90,26 +95,24 @@ async fn silence_and_refusal_are_bad_but_what_cannot_be_asked_is_missing() {
 
 #[tokio::test]
 async fn commands_are_never_run_from_here() {
-    let command = CommandCheck {
-        program: "true".into(),
-        args: vec![],
-        exit: 0,
-        contains: None,
-        bounds: Default::default(),
-        within_ms: None,
-    };
-    let (missing, why) = result(&spec(ProbeCheck::Command(command))).await;
-    assert!(missing == SampleResult::Missing && why.contains("run by hosts"), "{why}");
+    let (missing, why) = result(&asking("command", json!({ "program": "true" }))).await;
+    assert!(missing == SampleResult::Missing && why.contains("asked by hosts"), "{why}");
 }
 
 #[tokio::test]
 async fn tcp_connects_or_does_not() {
     let address = serve("", 0);
-    let tcp = |address: String| spec(ProbeCheck::Tcp(TcpCheck { address, within_ms: None }));
+    let tcp = |address: String| asking("tcp", json!({ "address": address }));
     assert_eq!(result(&tcp(address.to_string())).await.0, SampleResult::Good);
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     assert_eq!(result(&tcp(closed.to_string())).await.0, SampleResult::Bad);
     assert_eq!(result(&tcp("nonsense".into())).await.0, SampleResult::Missing);
+}
+
+#[tokio::test]
+async fn a_kind_that_the_prober_does_not_know_is_missing() {
+    let (missing, why) = result(&asking("telepathy", json!({}))).await;
+    assert!(missing == SampleResult::Missing && why.contains("no \"telepathy\" probe"), "{why}");
 }
 
 #[tokio::test]

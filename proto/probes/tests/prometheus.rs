@@ -5,11 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use proto_model::probe::{
-    ProbeCheck, ProbeRole, ProbeSpec, Prober, PrometheusCheck, Sample, SampleResult, SampledBy, Tolerance, ValueBounds,
-};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, Tolerance, ValueBounds};
 use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, check};
+use serde_json::Value;
 
 const TIMEOUT_MS: u64 = 300;
 
@@ -44,15 +43,19 @@ fn vector(values: &[&str]) -> String {
 }
 
 fn spec(url: String, bounds: ValueBounds, within_ms: Option<u64>) -> ProbeSpec {
+    let Value::Object(mut params) = serde_json::to_value(bounds).unwrap() else {
+        panic!("bounds are an object")
+    };
+    params.insert("url".into(), url.into());
+    params.insert("query".into(), r#"rate(errors{code=~"5.."}[1m]) + 1"#.into());
+    params.extend(within_ms.map(|ms| ("within".to_owned(), format!("{ms}ms").into())));
     ProbeSpec {
         name: "errors".into(),
         role: ProbeRole::Guard,
-        check: ProbeCheck::Prometheus(PrometheusCheck {
-            url,
-            query: r#"rate(errors{code=~"5.."}[1m]) + 1"#.into(),
-            bounds,
-            within_ms,
-        }),
+        check: ProbeCheck {
+            kind: "prometheus".into(),
+            params,
+        },
         from: Prober::Controller,
         every_ms: 1_000,
         timeout_ms: TIMEOUT_MS,

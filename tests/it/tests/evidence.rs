@@ -51,7 +51,7 @@ const UNSAID: &str = " without a label";
 /// A run of `lost-cache` as the conductor would have written it: ordered, confirmed, undone, proven, judged.
 fn told(environment: &str, verdict: &str, at: Timestamp) -> Result<Vec<NewEvent>> {
     let id = InjectionId::generate();
-    let probe = json!({"name": "answers", "role": "hypothesis", "check": {"tcp": {"address": "web:80", "within_ms": null}},
+    let probe = json!({"name": "answers", "role": "hypothesis", "check": {"tcp": {"address": "web:80"}},
         "from": "controller", "every_ms": 1000, "timeout_ms": 1000, "tolerate": {"count": 0}, "breaks": 3});
     let step = json!({"fault": "process.pause", "params": {}, "duration_ms": 8000, "reversal": {"kind": "full"},
         "injections": [{"host": "cache-1", "seed": 1}], "matched": 1});

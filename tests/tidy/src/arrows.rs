@@ -60,7 +60,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     // The head: policy, planner and report stand on the model alone; doors stand on the conductor, never the other way.
     ("controller-reader", &["proto-model"]),
     ("controller-policy", &["proto-model"]),
-    ("controller-planner", &["controller-policy", "controller-reader", "proto-model"]),
+    ("controller-planner", &["controller-policy", "controller-reader", "proto-model", "proto-probes"]),
     (
         "controller-conductor",
         &[
@@ -121,10 +121,17 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     // The operator's program knows the language and no part of the head.
     (
         "controller-cli",
-        &["proto-model", "proto-program", "proto-telling", "proto-transport", "proto-wire"],
+        &[
+            "proto-model",
+            "proto-probes",
+            "proto-program",
+            "proto-telling",
+            "proto-transport",
+            "proto-wire",
+        ],
     ),
     ("controller-dashboard", &["controller-report", "proto-model", "proto-telling"]),
-    ("tests-tidy", &[]),
+    ("tests-tidy", &["proto-probes"]),
     ("tests-notes", &[]),
     ("tests-harness", &["tests-notes"]),
     (

@@ -5,5 +5,6 @@ pub mod compatible;
 pub mod faults;
 pub mod files;
 pub mod planted;
+pub mod probes;
 pub mod sizes;
 pub mod wire;

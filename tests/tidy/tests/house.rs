@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, compatible, faults, planted, sizes, wire};
+use tests_tidy::{arrows, compatible, faults, planted, probes, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -240,6 +240,26 @@ fn the_page_of_faults_is_what_the_kinds_say() -> Result<()> {
         "{} is not what the kinds say: run cargo xtask generate",
         faults::PAGE
     );
+    Ok(())
+}
+
+#[test]
+fn the_kinds_of_probe_are_written_into_the_schema_and_the_manual() -> Result<()> {
+    let kinds = proto_probes::descriptions();
+    for (path, write) in [
+        (
+            probes::SCHEMA,
+            probes::schema as fn(&str, &[proto_probes::Description]) -> Result<String>,
+        ),
+        (probes::PAGE, probes::page),
+    ] {
+        let committed = fs::read_to_string(repository().join(path))?;
+        let fresh = write(&committed, &kinds)?;
+        assert!(
+            fresh == committed,
+            "{path} is not what the kinds of probe say: run cargo xtask generate"
+        );
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use clap::Args;
 use proto_model::catalogue::nearest;
 use proto_model::quantity::Millis;
+use proto_probes::{AskedBy, Description};
 use proto_wire::v1::plan_request::Wish;
 use proto_wire::v1::{AttackWish, FaultsListRequest, PlanRequest};
 
@@ -46,8 +47,8 @@ pub struct Attack {
     /// Only hosts of this environment
     #[arg(long, value_name = "ENV")]
     env: Option<String>,
-    /// What must hold meanwhile: http=URL,within=300ms or tcp=HOST:PORT
-    #[arg(long, value_name = "PROBE")]
+    /// What must hold meanwhile
+    #[arg(long, value_name = "PROBE", help = probe_help(), long_help = probe_long_help())]
     probe: Vec<String>,
     /// Plan and ask each host; change nothing
     #[arg(long, conflicts_with_all = ["report", "junit"])]
@@ -103,6 +104,29 @@ impl Attack {
             probes: self.probe.clone(),
         })
     }
+}
+
+/// The kinds of probe that the controller asks, in their own words.
+fn asked_from_here() -> impl Iterator<Item = Description> {
+    proto_probes::descriptions()
+        .into_iter()
+        .filter(|kind| kind.asked_by == AskedBy::Anyone)
+}
+
+fn probe_help() -> String {
+    let kinds: Vec<&str> = asked_from_here().map(|kind| kind.kind).collect();
+    format!(
+        "What must hold meanwhile, such as http=URL,within=300ms; kinds: {}",
+        kinds.join(", ")
+    )
+}
+
+fn probe_long_help() -> String {
+    let kinds = asked_from_here().map(|kind| format!("  {}\n      good when {}\n", proto_probes::usage(&kind), kind.summary));
+    format!(
+        "What must hold before, during and after; repeated: all of them. [ ] may be left out.\n\n{}",
+        kinds.collect::<String>()
+    )
 }
 
 /// Adds the fault that was probably meant, by name or by one of the field's other names.

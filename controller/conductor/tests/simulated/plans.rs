@@ -4,7 +4,7 @@ use proto_model::catalogue::FaultKind;
 use proto_model::id::HostName;
 use proto_model::injection::Reversal;
 use proto_model::plan::{FaultStep, Hypothesis, Limits, OnFailure, Origin, Plan, PlannedHost, PlannedInjection, PlannedStep, StepBody};
-use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, TcpCheck, Tolerance};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, Tolerance};
 
 pub const PROBE: &str = "answers";
 pub const GUARD: &str = "errors";
@@ -17,10 +17,10 @@ pub fn probe(name: &str, role: ProbeRole, from: Prober) -> ProbeSpec {
     ProbeSpec {
         name: name.to_owned(),
         role,
-        check: ProbeCheck::Tcp(TcpCheck {
-            address: "web:80".into(),
-            within_ms: None,
-        }),
+        check: ProbeCheck {
+            kind: "tcp".into(),
+            params: [("address".to_owned(), "web:80".into())].into_iter().collect(),
+        },
         from,
         every_ms: 1_000,
         timeout_ms: 500,

@@ -4,7 +4,7 @@ use controller_conductor::{GatewayError, HostEvent, HostGateway};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
 use proto_model::injection::{AgentFact, Cleanliness, EndedBy, Injection, Wish};
-use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, SampledBy, TcpCheck, Tolerance};
+use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, SampledBy, Tolerance};
 use proto_wire::v1;
 use proto_wire::v1::agent_message::Body;
 use proto_wire::v1::controller_message::Body as Order;
@@ -306,10 +306,12 @@ async fn probes_of_a_host_are_batched_and_begin_again_with_the_next_session() {
     let spec = ProbeSpec {
         name: "port".into(),
         role: ProbeRole::Guard,
-        check: ProbeCheck::Tcp(TcpCheck {
-            address: controller.address.to_string(),
-            within_ms: None,
-        }),
+        check: ProbeCheck {
+            kind: "tcp".into(),
+            params: [("address".to_owned(), controller.address.to_string().into())]
+                .into_iter()
+                .collect(),
+        },
         from: Prober::Hosts(vec![web.clone()]),
         every_ms: 100,
         timeout_ms: 100,

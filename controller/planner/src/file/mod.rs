@@ -1,7 +1,7 @@
 //! The experiment file: YAML (so JSON too) to an `Experiment`, with line and column of everything that is wrong. It plans nothing.
 
 mod branches;
-mod measures;
+mod once;
 mod probes;
 #[cfg(test)]
 mod published;
@@ -17,7 +17,6 @@ use proto_model::problem::{Problem, Problems};
 use proto_model::quantity::Millis;
 
 use crate::experiment::{Experiment, WishedHypothesis, WishedProbe};
-pub(crate) use probes::{URL_FORM, USERINFO, has_userinfo, is_address, is_url};
 
 const API_VERSION: &str = proto_model::document::API_VERSION;
 const KIND: &str = "Experiment";

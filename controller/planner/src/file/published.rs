@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::measures::{BOUNDS, COMMAND_KEYS, PROMETHEUS_KEYS};
-use super::probes::{CHECKS, HTTP_KEYS, PROBE_KEYS, TCP_KEYS};
+use super::probes::PROBE_KEYS;
 use super::steps::{STEP_KEYS, TARGET_KEYS};
 use super::variables::VARIABLE_KEYS;
 use super::{HYPOTHESIS_KEYS, KEYS, LIMIT_KEYS};
@@ -24,23 +23,26 @@ fn keys(object: &Value) -> BTreeSet<&str> {
 fn every_key_that_is_read_is_published_and_no_other() {
     let schema = schema();
     let all = |lists: &[&[&'static str]]| lists.concat().into_iter().collect::<BTreeSet<&str>>();
+    let known = proto_probes::descriptions();
+    let kinds: Vec<&'static str> = known.iter().map(|kind| kind.kind).collect();
     assert_eq!(keys(&schema), all(&[&KEYS]));
     for (name, read) in [
         ("variable", all(&[&VARIABLE_KEYS])),
         ("hypothesis", all(&[&HYPOTHESIS_KEYS])),
         ("limits", all(&[&LIMIT_KEYS])),
-        ("probe", all(&[&PROBE_KEYS, &CHECKS, &["tolerate"]])),
-        ("guard", all(&[&PROBE_KEYS, &CHECKS, &["breaks"]])),
-        ("http", all(&[&HTTP_KEYS])),
-        ("tcp", all(&[&TCP_KEYS])),
-        ("prometheus", all(&[&PROMETHEUS_KEYS, &BOUNDS])),
-        ("command", all(&[&COMMAND_KEYS, &BOUNDS])),
+        ("probe", all(&[&PROBE_KEYS, &kinds, &["tolerate"]])),
+        ("guard", all(&[&PROBE_KEYS, &kinds, &["breaks"]])),
         ("step", all(&[&STEP_KEYS])),
         ("target", all(&[&TARGET_KEYS])),
     ] {
         let object = &schema["$defs"][name];
         assert_eq!(keys(object), read, "{name}");
         assert_eq!(object["additionalProperties"], false, "{name}");
+    }
+    for kind in known {
+        let object = &schema["$defs"][kind.kind];
+        assert_eq!(keys(object), keys(&kind.params), "{}", kind.kind);
+        assert_eq!(object["additionalProperties"], false, "{}", kind.kind);
     }
 }
 

@@ -1,13 +1,13 @@
 //! The steps of a file: one fault, one wait, or steps made of steps. Which kinds of fault there are is not known here.
 
-use controller_reader::{Fields, Located, Node, Reader, child, place};
+use controller_reader::{Fields, Located, Node, Reader};
 use proto_model::plan::OnFailure;
-use proto_model::problem::Problem;
 use proto_model::quantity::Pick;
 use proto_model::selector::{self, Selector, Term};
 use serde_json::{Map, Value};
 
 use super::branches::{self, MOST_STEPS};
+use super::once::once;
 use crate::experiment::{LONGEST, WishedFault, WishedParams, WishedPick, WishedStep, WishedTarget};
 
 pub(super) const STEP_KEYS: [&str; 9] = [
@@ -149,28 +149,6 @@ fn params(reader: &mut Reader, path: &str, at: &Located) -> Option<Map<String, V
             reader.complain(path, at, format!("is {}", at.value.name()), "a mapping of parameters");
             None
         }
-    }
-}
-
-/// Keys written twice, at any depth.
-fn once(reader: &mut Reader, path: &str, at: &Located) {
-    match &at.value {
-        Node::Map(entries) => {
-            for (i, (key, value)) in entries.iter().enumerate() {
-                let here = child(path, &key.value);
-                if entries[..i].iter().any(|(other, _)| other.value == key.value) {
-                    let (line, column) = place(key);
-                    reader.push(Problem::new(&here, format!("key {:?} is written twice", key.value)).at(line, column));
-                }
-                once(reader, &here, value);
-            }
-        }
-        Node::List(items) => {
-            for (i, item) in items.iter().enumerate() {
-                once(reader, &format!("{path}[{i}]"), item);
-            }
-        }
-        _ => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use proto_model::event::{Event, EventBody};
 use proto_model::plan::Plan;
-use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Sample, SampleResult};
+use proto_model::probe::{ProbeRole, ProbeSpec, Sample, SampleResult};
 use proto_telling::{figure, stretch};
 
 use super::picture::{Dot, Drawing, Shape, place};
@@ -65,7 +65,7 @@ fn specs(plan: &Plan) -> impl Iterator<Item = &ProbeSpec> {
 fn lane(drawing: &mut Drawing, probe: &ProbeSpec, samples: &[&Sample]) {
     drawing.name(&probe.name);
     let (top, bottom) = (drawing.y + 4.0, drawing.y + HEIGHT);
-    let bound = bound_ms(probe);
+    let bound = bound_ms(probe, samples);
     let measured = |sample: &Sample| {
         if bound.is_some() {
             Some(sample.took_ms as f64)
@@ -133,13 +133,10 @@ fn title(sample: &Sample) -> String {
     )
 }
 
-/// The slowest answer that is good, of what is judged by its time.
-fn bound_ms(probe: &ProbeSpec) -> Option<u64> {
-    if let ProbeCheck::Http(check) = &probe.check {
-        return Some(check.within_ms.unwrap_or(probe.timeout_ms));
-    }
-    if let ProbeCheck::Tcp(check) = &probe.check {
-        return Some(check.within_ms.unwrap_or(probe.timeout_ms));
-    }
-    None
+/// The slowest answer that is good, of what is judged by its time: every answer of it is a time.
+fn bound_ms(probe: &ProbeSpec, samples: &[&Sample]) -> Option<u64> {
+    let mut answered = samples.iter().filter(|sample| sample.result != SampleResult::Missing).peekable();
+    answered.peek()?;
+    let timed = answered.all(|sample| sample.value.is_none() || sample.unit.as_deref() == Some("ms"));
+    timed.then(|| probe.check.within().map_or(probe.timeout_ms, |within| within.0))
 }

@@ -8,7 +8,7 @@ use proto_model::injection::{
     Applied, CleanProof, EffectState, EndedBy, Ending, Injection, Observation, Observed, Reversal, Spent, UndoAnswer, Undone,
 };
 use proto_model::plan::{FaultStep, Hypothesis, Limits, OnFailure, Origin, Plan, PlannedHost, PlannedInjection, PlannedStep, StepBody};
-use proto_model::probe::{Phase, ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, TcpCheck, Tolerance};
+use proto_model::probe::{Phase, ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, Tolerance};
 use proto_model::problem::Refusal;
 use proto_model::time::Timestamp;
 
@@ -29,10 +29,10 @@ pub fn probe(tolerate: Tolerance) -> ProbeSpec {
     ProbeSpec {
         name: PROBE.to_owned(),
         role: ProbeRole::Hypothesis,
-        check: ProbeCheck::Tcp(TcpCheck {
-            address: "web:80".into(),
-            within_ms: None,
-        }),
+        check: ProbeCheck {
+            kind: "tcp".into(),
+            params: [("address".to_owned(), "web:80".into())].into_iter().collect(),
+        },
         from: Prober::Controller,
         every_ms: 1_000,
         timeout_ms: 1_000,

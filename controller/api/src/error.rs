@@ -17,6 +17,11 @@ impl ApiError {
     pub fn new(code: &str, message: impl Into<String>) -> Self {
         Self(ErrorBody::new(code, message))
     }
+
+    /// A template that cannot be filled is our own fault.
+    pub(crate) fn drawing(error: askama::Error) -> Self {
+        Self::new("internal", format!("draw the page: {error}"))
+    }
 }
 
 /// What is not there, with the nearest that is, or the command that lists what there is.

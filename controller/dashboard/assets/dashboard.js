@@ -31,8 +31,7 @@ function follow(path) {
     else if (part && event.type === "middle") part.innerHTML = event.data;
     if (event.type === "middle") { good(); received = performance.now(); countDown(); }
   };
-  source.addEventListener("middle", put);
-  source.addEventListener("stop", put);
+  for (const part of document.querySelectorAll("[data-part]")) source.addEventListener(part.dataset.part, put);
   source.addEventListener("alive", good);
   source.addEventListener("stale", () => { heard = performance.now(); old("The controller cannot read its records"); });
   const watch = setInterval(() => { if (stale.hidden && performance.now() - heard > SILENT_MS) old("The controller says nothing"); }, 1000);

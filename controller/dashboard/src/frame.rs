@@ -15,11 +15,11 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub(crate) fn style(&self) -> &'static str {
+    pub fn style(&self) -> &'static str {
         &STYLE.path
     }
 
-    pub(crate) fn script(&self) -> &'static str {
+    pub fn script(&self) -> &'static str {
         &SCRIPT.path
     }
 }

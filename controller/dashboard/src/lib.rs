@@ -1,11 +1,10 @@
-//! The controller's pages: what is known goes in, HTML comes out, every text escaped. It asks nobody, decides nothing and knows no socket.
+//! What the controller's pages are made of: what is known goes in, HTML comes out, every text escaped. It asks nobody and knows no socket.
 
 mod acting;
 mod assets;
 mod frame;
 mod hosts;
-mod now;
-mod run;
+mod known;
 mod runs;
 mod stop;
 
@@ -13,7 +12,6 @@ pub use acting::Acting;
 pub use assets::{Asset, asset};
 pub use frame::{Frame, Notice, SignIn};
 pub use hosts::HostTable;
-pub use now::{Known, Now};
-pub use run::RunPage;
+pub use known::Known;
 pub use runs::RunLine;
 pub use stop::StopForms;

@@ -1,15 +1,13 @@
-//! What every answer carries, and who gets inside: a browser with a session whose token is still good. Forms must come from our own pages.
+//! What every answer carries, what a session may do, and that forms come from our own pages.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::Response;
 
 use crate::access::{may, row, short};
 use crate::error::{ApiError, ApiResult};
-use crate::http::sessions::{Session, cookie_in};
-use crate::http::{PagesDoor, stop};
-use proto_transport::PeerInfo;
+use crate::http::sessions::Session;
 
 /// Only our own style, script and connections; no frame around it and no form to elsewhere.
 const CONTENT: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; \
@@ -33,37 +31,6 @@ pub(crate) async fn headers(request: Request, next: Next) -> Response {
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
-}
-
-/// Puts the session into the request, or leads to the door.
-pub(crate) async fn signed_in(State(door): State<PagesDoor>, mut request: Request, next: Next) -> Response {
-    let cookie = request
-        .headers()
-        .get(header::COOKIE)
-        .and_then(|value| value.to_str().ok())
-        .and_then(cookie_in);
-    match cookie.and_then(|cookie| door.session(cookie)) {
-        Some(session) => {
-            if let Some(peer) = request.extensions().get::<PeerInfo>() {
-                peer.identify(&session.caller.name);
-            }
-            request.extensions_mut().insert(session);
-            next.run(request).await
-        }
-        None => {
-            note_strangers_form(&door, &request);
-            Redirect::to("/sign-in").into_response()
-        }
-    }
-}
-
-/// A form that would have done something, sent by nobody who is signed in.
-fn note_strangers_form(door: &PagesDoor, request: &Request) {
-    if let Some(call) = stop::deed_of(request.uri().path())
-        && let Some(peer) = request.extensions().get::<PeerInfo>()
-    {
-        door.refused(None, peer, call, &ApiError::new("not_authenticated", "no session"));
-    }
 }
 
 /// The call's row in the access table, held against the session's role.

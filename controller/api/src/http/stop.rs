@@ -9,12 +9,11 @@ use serde::Deserialize;
 use tonic::Status;
 
 use crate::error::{ApiError, ApiResult};
-use crate::http::pages::RELEASES;
+use crate::http::answer;
+use crate::http::calls::{HALTS, RELEASES};
+use crate::http::doorway::PagesDoor;
 use crate::http::sessions::Session;
-use crate::http::{PagesDoor, answer};
 use crate::whole::whole;
-
-const HALTS: &str = "/fracas.v1.Emergency/Halt";
 
 #[derive(Deserialize)]
 pub(crate) struct Why {
@@ -42,15 +41,6 @@ pub(crate) async fn release(
 ) -> Response {
     let deed = async move { door.release(&session, &peer, &why).await };
     shown(whole(RELEASES, deed).await.flatten())
-}
-
-/// The call that a form of this path stands for.
-pub(crate) fn deed_of(path: &str) -> Option<&'static str> {
-    match path {
-        "/halt" => Some(HALTS),
-        "/release" => Some(RELEASES),
-        _ => None,
-    }
 }
 
 /// The first page tells what became of it.

@@ -1,17 +1,14 @@
-//! The first page: what acts now and until when, the hosts, the runs, and the halt. The middle is sent again whenever something changes.
+//! What acts now and until when, the hosts and the newest runs, as one part of a page that is drawn again whenever something changes.
 
 use std::sync::Arc;
 
 use askama::Template;
-use proto_model::halt::HaltState;
 use proto_model::host::Host;
 use proto_model::time::Timestamp;
 
 use crate::acting::Acting;
-use crate::frame::Frame;
 use crate::hosts::HostTable;
 use crate::runs::RunLine;
-use crate::stop::StopForms;
 
 /// What the page tells of, as it stood at one moment.
 #[derive(Debug)]
@@ -48,30 +45,6 @@ impl Known {
 #[template(path = "now_middle.html")]
 struct Middle<'a> {
     known: &'a Known,
-}
-
-#[derive(Debug, Template)]
-#[template(path = "now.html")]
-pub struct Now<'a> {
-    pub frame: &'a Frame,
-    pub halt: &'a HaltState,
-    pub may_release: bool,
-    pub known: &'a Known,
-}
-
-impl Now<'_> {
-    pub fn html(&self) -> String {
-        self.render().unwrap_or_default()
-    }
-
-    fn forms(&self) -> String {
-        let forms = StopForms {
-            frame: self.frame,
-            halt: self.halt,
-            may_release: self.may_release,
-        };
-        forms.html()
-    }
 }
 
 #[cfg(test)]

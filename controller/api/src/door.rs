@@ -103,14 +103,14 @@ where
 {
     request.extensions_mut().insert(caller.clone());
     if deed == Deed::Reads {
-        return Ok(watched(inner.call(request).await?, door, caller));
+        return Ok(watched(inner.call(request).await?, door.keyring.clone(), door.now, caller));
     }
     let call = request.uri().path().to_owned();
     let done = match arrived(request).await {
         Ok(request) => whole(&call, recorded(door.clone(), caller.clone(), deed, request, inner)).await,
         Err(error) => Err(error),
     };
-    Ok(watched(answer_or_error(done)?, door, caller))
+    Ok(watched(answer_or_error(done)?, door.keyring.clone(), door.now, caller))
 }
 
 /// The call and its line of the audit log; nobody may cut between the two.

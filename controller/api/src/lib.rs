@@ -24,6 +24,7 @@ mod keyring;
 mod late;
 mod operators;
 mod retention;
+mod routes;
 mod runs;
 mod schedules;
 mod service;

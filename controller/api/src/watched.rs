@@ -1,11 +1,11 @@
 //! An answer that lasts: it ends as soon as what its caller has shown no longer holds. It changes nothing of what is answered.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::{Frame, SizeHint};
+use proto_model::time::Timestamp;
 use tokio::time::{Interval, MissedTickBehavior};
 use tonic::Status;
 use tonic::body::Body;
@@ -13,21 +13,22 @@ use tonic::codegen::Bytes;
 use tonic::codegen::http::{HeaderMap, Response};
 
 use crate::caller::{Caller, Credential};
-use crate::door::Door;
 use crate::error::ApiError;
+use crate::keyring::Keyring;
 
 /// How often a caller is looked at again.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The answer, watched; callers on this machine are known by their process and need no watching.
-pub(crate) fn watched(answer: Response<Body>, door: Arc<Door>, caller: Caller) -> Response<Body> {
+pub(crate) fn watched(answer: Response<Body>, keyring: Keyring, now: fn() -> Timestamp, caller: Caller) -> Response<Body> {
     if caller.credential == Credential::Socket {
         return answer;
     }
     answer.map(|inner| {
         Body::new(Watched {
             inner,
-            door,
+            keyring,
+            now,
             caller,
             look: None,
             ended: false,
@@ -37,7 +38,8 @@ pub(crate) fn watched(answer: Response<Body>, door: Arc<Door>, caller: Caller) -
 
 struct Watched {
     inner: Body,
-    door: Arc<Door>,
+    keyring: Keyring,
+    now: fn() -> Timestamp,
     caller: Caller,
     /// From the first time that there is nothing to send.
     look: Option<Interval>,
@@ -56,7 +58,7 @@ impl http_body::Body for Watched {
             return Poll::Ready(frame);
         }
         while self.look.get_or_insert_with(looks).poll_tick(cx).is_ready() {
-            if !self.door.keyring.still_holds(&self.caller, (self.door.now)()) {
+            if !self.keyring.still_holds(&self.caller, (self.now)()) {
                 self.ended = true;
                 return Poll::Ready(Some(Ok(Frame::trailers(farewell(&self.caller)))));
             }
@@ -93,11 +95,8 @@ mod tests {
     use controller_store::{Actor, MemoryStore, OperatorRecord, StoreHandle};
     use proto_model::id::TokenId;
     use proto_model::role::Role;
-    use proto_model::time::Timestamp;
 
     use super::*;
-    use crate::audit::AuditLog;
-    use crate::keyring::Keyring;
 
     const NOW: Timestamp = Timestamp(1_000);
 
@@ -119,9 +118,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_ends_within_seconds_of_its_callers_token() {
-        let folder = tempfile::tempdir().unwrap();
         let keyring = Keyring::load(StoreHandle::spawn(Box::new(MemoryStore::new()))).await.unwrap();
-        let audit = AuditLog::open(folder.path()).unwrap();
         let key = OperatorRecord {
             id: TokenId::generate(),
             name: "ann".into(),
@@ -139,12 +136,7 @@ mod tests {
         };
         keyring.add(key.clone(), &actor).await.unwrap();
         let caller = Caller::new("ann", "10.0.0.1:1".into(), Role::Viewer, Credential::Token(key.id));
-        let door = Arc::new(Door {
-            keyring: keyring.clone(),
-            audit,
-            now: || NOW,
-        });
-        let mut body = watched(Response::new(Body::new(Silent)), door, caller).into_body();
+        let mut body = watched(Response::new(Body::new(Silent)), keyring.clone(), || NOW, caller).into_body();
         let early = tokio::time::timeout(2 * LOOK_EVERY, frame_of(&mut body)).await;
         assert!(early.is_err(), "a stream ended while its token was good");
         keyring.revoke("ann", &actor, NOW).await.unwrap();

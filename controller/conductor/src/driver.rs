@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use crate::active::ActiveRuns;
 use crate::clock::RunClock;
 use crate::host_gateway::HostGateway;
+use crate::host_proof::HostProof;
 use crate::leases::Leases;
 use crate::machine::{Action, Conductor, Decision, Input};
-use crate::proving::HostProof;
 
 /// Inputs that are decided on together.
 const INPUTS: usize = 256;

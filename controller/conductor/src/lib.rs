@@ -9,6 +9,7 @@ mod driver;
 mod going;
 mod guards;
 mod host_gateway;
+mod host_proof;
 mod latch;
 mod late;
 mod leases;

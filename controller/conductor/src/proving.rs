@@ -14,19 +14,12 @@ use proto_model::time::Timestamp;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use crate::host_proof::HostProof;
 use crate::summaries;
 use crate::supervisor::{Inner, Supervisor, store_error};
 
 /// How often hosts that owe a proof are asked again.
 const SWEEP: Duration = Duration::from_secs(10);
-
-/// What a host proved in a run.
-#[derive(Debug)]
-pub(crate) struct HostProof {
-    pub run: RunId,
-    pub host: HostName,
-    pub proof: CleanProof,
-}
 
 impl Supervisor {
     /// Keeps what runs learn about their hosts, and asks again where a proof is owed, as long as there is a supervisor.

@@ -20,10 +20,11 @@ use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 
 use crate::catalogues::{Catalogues, KnownCatalogue};
-use crate::enrolment::{NameLocks, must_be_host};
 use crate::fleet::{Entry, Fleet};
 use crate::latch::HaltLatch;
 use crate::link::Epochs;
+use crate::name_locks::NameLocks;
+use crate::peer::must_be_host;
 use crate::rate::{GuessLimiter, Rate};
 use crate::settings::{DispatcherSettings, ENROLMENTS_AT_ONCE, MAX_ENROL_REQUEST, SESSIONS};
 use crate::tokens::TokenCache;

@@ -1,7 +1,6 @@
 //! Joining, and staying joined: a token buys a first certificate, a certificate buys its successor for the same key.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 
 use controller_store::{HostRecord, StoreError, TokenRecord};
@@ -17,34 +16,9 @@ use rustls_pki_types::CertificateDer;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::dispatcher::{Dispatcher, barred};
+use crate::peer::peer;
 use crate::settings::ENROLMENT_TURN;
 use crate::tokens::Proof;
-
-/// Locks that names share by their hash.
-pub(crate) struct NameLocks([tokio::sync::Mutex<()>; 64]);
-
-impl Default for NameLocks {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| tokio::sync::Mutex::default()))
-    }
-}
-
-impl NameLocks {
-    async fn of(&self, name: &HostName) -> tokio::sync::MutexGuard<'_, ()> {
-        let mut hasher = DefaultHasher::new();
-        name.as_str().hash(&mut hasher);
-        let at = usize::try_from(hasher.finish() % self.0.len() as u64).unwrap_or_default();
-        self.0[at].lock().await
-    }
-}
-
-/// Refuses a call that only hosts may make, before its message is read.
-pub(crate) fn must_be_host(request: Request<()>) -> Result<Request<()>, Status> {
-    match peer(&request)?.identity {
-        Identity::Host(_) => Ok(request),
-        _ => Err(Status::unauthenticated("this call needs a host's certificate; enrol first")),
-    }
-}
 
 #[async_trait]
 impl Enrolment for Dispatcher {
@@ -272,15 +246,6 @@ fn may_rejoin(known: &HostRecord, key: &str, replaces: bool) -> Result<(), Statu
              `fracas tokens create --replace {name}` give its place to this machine"
         ))),
     }
-}
-
-/// Who is at the other end; put there by the listener.
-pub(crate) fn peer<T>(request: &Request<T>) -> Result<PeerInfo, Status> {
-    request
-        .extensions()
-        .get::<PeerInfo>()
-        .cloned()
-        .ok_or_else(|| Status::unauthenticated("no TLS connection"))
 }
 
 fn same_key(certificate: &CertificateDer<'_>, record: &HostRecord) -> bool {

@@ -9,6 +9,8 @@ mod halts;
 mod hear;
 mod latch;
 mod link;
+mod name_locks;
+mod peer;
 mod rate;
 mod serve;
 mod session;

@@ -17,10 +17,10 @@ use proto_wire::v1::{AgentMessage, Hello, RenewReply, RenewRequest, Stop, Welcom
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::dispatcher::{Dispatcher, barred, described};
-use crate::enrolment::peer;
 use crate::fleet::Live;
 use crate::gateway::probe_start;
 use crate::link::{Link, Orders};
+use crate::peer::peer;
 use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS, TOLERATED_OFFSET_MS};
 
 #[async_trait]

@@ -1,21 +1,9 @@
 //! The levels of a service at a moment: each needs all of its requirements and all of the levels below. It reads no clock.
 
-use proto_model::document::RunDocument;
-use proto_model::evidence::{LevelLine, Levels, Publication, Requirement, Standing};
-use proto_model::service::Service;
-use proto_model::time::Timestamp;
+use proto_model::evidence::{LevelLine, Levels, Requirement, Standing};
 
+use crate::known::Evidence;
 use crate::requirements::{fail_tested, in_production, not_evaluated, on_a_cadence, on_a_dashboard, published, service_file};
-
-/// Everything that a level is computed from.
-#[derive(Debug, Clone, Copy)]
-pub struct Evidence<'a> {
-    pub service: &'a Service,
-    /// All runs, of this service and of others.
-    pub runs: &'a [RunDocument],
-    pub publications: &'a [Publication],
-    pub now: Timestamp,
-}
 
 /// Levels 1 to 5, lowest first, and how many of them are reached without a gap.
 pub fn weigh(evidence: &Evidence<'_>) -> Levels {

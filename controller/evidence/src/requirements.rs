@@ -7,7 +7,7 @@ use proto_model::time::Timestamp;
 use proto_model::verdict::Cleanup;
 
 use crate::cadence::{CADENCE_DAYS, DAY_MS, WARN_DAYS, cadence, days};
-use crate::levels::Evidence;
+use crate::known::Evidence;
 use crate::past::{Past, of_service};
 
 /// Points on a dashboard that make a line over time.

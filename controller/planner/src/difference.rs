@@ -2,7 +2,7 @@
 
 use proto_model::plan::{Origin, Plan, PlannedHost};
 
-use crate::plan::Fleet;
+use crate::fleet::Fleet;
 use crate::targets::bar;
 
 /// One sentence per change, each with its host; empty when the plan still fits.

@@ -8,7 +8,7 @@ use proto_model::host::Host;
 use proto_model::id::HostName;
 use proto_model::plan::PlannedHost;
 
-use crate::plan::Fleet;
+use crate::fleet::Fleet;
 use crate::refusal::PlanRefusal;
 
 pub(crate) struct Inventory<'a> {

@@ -8,6 +8,7 @@ mod decidable;
 mod difference;
 mod experiment;
 mod file;
+mod fleet;
 mod inventory;
 mod plan;
 mod reach;
@@ -21,5 +22,6 @@ pub use experiment::{
     Experiment, WishedFault, WishedHypothesis, WishedParams, WishedPick, WishedProbe, WishedProber, WishedStep, WishedTarget,
 };
 pub use file::parse_experiment;
-pub use plan::{Fleet, plan};
+pub use fleet::Fleet;
+pub use plan::plan;
 pub use refusal::PlanRefusal;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use proto_model::id::{HostName, RunId};
+use proto_model::id::HostName;
 use proto_model::plan::{OnFailure, Origin, Plan};
 use proto_model::steps::Moment;
 
@@ -10,40 +10,11 @@ use crate::denial::Denial;
 use crate::fitness::{Unfitness, state};
 use crate::occupancy::Occupancy;
 use crate::owner::Policy;
+use crate::stage::Stage;
 use crate::{conflicts, limits, rules};
 
 /// Runs at once; one more is denied.
 pub const MAX_RUNS: usize = 100;
-
-/// Who asks. Each stage is held to every rule of the one before it.
-#[derive(Debug, Clone, Copy)]
-pub enum Stage<'a> {
-    /// A plan is made, or a stored one is to be used.
-    Planning,
-    /// A run of the plan is about to be recorded.
-    Admission,
-    /// A step of that run is about to be ordered.
-    Step { run: &'a RunId, path: &'a str },
-}
-
-impl<'a> Stage<'a> {
-    /// The run that asks is not counted against itself.
-    pub(crate) fn own(self) -> Option<&'a RunId> {
-        match self {
-            Self::Step { run, .. } => Some(run),
-            Self::Planning | Self::Admission => None,
-        }
-    }
-
-    /// What may act at the same time, as far as it is asked for.
-    fn moments(self, plan: &Plan) -> Vec<Moment<'_>> {
-        let mut moments = plan.moments();
-        if let Self::Step { path, .. } = self {
-            moments.retain(|moment| moment.faults.iter().any(|(fault, _)| *fault == path));
-        }
-        moments
-    }
-}
 
 /// Pure: the same plan, policy and occupancy give the same answer.
 pub fn check(plan: &Plan, stage: Stage<'_>, policy: &Policy, occupancy: &Occupancy<'_>) -> Result<(), Denial> {

@@ -10,12 +10,14 @@ mod limits;
 mod occupancy;
 mod owner;
 mod rules;
+mod stage;
 mod unattended;
 
-pub use check::{MAX_RUNS, Stage, check};
+pub use check::{MAX_RUNS, check};
 pub use denial::{Denial, hosts_in_words};
 pub use environments::{BUILT_IN, Environment, Environments};
 pub use fitness::{Unfitness, unfitness};
 pub use occupancy::{ActiveRun, Occupancy};
 pub use owner::{EnvironmentPolicy, InvalidPolicy, Policy};
+pub use stage::Stage;
 pub use unattended::{no_guard, unattended};

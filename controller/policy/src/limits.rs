@@ -8,10 +8,10 @@ use proto_model::plan::{Limits, Plan};
 use proto_model::quantity::Millis;
 use proto_model::steps::Moment;
 
-use crate::check::Stage;
 use crate::denial::{Denial, hosts_in_words};
 use crate::fitness::state;
 use crate::occupancy::Occupancy;
+use crate::stage::Stage;
 
 /// The label by which a host says which quorum it is a member of, and how many members there are: `etcd/3`.
 const QUORUM_LABEL: &str = "quorum";

@@ -8,12 +8,12 @@ use proto_model::plan::{FaultStep, Plan};
 use proto_model::quantity::{Millis, Percent};
 use proto_model::steps::Moment;
 
-use crate::check::Stage;
 use crate::denial::{Denial, hosts_in_words};
 use crate::environments::Environments;
 use crate::guards;
 use crate::occupancy::{ActiveRun, Occupancy};
 use crate::owner::{EnvironmentPolicy, Policy};
+use crate::stage::Stage;
 
 /// The label that places a host in a service.
 const SERVICE_LABEL: &str = "service";

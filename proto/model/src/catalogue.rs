@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{InvalidId, sha256_text};
-use crate::injection::Reversal;
+use crate::reversal::Reversal;
 
 /// `family.action`, such as `cpu.burn`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

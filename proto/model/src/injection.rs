@@ -1,12 +1,11 @@
 //! The life of an injection as both sides tell it: states, ends, facts from the agent, proofs; never a decision.
 
-use std::borrow::Cow;
-
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::FaultKind;
 use crate::id::{HostName, InjectionId};
 use crate::problem::Refusal;
+pub use crate::reversal::Reversal;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -77,23 +76,6 @@ impl EndedBy {
             Self::Package => "package",
             Self::KernelExpiry => "kernel_expiry",
         }
-    }
-}
-
-/// Whether a fault can be taken back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Reversal {
-    Full,
-    /// `why` ends the sentence "it cannot be undone:".
-    Irreversible {
-        why: Cow<'static, str>,
-    },
-}
-
-impl Reversal {
-    pub fn is_full(&self) -> bool {
-        *self == Self::Full
     }
 }
 

@@ -16,7 +16,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, DnsName};
 
 use crate::error::TransportError;
-use crate::identity::{Identity, hex, is_operator};
+use crate::identity::{Identity, fingerprint_of_key, hex, is_operator};
 use crate::private::replace_private;
 
 /// How far before now the authority's and the controller's certificates begin, for hosts whose clock is behind: 7 days.
@@ -63,7 +63,7 @@ impl Authority {
         let pair = KeyPair::from_pem(&key_pem).map_err(load)?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes())
             .map_err(|e| TransportError::Invalid(format!("{}: {e}", certificate.display())))?;
-        if crate::fingerprint_of_key(&der) != Some(hex(&pair.subject_public_key_info())) {
+        if fingerprint_of_key(&der) != Some(hex(&pair.subject_public_key_info())) {
             return Err(TransportError::Invalid(format!(
                 "the authority's key and certificate in {} do not belong together; restore both from a backup: every identity depends on them",
                 folder.display()

@@ -18,22 +18,13 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::error::TransportError;
+use crate::identity::{fingerprint_of, fingerprint_of_key};
+use crate::trust::Trust;
 use crate::verify::OurController;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 const KEEPALIVE_WITHIN: Duration = Duration::from_secs(20);
-
-/// Whom to believe.
-#[derive(Clone)]
-pub enum Trust {
-    /// Whoever one of these vouches for by the very name that is dialled, as browsers do.
-    Named(Vec<CertificateDer<'static>>),
-    /// This authority.
-    Authority(CertificateDer<'static>),
-    /// The authority whose certificate has this SHA-256, in hex; it must be in the chain that is shown.
-    Fingerprint(String),
-}
 
 /// What to show.
 #[derive(Clone)]
@@ -47,8 +38,8 @@ impl ClientIdentity {
     pub fn is_whole(&self) -> bool {
         use rcgen::PublicKeyData;
         let key = rcgen::KeyPair::from_pem(&self.key_pem).ok();
-        let of_key = key.map(|key| crate::fingerprint_of(&key.subject_public_key_info()));
-        of_key.is_some() && of_key == crate::fingerprint_of_key(&self.certificate)
+        let of_key = key.map(|key| fingerprint_of(&key.subject_public_key_info()));
+        of_key.is_some() && of_key == fingerprint_of_key(&self.certificate)
     }
 }
 

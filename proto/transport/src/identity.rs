@@ -117,6 +117,13 @@ impl PeerInfo {
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.not_after.is_some_and(|end| end < now)
     }
+
+    /// A request has proven who the peer is (a token, a session): the connection no longer counts as an outsider's.
+    pub fn identify(&self, identity: &str) {
+        if let Some(standing) = &self.standing {
+            standing.identify(identity);
+        }
+    }
 }
 
 /// When a certificate ends.

@@ -1,6 +1,7 @@
 //! Who is who on the wire: the authority, identities, TLS in both directions, join tokens, back-off. It knows no message.
 
 mod admission;
+mod answered;
 mod authority;
 mod backoff;
 mod budget;
@@ -13,26 +14,28 @@ mod revocation;
 mod server;
 mod standing;
 mod token;
+mod trust;
 mod verify;
 
 pub use admission::{Admission, Limits, LogLimiter, network_of};
+pub use answered::{AnswerLayer, AnswerService};
 pub use authority::{Authority, HOST_BACKDATE_MS, certificate_pem, csr};
 pub use backoff::Backoff;
 pub use budget::Quota;
-pub use client::{ClientIdentity, Trust, connect, connect_from, connect_unix};
+pub use client::{ClientIdentity, connect, connect_from, connect_unix};
 pub use error::TransportError;
 pub use identity::{Identity, PeerInfo, fingerprint_of, fingerprint_of_key, is_operator, not_after_of, validity_of};
 pub use local::incoming_local;
 pub use private::{NewFile, create_private, replace_private};
 pub use revocation::{Revocation, RevocationList, ShownCertificate};
 pub use server::{ServerTls, TlsIo, incoming};
-pub use standing::{AnswerLayer, AnswerService, Standing};
+pub use standing::Standing;
 pub use token::{InvalidOperatorToken, InvalidToken, JoinToken, OperatorToken};
+pub use trust::Trust;
+pub use verify::RENEW_GRACE_MS;
 
 /// The largest message either side takes: 1 MiB.
 pub const MAX_MESSAGE: usize = 1 << 20;
-/// How long after its expiry a host's certificate may still buy a new one for the same key.
-pub const RENEW_GRACE_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Chooses the cryptography of this process. Call first in every program; again is harmless.
 pub fn install_provider() {

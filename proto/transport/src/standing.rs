@@ -3,14 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
 use tokio::time::Instant;
-use tower::{Layer, Service};
 
 use crate::admission::Admission;
 use crate::budget::Seat;
-use crate::identity::PeerInfo;
 
 /// Clones are of the same connection.
 #[derive(Clone)]
@@ -55,7 +52,7 @@ impl Standing {
         *self.state() = State::Closed;
     }
 
-    fn identify(&self, identity: &str) {
+    pub(crate) fn identify(&self, identity: &str) {
         let mut state = self.state();
         if matches!(*state, State::Outsider { .. })
             && let Some(seat) = self.0.admission.identified(identity)
@@ -64,7 +61,7 @@ impl Standing {
         }
     }
 
-    fn request_finished(&self) {
+    pub(crate) fn request_finished(&self) {
         let limits = self.0.admission.limits();
         if let State::Outsider { seat, until } = &mut *self.state() {
             *until = Instant::now() + limits.unidentified;
@@ -83,56 +80,6 @@ impl fmt::Debug for Standing {
             State::Outsider { .. } => "outsider",
             State::Identified { .. } => "identified",
             State::Closed => "closed",
-        })
-    }
-}
-
-impl PeerInfo {
-    /// A request has proven who the peer is (a token, a session): the connection no longer counts as an outsider's.
-    pub fn identify(&self, identity: &str) {
-        if let Some(standing) = &self.standing {
-            standing.identify(identity);
-        }
-    }
-}
-
-/// Notes on a connection that a request of it was answered: put around every service that a listener serves.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AnswerLayer;
-
-/// What `AnswerLayer` makes of a service.
-#[derive(Debug, Clone)]
-pub struct AnswerService<S>(S);
-
-impl<S> Layer<S> for AnswerLayer {
-    type Service = AnswerService<S>;
-    fn layer(&self, inner: S) -> AnswerService<S> {
-        AnswerService(inner)
-    }
-}
-
-impl<S, B> Service<http::Request<B>> for AnswerService<S>
-where
-    S: Service<http::Request<B>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let standing = request.extensions().get::<PeerInfo>().and_then(|peer| peer.standing.clone());
-        let answer = self.0.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            if let Some(standing) = standing {
-                standing.request_finished();
-            }
-            answer
         })
     }
 }

@@ -13,9 +13,12 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::client::Trust;
+use crate::error::TransportError;
 use crate::identity::{Identity, hex, not_after_of};
-use crate::{RENEW_GRACE_MS, TransportError};
+use crate::trust::Trust;
+
+/// How long after its expiry a host's certificate may still buy a new one for the same key.
+pub const RENEW_GRACE_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Client certificates of our authority, asked for without insisting. One that expired not long ago passes here,
 /// if it is a host's, so that it can be renewed; every other call refuses it by its end.

@@ -60,7 +60,10 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     // The head: policy, planner and report stand on the model alone; doors stand on the conductor, never the other way.
     ("controller-reader", &["proto-model"]),
     ("controller-policy", &["proto-model"]),
-    ("controller-planner", &["controller-policy", "controller-reader", "proto-model", "proto-probes"]),
+    (
+        "controller-planner",
+        &["controller-policy", "controller-reader", "proto-model", "proto-probes"],
+    ),
     (
         "controller-conductor",
         &[

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, compatible, faults, planted, probes, sizes, wire};
+use tests_tidy::{arrows, circles, compatible, faults, planted, probes, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -260,6 +260,21 @@ fn the_kinds_of_probe_are_written_into_the_schema_and_the_manual() -> Result<()>
             "{path} is not what the kinds of probe say: run cargo xtask generate"
         );
     }
+    Ok(())
+}
+
+/// Two files that stand on each other are one file, cut in the wrong place.
+#[test]
+fn no_files_stand_on_each_other() -> Result<()> {
+    let mut wrong = Vec::new();
+    for (member, found) in circles::circles(&repository())? {
+        match (circles::NOT_YET.contains(&member.as_str()), found.is_empty()) {
+            (false, false) => wrong.extend(found.iter().map(|circle| format!("{member}: {circle}"))),
+            (true, true) => wrong.push(format!("{member} has no circle any more: take it from circles::NOT_YET")),
+            _ => {}
+        }
+    }
+    none(&wrong);
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use crate::globals::{Globals, HELP};
 use crate::pairs::{self, Pair};
 use crate::start::{self, How, Start};
 use crate::values;
-use crate::verbs::faults::Fault;
+use crate::verbs::faults::fault::Fault;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -3,7 +3,7 @@
 use proto_model::document::{API_VERSION, RunDocument};
 use serde_json::{Value, json};
 
-use super::{Site, run_path};
+use super::shown::{Site, run_path};
 
 pub(super) fn history(site: &Site<'_>) -> String {
     let services = site.services.iter().map(|shown| {

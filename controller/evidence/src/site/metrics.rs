@@ -7,7 +7,7 @@ use std::fmt::Write;
 use proto_model::evidence::{LevelLine, Levels, Standing};
 use proto_model::time::Timestamp;
 
-use super::Site;
+use super::shown::Site;
 use crate::cadence::cadence;
 
 const REACHED_UNTIL: &str = "fracas_level_reached_until_timestamp_seconds";

@@ -7,7 +7,7 @@ use proto_model::evidence::{LevelLine, Levels, Requirement, Standing};
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
 
-use super::{Site, file_name, run_path};
+use super::shown::{Site, file_name, run_path};
 use crate::cadence::{CADENCE_DAYS, cadence};
 use crate::coverage::{Covered, coverage};
 use crate::past::Past;

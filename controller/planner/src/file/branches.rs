@@ -1,8 +1,10 @@
 //! Steps made of steps: branches at the same time, groups in order, and rounds of either. What one fault is, is not read here.
 
-use super::steps;
 use crate::experiment::WishedStep;
 use controller_reader::{Fields, Located, Node, Reader};
+
+/// Reads one step, whatever it is, with so many levels left below it.
+pub(super) type ReadStep = fn(&mut Reader, &str, &Located, usize) -> Option<WishedStep>;
 
 /// Faults and waits of one experiment, every round counted.
 pub(super) const MOST_STEPS: usize = 200;
@@ -14,7 +16,7 @@ const BRANCHES: std::ops::RangeInclusive<usize> = 2..=20;
 const ROUNDS: std::ops::RangeInclusive<u64> = 1..=100;
 
 /// The steps of one list.
-pub(super) fn inner(reader: &mut Reader, path: &str, at: &Located, deeper: usize) -> Vec<WishedStep> {
+pub(super) fn inner(reader: &mut Reader, path: &str, at: &Located, deeper: usize, read: ReadStep) -> Vec<WishedStep> {
     let items = reader.items(path, at, "steps");
     if items.len() > MOST_STEPS {
         reader.complain(path, at, format!("has {} steps", items.len()), format!("..{MOST_STEPS}"));
@@ -22,14 +24,14 @@ pub(super) fn inner(reader: &mut Reader, path: &str, at: &Located, deeper: usize
     }
     let steps = items.iter().enumerate();
     steps
-        .filter_map(|(i, item)| steps::step(reader, &format!("{path}[{i}]"), item, deeper))
+        .filter_map(|(i, item)| read(reader, &format!("{path}[{i}]"), item, deeper))
         .collect()
 }
 
 /// `parallel: [...]`
-pub(super) fn parallel(reader: &mut Reader, path: &str, fields: &Fields<'_>, deeper: usize) -> Option<WishedStep> {
+pub(super) fn parallel(reader: &mut Reader, path: &str, fields: &Fields<'_>, deeper: usize, read: ReadStep) -> Option<WishedStep> {
     let (list, at) = fields.get("parallel")?;
-    let steps = below(reader, &list, at, deeper)?;
+    let steps = below(reader, &list, at, deeper, read)?;
     if let Node::List(items) = &at.value
         && !BRANCHES.contains(&items.len())
     {
@@ -44,9 +46,9 @@ pub(super) fn parallel(reader: &mut Reader, path: &str, fields: &Fields<'_>, dee
 }
 
 /// `steps: [...]` inside a step.
-pub(super) fn group(reader: &mut Reader, path: &str, fields: &Fields<'_>, deeper: usize) -> Option<WishedStep> {
+pub(super) fn group(reader: &mut Reader, path: &str, fields: &Fields<'_>, deeper: usize, read: ReadStep) -> Option<WishedStep> {
     let (list, at) = fields.get("steps")?;
-    let steps = below(reader, &list, at, deeper)?;
+    let steps = below(reader, &list, at, deeper, read)?;
     if matches!(&at.value, Node::List(items) if items.is_empty()) {
         reader.complain(&list, at, "is empty", "at least one step");
         return None;
@@ -57,9 +59,9 @@ pub(super) fn group(reader: &mut Reader, path: &str, fields: &Fields<'_>, deeper
     })
 }
 
-fn below(reader: &mut Reader, path: &str, at: &Located, deeper: usize) -> Option<Vec<WishedStep>> {
+fn below(reader: &mut Reader, path: &str, at: &Located, deeper: usize, read: ReadStep) -> Option<Vec<WishedStep>> {
     if deeper > 1 {
-        return Some(inner(reader, path, at, deeper - 1));
+        return Some(inner(reader, path, at, deeper - 1, read));
     }
     reader.complain(path, at, "is too deep", format!("{DEEPEST} levels of steps"));
     None

@@ -28,7 +28,7 @@ pub(super) const TARGET_KEYS: [&str; 6] = ["labels", "hosts", "all", "pick", "sp
 /// The experiment's own steps, of which one at least injects.
 pub(super) fn list(reader: &mut Reader, path: &str, at: &Located) -> Vec<WishedStep> {
     let wrong_before = reader.wrong();
-    let steps = branches::inner(reader, path, at, branches::DEEPEST);
+    let steps = branches::inner(reader, path, at, branches::DEEPEST, step);
     let count: usize = steps.iter().map(WishedStep::leaves).sum();
     if count > MOST_STEPS {
         reader.complain(
@@ -73,8 +73,8 @@ pub(super) fn step(reader: &mut Reader, path: &str, at: &Located, deeper: usize)
     let step = match body {
         "fault" => fault(reader, path, &fields).map(WishedStep::Fault),
         "wait" => wait(reader, path, &fields),
-        "parallel" => branches::parallel(reader, path, &fields, deeper),
-        _ => branches::group(reader, path, &fields, deeper),
+        "parallel" => branches::parallel(reader, path, &fields, deeper, step),
+        _ => branches::group(reader, path, &fields, deeper, step),
     };
     branches::repeated(reader, path, &fields, step)
 }

@@ -3,6 +3,7 @@
 mod lanes;
 mod page;
 mod picture;
+mod timeline;
 
 pub use page::{Cell, Link, Page, STYLE, Section, Table, Tone};
 pub use picture::Picture;
@@ -96,7 +97,7 @@ fn facts(run: &RunDocument, state: &RunState) -> Section {
 fn timeline_picture(run: &RunDocument, state: &RunState, events: &[Event]) -> Section {
     Section {
         title: "Picture".to_owned(),
-        picture: Picture::of(run, state, events),
+        picture: timeline::timeline(run, state, events),
         ..Section::default()
     }
 }

@@ -1,4 +1,4 @@
-//! A run's timeline as a picture: what acted where, what the probes saw beside their bounds, and when each host was proven clean.
+//! The parts of a run's picture: its time axis, phases, hosts and injections, and the moments that concern the whole run.
 
 use askama::Template;
 use proto_model::document::{InjectionDocument, RunDocument};
@@ -7,10 +7,9 @@ use proto_model::injection::{Cleanliness, EffectState, InjectionState};
 use proto_model::time::Timestamp;
 use proto_telling::{pairs, stretch};
 
-use super::lanes;
 use crate::state::RunState;
 
-const WIDTH: f64 = 960.0;
+pub(super) const WIDTH: f64 = 960.0;
 /// Where the time axis begins; names stand left of it.
 const LEFT: f64 = 190.0;
 const RIGHT: f64 = 945.0;
@@ -93,39 +92,6 @@ impl Picture {
     pub fn svg(&self) -> String {
         Rendered { picture: self }.render().unwrap_or_default()
     }
-
-    /// `None` when there is no time to draw.
-    pub fn of(run: &RunDocument, state: &RunState, events: &[Event]) -> Option<Self> {
-        let axis = Axis::of(state)?;
-        let mut drawing = Drawing {
-            axis,
-            y: 24.0,
-            picture: Picture::default(),
-        };
-        drawing.ticks();
-        drawing.phases(state);
-        drawing.hosts(run, state);
-        lanes::probes(&mut drawing, &state.plan, events);
-        drawing.moments(run, state);
-        let mut picture = drawing.picture;
-        picture.width = WIDTH as u32;
-        picture.height = drawing.y.ceil() as u32;
-        picture.summary = format!(
-            "Timeline of {}: {} over {}",
-            run.name,
-            words(run),
-            stretch(axis.to.since(axis.from))
-        );
-        Some(picture)
-    }
-}
-
-fn words(run: &RunDocument) -> String {
-    let injections = match run.injections.len() {
-        1 => "1 injection".to_owned(),
-        n => format!("{n} injections"),
-    };
-    format!("{injections}, verdict {}", run.verdict.map_or("none yet", |v| v.as_str()))
 }
 
 /// Time to place.
@@ -137,7 +103,7 @@ pub(super) struct Axis {
 
 impl Axis {
     /// From acceptance to the last word before the run was finished; amendments may come days later.
-    fn of(state: &RunState) -> Option<Self> {
+    pub fn of(state: &RunState) -> Option<Self> {
         let from = state.created_at;
         let last = state.entered_at(RunPhase::Finished).unwrap_or(state.last_at);
         (last > from).then_some(Self { from, to: last })
@@ -161,7 +127,7 @@ pub(super) struct Drawing {
 }
 
 impl Drawing {
-    fn ticks(&mut self) {
+    pub fn ticks(&mut self) {
         let length = self.axis.to.since(self.axis.from);
         for i in 0..=TICKS {
             let ms = length * i / TICKS;
@@ -172,7 +138,7 @@ impl Drawing {
         }
     }
 
-    fn phases(&mut self, state: &RunState) {
+    pub fn phases(&mut self, state: &RunState) {
         let entered = &state.phases[1..];
         self.name("phase");
         for (i, (phase, from)) in entered.iter().enumerate() {
@@ -185,7 +151,7 @@ impl Drawing {
         self.y += ROW + GAP;
     }
 
-    fn hosts(&mut self, run: &RunDocument, state: &RunState) {
+    pub fn hosts(&mut self, run: &RunDocument, state: &RunState) {
         for host in &run.hosts {
             let of_host: Vec<&InjectionDocument> = run.injections.iter().filter(|i| i.host == host.name).collect();
             self.name(host.name.as_str());
@@ -244,7 +210,7 @@ impl Drawing {
     }
 
     /// Moments that concern the run as a whole, as lines through all lanes.
-    fn moments(&mut self, run: &RunDocument, state: &RunState) {
+    pub fn moments(&mut self, run: &RunDocument, state: &RunState) {
         let broken = state
             .guards_broken
             .iter()

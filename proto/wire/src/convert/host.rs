@@ -3,7 +3,7 @@
 use proto_model::host::HostFacts;
 use proto_model::injection::Cleanliness;
 
-use super::{ConvertError, enums};
+use super::field::{ConvertError, enums};
 use crate::v1;
 
 enums!(Cleanliness, v1::Cleanliness, cleanliness, "cleanliness": Clean, Faulted, Unproven, Dirty);

@@ -7,7 +7,7 @@ use proto_model::injection::{
 };
 use proto_model::problem::Refusal;
 
-use super::{ConvertError, enums, json};
+use super::field::{ConvertError, enums, json};
 use crate::v1;
 use crate::v1::injection_report::Fact;
 

@@ -3,7 +3,8 @@
 use proto_model::catalogue::FaultKind;
 use proto_model::injection::{CleanProof, PreflightAnswer, Wish};
 
-use super::{ConvertError, cleanliness, json};
+use super::field::{ConvertError, json};
+use super::host::cleanliness;
 use crate::v1;
 
 impl From<&Wish> for v1::PreflightQuestion {

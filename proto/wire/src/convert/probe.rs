@@ -6,7 +6,7 @@ use proto_model::quantity::Percent;
 use proto_model::time::Timestamp;
 use serde_json::Value;
 
-use super::{ConvertError, enums, json};
+use super::field::{ConvertError, enums, json};
 use crate::v1;
 
 enums!(ProbeRole, v1::probe::Role, role, "probe.role": Hypothesis, Guard);

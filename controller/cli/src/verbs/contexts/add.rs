@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use proto_model::exit;
 
-use super::File;
+use super::file::File;
 use crate::config::{LOCAL, Remote};
 use crate::console::Console;
 use crate::failure::Failure;

@@ -7,7 +7,7 @@ use proto_model::time::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::File;
+use super::file::File;
 use crate::config::LOCAL;
 use crate::console::Console;
 use crate::context::Context;

@@ -1,17 +1,15 @@
 //! `fracas contexts`: the controllers this person knows; without a verb it lists. No controller is asked.
 
 mod add;
+mod file;
 mod list;
 mod remove;
 mod select;
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
 
-use crate::config::Config;
+use self::file::File;
 use crate::console::Console;
-use crate::context;
 use crate::failure::Failure;
 use crate::globals::{Globals, HELP};
 
@@ -46,23 +44,5 @@ impl Contexts {
             Verb::Add(verb) => verb.run(file, console),
             Verb::Remove(verb) => verb.run(file, console),
         }
-    }
-}
-
-/// The configuration with its place.
-struct File {
-    path: PathBuf,
-    config: Config,
-}
-
-impl File {
-    fn open(globals: &Globals) -> Result<Self, Failure> {
-        let path = context::path(globals)?;
-        let config = Config::read(&path)?;
-        Ok(Self { path, config })
-    }
-
-    fn save(&self) -> Result<(), Failure> {
-        self.config.write(&self.path)
     }
 }

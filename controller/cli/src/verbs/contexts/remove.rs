@@ -3,7 +3,7 @@
 use clap::Args;
 use proto_model::exit;
 
-use super::File;
+use super::file::File;
 use crate::config::LOCAL;
 use crate::console::Console;
 use crate::context;

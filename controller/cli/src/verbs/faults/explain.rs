@@ -7,7 +7,7 @@ use proto_model::injection::Reversal;
 use proto_telling::pairs;
 use serde_json::Value;
 
-use super::{Fault, catalogue};
+use super::fault::{Fault, catalogue};
 use crate::client::Client;
 use crate::console::Console;
 use crate::documents;

@@ -3,7 +3,7 @@
 use clap::Args;
 use proto_model::exit;
 
-use super::{Fault, catalogue};
+use super::fault::{Fault, catalogue};
 use crate::client::Client;
 use crate::console::Console;
 use crate::documents;

@@ -4,7 +4,7 @@ use clap::Args;
 use proto_model::exit;
 use proto_wire::v1::CordonRequest;
 
-use super::{announced, changed};
+use super::calls::{announced, changed};
 use crate::client::{ASK, Client};
 use crate::console::Console;
 use crate::failure::Failure;

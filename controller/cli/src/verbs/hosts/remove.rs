@@ -4,7 +4,7 @@ use clap::Args;
 use proto_model::exit;
 use proto_wire::v1::RemoveHostRequest;
 
-use super::{announced, read};
+use super::calls::{announced, read};
 use crate::client::{ASK, Client};
 use crate::console::Console;
 use crate::failure::Failure;

@@ -3,7 +3,8 @@
 use clap::Args;
 use proto_model::exit;
 
-use super::{find, read, view};
+use super::calls::{find, read};
+use super::view;
 use crate::age::now;
 use crate::client::Client;
 use crate::console::Console;

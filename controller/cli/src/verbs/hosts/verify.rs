@@ -5,7 +5,7 @@ use proto_model::exit;
 use proto_model::injection::Cleanliness;
 use proto_wire::v1::HostRef;
 
-use super::{announced, changed};
+use super::calls::{announced, changed};
 use crate::client::{Client, DEED};
 use crate::console::Console;
 use crate::failure::Failure;

@@ -1,17 +1,13 @@
 //! `fracas levels`: how resilient a service has been shown to be; computed by the controller, never typed. Without a verb it shows all.
 
+mod calls;
 mod show;
 mod view;
 mod why;
 
 use clap::{Args, Subcommand};
-use proto_model::evidence::Levels as Computed;
-use proto_wire::v1::LevelsRequest;
-use serde_json::Value;
 
-use crate::client::{ASK, Client};
 use crate::console::Console;
-use crate::documents;
 use crate::failure::Failure;
 use crate::globals::{Globals, HELP};
 
@@ -45,24 +41,4 @@ impl Levels {
             Verb::Why(verb) => verb.run(globals, console).await,
         }
     }
-}
-
-/// The documents of one service, or of all.
-async fn ask(globals: &Globals, service: &str) -> Result<Vec<String>, Failure> {
-    let client = Client::connect(globals).await?;
-    let request = LevelsRequest {
-        service: service.to_owned(),
-    };
-    let reply = client.call("compute the levels", ASK, client.evidence().levels(request)).await?;
-    Ok(reply.items)
-}
-
-async fn of_one(globals: &Globals, service: &str) -> Result<(Value, Computed), Failure> {
-    let items = ask(globals, service).await?;
-    let item = items
-        .first()
-        .ok_or_else(|| Failure::local("the controller answered without the levels that were asked for"))?;
-    let value = documents::value("Levels", item)?;
-    let levels = documents::read("Levels", &value)?;
-    Ok((value, levels))
 }

@@ -4,7 +4,8 @@ use clap::Args;
 use proto_model::evidence::Levels;
 use proto_model::exit;
 
-use super::{ask, of_one, view};
+use super::calls::{ask, of_one};
+use super::view;
 use crate::age::now;
 use crate::console::Console;
 use crate::failure::Failure;

@@ -3,7 +3,8 @@
 use clap::Args;
 use proto_model::exit;
 
-use super::{of_one, view};
+use super::calls::of_one;
+use super::view;
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::globals::{Globals, HELP};

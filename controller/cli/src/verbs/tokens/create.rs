@@ -6,7 +6,7 @@ use proto_model::exit;
 use proto_model::quantity::Millis;
 use proto_wire::v1::TokenCreateRequest;
 
-use super::{environment, left};
+use super::view::{environment, left};
 use crate::client::{ASK, Client};
 use crate::console::Console;
 use crate::context::Place;
@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::globals::HELP;
 use crate::start::announce;
 use crate::values::{self, Label};
-use crate::verbs::hosts::announced;
+use crate::verbs::hosts::calls::announced;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -5,7 +5,7 @@ use proto_model::document::TokenDocument;
 use proto_model::exit;
 use proto_wire::v1::{TokenRef, TokensListRequest};
 
-use super::environment;
+use super::view::environment;
 use crate::client::{ASK, Client};
 use crate::console::Console;
 use crate::documents;

@@ -182,7 +182,7 @@ impl Api {
         let mut tests = BTreeSet::new();
         for shown in self.services_shown().await? {
             let name = Some(shown.service.name.clone());
-            let of_it = shown.service.required_tests().into_iter();
+            let of_it = shown.service.required_tests().into_keys();
             tests.extend(of_it.map(|test| (name.clone(), test.to_owned())));
         }
         Ok(tests)

@@ -2,7 +2,7 @@
 
 use proto_model::id::HostName;
 use proto_model::injection::Reversal;
-use proto_model::plan::{HostAnswer, OnFailure, Plan, PlanView, StepBody};
+use proto_model::plan::{HostAnswer, OnFailure, Origin, Plan, PlanView, StepBody};
 use proto_model::quantity::Millis;
 use proto_telling::{stretch, what};
 
@@ -20,6 +20,10 @@ pub fn choices(plan: &Plan) -> Vec<String> {
 pub fn lines(view: &PlanView, wide: bool) -> Vec<String> {
     let plan = &view.plan;
     let mut lines = vec![format!("plan      {}", plan.name), format!("digest    {}", view.digest)];
+    if plan.origin != Origin::Attack {
+        // What a service file names as a required test's digest.
+        lines.push(format!("file      {}", plan.experiment_digest()));
+    }
     lines.push(format!("env       {}", plan.environment));
     lines.extend(variables(plan));
     lines.extend(choices(plan));

@@ -1,6 +1,7 @@
 //! A run as people read it: what was asked, what acted, what was undone, what the probes saw; pure text.
 
 use proto_model::document::{InjectionDocument, ProbePhaseDocument, RunDocument};
+use proto_model::plan::Origin;
 use proto_model::probe::Phase;
 use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
@@ -80,6 +81,9 @@ pub fn head(run: &RunDocument, paint: impl Fn(&str) -> String) -> Vec<String> {
     lines.push(format!("env       {}{service}", run.environment));
     lines.push(format!("by        {} at {}", run.by, run.created_at));
     lines.push(format!("plan      {} (seed {})", run.plan.digest, run.plan.seed));
+    if run.origin != Origin::Attack && !run.plan.experiment.is_empty() {
+        lines.push(format!("file      {}", run.plan.experiment));
+    }
     lines.extend(run.detection_ms.map(|ms| format!("detection {}", stretch(ms))));
     lines
 }

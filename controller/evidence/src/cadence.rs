@@ -2,6 +2,8 @@
 
 use proto_model::document::RunDocument;
 use proto_model::evidence::{Standing, Witness};
+use proto_model::quantity::Millis;
+use proto_model::required_test::RequiredTest;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
 
@@ -14,6 +16,8 @@ pub const WARN_DAYS: u64 = 28;
 pub(crate) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Passes without which there is no cadence.
 const LEAST: usize = 2;
+/// Runs that do not count and are named, for one test.
+pub(crate) const MOST_EXCLUDED: usize = 20;
 
 /// One required test's rhythm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,10 +25,10 @@ pub struct TestCadence {
     pub test: String,
     pub standing: Standing,
     pub says: String,
-    /// The passes of the chain that reaches to now, newest first; with a chain that is broken, the last pass.
+    /// The passes that count of the chain that reaches to now, newest first; with a chain that is broken, the last pass.
     pub passes: Vec<Witness>,
-    /// The last run, where none has passed.
-    pub unpassed: Option<Witness>,
+    /// The newest runs that do not count, each with the reason.
+    pub excluded: Vec<Witness>,
     /// When the chain breaks without another pass.
     pub due_at: Option<Timestamp>,
     pub warning: Option<String>,
@@ -33,15 +37,31 @@ pub struct TestCadence {
 /// Each required test of the service, by name.
 pub fn cadence(service: &Service, runs: &[RunDocument], now: Timestamp) -> Vec<TestCadence> {
     let past = of_service(&service.name, runs, now);
-    service.required_tests().into_iter().map(|test| of_test(test, &past, now)).collect()
+    service
+        .required_tests()
+        .into_values()
+        .map(|test| of_test(test, &past, now))
+        .collect()
 }
 
-fn of_test(test: &str, past: &[Past<'_>], now: Timestamp) -> TestCadence {
+fn of_test(required: &RequiredTest, past: &[Past<'_>], now: Timestamp) -> TestCadence {
+    let test = required.name.as_str();
     let of_it: Vec<&Past<'_>> = past.iter().filter(|p| p.run.name == test).collect();
-    let passes: Vec<&Past<'_>> = of_it.iter().copied().filter(|p| p.passed() && p.injected()).collect();
+    let why_not = |p: &Past<'_>| p.is_no_pass().or_else(|| p.differs_from(required));
+    let (passes, mut excluded): (Vec<&Past<'_>>, Vec<(&Past<'_>, String)>) = (
+        of_it.iter().copied().filter(|p| why_not(p).is_none()).collect(),
+        of_it.iter().filter_map(|p| Some((*p, why_not(p)?))).collect(),
+    );
     let chain = chain(&passes, now);
+    let (counted, near) = spaced(chain, required.min_interval_ms);
+    excluded.extend(near);
+    excluded.sort_by_key(|(past, _)| std::cmp::Reverse(past.ended_at));
     let witnesses = |from: &[&Past<'_>]| from.iter().map(|p| p.witness(now)).collect::<Vec<_>>();
-    let (standing, says, shown) = match (passes.first(), chain.len()) {
+    let apart = match required.min_interval_ms {
+        0 => String::new(),
+        ms => format!("at least {} and ", Millis(ms)),
+    };
+    let (standing, says, shown) = match (passes.first(), counted.len()) {
         (None, _) => (Standing::Missing, never(test, &of_it), Vec::new()),
         (Some(last), 0) => {
             let says = format!(
@@ -51,22 +71,22 @@ fn of_test(test: &str, past: &[Past<'_>], now: Timestamp) -> TestCadence {
             (Standing::Missing, says, witnesses(&passes[..1]))
         }
         (Some(_), 1) => {
-            let why = if passes.len() == 1 { "once" } else { "once since a gap" };
-            let says = format!("{test} has passed {why}: {LEAST} passes at most {CADENCE_DAYS} days apart are needed");
-            (Standing::Missing, says, witnesses(chain))
+            let why = if chain.len() == passes.len() { "once" } else { "once since a gap" };
+            let says = format!("{test} has passed {why}: {LEAST} passes {apart}at most {CADENCE_DAYS} days apart are needed");
+            (Standing::Missing, says, witnesses(&counted))
         }
         (Some(last), n) => {
             let says = format!("{test} has passed {n} times without a gap, last {}", days(now.since(last.ended_at)));
-            (Standing::Holds, says, witnesses(chain))
+            (Standing::Holds, says, witnesses(&counted))
         }
     };
     let due_at = chain.first().map(|last| last.ended_at.plus_ms(CADENCE_DAYS * DAY_MS));
     let old = chain.first().is_some_and(|last| now.since(last.ended_at) > WARN_DAYS * DAY_MS);
     let warning = due_at.filter(|_| old).map(|due| format!("{test} must pass again by {due}"));
-    let unpassed = of_it.first().filter(|_| passes.is_empty());
+    let excluded = excluded.into_iter().take(MOST_EXCLUDED);
     TestCadence {
         test: test.to_owned(),
-        unpassed: unpassed.map(|last| last.witness(now)),
+        excluded: excluded.map(|(past, reason)| past.excluded(now, reason)).collect(),
         standing,
         says,
         passes: shown,
@@ -84,6 +104,23 @@ fn chain<'p, 'a>(passes: &'p [&'a Past<'a>], now: Timestamp) -> &'p [&'a Past<'a
         near
     });
     &passes[..reaches.count()]
+}
+
+/// As many of the passes as are so far apart, the newest first; and the others, each with its reason.
+fn spaced<'a>(passes: &[&'a Past<'a>], min_interval_ms: u64) -> (Vec<&'a Past<'a>>, Vec<(&'a Past<'a>, String)>) {
+    let (mut counted, mut near): (Vec<&Past<'_>>, Vec<_>) = (Vec::new(), Vec::new());
+    for past in passes {
+        match counted.last() {
+            Some(next) if next.ended_at.since(past.ended_at) < min_interval_ms => {
+                near.push((
+                    *past,
+                    format!("it ended less than {} before run {}", Millis(min_interval_ms), next.run.id),
+                ));
+            }
+            _ => counted.push(past),
+        }
+    }
+    (counted, near)
 }
 
 fn never(test: &str, of_it: &[&Past<'_>]) -> String {

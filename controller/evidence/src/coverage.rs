@@ -1,15 +1,14 @@
 //! Which kinds of fault each dependency was tested with, and what the decided runs of each showed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto_model::document::RunDocument;
 use proto_model::evidence::Witness;
-use proto_model::injection::EffectState;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
 use proto_model::verdict::Verdict;
 
-use crate::past::of_service;
+use crate::past::{Past, of_service};
 
 /// One kind of fault against one dependency.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,13 +30,9 @@ pub fn coverage<'a>(service: &'a Service, runs: &[RunDocument], now: Timestamp) 
     let mut matrix = BTreeMap::new();
     for (dependency, tests) in service.dependencies() {
         let mut row: BTreeMap<String, Covered> = BTreeMap::new();
-        for past in past.iter().filter(|p| p.decided() && tests.contains(&p.run.name)) {
-            let acted = past
-                .run
-                .injections
-                .iter()
-                .filter(|i| i.effect.state == EffectState::Confirmed && !i.effect.noop);
-            let kinds: std::collections::BTreeSet<String> = acted.map(|i| i.fault.to_string()).collect();
+        let of_it = |p: &&Past<'_>| tests.iter().any(|test| test.name == p.run.name && p.differs_from(test).is_none());
+        for past in past.iter().filter(|p| p.decided()).filter(of_it) {
+            let kinds: BTreeSet<String> = past.acted().map(ToString::to_string).collect();
             for kind in kinds {
                 row.entry(kind).or_default().runs.push(past.witness(now));
             }

@@ -8,6 +8,7 @@ use proto_model::problem::{Problem, Problems};
 use proto_model::service::{CriticalDependency, Environment, NonCriticalDependency, Playbook, Service, Share};
 
 use crate::graph;
+use crate::required;
 
 const KIND: &str = "Service";
 const TEXT_LENGTH: usize = 300;
@@ -121,11 +122,6 @@ fn required_names(reader: &mut Reader, fields: &Fields<'_>, key: &str) -> Option
     Some(filled(reader, &path, at, key, Reader::label_value))
 }
 
-fn required_tests(reader: &mut Reader, fields: &Fields<'_>) -> Option<Vec<String>> {
-    let (path, at) = reader.required(fields, "tests")?;
-    Some(filled(reader, &path, at, "experiments by name", Reader::text))
-}
-
 fn environments(reader: &mut Reader, path: &str, at: &Located) -> BTreeMap<String, Environment> {
     let Node::Map(entries) = &at.value else {
         reader.complain(path, at, format!("is {}", at.value.name()), "a mapping of environments by name");
@@ -183,7 +179,7 @@ fn critical(reader: &mut Reader, path: &str, at: &Located) -> Option<CriticalDep
     };
     let (period, rto, rpo) = (time("criticality_period"), time("rto"), time("rpo"));
     let children = each(reader, &fields, "children", Reader::label_value);
-    let (probes, tests) = (required_names(reader, &fields, "probes"), required_tests(reader, &fields));
+    let (probes, tests) = (required_names(reader, &fields, "probes"), required::tests(reader, &fields));
     Some(CriticalDependency {
         name: name?,
         criticality_period_ms: period?,
@@ -199,7 +195,7 @@ fn non_critical(reader: &mut Reader, path: &str, at: &Located) -> Option<NonCrit
     let fields = reader.fields(path, at, &["name", "threshold", "probes", "tests"])?;
     let (name, threshold) = (label(reader, &fields, "name"), words(reader, &fields, "threshold"));
     let probes = required_names(reader, &fields, "probes");
-    let tests = each(reader, &fields, "tests", Reader::text);
+    let tests = each(reader, &fields, "tests", required::test);
     Some(NonCriticalDependency {
         name: name?,
         threshold: threshold?,

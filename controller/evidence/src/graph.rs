@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use controller_reader::Reader;
 use proto_model::catalogue::nearest;
 use proto_model::problem::Problem;
+use proto_model::required_test::RequiredTest;
 use proto_model::service::Service;
 
 type Places = BTreeMap<String, (u64, u64)>;
@@ -44,6 +45,10 @@ pub(crate) fn check(reader: &mut Reader, places: &Places, service: &Service) {
             }
         }
     }
+    if let Some(message) = differing_test(service) {
+        let allowed = "the same digest, variables and min_interval";
+        report("dependencies".to_owned(), message, Some(allowed.to_owned()));
+    }
     if let Some((at, circle)) = circle(service) {
         let message = format!("depends on itself: {}", circle.join(" -> "));
         report(format!("dependencies.critical[{at}].children"), message, None);
@@ -63,6 +68,18 @@ pub(crate) fn check(reader: &mut Reader, places: &Places, service: &Service) {
             );
         }
     }
+}
+
+/// A test that two dependencies require, and not as the same.
+fn differing_test(service: &Service) -> Option<String> {
+    let required = service.required_tests();
+    service.dependencies().find_map(|(dependency, tests)| {
+        let differs = |test: &&RequiredTest| required.get(test.name.as_str()).is_some_and(|same| same != test);
+        let name = &tests.iter().find(differs)?.name;
+        Some(format!(
+            "{dependency} requires the test {name:?} otherwise than another dependency does"
+        ))
+    })
 }
 
 fn names(service: &Service) -> Vec<(String, &str)> {

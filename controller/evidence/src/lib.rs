@@ -7,6 +7,7 @@ mod graph;
 mod known;
 mod levels;
 mod past;
+mod required;
 mod requirements;
 mod site;
 

@@ -6,14 +6,12 @@ use proto_model::id::HostName;
 use proto_model::time::Timestamp;
 use proto_model::verdict::Cleanup;
 
-use crate::cadence::{CADENCE_DAYS, DAY_MS, WARN_DAYS, cadence, days};
+use crate::cadence::{CADENCE_DAYS, DAY_MS, MOST_EXCLUDED, WARN_DAYS, cadence, days};
 use crate::known::Evidence;
 use crate::past::{Past, of_service};
 
 /// Points on a dashboard that make a line over time.
 const LEAST_POINTS: u32 = 2;
-/// Runs that do not count and are named, for one requirement.
-const MOST_PASSED_OVER: usize = 3;
 
 pub(crate) fn requirement(code: &str, title: &str, standing: Standing) -> Requirement {
     Requirement {
@@ -82,29 +80,33 @@ pub(crate) fn fail_tested(evidence: &Evidence<'_>) -> Requirement {
         return missing(line, "the service file declares no critical dependency", next);
     }
     for dependency in &service.critical {
-        let tests = past
-            .iter()
-            .filter(|p| dependency.tests.contains(&p.run.name) && p.passed() && p.injected());
-        let (apart, near): (Vec<&Past<'_>>, Vec<&Past<'_>>) = tests.partition(|p| service.shared(&p.run.environment, PRODUCTION).is_none());
-        match (apart.first(), near.first()) {
-            (Some(pass), _) => {
+        let tests = past.iter().filter_map(|p| {
+            let test = dependency.tests.iter().find(|test| test.name == p.run.name)?;
+            let shared = || service.shared(&p.run.environment, PRODUCTION);
+            Some((p, p.is_no_pass().or_else(|| p.differs_from(test)).or_else(shared)))
+        });
+        let (counted, excluded): (Vec<_>, Vec<_>) = tests.partition(|(_, why)| why.is_none());
+        match (counted.first(), excluded.first()) {
+            (Some((pass, _)), _) => {
                 let (name, place) = (&pass.run.name, &pass.run.environment);
                 let age = days(now.since(pass.ended_at));
                 line.says.push(format!("{}: {name} passed in {place} {age}", dependency.name));
                 line.evidence.push(pass.witness(now));
             }
-            (None, first) => {
-                let why = first.and_then(|p| service.shared(&p.run.environment, PRODUCTION));
-                let why = why.map_or("no test of it has passed".to_owned(), |why| {
-                    format!("its passes do not count: {why}")
-                });
+            (None, newest) => {
+                let why = match newest {
+                    Some((past, Some(why))) => format!("no run of its tests counts; the last, {}: {why}", past.run.id),
+                    _ => "no test of it has run".to_owned(),
+                };
+                let tests: Vec<&str> = dependency.tests.iter().map(|test| test.name.as_str()).collect();
                 let next = format!(
                     "run {} in an environment that shares nothing with {PRODUCTION}, until it passes",
-                    dependency.tests.join(" or ")
+                    tests.join(" or ")
                 );
                 line = missing(line, format!("{}: {why}", dependency.name), next);
-                let named = near.iter().take(MOST_PASSED_OVER);
-                line.passed_over.extend(named.map(|p| p.witness(now)));
+                let named = excluded.into_iter().take(MOST_EXCLUDED);
+                line.passed_over
+                    .extend(named.map(|(past, why)| past.excluded(now, why.unwrap_or_default())));
             }
         }
     }
@@ -170,7 +172,7 @@ pub(crate) fn on_a_cadence(evidence: &Evidence<'_>) -> Requirement {
             );
         }
         line.evidence.extend(test.passes);
-        line.passed_over.extend(test.unpassed);
+        line.passed_over.extend(test.excluded);
         line.holds_until = [line.holds_until, test.due_at].into_iter().flatten().min();
         warnings.extend(test.warning);
     }
@@ -238,12 +240,13 @@ pub(crate) fn in_production(evidence: &Evidence<'_>) -> Requirement {
 /// is production nobody has said.
 fn not_in_production(past: &Past<'_>) -> Option<String> {
     if !past.decided() {
-        let clean = past.run.cleanup == Cleanup::Proven;
-        let why = if clean { past.verdict.as_str() } else { "not proven clean" };
-        return Some(format!("it ended as {why}"));
+        return Some(match past.run.cleanup {
+            Cleanup::Proven => format!("it ended as {}", past.verdict.as_str()),
+            _ => "its hosts are not proven clean".to_owned(),
+        });
     }
-    if !past.injected() {
-        return Some("no fault was confirmed to act".to_owned());
+    if let Some(why) = past.is_unconfirmed() {
+        return Some(why);
     }
     let said = |host: &HostName| past.run.hosts.iter().find(|h| &h.name == host)?.environment.as_deref();
     let injected = past.run.injections.iter().filter(|i| i.ordered_at.is_some());
@@ -253,11 +256,9 @@ fn not_in_production(past: &Past<'_>) -> Option<String> {
 
 /// The newest runs that would have been evidence, each with why it is none.
 fn pass_over(mut line: Requirement, runs: &[&Past<'_>], now: Timestamp) -> Requirement {
-    for past in runs.iter().take(MOST_PASSED_OVER) {
-        let why = not_in_production(past).unwrap_or_default();
-        let (run, age) = (past.run, days(now.since(past.ended_at)));
-        line.says.push(format!("{}, {age}, does not count: {why}", run.name));
-        line.passed_over.push(past.witness(now));
+    for past in runs.iter().take(MOST_EXCLUDED) {
+        line.passed_over
+            .push(past.excluded(now, not_in_production(past).unwrap_or_default()));
     }
     line
 }

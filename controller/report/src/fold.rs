@@ -39,6 +39,8 @@ pub fn document(state: &RunState) -> RunDocument {
         plan: PlanRef {
             digest: state.digest.to_string(),
             seed: plan.seed,
+            experiment: plan.experiment_digest(),
+            variables: plan.variables.clone(),
         },
         by: state.by.clone(),
         created_at: state.created_at,

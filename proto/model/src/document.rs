@@ -1,5 +1,7 @@
 //! The published JSON documents that people and programs read; stable, versioned, absent is null.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::FaultKind;
@@ -111,6 +113,11 @@ pub struct AnswerDocument {
 pub struct PlanRef {
     pub digest: String,
     pub seed: u64,
+    /// The digest of the experiment's file and of the values of its variables: the same for each run of the same thing.
+    #[serde(default)]
+    pub experiment: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

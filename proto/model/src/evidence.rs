@@ -38,6 +38,9 @@ pub struct Witness {
     pub at: Timestamp,
     /// From the run's end to the moment of asking.
     pub age_ms: u64,
+    /// Why it does not count, where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// One line of a level.
@@ -56,7 +59,7 @@ pub struct Requirement {
     /// Holds, but not for long.
     pub warning: Option<String>,
     pub evidence: Vec<Witness>,
-    /// Runs that `says` names and that do not count for it.
+    /// The newest runs that do not count for it, each with the reason.
     #[serde(default)]
     pub passed_over: Vec<Witness>,
 }

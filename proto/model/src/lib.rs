@@ -16,6 +16,7 @@ pub mod probe;
 pub mod problem;
 pub mod quantity;
 pub mod reading;
+pub mod required_test;
 pub mod reversal;
 pub mod role;
 pub mod schedule;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::FaultKind;
-use crate::id::{HostName, PlanDigest};
+use crate::id::{HostName, PlanDigest, sha256_text};
 use crate::injection::{PreflightAnswer, Reversal};
 use crate::probe::ProbeSpec;
 use crate::time::Timestamp;
@@ -146,6 +146,15 @@ impl Origin {
 }
 
 impl Plan {
+    /// The digest of what was written: of the file as `sha256sum` would give it and, where it has variables, of their values after it.
+    pub fn experiment_digest(&self) -> String {
+        if self.variables.is_empty() {
+            return sha256_text(self.source.as_bytes());
+        }
+        let variables = serde_json::to_string(&self.variables).unwrap_or_default();
+        sha256_text(format!("{}\n{variables}", self.source).as_bytes())
+    }
+
     /// The steps that cannot be undone, with the reason of each.
     pub fn irreversible(&self) -> impl Iterator<Item = (&str, &FaultStep, &str)> {
         self.fault_steps().filter_map(|(path, step)| match &step.reversal {

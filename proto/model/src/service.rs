@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::required_test::RequiredTest;
 use crate::time::Timestamp;
 
 /// The JSON document `Service`, and what a service file says.
@@ -45,8 +46,8 @@ pub struct CriticalDependency {
     pub children: Vec<String>,
     /// Names of the experiments' probes that see it.
     pub probes: Vec<String>,
-    /// Experiments that test it, by name; each is required.
-    pub tests: Vec<String>,
+    /// Experiments that test it; each is required.
+    pub tests: Vec<RequiredTest>,
 }
 
 /// Its failure hurts only past a threshold.
@@ -56,7 +57,7 @@ pub struct NonCriticalDependency {
     /// In words: `more than 5% of answers without recommendations`.
     pub threshold: String,
     pub probes: Vec<String>,
-    pub tests: Vec<String>,
+    pub tests: Vec<RequiredTest>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,14 +70,15 @@ pub struct Playbook {
 
 impl Service {
     /// Every dependency with its tests, the critical ones first.
-    pub fn dependencies(&self) -> impl Iterator<Item = (&str, &[String])> {
+    pub fn dependencies(&self) -> impl Iterator<Item = (&str, &[RequiredTest])> {
         let critical = self.critical.iter().map(|d| (d.name.as_str(), d.tests.as_slice()));
         critical.chain(self.non_critical.iter().map(|d| (d.name.as_str(), d.tests.as_slice())))
     }
 
-    /// Every required test once, by name.
-    pub fn required_tests(&self) -> std::collections::BTreeSet<&str> {
-        self.dependencies().flat_map(|(_, tests)| tests).map(String::as_str).collect()
+    /// Every required test once, by name. Where several dependencies name one, they say the same of it: the file is refused otherwise.
+    pub fn required_tests(&self) -> BTreeMap<&str, &RequiredTest> {
+        let tests = self.dependencies().flat_map(|(_, tests)| tests);
+        tests.map(|test| (test.name.as_str(), test)).collect()
     }
 
     /// Why an environment is not apart from another, if it is not: undeclared, or what they share.

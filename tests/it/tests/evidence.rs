@@ -23,7 +23,7 @@ owners: [team-web]
 environments: { production: {}, demo: {} }
 dependencies:
   critical:
-    - { name: cache, criticality_period: 5m, rto: 1m, rpo: 0s, probes: [answers], tests: [lost-cache] }
+    - { name: cache, criticality_period: 5m, rto: 1m, rpo: 0s, probes: [answers], tests: [{ name: lost-cache, digest: 'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' }] }
 playbooks:
   - { name: restore-cache, dependency: cache, steps: [start it] }
 ";
@@ -237,7 +237,7 @@ fn a_host_that_nobody_labelled_is_no_evidence_of_production() -> Result<()> {
     let file = folder.path().join("service.yaml").display().to_string();
     expect(&controller.fracas(&["services", "apply", &file])?, exit::OK, &[]);
     assert_eq!(standing(&levels(&controller)?, "in_production"), "missing");
-    let why = "does not count: cache-1 had no label env=production";
+    let why = "cache-1 had no label env=production";
     let shown = controller.fracas(&["levels", "show", "web"])?;
     expect(&shown, exit::OK, &[why, &format!("not counted: run {}", ids[0])]);
     let site = folder.path().join("site");

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use controller_report::html::{Cell, Link, Page, Section, Table};
 use proto_model::evidence::{LevelLine, Levels, Requirement, Standing};
+use proto_model::required_test::RequiredTest;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
 
@@ -132,7 +133,8 @@ fn evidence_section(levels: &Levels) -> Section {
     let mut rows = Vec::new();
     for requirement in levels.levels.iter().flat_map(|line| &line.requirements) {
         let evidence = requirement.evidence.iter().map(|witness| (witness, "evidence"));
-        for (witness, counted) in evidence.chain(requirement.passed_over.iter().map(|witness| (witness, "not counted"))) {
+        let excluded = requirement.passed_over.iter().map(|witness| (witness, "not counted"));
+        for (witness, counted) in evidence.chain(excluded) {
             rows.push(vec![
                 Cell::from(&requirement.title),
                 counted.into(),
@@ -140,12 +142,16 @@ fn evidence_section(levels: &Levels) -> Section {
                 Cell::from(&witness.environment),
                 run_link(witness.verdict.as_str(), &witness.run),
                 witness.at.into(),
+                witness.reason.clone().unwrap_or_default().into(),
             ]);
         }
     }
     Section {
         title: "Evidence".to_owned(),
-        tables: vec![Table::of(&["requirement", "is", "run", "environment", "verdict", "at"], rows)],
+        tables: vec![Table::of(
+            &["requirement", "is", "run", "environment", "verdict", "at", "because"],
+            rows,
+        )],
         ..Section::default()
     }
 }
@@ -235,7 +241,8 @@ fn cadence_section(site: &Site<'_>, service: &Service) -> Section {
     let rows = cadence(service, site.runs, site.as_of).into_iter().map(|test| {
         let last = test.passes.first();
         let mut because = Cell::from(&test.says);
-        because.href = test.unpassed.as_ref().and_then(|w| run_link("", &w.run).href);
+        let excluded = test.excluded.first().filter(|_| test.passes.is_empty());
+        because.href = excluded.and_then(|w| run_link("", &w.run).href);
         vec![
             Cell::from(&test.test),
             Cell::word(test.standing.as_str()),
@@ -261,7 +268,7 @@ fn about(service: &Service) -> Section {
             seconds(d.rto_ms).into(),
             seconds(d.rpo_ms).into(),
             d.children.join(", ").into(),
-            d.tests.join(", ").into(),
+            names(&d.tests).into(),
         ]
     });
     let mut critical = Table::of(
@@ -279,11 +286,15 @@ fn about(service: &Service) -> Section {
     let rows = service
         .non_critical
         .iter()
-        .map(|d| vec![Cell::from(&d.name), Cell::from(&d.threshold), d.tests.join(", ").into()]);
+        .map(|d| vec![Cell::from(&d.name), Cell::from(&d.threshold), names(&d.tests).into()]);
     let others = Table::of(&["non-critical dependency", "hurts from", "required tests"], rows.collect());
     Section {
         title: "The service".to_owned(),
         tables: vec![critical, others],
         ..Section::default()
     }
+}
+
+fn names(tests: &[RequiredTest]) -> String {
+    tests.iter().map(|test| test.name.as_str()).collect::<Vec<_>>().join(", ")
 }

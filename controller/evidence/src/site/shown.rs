@@ -23,7 +23,7 @@ pub struct Shown {
 /// What is published: declared services and their judged runs.
 pub struct Site<'a> {
     pub(super) services: &'a [Shown],
-    runs: &'a [RunDocument],
+    pub(super) runs: &'a [RunDocument],
     others: usize,
     /// The last thing in the log: everything on the pages is as of then.
     pub(super) as_of: Timestamp,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use controller_evidence::{Evidence, parse_service, weigh};
+use controller_evidence::{Evidence, coverage, parse_service, weigh};
 use proptest::prelude::*;
 use proto_model::document::RunDocument;
 use proto_model::evidence::{Levels, Publication, Requirement, Standing};
@@ -10,7 +10,7 @@ use proto_model::id::HostName;
 use proto_model::time::Timestamp;
 use serde_json::json;
 
-use crate::scene::{DAY, FILE, NOW, changed, days_ago, run, service};
+use crate::scene::{DAY, EXPERIMENT, FILE, NOW, changed, days_ago, run, service};
 
 fn publication(days: i64, points: u32) -> Publication {
     Publication {
@@ -191,8 +191,8 @@ fn production_is_what_somebody_said_is_production() {
         unlabelled.passed_over.iter().map(|w| w.run.as_str()).collect::<Vec<_>>(),
         ["0000000000000002"]
     );
-    let why = "lost-cache, 2 days ago, does not count: cache-1 had no label env=production";
-    assert_eq!(unlabelled.says[1], why);
+    let why = unlabelled.passed_over[0].reason.as_deref();
+    assert_eq!(why, Some("cache-1 had no label env=production"));
     // One host of several is enough for a run to be none.
     let mut mixed = explicit.clone();
     let mut other = mixed.injections[0].clone();
@@ -207,12 +207,12 @@ fn production_is_what_somebody_said_is_production() {
     assert_eq!(untouched, Standing::Holds, "a host to which nothing was sent says nothing");
     for (change, why) in [
         (json!({"verdict": "inconclusive"}), "it ended as inconclusive"),
-        (json!({"cleanup": "dirty"}), "it ended as not proven clean"),
+        (json!({"cleanup": "dirty"}), "its hosts are not proven clean"),
         (json!({"injections": []}), "no fault was confirmed to act"),
     ] {
         let levels = at(NOW, &[changed(3, "production", "passed", days_ago(1), change)], &[]);
-        let says = &line(&levels, "in_production").says;
-        assert!(says[1].ends_with(why), "{says:?}");
+        let reason = line(&levels, "in_production").passed_over[0].reason.as_deref();
+        assert_eq!(reason, Some(why));
     }
 }
 
@@ -279,10 +279,132 @@ fn nothing_is_true_for_want_of_something_to_look_at() {
     assert_eq!(line(&levels, "service_file").says, ["cache has no playbook"]);
 }
 
+/// Two passes and one run in production, each with this change, two days apart.
+fn bought(change: serde_json::Value) -> Levels {
+    let runs = [(1, "demo", 2), (2, "demo", 4), (3, "production", 3)];
+    let runs = runs.map(|(id, environment, days)| changed(id, environment, "passed", days_ago(days), change.clone()));
+    at(NOW, &runs, &[])
+}
+
+fn effect(state: &str, noop: bool) -> serde_json::Value {
+    let injection = run(9, "demo", "passed", NOW).injections[0].clone();
+    let mut value = serde_json::to_value(injection).unwrap();
+    value["effect"] = json!({"state": state, "asked": null, "measured": null, "unit": null, "noop": noop, "note": null});
+    json!({"injections": [value]})
+}
+
+#[test]
+fn evidence_cannot_be_bought_and_the_reason_is_said() {
+    let held = |levels: &Levels, code: &str| line(levels, code).standing == Standing::Holds;
+    let honest = bought(json!({}));
+    assert!(
+        ["fail_tested", "on_a_cadence", "in_production"]
+            .iter()
+            .all(|code| held(&honest, code))
+    );
+    let plan = |experiment: &str, delay: serde_json::Value| json!({"plan": {"digest": "sha256:00", "seed": 7, "experiment": experiment, "variables": delay}});
+    let other = "sha256:1111111111111111111111111111111111111111111111111111111111111111";
+    for (change, why, in_production) in [
+        (
+            plan(EXPERIMENT, json!({"delay": "1ms"})),
+            "delay was 1ms; the test requires at least 100ms",
+            true,
+        ),
+        (plan(EXPERIMENT, json!({})), "the experiment had no variable delay", true),
+        (
+            plan(other, json!({"delay": "200ms"})),
+            "it ran another experiment, sha256:1111",
+            true,
+        ),
+        (effect("confirmed", true), "no fault was confirmed to act: changed nothing", false),
+        (effect("mismatch", false), "no fault was confirmed to act: mismatch", false),
+        (effect("unexercised", false), "no fault was confirmed to act: unexercised", false),
+        (effect("unknown", false), "no fault was confirmed to act: unknown", false),
+    ] {
+        let levels = bought(change);
+        for code in ["fail_tested", "on_a_cadence"] {
+            let line = line(&levels, code);
+            assert_eq!(line.standing, Standing::Missing, "{code}: {why}");
+            assert!(line.evidence.is_empty() && line.passed_over.len() >= 2, "{code}: {line:?}");
+            for run in &line.passed_over {
+                let reason = run.reason.as_deref().unwrap_or_default();
+                assert!(reason.starts_with(why), "{code}: wanted {why:?}, got {reason:?}");
+            }
+        }
+        assert_eq!(held(&levels, "in_production"), in_production, "{why}");
+        if !in_production {
+            assert_eq!(line(&levels, "in_production").passed_over[0].reason.as_deref(), Some(why));
+        }
+    }
+}
+
+#[test]
+fn six_passes_in_a_quarter_of_an_hour_are_one() {
+    let passes: Vec<RunDocument> = (0..6)
+        .map(|n| run(n, "demo", "passed", Timestamp(NOW.0 - i64::try_from(n).unwrap() * 200_000)))
+        .collect();
+    let levels = at(NOW, &passes, &[]);
+    let cadence = line(&levels, "on_a_cadence");
+    assert_eq!(cadence.standing, Standing::Missing, "{cadence:?}");
+    assert_eq!(
+        cadence.says,
+        ["lost-cache has passed once: 2 passes at least 24h and at most 35 days apart are needed"]
+    );
+    assert_eq!((cadence.evidence.len(), cadence.passed_over.len()), (1, 5));
+    let why = cadence.passed_over[0].reason.as_deref();
+    assert_eq!(why, Some("it ended less than 24h before run 0000000000000000"));
+    // A day apart they are two, and those beside them change nothing.
+    let mut spread = passes;
+    spread.push(run(7, "demo", "passed", days_ago(1)));
+    assert_eq!(line(&at(NOW, &spread, &[]), "on_a_cadence").standing, Standing::Holds);
+    let mut hourly = service();
+    hourly.critical[0].tests[0].min_interval_ms = 0;
+    let levels = weigh(&Evidence {
+        service: &hourly,
+        runs: &spread[..2],
+        publications: &[],
+        now: NOW,
+    });
+    assert_eq!(line(&levels, "on_a_cadence").standing, Standing::Holds);
+}
+
+#[test]
+fn a_run_that_is_still_open_is_no_evidence() {
+    for state in ["after", "verifying"] {
+        let levels = bought(json!({"state": state}));
+        let none = ["fail_tested", "on_a_cadence", "in_production"];
+        assert!(
+            none.iter().all(|code| line(&levels, code).standing == Standing::Missing),
+            "{state}: {levels:?}"
+        );
+    }
+}
+
+#[test]
+fn coverage_is_of_confirmed_faults_of_the_pinned_test_alone() {
+    let service = service();
+    let covered = |change: serde_json::Value| {
+        let runs = [changed(1, "demo", "passed", days_ago(1), change)];
+        coverage(&service, &runs, NOW).values().map(BTreeMap::len).sum::<usize>()
+    };
+    assert_eq!(covered(json!({})), 1);
+    let small = json!({"plan": {"digest": "sha256:00", "seed": 7, "experiment": EXPERIMENT, "variables": {"delay": "1ms"}}});
+    for change in [
+        effect("confirmed", true),
+        effect("mismatch", false),
+        effect("unknown", false),
+        small,
+    ] {
+        assert_eq!(covered(change.clone()), 0, "{change}");
+    }
+}
+
+/// Half days apart, so that some are too near to each other to count.
 fn any_run() -> impl Strategy<Value = RunDocument> {
     let environments = prop::sample::select(vec!["production", "demo", "staging", "lab"]);
     let verdicts = prop::sample::select(vec!["passed", "passed", "passed", "failed", "inconclusive", "aborted", "error"]);
-    (0_u64..1_000_000, environments, verdicts, -5_i64..90).prop_map(|(id, e, v, days)| run(id, e, v, days_ago(days)))
+    (0_u64..1_000_000, environments, verdicts, -10_i64..180)
+        .prop_map(|(id, e, v, half_days)| run(id, e, v, Timestamp(NOW.0 - half_days * DAY / 2)))
 }
 
 fn any_publication() -> impl Strategy<Value = Publication> {

@@ -7,6 +7,8 @@ use proto_model::time::Timestamp;
 use serde_json::{Value, json};
 
 pub const DAY: i64 = 86_400_000;
+/// The digest that the service file pins.
+pub const EXPERIMENT: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 pub const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 pub const FILE: &str = "\
@@ -27,7 +29,7 @@ dependencies:
       rto: 1m
       rpo: 0s
       probes: [web-answers]
-      tests: [lost-cache]
+      tests: [{ name: lost-cache, digest: 'sha256:0000000000000000000000000000000000000000000000000000000000000000', variables: { delay: { at_least: 100ms } } }]
 playbooks:
   - { name: restore-cache, dependency: cache, steps: [start it] }
 ";
@@ -50,7 +52,7 @@ pub fn changed(id: u64, environment: &str, verdict: &str, ended: Timestamp, chan
     let mut value = json!({
         "id": format!("{id:016}"), "name": "lost-cache", "origin": "experiment", "service": "web", "environment": environment,
         "state": "finished", "verdict": verdict, "exit_code": 0, "ended_by": "completed", "cleanup": "proven", "reasons": [],
-        "plan": {"digest": "sha256:00", "seed": 7}, "by": "root@local", "created_at": begun, "started_at": begun, "finished_at": ended,
+        "plan": {"digest": "sha256:00", "seed": 7, "experiment": EXPERIMENT, "variables": {"delay": "200ms"}}, "by": "root@local", "created_at": begun, "started_at": begun, "finished_at": ended,
         "steps": [], "probes": [], "detection_ms": null, "recovery_ms": 1200,
         "injections": [{"id": "aaaaaaaaaaaaaaaa", "step": "steps[0]", "host": "cache-1", "fault": "process.pause", "params": {},
             "state": "undone", "ordered_at": begun, "applied_at": begun, "ended_at": ended, "ended_by": "duration_elapsed", "undo_ms": 41,

@@ -2,7 +2,7 @@
 
 use askama::Template;
 use proto_model::document::{InjectionDocument, RunDocument};
-use proto_model::event::{Event, RunPhase};
+use proto_model::event::RunPhase;
 use proto_model::injection::{Cleanliness, EffectState, InjectionState};
 use proto_model::time::Timestamp;
 use proto_telling::{pairs, stretch};

@@ -40,6 +40,8 @@ fn a_summary(run: &RunId, verdict: Option<Verdict>, finished_at: i64) -> RunSumm
         plan: PlanRef {
             digest: "sha256:0".into(),
             seed: u64::MAX,
+            experiment: String::new(),
+            variables: Default::default(),
         },
         by: "schedule:weekly".into(),
         created_at: Timestamp(1),

@@ -80,8 +80,9 @@ pub fn page(levels: &Levels, now: Timestamp, word: impl Fn(&str) -> String) -> V
 
 fn witness(what: &str, witness: &Witness, now: Timestamp) -> String {
     let (verdict, age) = (witness.verdict.as_str(), ago(witness.at, now));
+    let why = witness.reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     format!(
-        "                {what} {} {} {verdict} in {} {age} ago",
+        "                {what} {} {} {verdict} in {} {age} ago{why}",
         witness.run, witness.name, witness.environment
     )
 }
@@ -104,7 +105,7 @@ fn heading(line: &LevelLine, levels: &Levels) -> String {
 }
 
 /// Whatever keeps the service from this level, lowest first.
-pub fn why(levels: &Levels, level: u8, word: impl Fn(&str) -> String) -> Vec<String> {
+pub fn why(levels: &Levels, level: u8, now: Timestamp, word: impl Fn(&str) -> String) -> Vec<String> {
     if let Some(problem) = &levels.problem
         && levels.levels.is_empty()
     {
@@ -123,15 +124,17 @@ pub fn why(levels: &Levels, level: u8, word: impl Fn(&str) -> String) -> Vec<Str
     )];
     for line in up_to() {
         let failing = line.requirements.iter().filter(|r| r.standing != Standing::Holds);
-        failing.for_each(|requirement| lines.extend(missing(line.level, requirement, &word)));
+        failing.for_each(|requirement| lines.extend(missing(line.level, requirement, now, &word)));
     }
     lines
 }
 
-fn missing(level: u8, requirement: &Requirement, word: impl Fn(&str) -> String) -> Vec<String> {
+fn missing(level: u8, requirement: &Requirement, now: Timestamp, word: impl Fn(&str) -> String) -> Vec<String> {
     let standing = word(requirement.standing.as_str());
     let mut lines = vec![format!("level {level}  {standing}: {}", requirement.title)];
     lines.extend(requirement.says.iter().map(|says| format!("         {says}")));
+    let excluded = requirement.passed_over.iter().take(WITNESSES);
+    lines.extend(excluded.map(|w| witness("not counted: run", w, now)));
     lines.extend(requirement.next.iter().map(|next| format!("         next: {next}")));
     lines
 }

@@ -5,6 +5,7 @@ use proto_model::exit;
 
 use super::calls::of_one;
 use super::view;
+use crate::age::now;
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::globals::{Globals, HELP};
@@ -28,7 +29,7 @@ impl Why {
     pub async fn run(self, globals: &Globals, console: &mut Console) -> Result<u8, Failure> {
         let (value, levels) = of_one(globals, &self.service).await?;
         console.document(&value, &levels.level.to_string(), |console| {
-            let lines = view::why(&levels, self.level, |word| console.word(word));
+            let lines = view::why(&levels, self.level, now(), |word| console.word(word));
             console.lines(lines);
             Ok(())
         })?;

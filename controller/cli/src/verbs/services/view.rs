@@ -1,6 +1,7 @@
 //! A service as rows and as a page: pure text.
 
 use proto_model::quantity::Millis;
+use proto_model::required_test::RequiredTest;
 use proto_model::service::{Environment, ServiceDocument};
 use proto_model::time::Timestamp;
 
@@ -58,7 +59,7 @@ pub fn page(document: &ServiceDocument) -> Vec<String> {
             rpo,
             d.children.join(","),
             d.probes.join(","),
-            d.tests.join(","),
+            names(&d.tests),
         ]
     });
     let head = ["CRITICAL", "PERIOD", "RTO", "RPO", "CHILDREN", "PROBES", "TESTS"];
@@ -66,7 +67,7 @@ pub fn page(document: &ServiceDocument) -> Vec<String> {
     let rows = service
         .non_critical
         .iter()
-        .map(|d| vec![d.name.clone(), d.threshold.clone(), d.probes.join(","), d.tests.join(",")]);
+        .map(|d| vec![d.name.clone(), d.threshold.clone(), d.probes.join(","), names(&d.tests)]);
     section(&mut lines, &["NON-CRITICAL", "HURTS FROM", "PROBES", "TESTS"], rows.collect());
     let rows = service
         .playbooks
@@ -94,4 +95,8 @@ fn section(lines: &mut Vec<String>, head: &[&str], rows: Vec<Vec<String>>) {
         lines.push(String::new());
         lines.extend(table::lines(head, &rows));
     }
+}
+
+fn names(tests: &[RequiredTest]) -> String {
+    tests.iter().map(|test| test.name.as_str()).collect::<Vec<_>>().join(",")
 }

@@ -142,9 +142,7 @@ async fn nothing_that_ends_harm_is_refused_because_nothing_can_be_written() {
     };
     let unknown = api.stop(by_ann(stop)).await.unwrap_err();
     assert_eq!(unknown.code(), tonic::Code::NotFound, "{unknown}");
-    let halt = HaltRequest {
-        reason: "smoke".into(),
-    };
+    let halt = HaltRequest { reason: "smoke".into() };
     assert!(Emergency::halt(&api, by_ann(halt)).await.unwrap().into_inner().engaged);
     assert!(api.0.runs.halt_state().engaged);
     let host = HostRef { host: "web".into() };

@@ -28,6 +28,9 @@ use crate::places::Places;
 const REPORTS: usize = 1_024;
 /// How long a predecessor may take to end.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(5);
+/// How long the first connection waits for the guardian. Without one the host is still worth hearing of, though it refuses faults.
+const GUARDIAN_WAIT: Duration = Duration::from_secs(2);
+const GUARDIAN_POLL: Duration = Duration::from_millis(10);
 
 /// Runs until SIGTERM or SIGINT, then undoes everything.
 pub fn run(places: &Places, watchdog: Duration) -> anyhow::Result<ExitCode> {
@@ -113,7 +116,11 @@ async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<Agen
         }
     };
     let local = listener.map(|listener| tokio::spawn(local::serve(listener, warden.clone())));
-    let session = tokio::spawn(agent_session::run(session_options(places, commands), warden.clone(), told));
+    let (options, connected) = (session_options(places, commands), warden.clone());
+    let session = tokio::spawn(async move {
+        await_guardian(&connected).await;
+        agent_session::run(options, connected, told).await;
+    });
     tell_manager(|manager| manager.ready("waiting for orders"));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent is ready");
     let why = until_told(signals).await;
@@ -125,6 +132,18 @@ async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<Agen
         local.abort();
     }
     clean
+}
+
+/// A host that shows itself as connected is about to be given faults, which it refuses while nothing guards it.
+async fn await_guardian(warden: &WardenHandle) {
+    let guarded = async {
+        while !matches!(local::heard(warden, Command::Status).await, Ok(status) if status.guarded) {
+            tokio::time::sleep(GUARDIAN_POLL).await;
+        }
+    };
+    if tokio::time::timeout(GUARDIAN_WAIT, guarded).await.is_err() {
+        tracing::warn!("the guardian does not answer yet; faults are refused until it does");
+    }
 }
 
 /// What the session tells of this host.

@@ -26,6 +26,8 @@ const DISK_AT: &str = "/var/tmp";
 const TICKS: &str = "/run/tmp/ticks";
 const SOON: Duration = Duration::from_secs(20);
 const AGENT_PROCESS: &str = "fracas-agent";
+/// The newest halt or release that a host heard of: it outlives every fault, so that an older order is refused.
+const HALT_RECORD: &str = "/var/lib/fracas/agent/halt.json";
 
 /// Why hosts cannot be made here, told as a skip.
 pub fn impossible() -> bool {
@@ -213,6 +215,9 @@ impl Site {
 
     fn look(&self, name: &str) -> Result<Footprint> {
         let mut seen = self.host(name).snapshot()?;
+        if let Some(files) = seen.0.get_mut("files") {
+            files.remove(HALT_RECORD);
+        }
         if let Some(processes) = seen.0.remove("processes") {
             let named = processes.into_iter().map(|(command, state)| (without_pid(&command), state));
             seen.0.insert("processes".to_owned(), named.collect());

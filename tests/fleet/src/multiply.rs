@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use controller_store::{SqliteStore, Store, Summaries};
-use proto_model::event::{Event, NewEvent};
+use proto_model::event::{Event, EventBody, NewEvent};
 use proto_model::id::{InjectionId, RunId};
 use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
@@ -46,6 +46,8 @@ impl Copy {
         for injection in injections(events) {
             ids.push((injection, InjectionId::generate().to_string()));
         }
+        // A key belongs to one run.
+        ids.extend(idempotency_key(events).map(|key| (key, RunId::generate().to_string())));
         Self { run, ids, earlier_ms }
     }
 
@@ -87,4 +89,53 @@ fn injections(events: &[Event]) -> Vec<String> {
     let planned = accepted.filter_map(|body| body["injections"].as_array().cloned()).flatten();
     let ids = planned.filter_map(|injection| injection["id"].as_str().map(str::to_owned));
     ids.collect()
+}
+
+fn idempotency_key(events: &[Event]) -> Option<String> {
+    events.iter().find_map(|event| match &event.body {
+        EventBody::RunAccepted { idempotency_key, .. } => idempotency_key.clone(),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_model::injection::{UndoAnswer, Undone};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_shares_no_id_with_its_pattern_and_is_earlier() {
+        let (run, injection) = (RunId::generate(), InjectionId::generate());
+        let undone = Undone {
+            ended_by: proto_model::injection::EndedBy::Stop,
+            undone_by: "agent".to_owned(),
+            undo_ms: 1,
+            answer: UndoAnswer::UndoneNow,
+            drift: Vec::new(),
+        };
+        let event = Event {
+            run_id: run.clone(),
+            seq: 1,
+            version: proto_model::event::SCHEMA_VERSION,
+            at: Timestamp(5_000),
+            by: "host".to_owned(),
+            source: None,
+            body: EventBody::InjectionUndone {
+                id: injection.clone(),
+                undone,
+            },
+        };
+        let copy = Copy {
+            ids: vec![
+                (run.to_string(), "0000000000000001".to_owned()),
+                (injection.to_string(), "0000000000000002".to_owned()),
+            ],
+            run: RunId::generate(),
+            earlier_ms: 1_000,
+        };
+        let copied = copy.events(&[event]).unwrap().remove(0);
+        assert_eq!(copied.at, Timestamp(4_000));
+        assert!(matches!(&copied.body, EventBody::InjectionUndone { id, .. } if id.as_str() == "0000000000000002"));
+    }
 }

@@ -92,7 +92,7 @@ pub fn measure(runs: u32, figures: &mut Vec<Figure>) -> Result<()> {
         LISTED_WITHIN,
     ));
     let began = Instant::now();
-    ok(&site, &["publish", "--to", text(&site.folder().join("published"))?])?;
+    ok(&site, &["publish", text(&site.folder().join("published"))?])?;
     figures.push(Figure::within(format!("publish of {runs} runs"), began.elapsed(), PUBLISHED_WITHIN));
     Ok(())
 }

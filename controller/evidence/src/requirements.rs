@@ -1,5 +1,7 @@
 //! The requirements that can be computed, one function each. Nothing is true for want of something to look at.
 
+use std::collections::BTreeSet;
+
 use proto_model::evidence::{Requirement, Standing};
 use proto_model::host::{ENV_LABEL, PRODUCTION};
 use proto_model::id::HostName;
@@ -79,10 +81,15 @@ pub(crate) fn fail_tested(evidence: &Evidence<'_>) -> Requirement {
         let next = "declare what the service cannot do without under dependencies.critical";
         return missing(line, "the service file declares no critical dependency", next);
     }
+    let production = production_environments(&past);
     for dependency in &service.critical {
         let tests = past.iter().filter_map(|p| {
             let test = dependency.tests.iter().find(|test| test.name == p.run.name)?;
-            let shared = || service.shared(&p.run.environment, PRODUCTION);
+            let shared = || {
+                let environment = &p.run.environment;
+                let itself = p.run.in_production().then(|| format!("{environment} is production"));
+                itself.or_else(|| production.iter().find_map(|name| service.shared(environment, name)))
+            };
             Some((p, p.is_no_pass().or_else(|| p.differs_from(test)).or_else(shared)))
         });
         let (counted, excluded): (Vec<_>, Vec<_>) = tests.partition(|(_, why)| why.is_none());
@@ -204,16 +211,24 @@ pub(crate) fn on_a_dashboard(evidence: &Evidence<'_>) -> Requirement {
     }
 }
 
+/// Environments that are production by their name, or were declared so when a run of the service was planned.
+fn production_environments<'a>(past: &[Past<'a>]) -> BTreeSet<&'a str> {
+    let planned = past.iter().filter(|p| p.run.in_production()).map(|p| p.run.environment.as_str());
+    planned.chain([PRODUCTION]).collect()
+}
+
 /// Level 3: a fault acted in production, and what it showed is known.
 pub(crate) fn in_production(evidence: &Evidence<'_>) -> Requirement {
     let (service, now) = (evidence.service, evidence.now);
     let mut line = requirement("in_production", "a failure is injected in production", Standing::Holds);
-    if !service.environments.contains_key(PRODUCTION) {
+    let past = of_service(&service.name, evidence.runs, now);
+    let declared = |name: &str| service.environments.contains_key(name);
+    if !production_environments(&past).into_iter().any(declared) {
         let next = format!("declare {PRODUCTION} under environments in the service file and apply it");
         return missing(line, format!("the service file does not declare {PRODUCTION}"), next);
     }
-    let past = of_service(&service.name, evidence.runs, now);
-    let there: Vec<&Past<'_>> = past.iter().filter(|p| p.run.environment == PRODUCTION).collect();
+    let in_production = |p: &&Past<'_>| p.run.in_production() && declared(&p.run.environment);
+    let there: Vec<&Past<'_>> = past.iter().filter(in_production).collect();
     let counts = there.iter().position(|p| not_in_production(p).is_none());
     let next = format!("run a required test in {PRODUCTION}: fracas run FILE --confirm {PRODUCTION}");
     let newer = &there[..counts.unwrap_or(there.len())];
@@ -223,7 +238,8 @@ pub(crate) fn in_production(evidence: &Evidence<'_>) -> Requirement {
     };
     line.evidence.push(decided.witness(now));
     let (age, until) = (now.since(decided.ended_at), decided.ended_at.plus_ms(CADENCE_DAYS * DAY_MS));
-    let says = format!("{} {} in {PRODUCTION} {}", decided.run.name, decided.verdict.as_str(), days(age));
+    let (run, verdict) = (decided.run, decided.verdict.as_str());
+    let says = format!("{} {verdict} in {} {}", run.name, run.environment, days(age));
     if age > CADENCE_DAYS * DAY_MS {
         let line = missing(line, format!("the last one is over {CADENCE_DAYS} days old: {says}"), next);
         return pass_over(line, newer, now);
@@ -250,8 +266,9 @@ fn not_in_production(past: &Past<'_>) -> Option<String> {
     }
     let said = |host: &HostName| past.run.hosts.iter().find(|h| &h.name == host)?.environment.as_deref();
     let injected = past.run.injections.iter().filter(|i| i.ordered_at.is_some());
-    let unsaid = injected.map(|i| &i.host).find(|host| said(host) != Some(PRODUCTION))?;
-    Some(format!("{unsaid} had no label {ENV_LABEL}={PRODUCTION}"))
+    let environment = past.run.environment.as_str();
+    let unsaid = injected.map(|i| &i.host).find(|host| said(host) != Some(environment))?;
+    Some(format!("{unsaid} had no label {ENV_LABEL}={environment}"))
 }
 
 /// The newest runs that would have been evidence, each with why it is none.

@@ -30,6 +30,7 @@ pub fn document(state: &RunState) -> RunDocument {
         origin: plan.origin,
         service: plan.service.clone(),
         environment: plan.environment.clone(),
+        production: plan.production,
         state: state.phase,
         verdict: judged.map(|judged| judged.verdict),
         exit_code: judged.map(|judged| judged.exit_code),

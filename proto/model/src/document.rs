@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalogue::FaultKind;
 use crate::event::RunPhase;
+use crate::host::PRODUCTION;
 use crate::id::{HostName, InjectionId, RunId};
 use crate::injection::{Cleanliness, EffectState, EndedBy, InjectionState};
 use crate::plan::Origin;
@@ -51,6 +52,9 @@ pub struct RunDocument {
     pub origin: Origin,
     pub service: Option<String>,
     pub environment: String,
+    /// Whether the environment was production when the run was planned.
+    #[serde(default)]
+    pub production: bool,
     pub state: RunPhase,
     pub verdict: Option<Verdict>,
     pub exit_code: Option<u8>,
@@ -71,6 +75,13 @@ pub struct RunDocument {
     /// Whether the system came back after the run's end, whatever ended it; null when nothing was injected or nothing was asked.
     #[serde(default)]
     pub recovery: Option<RecoveryDocument>,
+}
+
+impl RunDocument {
+    /// Runs of before environments were declared say it by the name alone.
+    pub fn in_production(&self) -> bool {
+        self.production || self.environment == PRODUCTION
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

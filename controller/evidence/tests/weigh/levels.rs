@@ -217,6 +217,16 @@ fn production_is_what_somebody_said_is_production() {
 }
 
 #[test]
+fn an_environment_that_was_declared_production_is_no_place_outside_of_it() {
+    let run = changed(1, "demo", "passed", days_ago(2), json!({"production": true}));
+    let levels = at(NOW, &[run], &[]);
+    assert_eq!(line(&levels, "in_production").standing, Standing::Holds);
+    let tested = line(&levels, "fail_tested");
+    assert_eq!(tested.standing, Standing::Missing);
+    assert_eq!(tested.passed_over[0].reason.as_deref(), Some("demo is production"));
+}
+
+#[test]
 fn a_service_that_declares_no_production_has_no_run_there() {
     let undeclared = FILE.replace("  production:\n", "").replace(
         "  staging:\n    shares:\n      - { with: production, what: the payment gateway }\n",

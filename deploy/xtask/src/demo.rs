@@ -55,7 +55,7 @@ impl Demo {
         interrupt::check()?;
         steps.say("hosts: control, web, cache and client, and live in production, on a bridge of their own");
         let lab = plan()?.create()?;
-        steps.say("software: redis on cache, nginx and a reader of redis on web, all of it on live");
+        steps.say("software: redis on cache, nginx and a reader of redis on web, all of it on live, and customers who ask web");
         stage::start(&lab)?;
         steps.say("controller on control");
         lab.start_controller()?;

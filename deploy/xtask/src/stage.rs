@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tests_harness::lab::CONTROL;
 use tests_harness::{Cmd, Lab, packages, programs, wait};
 
 const UP: Duration = Duration::from_secs(20);
 const NGINX: &str = include_str!("../../demo/nginx.conf");
+/// Customers who ask web all the time. Their packets to redis are what shows a share that is lost: one probe a second makes too few.
+const CUSTOMERS: usize = 4;
+/// How long a customer rests between two questions, in seconds.
+const REST: &str = "0.1";
 /// What redis holds and web answers.
 const GREETING: &str = "hello from the cache";
 
@@ -19,6 +24,19 @@ pub fn start(lab: &Lab) -> Result<()> {
     for door in ["web:80", "web:8080", "live:80"] {
         let answers = || Ok(get(lab, door)?.is_some_and(|answer| answer == format!("200 {GREETING}")));
         wait::until(format_args!("client gets the greeting from {door}"), UP, answers)?;
+    }
+    customers(lab)
+}
+
+/// On the controller's host: no agent looks after it, and processes that come and go are no residue there.
+fn customers(lab: &Lab) -> Result<()> {
+    let helper = programs::find("fracas-test-host")?;
+    let ask = format!(
+        "while :; do {} get web:8080 / >/dev/null 2>&1; sleep {REST}; done",
+        helper.display()
+    );
+    for number in 1..=CUSTOMERS {
+        lab.host(CONTROL).start(&format!("customer-{number}"), &Cmd::sh(&ask))?;
     }
     Ok(())
 }

@@ -28,9 +28,12 @@ const STILL: Duration = Duration::from_millis(400);
 const SOME: u16 = 80;
 /// Connections whose median is taken, and how often it is taken anew: others on the machine make it late, and never early.
 const CONNECTIONS: usize = 15;
+/// As many where delays differ by themselves: the median settles slowly.
+const JITTERED_CONNECTIONS: usize = 60;
 const TRIES: usize = 3;
-/// What such a median may be off: this and two percent.
+/// What such a median may be off: this and two percent, and by luck as much as so many deviations of a median of jittered delays.
 const OFF: Duration = Duration::from_millis(2);
+const DEVIATIONS_OF_A_MEDIAN: f64 = 3.0;
 /// 2,000 echoes: of a fifth that is lost the deviation is 0.9 points, and of losses in bursts up to 1.5.
 const ROUNDS: usize = 25;
 const LUCK: f64 = 5.0;
@@ -55,6 +58,8 @@ pub enum Witness<'a> {
         from: &'a Host,
         to: SocketAddr,
         asked: Duration,
+        connections: usize,
+        off: Duration,
     },
     Gaps {
         from: &'a Host,
@@ -124,10 +129,16 @@ impl<'a> Witness<'a> {
         let asked = params["delay"].as_str().context("a delay says how long")?;
         let asked = Millis::parse(asked)?.0 * if params["direction"] == "both" { 2 } else { 1 };
         let to = SocketAddr::new(site.documented(PEER, to)?, first_port(&params["ports"]).unwrap_or(7000));
+        let asked = Duration::from_millis(asked);
+        let jitter = params["jitter"].as_str().map_or(Ok(Millis(0)), Millis::parse)?;
+        let connections = if jitter.0 == 0 { CONNECTIONS } else { JITTERED_CONNECTIONS };
+        let alike = params["correlation"].as_f64().unwrap_or(0.0) / 100.0;
         let slowness = Self::Slowness {
             from: site.host(name),
             to,
-            asked: Duration::from_millis(asked),
+            asked,
+            connections,
+            off: OFF + asked / 50 + luck_of_a_median(jitter, alike, connections),
         };
         ensure!(!slowness.sees()?, "{to} is slow before any fault");
         Ok(slowness)
@@ -163,7 +174,7 @@ impl<'a> Witness<'a> {
             Self::Stillness { host, .. } => Ok(host.processes_named(VICTIM)?.iter().any(|process| process.state == 'T')),
             Self::Silence { from, to, .. } => Ok(!reaches(from, *to)),
             // A connection that is not accepted at all is slow as well.
-            Self::Slowness { from, to, asked } => Ok(connects_in(from, *to).map_or(true, |took| took > *asked / 2)),
+            Self::Slowness { from, to, asked, .. } => Ok(connects_in(from, *to).map_or(true, |took| took > *asked / 2)),
             Self::Gaps { from, to, .. } => Ok(echoes(from, *to, SOME)? < usize::from(SOME)),
             Self::Memory(memory) => memory.sees(),
             Self::Disk(disk) => disk.sees(),
@@ -193,11 +204,17 @@ impl<'a> Witness<'a> {
                 );
                 Ok(())
             }
-            Self::Slowness { from, to, asked } => {
-                let off = OFF + *asked / 50;
+            Self::Slowness {
+                from,
+                to,
+                asked,
+                connections,
+                off,
+            } => {
+                let off = *off;
                 let mut medians = Vec::new();
                 for _ in 0..TRIES {
-                    let mut took: Vec<Duration> = (0..CONNECTIONS).filter_map(|_| connects_in(from, *to).ok()).collect();
+                    let mut took: Vec<Duration> = (0..*connections).filter_map(|_| connects_in(from, *to).ok()).collect();
                     took.sort_unstable();
                     let median = *took.get(took.len() / 2).context("connections while they are slow")?;
                     ensure!(median + off > *asked, "connections take {median:?}, and {asked:?} longer was asked");
@@ -342,6 +359,13 @@ fn times(name: &str) -> Result<Times> {
         busy: sum(0, 3) + sum(5, 2),
         idle: sum(3, 2),
     })
+}
+
+/// How far the median of so many delays may be off by luck: a median deviates 1.25 times as much as a mean, and delays that are like the
+/// one before count as fewer. The jitter is taken as the deviation, which of a uniform one it exceeds.
+fn luck_of_a_median(jitter: Millis, alike: f64, connections: usize) -> Duration {
+    let independent = connections as f64 * (1.0 - alike) / (1.0 + alike);
+    Duration::from_millis(jitter.0).mul_f64(DEVIATIONS_OF_A_MEDIAN * 1.25 / independent.max(1.0).sqrt())
 }
 
 fn first_port(list: &Value) -> Option<u16> {

@@ -50,6 +50,9 @@ fn a_killed_worker_ends_its_fault_early_and_the_run_with_an_error() -> Result<()
     let site = Site::one_each("worker")?;
     for family in ["cpu", "memory"] {
         let harm = Harm::one_kind(&site, family, LONG)?;
+        // One that is killed while it is being started is a fault that could not be applied.
+        let holds = || Ok(site.run(&harm.run)?["injections"][0]["state"] == "holding");
+        wait::until("the fault is applied", WORKER_MISSED, holds)?;
         let event = Instant::now();
         for worker in site.workers(&harm.host)? {
             site.host(&harm.host).signal(worker, nix::libc::SIGKILL)?;

@@ -90,7 +90,7 @@ const RUNGS: [Rung; 9] = [
         name: "loopback",
         what: "real programs over real connections",
         how: How::Suites {
-            packages: &["tests-it"],
+            packages: &["tests-it", "tests-fleet"],
             root: false,
         },
     },

@@ -14,7 +14,8 @@ use tests_harness::{Cmd, Fleet, Footprint, Host, Lab, LabPlan, Packages, program
 pub const LEASE: Duration = Duration::from_secs(2);
 /// How long an agent may be silent here.
 pub const WATCHDOG: Duration = Duration::from_secs(2);
-const SETTINGS: &str = "lease = \"2s\"\nheartbeat = \"500ms\"\n";
+/// These suites take hosts away on purpose, and look at each alone: the controller must not halt the others because of it.
+const SETTINGS: &str = "lease = \"2s\"\nheartbeat = \"500ms\"\n[mass_loss]\nhosts = 1000\n";
 /// The host on the other end of every connection.
 pub const PEER: &str = "peer";
 /// The process that the catalogue's examples name.

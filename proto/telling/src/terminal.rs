@@ -84,4 +84,11 @@ mod tests {
         assert_eq!(visible("a\x1b]0;owned\x07\u{9b}31m"), "a\\u{1b}]0;owned\\u{7}\\u{9b}31m");
         assert_eq!(document("\u{85}\u{e0041}"), "\\u0085\\udb40\\udc41");
     }
+
+    #[test]
+    fn direction_controls_and_escapes_are_shown_by_their_numbers() {
+        for c in ['\x1b', '\u{9b}', '\u{200f}', '\u{202e}', '\u{2028}', '\u{2066}', '\u{feff}', '\u{e007f}'] {
+            assert_eq!(visible(&format!("a{c}b")), format!("a\\u{{{:x}}}b", c as u32));
+        }
+    }
 }

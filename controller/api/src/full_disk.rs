@@ -17,7 +17,7 @@ use proto_model::injection::Cleanliness;
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
-use proto_transport::Authority;
+use proto_transport::{AUTHORITY_LIFE_MS, Authority};
 use proto_wire::v1::emergency_server::Emergency;
 use proto_wire::v1::hosts_server::Hosts;
 use proto_wire::v1::runs_server::Runs;
@@ -63,9 +63,10 @@ async fn api(folder: &Path) -> Api {
     store.put_host(&host, event, &actor, NOW).await.unwrap();
     let latch = Arc::new(HaltLatch::open(&folder.join("halted"), store.halt().await.unwrap()));
     let known = Arc::default();
+    let authority = Arc::new(Authority::open_or_create(&folder.join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap());
     let dispatcher = Dispatcher::new(DispatcherParts {
         store: store.clone(),
-        authority: Arc::new(Authority::open_or_create(&folder.join("authority"), NOW).unwrap()),
+        authority: authority.clone(),
         latch: latch.clone(),
         said: tokio::sync::mpsc::channel(8).0,
         known: Arc::clone(&known),
@@ -89,7 +90,7 @@ async fn api(folder: &Path) -> Api {
         keyring: Keyring::load(store.clone()).await.unwrap(),
         audit: AuditLog::open(&folder.join("audit")).unwrap(),
         policy: Policy::default(),
-        fingerprint: String::new(),
+        authority,
         reports: folder.join("reports"),
         now: || NOW,
         cadence_now: || NOW,

@@ -10,6 +10,7 @@ use controller_scheduler::Scheduler;
 use controller_store::{Actor, StoreHandle};
 use proto_model::event::FleetEventBody;
 use proto_model::time::Timestamp;
+use proto_transport::Authority;
 use serde::Serialize;
 use tonic::{Request, Status};
 
@@ -29,8 +30,8 @@ pub struct ApiParts {
     pub keyring: Keyring,
     pub audit: AuditLog,
     pub policy: Policy,
-    /// The authority's fingerprint, for join tokens.
-    pub fingerprint: String,
+    /// Its fingerprint goes into join tokens.
+    pub authority: Arc<Authority>,
     /// Where reports are written.
     pub reports: PathBuf,
     pub now: fn() -> Timestamp,

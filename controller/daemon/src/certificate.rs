@@ -1,5 +1,6 @@
 //! The controller's own certificate, renewed long before it ends while the listeners stay up.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +17,26 @@ pub fn server_tls(authority: &Authority, names: &[String], now: Timestamp) -> Re
     ServerTls::new(authority.certificate(), certificate, &key)
 }
 
+/// Says on standard error what there is to say about the authority of this folder, if it has one.
+pub fn warn_of_end(state_dir: &Path) {
+    match Authority::open(&state_dir.join("authority")) {
+        Ok(Some(authority)) => authority
+            .warning(now())
+            .into_iter()
+            .for_each(|warning| eprintln!("warning: {warning}")),
+        Ok(None) => {}
+        Err(error) => eprintln!("warning: the authority could not be read: {error}"),
+    }
+}
+
 /// Until the program ends.
 pub async fn keep_fresh(authority: Arc<Authority>, tls: ServerTls, names: Vec<String>) {
     let mut beat = tokio::time::interval(RENEWED_EVERY);
-    beat.tick().await;
     loop {
         beat.tick().await;
+        if let Some(warning) = authority.warning(now()) {
+            tracing::warn!("{warning}");
+        }
         let renewed = authority
             .issue_server_for(&names, now(), LIVES_MS)
             .and_then(|(certificate, key)| tls.renew(authority.certificate(), certificate, &key));

@@ -8,7 +8,10 @@ use anyhow::{Context, bail};
 use controller_conductor::MassLossRule;
 use controller_policy::{Environment, EnvironmentPolicy, Policy};
 use proto_model::quantity::Millis;
+use proto_transport::AUTHORITY_LIFE_MS;
 use serde::Deserialize;
+
+const DAY_MS: u64 = 24 * 3_600_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -24,6 +27,8 @@ pub struct Config {
     pub heartbeat: Millis,
     /// How long a host's certificate lives: at least 10s.
     pub certificate: Millis,
+    /// How long an authority lives that this controller makes: 2160h (90 days) to 87600h (10 years). One that is there keeps its end.
+    pub authority: Millis,
     /// How many hosts lost at once halt everything.
     pub mass_loss: MassLoss,
     /// Which environments there are, and which are production; the usual names where there is no table.
@@ -73,6 +78,7 @@ impl Default for Config {
             lease: Millis(15_000),
             heartbeat: Millis(2_000),
             certificate: Millis(24 * 3_600_000),
+            authority: Millis(AUTHORITY_LIFE_MS),
             mass_loss: MassLoss::default(),
             environment: BTreeMap::new(),
             policy: BTreeMap::new(),
@@ -114,7 +120,8 @@ impl Config {
         };
         within("lease", self.lease, 2_000, 60_000)?;
         within("heartbeat", self.heartbeat, 100, 60_000)?;
-        within("certificate", self.certificate, 10_000, 90 * 24 * 3_600_000)?;
+        within("certificate", self.certificate, 10_000, 90 * DAY_MS)?;
+        within("authority", self.authority, 90 * DAY_MS, 3_650 * DAY_MS)?;
         within("mass_loss.within", self.mass_loss.within, 1_000, 600_000)?;
         if !(1..=100).contains(&self.mass_loss.share) {
             bail!("mass_loss.share is {}; allowed: 1..100", self.mass_loss.share);

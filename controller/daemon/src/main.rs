@@ -33,10 +33,11 @@ fn main() -> ExitCode {
     };
     if options.check_config {
         println!("{} is in order", options.config.display());
+        certificate::warn_of_end(&options.state_dir);
         return ExitCode::SUCCESS;
     }
     if let (Some(name), Some(out)) = (&options.issue_operator, &options.out) {
-        return match operator::issue(&options.state_dir, name, options.role, out) {
+        return match operator::issue(&options.state_dir, config.authority.0, name, options.role, out) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => exit::failed(NAME, error.as_ref(), FAILED),
         };

@@ -14,8 +14,8 @@ use crate::clock::now;
 const LIVES_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Writes authority, certificate and key, and says how to use them. Nothing is overwritten.
-pub fn issue(state_dir: &Path, name: &str, role: Role, out: &Path) -> anyhow::Result<()> {
-    let authority = Authority::open_or_create(&state_dir.join("authority"), now())?;
+pub fn issue(state_dir: &Path, life_ms: u64, name: &str, role: Role, out: &Path) -> anyhow::Result<()> {
+    let authority = Authority::open_or_create(&state_dir.join("authority"), life_ms, now())?;
     let (certificate, key) = authority.issue_operator(name, role, now(), LIVES_MS)?;
     fs::DirBuilder::new()
         .recursive(true)

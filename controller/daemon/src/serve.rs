@@ -51,13 +51,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let mut signals = Shutdown::listen().context("listen for signals")?;
     let admission = Admission::new(Limits::for_open_files(open_files::raise_limit()));
     private_folder(&options.state_dir)?;
-    let authority = Arc::new(Authority::open_or_create(&options.state_dir.join("authority"), now())?);
-    if authority.created {
-        tracing::info!(
-            fingerprint = authority.fingerprint(),
-            "a new authority was made; every host will trust it"
-        );
-    }
+    let authority = authority(options, &config)?;
     let store = StoreHandle::spawn(Box::new(SqliteStore::open(options.state_dir.join("store.db"))?));
     let agents = bind(options.agents_address.unwrap_or(config.agents_address), "agents").await?;
     let operators = bind(options.operators_address.unwrap_or(config.operators_address), "operators").await?;
@@ -75,7 +69,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
             .with_revocations(operator::revocations(&options.state_dir)),
         audit: AuditLog::open(&audit).with_context(|| format!("open the audit log in {}", audit.display()))?,
         policy: config.rules()?,
-        fingerprint: authority.fingerprint(),
+        authority: authority.clone(),
         reports: options.state_dir.join("reports"),
         now,
         cadence_now: clock::cadence_now,
@@ -115,6 +109,19 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     }
     drop(fs::remove_file(options.run_dir.join(SOCKET)));
     Ok(())
+}
+
+/// The one that is there, or a new one.
+fn authority(options: &Options, config: &Config) -> anyhow::Result<Arc<Authority>> {
+    let authority = Authority::open_or_create(&options.state_dir.join("authority"), config.authority.0, now())?;
+    if authority.created {
+        tracing::info!(
+            fingerprint = authority.fingerprint(),
+            until = %authority.validity().1,
+            "a new authority was made; every host will trust it"
+        );
+    }
+    Ok(Arc::new(authority))
 }
 
 async fn make_summaries(supervisor: Supervisor) {

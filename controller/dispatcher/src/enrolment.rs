@@ -9,7 +9,7 @@ use proto_model::host::{HostFacts, Membership};
 use proto_model::id::HostName;
 use proto_model::injection::Cleanliness;
 use proto_model::time::Timestamp;
-use proto_transport::{Identity, JoinToken, PeerInfo, RENEW_GRACE_MS, fingerprint_of_key};
+use proto_transport::{Identity, JoinToken, PeerInfo, RENEW_GRACE_MS, fingerprint_of_key, not_after_of};
 use proto_wire::v1::enrolment_server::Enrolment;
 use proto_wire::v1::{EnrolReply, EnrolRequest, RenewReply};
 use rustls_pki_types::CertificateDer;
@@ -86,7 +86,7 @@ impl Dispatcher {
             may_rejoin(known, &key, replaces.is_some())?;
         }
         let spent = self.spend(&token, address).await?;
-        let not_after = now.plus_ms(certificate_ms);
+        let not_after = not_after_of(&certificate).unwrap_or(now);
         let record = HostRecord {
             labels: labels_of(&spent, before.as_ref()),
             machine_since: before
@@ -153,7 +153,7 @@ impl Dispatcher {
                 "a renewal keeps its key; enrol again with a new token to change it",
             ));
         }
-        record.certificate_not_after = now.plus_ms(certificate_ms);
+        record.certificate_not_after = not_after_of(&certificate).unwrap_or(now);
         let not_after_ms = record.certificate_not_after.0;
         let event = FleetEventBody::HostRenewed {
             host: name.clone(),

@@ -348,4 +348,7 @@ pub struct StatusDocument {
     /// Since the controller started: calls whose caller could not be known.
     #[serde(default)]
     pub failed_authentications: u64,
+    /// What an administrator has to do before long.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }

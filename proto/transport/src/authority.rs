@@ -16,43 +16,58 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, DnsName};
 
 use crate::error::TransportError;
-use crate::identity::{Identity, fingerprint_of_key, hex, is_operator};
+use crate::identity::{Identity, fingerprint_of_key, hex, is_operator, validity_of};
 use crate::private::replace_private;
 
 /// How far before now the authority's and the controller's certificates begin, for hosts whose clock is behind: 7 days.
 const BACKDATE_MS: u64 = 7 * 24 * 3_600_000;
 /// The same for hosts' certificates: the clock that issues them also judges them, and it may be set back by some minutes.
 pub const HOST_BACKDATE_MS: u64 = 10 * 60_000;
-/// The authority itself: 20 years.
-const AUTHORITY_MS: u64 = 20 * 365 * 24 * 3_600_000;
+const DAY_MS: u64 = 24 * 3_600_000;
+/// How long an authority lives unless the configuration says otherwise: 5 years.
+pub const AUTHORITY_LIFE_MS: u64 = 5 * 365 * DAY_MS;
+/// An authority warns of its end for so long before it, or for a quarter of a shorter life: 90 days.
+const WARN_MS: u64 = 90 * DAY_MS;
+/// Random bytes in an authority's name: two of one controller are told apart by it.
+const NAME_BYTES: usize = 8;
+const RENEW_AUTHORITY: &str = "docs/authority.md says what to do";
 const CERTIFICATE: &str = "ca.pem";
 const KEY: &str = "ca-key.pem";
 
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    begins: Timestamp,
+    ends: Timestamp,
     /// Made by this very call.
     pub created: bool,
 }
 
 impl Authority {
-    /// Loads the authority from its folder, or makes it there.
-    pub fn open_or_create(folder: &Path, now: Timestamp) -> Result<Self, TransportError> {
+    /// Loads the authority from its folder, or makes one there that lives for so long.
+    pub fn open_or_create(folder: &Path, life_ms: u64, now: Timestamp) -> Result<Self, TransportError> {
         let file = |deed, path: PathBuf| move |source| TransportError::File { deed, path, source };
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
             .map_err(file("make", folder.to_owned()))?;
+        if let Some(there) = Self::open(folder)? {
+            return Ok(there);
+        }
+        let (pem, key_pem) = make(now, life_ms).map_err(failed("make the authority"))?;
+        write_private(&folder.join(KEY), &key_pem)?;
+        write_private(&folder.join(CERTIFICATE), &pem)?;
+        let made = Self::open(folder)?.ok_or_else(|| TransportError::Invalid("the authority that was made is not there".to_owned()))?;
+        Ok(Self { created: true, ..made })
+    }
+
+    /// The authority of a folder that may have none; nothing is made.
+    pub fn open(folder: &Path) -> Result<Option<Self>, TransportError> {
+        let file = |deed, path: PathBuf| move |source| TransportError::File { deed, path, source };
         let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
-        let created = !certificate.exists();
-        if created {
-            let (pem, key_pem) = make(now).map_err(|source| TransportError::Certificate {
-                deed: "make the authority",
-                source,
-            })?;
-            write_private(&key, &key_pem)?;
-            write_private(&certificate, &pem)?;
+        if !certificate.exists() {
+            return Ok(None);
         }
         let pem = fs::read_to_string(&certificate).map_err(file("read", certificate.clone()))?;
         let key_pem = fs::read_to_string(&key).map_err(file("read", key.clone()))?;
@@ -69,12 +84,16 @@ impl Authority {
                 folder.display()
             )));
         }
+        let (begins, ends) =
+            validity_of(&der).ok_or_else(|| TransportError::Invalid(format!("{}: it has no readable validity", certificate.display())))?;
         let issuer = Issuer::from_ca_cert_pem(&pem, pair).map_err(load)?;
-        Ok(Self {
+        Ok(Some(Self {
             issuer,
             certificate: der,
-            created,
-        })
+            begins,
+            ends,
+            created: false,
+        }))
     }
 
     /// As PEM: what operators' clients are given to trust.
@@ -89,6 +108,24 @@ impl Authority {
     /// SHA-256 of the certificate in hex: what join tokens pin.
     pub fn fingerprint(&self) -> String {
         hex(&self.certificate)
+    }
+
+    /// From when to when it may vouch for anybody.
+    pub fn validity(&self) -> (Timestamp, Timestamp) {
+        (self.begins, self.ends)
+    }
+
+    /// What people must know about its end: nothing while that is far off.
+    pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let ends = self.ends;
+        let left_ms = ends.since(now);
+        if left_ms == 0 {
+            return Some(format!(
+                "the authority ended at {ends}: it vouches for no host and no operator; {RENEW_AUTHORITY}"
+            ));
+        }
+        let early_ms = WARN_MS.min(ends.since(self.begins) / 4);
+        (left_ms <= early_ms).then(|| format!("the authority ends in {} days, at {ends}; {RENEW_AUTHORITY}", left_ms / DAY_MS))
     }
 
     /// A certificate for the controller's own listeners, with a fresh key (PEM). Good for agents, which look for nothing
@@ -131,6 +168,7 @@ impl Authority {
                 "{name:?} is no operator's name: expected 1 to 63 of letters, digits, '-', '.', '_' and '@', not ending in @local"
             )));
         }
+        self.may_vouch(now)?;
         let name = name.to_owned();
         self.issue_with_key(&Identity::Operator { name, role }, Vec::new(), now, valid_ms)
     }
@@ -147,7 +185,8 @@ impl Authority {
         let request = CertificateSigningRequestDer::from(csr.to_vec());
         let mut request =
             CertificateSigningRequestParams::from_der(&request).map_err(|source| TransportError::Certificate { deed, source })?;
-        request.params = params(&Identity::Host(host.clone()), Vec::new(), now, valid_ms)?;
+        self.may_vouch(now)?;
+        request.params = self.params(&Identity::Host(host.clone()), Vec::new(), now, valid_ms)?;
         let signed = request
             .signed_by(&self.issuer)
             .map_err(|source| TransportError::Certificate { deed, source })?;
@@ -166,10 +205,43 @@ impl Authority {
             source,
         };
         let key = KeyPair::generate().map_err(fail)?;
-        let signed = params(identity, names, now, valid_ms)?
+        let signed = self
+            .params(identity, names, now, valid_ms)?
             .signed_by(&key, &self.issuer)
             .map_err(fail)?;
         Ok((signed.der().clone(), key.serialize_pem()))
+    }
+
+    /// The controller itself keeps its listeners also with an authority that has ended: there its successor is made.
+    fn may_vouch(&self, now: Timestamp) -> Result<(), TransportError> {
+        match self.ends > now {
+            true => Ok(()),
+            false => Err(TransportError::Invalid(format!(
+                "the authority ended at {}; {RENEW_AUTHORITY}",
+                self.ends
+            ))),
+        }
+    }
+
+    fn params(&self, identity: &Identity, names: Vec<SanType>, now: Timestamp, valid_ms: u64) -> Result<CertificateParams, TransportError> {
+        let (usage, backdate_ms) = match identity {
+            Identity::Controller => (ExtendedKeyUsagePurpose::ServerAuth, BACKDATE_MS),
+            _ => (ExtendedKeyUsagePurpose::ClientAuth, HOST_BACKDATE_MS),
+        };
+        let uri = identity.uri().try_into().map_err(|source| TransportError::Certificate {
+            deed: "name an identity",
+            source,
+        })?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, identity.uri());
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.subject_alt_names.extend(names);
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![usage];
+        // Nothing outlives who vouches for it.
+        span(&mut params, now, backdate_ms, valid_ms.min(self.ends.since(now)));
+        Ok(params)
     }
 }
 
@@ -206,32 +278,17 @@ fn failed(deed: &'static str) -> impl FnOnce(rcgen::Error) -> TransportError {
     move |source| TransportError::Certificate { deed, source }
 }
 
-fn params(identity: &Identity, names: Vec<SanType>, now: Timestamp, valid_ms: u64) -> Result<CertificateParams, TransportError> {
-    let (usage, backdate_ms) = match identity {
-        Identity::Controller => (ExtendedKeyUsagePurpose::ServerAuth, BACKDATE_MS),
-        _ => (ExtendedKeyUsagePurpose::ClientAuth, HOST_BACKDATE_MS),
-    };
-    let uri = identity.uri().try_into().map_err(|source| TransportError::Certificate {
-        deed: "name an identity",
-        source,
-    })?;
+/// For certificates of either end of a TLS connection, and for no authority below it; why not by names: docs/adr/0012.
+fn make(now: Timestamp, life_ms: u64) -> Result<(String, String), rcgen::Error> {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, identity.uri());
-    params.subject_alt_names = vec![SanType::URI(uri)];
-    params.subject_alt_names.extend(names);
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![usage];
-    span(&mut params, now, backdate_ms, valid_ms);
-    Ok(params)
-}
-
-fn make(now: Timestamp) -> Result<(String, String), rcgen::Error> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Fracas authority");
+    let name: String = (0..NAME_BYTES).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
+    params
+        .distinguished_name
+        .push(DnType::CommonName, format!("Fracas authority {name}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    span(&mut params, now, BACKDATE_MS, AUTHORITY_MS);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+    span(&mut params, now, BACKDATE_MS, life_ms);
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     Ok((certificate.pem(), key.serialize_pem()))

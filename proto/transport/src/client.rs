@@ -10,7 +10,7 @@ use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -20,7 +20,7 @@ use tower::service_fn;
 use crate::error::TransportError;
 use crate::identity::{fingerprint_of, fingerprint_of_key};
 use crate::trust::Trust;
-use crate::verify::OurController;
+use crate::verify::{OurController, lives};
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
@@ -137,7 +137,14 @@ fn client_config(trust: Trust, identity: Option<&ClientIdentity>) -> Result<Clie
     let builder = match trust {
         Trust::Named(authorities) => {
             let mut roots = RootCertStore::empty();
-            authorities.into_iter().try_for_each(|authority| roots.add(authority))?;
+            let mut living = authorities.into_iter().filter(|authority| lives(authority, UnixTime::now()));
+            living.try_for_each(|authority| roots.add(authority))?;
+            if roots.is_empty() {
+                return Err(TransportError::Invalid(
+                    "no authority is trusted any more: each one has ended; ask the controller's administrator for the present one"
+                        .to_owned(),
+                ));
+            }
             builder.with_root_certificates(roots)
         }
         Trust::Authority(_) | Trust::Fingerprint(_) => builder

@@ -19,7 +19,7 @@ mod verify;
 
 pub use admission::{Admission, Limits, LogLimiter, network_of};
 pub use answered::{AnswerLayer, AnswerService};
-pub use authority::{Authority, HOST_BACKDATE_MS, certificate_pem, csr};
+pub use authority::{AUTHORITY_LIFE_MS, Authority, HOST_BACKDATE_MS, certificate_pem, csr};
 pub use backoff::Backoff;
 pub use budget::Quota;
 pub use client::{ClientIdentity, connect, connect_from, connect_unix};

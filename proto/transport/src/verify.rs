@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto_model::time::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -14,17 +15,33 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::error::TransportError;
-use crate::identity::{Identity, hex, not_after_of};
+use crate::identity::{Identity, hex, not_after_of, validity_of};
 use crate::trust::Trust;
 
 /// How long after its expiry a host's certificate may still buy a new one for the same key.
 pub const RENEW_GRACE_MS: u64 = 30 * 24 * 3_600_000;
+
+/// The path is built without the validity of its root, so that is asked for here.
+fn must_live(authority: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    match lives(authority, now) {
+        true => Ok(()),
+        false => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+    }
+}
+
+/// Whether an authority may vouch for anybody at this time.
+pub(crate) fn lives(authority: &CertificateDer<'_>, now: UnixTime) -> bool {
+    let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    let now = Timestamp(seconds.saturating_mul(1_000));
+    validity_of(authority).is_some_and(|(begins, ends)| begins <= now && now < ends)
+}
 
 /// Client certificates of our authority, asked for without insisting. One that expired not long ago passes here,
 /// if it is a host's, so that it can be renewed; every other call refuses it by its end.
 #[derive(Debug)]
 pub(crate) struct ClientsOfOurs {
     inner: Arc<dyn ClientCertVerifier>,
+    authority: CertificateDer<'static>,
 }
 
 impl ClientsOfOurs {
@@ -35,7 +52,8 @@ impl ClientsOfOurs {
         let inner = builder
             .build()
             .map_err(|e| TransportError::Invalid(format!("set up client verification: {e}")))?;
-        Ok(Self { inner })
+        let authority = authority.clone();
+        Ok(Self { inner, authority })
     }
 }
 
@@ -54,6 +72,7 @@ impl ClientCertVerifier for ClientsOfOurs {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        must_live(&self.authority, now)?;
         let end_secs = not_after_of(end)
             .and_then(|t| u64::try_from(t.0 / 1_000).ok())
             .ok_or(CertificateError::BadEncoding)?;
@@ -132,8 +151,10 @@ impl ServerCertVerifier for OurController {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let root = self.root(chain)?;
+        must_live(&root, now)?;
         let mut roots = RootCertStore::empty();
-        roots.add(self.root(chain)?)?;
+        roots.add(root)?;
         let parsed = ParsedCertificate::try_from(end)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, chain, now, self.provider.signature_verification_algorithms.all)?;
         if Identity::of_certificate(end) == Identity::Controller {
@@ -162,5 +183,36 @@ impl ServerCertVerifier for OurController {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_model::id::HostName;
+    use rustls::crypto::aws_lc_rs;
+
+    use super::*;
+    use crate::authority::{Authority, csr};
+
+    const HOUR_MS: u64 = 3_600_000;
+
+    #[test]
+    fn an_authority_that_has_ended_renews_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = Timestamp(1_700_000_000_000);
+        let authority = Authority::open_or_create(folder.path(), HOUR_MS, made).unwrap();
+        let host = HostName::parse("web").unwrap();
+        let short = authority.issue_host(&csr().unwrap().1, &host, made, HOUR_MS / 4).unwrap();
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let clients = ClientsOfOurs::new(authority.certificate(), &provider).unwrap();
+        let shown_after = |ms: u64| {
+            let at = u64::try_from(made.plus_ms(ms).0 / 1_000).unwrap();
+            clients.verify_client_cert(&short, &[], UnixTime::since_unix_epoch(Duration::from_secs(at)))
+        };
+        assert!(
+            shown_after(0).is_ok() && shown_after(HOUR_MS / 2).is_ok(),
+            "it may still be renewed"
+        );
+        assert!(shown_after(HOUR_MS + 1_000).is_err());
     }
 }

@@ -8,8 +8,8 @@ use proto_model::id::HostName;
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_transport::{
-    Admission, AnswerLayer, Authority, ClientIdentity, Identity, Limits, PeerInfo, Quota, ServerTls, TlsIo, Trust, connect, csr,
-    fingerprint_of, fingerprint_of_key, incoming,
+    AUTHORITY_LIFE_MS, Admission, AnswerLayer, Authority, ClientIdentity, Identity, Limits, PeerInfo, Quota, ServerTls, TlsIo, Trust,
+    connect, csr, fingerprint_of, fingerprint_of_key, incoming,
 };
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::pem::PemObject;
@@ -36,7 +36,7 @@ struct Place {
 
 fn place() -> Place {
     let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::open_or_create(&dir.path().join("authority"), now()).unwrap();
+    let authority = Authority::open_or_create(&dir.path().join("authority"), AUTHORITY_LIFE_MS, now()).unwrap();
     Place { authority, _dir: dir }
 }
 
@@ -373,7 +373,7 @@ async fn the_controller_can_carry_names_for_those_who_compare_them() {
 fn an_authority_is_made_once_kept_private_and_never_replaced_when_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("authority");
-    let open = || Authority::open_or_create(&folder, now());
+    let open = || Authority::open_or_create(&folder, AUTHORITY_LIFE_MS, now());
     let first = open().unwrap();
     assert!(first.created && first.fingerprint() == fingerprint_of(first.certificate()));
     let second = open().unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use proto_model::id::HostName;
 use proto_model::time::Timestamp;
-use proto_transport::{Admission, Authority, JoinToken, Limits, ServerTls, incoming};
+use proto_transport::{AUTHORITY_LIFE_MS, Admission, Authority, JoinToken, Limits, ServerTls, incoming};
 use proto_wire::v1::agents_server::{Agents, AgentsServer};
 use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::enrolment_server::{Enrolment, EnrolmentServer};
@@ -46,7 +46,7 @@ struct Echo {
 }
 
 pub async fn serve(folder: &Path) -> Result<()> {
-    let authority = Authority::open_or_create(folder, now())?;
+    let authority = Authority::open_or_create(folder, AUTHORITY_LIFE_MS, now())?;
     let (certificate, key) = authority.issue_server(now(), DAY_MS)?;
     let tls = ServerTls::new(authority.certificate(), certificate, &key)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -15,7 +15,7 @@ use proto_model::document::{AuditEntry, AuditOutcome};
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
-use proto_transport::{Authority, OperatorToken, PeerInfo};
+use proto_transport::{AUTHORITY_LIFE_MS, Authority, OperatorToken, PeerInfo};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tower::Service;
@@ -43,10 +43,10 @@ impl World {
         let latch = Arc::new(HaltLatch::open(&folder.path().join("halted"), store.halt().await.unwrap()));
         let (said, heard) = mpsc::channel(8);
         let known = Arc::default();
-        let authority = Authority::open_or_create(&folder.path().join("authority"), NOW).unwrap();
+        let authority = Arc::new(Authority::open_or_create(&folder.path().join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap());
         let dispatcher = Dispatcher::new(DispatcherParts {
             store: store.clone(),
-            authority: Arc::new(authority),
+            authority: authority.clone(),
             latch: latch.clone(),
             said,
             known: Arc::clone(&known),
@@ -70,7 +70,7 @@ impl World {
             keyring: Keyring::load(store.clone()).await.unwrap(),
             audit: AuditLog::open(&folder.path().join("audit")).unwrap(),
             policy: Policy::default(),
-            fingerprint: String::new(),
+            authority,
             reports: folder.path().join("reports"),
             now: || NOW,
             cadence_now: || NOW,

@@ -78,6 +78,9 @@ fn print(console: &mut Console, client: &Client, status: &StatusDocument) {
         );
         console.line(&format!("refused     {count}"));
     }
+    for warning in &status.warnings {
+        console.line(&format!("warning     {}", console.paint(Tone::Bad, warning)));
+    }
     let role = status.role.map(|role| format!(" ({role})")).unwrap_or_default();
     console.line(&format!("you are     {}{role}", status.caller));
 }

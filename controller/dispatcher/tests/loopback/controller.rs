@@ -14,7 +14,7 @@ use proto_model::event::FleetEventBody;
 use proto_model::host::{Connection, Host};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::time::Timestamp;
-use proto_transport::{Admission, Authority, JoinToken, Limits, ServerTls, incoming};
+use proto_transport::{AUTHORITY_LIFE_MS, Admission, Authority, JoinToken, Limits, ServerTls, incoming};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -54,7 +54,7 @@ impl Controller {
     }
 
     pub async fn start_with(dir: &Path, settings: DispatcherSettings, address: SocketAddr) -> Self {
-        let authority = Arc::new(Authority::open_or_create(&dir.join("authority"), now()).unwrap());
+        let authority = Arc::new(Authority::open_or_create(&dir.join("authority"), AUTHORITY_LIFE_MS, now()).unwrap());
         let store = StoreHandle::spawn(Box::new(store(dir).await));
         let latch = Arc::new(HaltLatch::open(&dir.join("halted"), store.halt().await.unwrap()));
         let (sender, said) = mpsc::channel(64);

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use agent_session::EnrolError;
 use controller_conductor::HostGateway;
 use proto_model::host::Membership;
-use proto_transport::{Authority, JoinToken, Trust, connect};
+use proto_transport::{AUTHORITY_LIFE_MS, Authority, JoinToken, Trust, connect};
 use proto_wire::v1::agents_client::AgentsClient;
 use proto_wire::v1::enrolment_client::EnrolmentClient;
 use proto_wire::v1::{EnrolRequest, RenewRequest};
@@ -64,7 +64,7 @@ async fn a_token_of_another_authority_never_shows_its_secret() {
         tempfile::tempdir().unwrap(),
     );
     let controller = Controller::start(dir.path()).await;
-    let foreign = Authority::open_or_create(other.path(), now()).unwrap();
+    let foreign = Authority::open_or_create(other.path(), AUTHORITY_LIFE_MS, now()).unwrap();
     let mut token = controller.token(1, 60_000).await;
     token.fingerprint = foreign.fingerprint();
     let error = join(host.path(), controller.address, &token, "web").await.unwrap_err();

@@ -87,7 +87,16 @@ mod tests {
 
     #[test]
     fn direction_controls_and_escapes_are_shown_by_their_numbers() {
-        for c in ['\x1b', '\u{9b}', '\u{200f}', '\u{202e}', '\u{2028}', '\u{2066}', '\u{feff}', '\u{e007f}'] {
+        for c in [
+            '\x1b',
+            '\u{9b}',
+            '\u{200f}',
+            '\u{202e}',
+            '\u{2028}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e007f}',
+        ] {
             assert_eq!(visible(&format!("a{c}b")), format!("a\\u{{{:x}}}b", c as u32));
         }
     }

@@ -22,7 +22,7 @@ impl Api {
     pub(crate) async fn acting(&self, hosts: &[Arc<Host>]) -> ApiResult<Vec<ActiveInjection>> {
         let leased: BTreeMap<InjectionId, Leased> = self.0.runs.leased().into_iter().map(|l| (l.injection.id.clone(), l)).collect();
         let mut acting = Vec::new();
-        for page in self.0.store.run_pages(RUNS, true).await? {
+        for page in self.0.store.call(|store| store.run_pages(RUNS, true)).await? {
             let injections = self.glance(&page).await?.injections;
             let known = injections.iter().filter_map(|document| Some((document, leased.get(&document.id)?)));
             acting.extend(known.map(|(document, leased)| active(document, leased, hosts, self.0.runs.now())));

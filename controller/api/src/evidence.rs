@@ -41,14 +41,20 @@ impl Evidence for Api {
             applied_by: caller.name.clone(),
         };
         // The same file again changes nothing, so that a pipeline may apply it each time.
-        let known = self.0.store.services().await.map_err(ApiError::from)?;
+        let known = self.0.store.call(|store| store.services()).await.map_err(ApiError::from)?;
         let kept = match known
             .into_iter()
             .find(|known| known.name == record.name && known.digest == record.digest)
         {
             Some(known) => known,
             None => {
-                self.0.store.put_service(&record, &caller.actor()).await.map_err(ApiError::from)?;
+                let put = record.clone();
+                let actor = caller.actor();
+                self.0
+                    .store
+                    .call(move |store| store.put_service(&put, &actor))
+                    .await
+                    .map_err(ApiError::from)?;
                 record
             }
         };
@@ -57,7 +63,7 @@ impl Evidence for Api {
     }
 
     async fn list_services(&self, _: Request<ServicesListRequest>) -> Result<Response<Documents>, Status> {
-        let records = self.0.store.services().await.map_err(ApiError::from)?;
+        let records = self.0.store.call(|store| store.services()).await.map_err(ApiError::from)?;
         let items = records.iter().map(|record| document("Service", &shown(record)?));
         Ok(Response::new(Documents {
             items: items.collect::<ApiResult<_>>()?,
@@ -75,7 +81,9 @@ impl Evidence for Api {
     async fn remove_service(&self, request: Request<ServiceRef>) -> Result<Response<Document>, Status> {
         let caller = caller(&request)?;
         let record = self.service_record(&request.into_inner().service).await?;
-        let removed = self.0.store.remove_service(&record.name, &caller.actor(), self.now()).await;
+        let name = record.name.to_owned();
+        let (actor, now) = (caller.actor(), self.now());
+        let removed = self.0.store.call(move |store| store.remove_service(&name, &actor, now)).await;
         removed.map_err(ApiError::from)?;
         let json = document("Service", &shown(&record)?)?;
         Ok(Response::new(Document { json }))
@@ -84,11 +92,11 @@ impl Evidence for Api {
     async fn levels(&self, request: Request<LevelsRequest>) -> Result<Response<Documents>, Status> {
         let name = request.into_inner().service;
         let records = if name.is_empty() {
-            self.0.store.services().await.map_err(ApiError::from)?
+            self.0.store.call(|store| store.services()).await.map_err(ApiError::from)?
         } else {
             vec![self.service_record(&name).await?]
         };
-        let publications = self.0.store.publications().await.map_err(ApiError::from)?;
+        let publications = self.0.store.call(|store| store.publications()).await.map_err(ApiError::from)?;
         let names = records.iter().map(|record| record.name.as_str()).collect();
         let history = of_services(&self.0.store, &names, PAGE).await.map_err(ApiError::from)?;
         let levels = records.iter().map(|record| self.weighed(record, &history.runs, &publications));
@@ -133,7 +141,9 @@ impl Evidence for Api {
             digest,
             points: site.points(),
         };
-        let added = self.0.store.add_publication(&publication, &caller.actor()).await;
+        let added = publication.clone();
+        let actor = caller.actor();
+        let added = self.0.store.call(move |store| store.add_publication(&added, &actor)).await;
         added.map_err(ApiError::from)?;
         let json = document("Publication", &publication)?;
         Ok(Response::new(Document { json }))
@@ -162,7 +172,7 @@ fn unreadable(record: &ServiceRecord, problems: &proto_model::problem::Problems)
 impl Api {
     /// A service by its name, or an error that suggests the nearest one.
     async fn service_record(&self, name: &str) -> ApiResult<ServiceRecord> {
-        let records = self.0.store.services().await?;
+        let records = self.0.store.call(|store| store.services()).await?;
         if let Some(record) = records.iter().find(|record| record.name == name) {
             return Ok(record.clone());
         }
@@ -170,7 +180,7 @@ impl Api {
     }
 
     pub(crate) async fn services_shown(&self) -> ApiResult<Vec<Shown>> {
-        let records = self.0.store.services().await?;
+        let records = self.0.store.call(|store| store.services()).await?;
         let read = records.iter().map(|record| {
             let service = shown(record)?.service;
             Ok(Shown {
@@ -220,7 +230,8 @@ impl Api {
             sender.send(Ok(file(path, text))).await.map_err(gone)?;
         }
         for (run, path, up) in site.run_pages() {
-            let events = self.0.store.run_events(run, 1).await?;
+            let run = run.clone();
+            let events = self.0.store.call(move |store| store.run_events(&run, 1)).await?;
             sender.send(Ok(file(path, html(&events, Some(up))))).await.map_err(gone)?;
         }
         let last = SiteFile {

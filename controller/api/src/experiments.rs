@@ -66,13 +66,15 @@ impl Api {
     /// A key that was used before names the run that it started; nothing is asked or started again.
     async fn repeated(&self, key: Option<&str>) -> ApiResult<Option<RunReply>> {
         let Some(key) = key else { return Ok(None) };
-        let Some(run) = self.0.store.run_by_key(key).await? else {
+        let key = key.to_owned();
+        let Some(run) = self.0.store.call(move |store| store.run_by_key(&key)).await? else {
             return Ok(None);
         };
-        let events = self.0.store.run_events(&run, 1).await?;
+        let id = run.clone();
+        let events = self.0.store.call(move |store| store.run_events(&id, 1)).await?;
         let digest = events.iter().find_map(|event| event.body.accepted()).map(|run| run.digest.clone());
         let view = match digest {
-            Some(digest) => self.0.store.plan(&digest).await?,
+            Some(digest) => self.0.store.call(move |store| store.plan(&digest)).await?,
             None => None,
         };
         let plan_json = view.map(|view| document("Plan", &view)).transpose()?.unwrap_or_default();
@@ -110,7 +112,8 @@ impl Api {
         let seed = u64::from(rand::random::<u16>());
         let plan = plan(&experiment, &self.fleet().await?, &self.0.policy, seed).map_err(|refusal| ApiError(refusal.error))?;
         let view = self.answered(plan).await;
-        self.0.store.save_plan(&view).await?;
+        let made = view.clone();
+        self.0.store.call(move |store| store.save_plan(&made)).await?;
         Ok(view)
     }
 
@@ -133,10 +136,11 @@ impl Api {
             );
             return Err(ApiError::new("usage", message));
         }
+        let wanted = digest.clone();
         let stored = self
             .0
             .store
-            .plan(digest)
+            .call(move |store| store.plan(&wanted))
             .await?
             .ok_or_else(|| ApiError::new("not_found", no_plan(&digest.0)))?;
         if stored.expires_at < self.now() {

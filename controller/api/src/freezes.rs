@@ -33,7 +33,7 @@ impl Freezes for Api {
     }
 
     async fn list(&self, _request: Request<FreezesListRequest>) -> Result<Response<Documents>, Status> {
-        let freezes = self.0.store.freezes().await.map_err(ApiError::from)?;
+        let freezes = self.0.store.call(|store| store.freezes()).await.map_err(ApiError::from)?;
         let now = self.cadence_now();
         let items = freezes.iter().map(|freeze| document("Freeze", &shown(freeze, now)));
         Ok(Response::new(Documents {
@@ -44,7 +44,7 @@ impl Freezes for Api {
     async fn remove(&self, request: Request<FreezeRef>) -> Result<Response<Document>, Status> {
         let caller = caller(&request)?;
         let id = FreezeId::parse(&request.into_inner().id).map_err(ApiError::from)?;
-        let freezes = self.0.store.freezes().await.map_err(ApiError::from)?;
+        let freezes = self.0.store.call(|store| store.freezes()).await.map_err(ApiError::from)?;
         let Some(freeze) = freezes.into_iter().find(|freeze| freeze.id == id) else {
             return Err(ApiError::new("not_found", format!("no freeze {id}; see `fracas freezes list`")).into());
         };
@@ -59,7 +59,7 @@ impl Freezes for Api {
         let caller = caller(&request)?;
         let wish = request.into_inner();
         let calendar = parse_calendar(&wish.file_text, &wish.file_name).map_err(|problems| invalid("invalid_file", problems))?;
-        let freezes = self.0.store.freezes().await.map_err(ApiError::from)?;
+        let freezes = self.0.store.call(|store| store.freezes()).await.map_err(ApiError::from)?;
         let here: Vec<FreezeRecord> = freezes
             .into_iter()
             .filter(|f| f.calendar.as_ref() == Some(&calendar.name))
@@ -100,13 +100,14 @@ impl Api {
 
     async fn change_freezes(&self, add: Vec<FreezeRecord>, remove: Vec<FreezeId>, caller: &Caller) -> ApiResult<()> {
         let store = &self.0.store;
-        if store.freezes().await?.len() + add.len() > MAX_FREEZES {
+        if store.call(|store| store.freezes()).await?.len() + add.len() > MAX_FREEZES {
             return Err(ApiError::new(
                 "limit",
                 format!("there may be {MAX_FREEZES} freezes; remove some first"),
             ));
         }
-        Ok(store.change_freezes(add, remove, &caller.actor(), self.now()).await?)
+        let (actor, now) = (caller.actor(), self.now());
+        Ok(store.call(move |store| store.change_freezes(&add, &remove, &actor, now)).await?)
     }
 }
 

@@ -60,8 +60,11 @@ async fn api(folder: &Path) -> Api {
         host: host.name.clone(),
         token: String::new(),
     };
-    store.put_host(&host, event, &actor, NOW).await.unwrap();
-    let latch = Arc::new(HaltLatch::open(&folder.join("halted"), store.halt().await.unwrap()));
+    store.call(move |store| store.put_host(&host, event, &actor, NOW)).await.unwrap();
+    let latch = Arc::new(HaltLatch::open(
+        &folder.join("halted"),
+        store.call(|store| store.halt()).await.unwrap(),
+    ));
     let known = Arc::default();
     let authority = Arc::new(Authority::open_or_create(&folder.join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap());
     let dispatcher = Dispatcher::new(DispatcherParts {
@@ -133,7 +136,7 @@ async fn nothing_that_ends_harm_is_refused_because_nothing_can_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let api = api(folder.path()).await;
     let make_room = fill(folder.path());
-    let refused = api.0.store.fleet(called("x"), &actor(), NOW).await;
+    let refused = api.0.store.call(move |store| store.fleet(called("x"), &actor(), NOW)).await;
     assert!(refused.is_err(), "the store still takes writes");
 
     // What does not act is not found; that the call cannot be recorded is no reason to refuse it.
@@ -165,7 +168,7 @@ async fn nothing_that_ends_harm_is_refused_because_nothing_can_be_written() {
     make_room();
     let until = tokio::time::Instant::now() + WITHIN;
     loop {
-        let events = api.0.store.fleet_events(100).await.unwrap();
+        let events = api.0.store.call(|store| store.fleet_events(100)).await.unwrap();
         let calls = events.iter().filter_map(|event| match &event.body {
             FleetEventBody::CallMade { method, .. } => Some((method.as_str(), event.by.as_str())),
             _ => None,

@@ -21,7 +21,7 @@ pub(crate) struct History {
 pub(crate) async fn of_services(store: &StoreHandle, services: &BTreeSet<&str>, page: u32) -> Result<History, StoreError> {
     let (mut found, mut last) = (History::default(), None);
     loop {
-        let rows = store.finished_before(last.as_ref(), page).await?;
+        let rows = store.call(move |store| store.finished_before(last.as_ref(), page)).await?;
         let Some(end) = rows.last() else { return Ok(found) };
         last = Some(end.row.id.clone());
         for row in rows {
@@ -38,7 +38,8 @@ impl History {
             self.others += usize::from(summary.verdict.is_some());
             return Ok(());
         }
-        let Some(run) = fold(&store.run_events(&page.row.id, 1).await?) else {
+        let id = page.row.id.clone();
+        let Some(run) = fold(&store.call(move |store| store.run_events(&id, 1)).await?) else {
             return Ok(());
         };
         if of_one(&run.service) {
@@ -111,11 +112,13 @@ mod tests {
             body,
         };
         let events = std::iter::once(accepted(service)).chain(bodies).map(event).collect();
-        let stored = store.append(&run, events).await.unwrap();
+        let id = run.clone();
+        let stored = store.call(move |store| store.append(&id, events)).await.unwrap();
         if summary {
             let document = fold(&stored).unwrap();
+            let id = run.clone();
             store
-                .keep_summary(&run, stored.len() as u64, RunSummary::from(&document))
+                .call(move |store| store.keep_summary(&id, stored.len() as u64, &RunSummary::from(&document)))
                 .await
                 .unwrap();
         }
@@ -148,12 +151,20 @@ mod tests {
     async fn a_run_of_another_service_is_not_read() {
         let store = StoreHandle::spawn(Box::new(MemoryStore::new()));
         let other = run(&store, Some("mail"), true, vec![judged()]).await;
-        let moved = store.summary_of(&other).await.unwrap().map(|summary| RunSummary {
-            service: Some("shop".into()),
-            ..summary
-        });
+        let id = other.clone();
+        let moved = store
+            .call(move |store| store.summary_of(&id))
+            .await
+            .unwrap()
+            .map(|summary| RunSummary {
+                service: Some("shop".into()),
+                ..summary
+            });
         // Told apart by a summary that says something else than the events.
-        store.keep_summary(&other, 2, moved.unwrap()).await.unwrap();
+        store
+            .call(move |store| store.keep_summary(&other, 2, &moved.unwrap()))
+            .await
+            .unwrap();
         let found = of_services(&store, &BTreeSet::from(["mail"]), PAGE).await.unwrap();
         assert_eq!((found.runs.len(), found.others), (0, 1));
     }

@@ -319,7 +319,13 @@ mod tests {
             by: "web".into(),
             address: String::new(),
         };
-        world.api.0.store.put_host(&record, event, &actor, NOW).await.unwrap();
+        world
+            .api
+            .0
+            .store
+            .call(move |store| store.put_host(&record, event, &actor, NOW))
+            .await
+            .unwrap();
         world.api.0.voice.refresh(&name).await;
         (world, name)
     }
@@ -344,13 +350,13 @@ mod tests {
         assert!(world.api.0.voice.host(&name).is_some());
         world.api.remove(removal("burned down", true)).await.unwrap();
         assert!(world.api.0.voice.host(&name).is_none() && world.api.0.voice.hosts().is_empty());
-        let stored = world.api.0.store.host(&name).await.unwrap().unwrap();
+        let stored = world.api.0.store.call(move |store| store.host(&name)).await.unwrap().unwrap();
         assert_eq!(
             stored.membership,
             Membership::Removed,
             "its record stays, so that its identity is known and refused"
         );
-        let log = world.api.0.store.fleet_events(1).await.unwrap();
+        let log = world.api.0.store.call(|store| store.fleet_events(1)).await.unwrap();
         assert!(matches!(&log[0].body, FleetEventBody::HostRemoved { reason, forced: true, .. } if reason == "burned down"));
     }
 
@@ -363,7 +369,8 @@ mod tests {
             remove: vec!["role".into()],
         };
         world.api.label(ask(label)).await.unwrap();
-        let stored = world.api.0.store.host(&name).await.unwrap().unwrap();
+        let wanted = name.clone();
+        let stored = world.api.0.store.call(move |store| store.host(&wanted)).await.unwrap().unwrap();
         assert_eq!(stored.operator_labels, BTreeSet::from(["env".to_owned(), "role".to_owned()]));
         assert_eq!(world.api.0.voice.host(&name).unwrap().environment(), "production");
         world.api.remove(removal("replaced by web-2", false)).await.unwrap();

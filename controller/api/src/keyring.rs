@@ -31,7 +31,12 @@ struct Inner {
 
 impl Keyring {
     pub async fn load(store: StoreHandle) -> Result<Self, StoreError> {
-        let keys = store.operators().await?.into_iter().map(|key| (key.id.clone(), key)).collect();
+        let keys = store
+            .call(|store| store.operators())
+            .await?
+            .into_iter()
+            .map(|key| (key.id.clone(), key))
+            .collect();
         Ok(Self(Arc::new(Inner {
             store,
             keys: RwLock::new(keys),
@@ -107,7 +112,9 @@ impl Keyring {
     }
 
     pub async fn add(&self, key: OperatorRecord, actor: &Actor) -> Result<(), StoreError> {
-        self.0.store.add_operator(&key, actor).await?;
+        let added = key.clone();
+        let actor = actor.clone();
+        self.0.store.call(move |store| store.add_operator(&added, &actor)).await?;
         self.put(key);
         Ok(())
     }
@@ -116,7 +123,8 @@ impl Keyring {
     pub async fn revoke(&self, text: &str, actor: &Actor, now: Timestamp) -> Result<Vec<OperatorRecord>, StoreError> {
         let mut revoked = Vec::new();
         for id in self.meant(text, now) {
-            let key = self.0.store.revoke_operator(&id, actor, now).await?;
+            let actor = actor.clone();
+            let key = self.0.store.call(move |store| store.revoke_operator(&id, &actor, now)).await?;
             self.put(key.clone());
             revoked.push(key);
         }
@@ -172,7 +180,8 @@ impl Keyring {
         }
         let store = self.0.store.clone();
         tokio::spawn(async move {
-            if let Err(error) = store.operator_used(&id, now).await {
+            let used = id.clone();
+            if let Err(error) = store.call(move |store| store.operator_used(&used, now)).await {
                 tracing::warn!(%error, token = %id, "the use of an operator's token was not written down");
             }
         });
@@ -291,10 +300,10 @@ mod tests {
             keyring.by_bearer(&token.to_string(), from(1), false, NOW.plus_ms(ms)).unwrap();
         }
         let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while store.operators().await.unwrap()[0].last_used.is_none() {
+        while store.call(|store| store.operators()).await.unwrap()[0].last_used.is_none() {
             assert!(std::time::Instant::now() < until, "the use was not written within 5 s");
             tokio::task::yield_now().await;
         }
-        assert_eq!(store.operators().await.unwrap()[0].last_used, Some(NOW));
+        assert_eq!(store.call(|store| store.operators()).await.unwrap()[0].last_used, Some(NOW));
     }
 }

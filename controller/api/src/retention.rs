@@ -20,7 +20,8 @@ impl Api {
         look.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             look.tick().await;
-            match self.0.store.forget_plans(oldest_kept(self.now())).await {
+            let oldest = oldest_kept(self.now());
+            match self.0.store.call(move |store| store.forget_plans(oldest)).await {
                 Ok(0) => {}
                 Ok(forgotten) => tracing::info!(forgotten, "plans that no run used are forgotten"),
                 Err(error) => tracing::warn!(%error, "plans that no run used were not forgotten; it is tried again"),

@@ -33,7 +33,12 @@ impl Runs for Api {
     async fn list(&self, request: Request<RunsListRequest>) -> Result<Response<Documents>, Status> {
         let wish = request.into_inner();
         let limit = if wish.limit == 0 { DEFAULT_LIST } else { wish.limit.min(MAX_LIST) };
-        let pages = self.0.store.run_pages(limit, wish.active_only).await.map_err(ApiError::from)?;
+        let pages = self
+            .0
+            .store
+            .call(move |store| store.run_pages(limit, wish.active_only))
+            .await
+            .map_err(ApiError::from)?;
         let mut items = Vec::with_capacity(pages.len());
         for page in pages {
             items.push(document("RunSummary", &self.summary(page).await?)?);
@@ -50,7 +55,12 @@ impl Runs for Api {
 
     async fn events(&self, request: Request<RunRef>) -> Result<Response<Documents>, Status> {
         let run = self.run(&request.into_inner().run).await?;
-        let events = self.0.store.run_events(&run, 1).await.map_err(ApiError::from)?;
+        let events = self
+            .0
+            .store
+            .call(move |store| store.run_events(&run, 1))
+            .await
+            .map_err(ApiError::from)?;
         let items = events.iter().map(|event| document("Event", event)).collect::<Result<_, _>>()?;
         Ok(Response::new(Documents { items }))
     }
@@ -70,7 +80,13 @@ impl Runs for Api {
     async fn report(&self, request: Request<ReportRequest>) -> Result<Response<ReportReply>, Status> {
         let wish = request.into_inner();
         let run = self.run(&wish.run).await?;
-        let events = self.0.store.run_events(&run, 1).await.map_err(ApiError::from)?;
+        let id = run.clone();
+        let events = self
+            .0
+            .store
+            .call(move |store| store.run_events(&id, 1))
+            .await
+            .map_err(ApiError::from)?;
         let (text, media_type, ending) = match wish.format.as_str() {
             "" | "markdown" => (markdown(&events), "text/markdown", "md"),
             "json" => (json(&events), "application/json", "json"),
@@ -130,7 +146,8 @@ impl Runs for Api {
 
 impl Api {
     async fn run(&self, text: &str) -> ApiResult<RunId> {
-        Ok(self.0.store.find_run(text).await?)
+        let text = text.to_owned();
+        Ok(self.0.store.call(move |store| store.find_run(&text)).await?)
     }
 
     /// The one that is kept; a run that goes on is looked through at most once a while, however many ask.
@@ -156,7 +173,8 @@ impl Api {
     }
 
     async fn folded(&self, run: &RunId) -> ApiResult<RunDocument> {
-        let events = self.0.store.run_events(run, 1).await?;
+        let id = run.clone();
+        let events = self.0.store.call(move |store| store.run_events(&id, 1)).await?;
         fold(&events).ok_or_else(|| ApiError::new("store", format!("run {run} has no beginning in the store")))
     }
 
@@ -180,7 +198,8 @@ impl Api {
         if let Some(active) = self.active_target(text) {
             return Ok(active);
         }
-        match self.0.store.find_run(text).await {
+        let asked = text.to_owned();
+        match self.0.store.call(move |store| store.find_run(&asked)).await {
             Ok(run) => Ok(StopTarget::Run(run)),
             Err(StoreError::NotFound { .. }) => match InjectionId::parse(text) {
                 Ok(injection) => Ok(StopTarget::Injection(injection)),
@@ -213,7 +232,8 @@ impl Api {
         sender: mpsc::Sender<Result<Document, Status>>,
     ) {
         let mut next = from_seq;
-        let mut over = match self.0.store.run_events(&run, 1).await {
+        let id = run.clone();
+        let mut over = match self.0.store.call(move |store| store.run_events(&id, 1)).await {
             Ok(events) => events.iter().any(is_last),
             Err(error) => return drop(sender.send(Err(ApiError::from(error).into())).await),
         };
@@ -230,7 +250,13 @@ impl Api {
 
     /// Sends what is stored and not yet sent; true when the watch is over.
     async fn catch_up(&self, run: &RunId, next: &mut u64, sender: &mpsc::Sender<Result<Document, Status>>) -> Result<bool, Status> {
-        let events = self.0.store.run_events(run, *next).await.map_err(ApiError::from)?;
+        let (run, from) = (run.clone(), *next);
+        let events = self
+            .0
+            .store
+            .call(move |store| store.run_events(&run, from))
+            .await
+            .map_err(ApiError::from)?;
         let mut over = false;
         for event in events {
             *next = event.seq + 1;

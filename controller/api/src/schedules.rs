@@ -33,9 +33,11 @@ impl Schedules for Api {
         let caller = caller(&request)?;
         let (schedule, notes) = self.wished(request.into_inner(), &caller).await?;
         self.audit(&caller, "Schedules/Add", &schedule.name).await?;
+        let added = schedule.clone();
+        let actor = caller.actor();
         self.0
             .store
-            .add_schedule(&schedule, &caller.actor())
+            .call(move |store| store.add_schedule(&added, &actor))
             .await
             .map_err(ApiError::from)?;
         let mut shown = self.schedule_shown(&schedule, &self.decided().await?).await?;
@@ -46,7 +48,7 @@ impl Schedules for Api {
     async fn list(&self, _request: Request<SchedulesListRequest>) -> Result<Response<Documents>, Status> {
         let decided = self.decided().await?;
         let mut items = Vec::new();
-        for schedule in self.0.store.schedules().await.map_err(ApiError::from)? {
+        for schedule in self.0.store.call(|store| store.schedules()).await.map_err(ApiError::from)? {
             items.push(document("Schedule", &self.schedule_shown(&schedule, &decided).await?)?);
         }
         Ok(Response::new(Documents { items }))
@@ -55,7 +57,13 @@ impl Schedules for Api {
     async fn show(&self, request: Request<ScheduleRef>) -> Result<Response<Document>, Status> {
         let schedule = self.schedule(&request.into_inner().name).await?;
         let mut shown = self.schedule_shown(&schedule, &self.decided().await?).await?;
-        let ticks = self.0.store.ticks(&schedule.id, TICKS).await.map_err(ApiError::from)?;
+        let id = schedule.id.clone();
+        let ticks = self
+            .0
+            .store
+            .call(move |store| store.ticks(&id, TICKS))
+            .await
+            .map_err(ApiError::from)?;
         shown.ticks = ticks.iter().map(tick_document).collect();
         answer("Schedule", &shown)
     }
@@ -73,7 +81,9 @@ impl Schedules for Api {
         let schedule = self.schedule(&request.into_inner().name).await?;
         let shown = self.schedule_shown(&schedule, &self.decided().await?).await?;
         self.audit(&caller, "Schedules/Remove", &schedule.name).await?;
-        let removed = self.0.store.remove_schedule(&schedule.id, &caller.actor(), self.now()).await;
+        let id = schedule.id.clone();
+        let (actor, now) = (caller.actor(), self.now());
+        let removed = self.0.store.call(move |store| store.remove_schedule(&id, &actor, now)).await;
         removed.map_err(ApiError::from)?;
         answer("Schedule", &shown)
     }
@@ -83,13 +93,18 @@ impl Schedules for Api {
         let schedule = self.schedule(&request.into_inner().name).await?;
         self.audit(&caller, "Schedules/RunNow", &schedule.name).await?;
         let tick = asked(&schedule, &caller, self.now());
-        self.0.store.add_tick(&tick).await.map_err(ApiError::from)?;
+        let added = tick.clone();
+        self.0
+            .store
+            .call(move |store| store.add_tick(&added))
+            .await
+            .map_err(ApiError::from)?;
         let tick = self.0.scheduler.carry_out(self, tick).await.map_err(ApiError::from)?;
         answer("Tick", &tick_document(&tick))
     }
 
     async fn due(&self, _request: Request<DueRequest>) -> Result<Response<Documents>, Status> {
-        let schedules = self.0.store.schedules().await.map_err(ApiError::from)?;
+        let schedules = self.0.store.call(|store| store.schedules()).await.map_err(ApiError::from)?;
         let required = self.required().await?;
         let tests = due(&schedules, &required, &self.decided().await?, self.cadence_now());
         let items = tests.iter().map(|test| document("Due", test)).collect::<Result<_, _>>()?;
@@ -127,7 +142,7 @@ impl Api {
             return Err(invalid(problem.allowed(allowed)));
         }
         let notes = self.could_run_unattended(&experiment, &wish.confirm).await?;
-        if self.0.store.schedules().await?.len() >= MAX_SCHEDULES {
+        if self.0.store.call(|store| store.schedules()).await?.len() >= MAX_SCHEDULES {
             return Err(ApiError::new(
                 "limit",
                 format!("there are {MAX_SCHEDULES} schedules; remove one first"),
@@ -161,20 +176,22 @@ impl Api {
         let schedule = self.schedule(&request.into_inner().name).await?;
         let call = if paused { "Schedules/Pause" } else { "Schedules/Resume" };
         self.audit(&caller, call, &schedule.name).await?;
-        let after = self.0.store.pause_schedule(&schedule.id, paused, &caller.actor(), self.now()).await;
+        let id = schedule.id.clone();
+        let (actor, now) = (caller.actor(), self.now());
+        let after = self.0.store.call(move |store| store.pause_schedule(&id, paused, &actor, now)).await;
         let after = after.map_err(ApiError::from)?;
         answer("Schedule", &self.schedule_shown(&after, &self.decided().await?).await?)
     }
 
     async fn schedule(&self, name: &str) -> ApiResult<ScheduleRecord> {
-        let schedules = self.0.store.schedules().await?;
+        let schedules = self.0.store.call(|store| store.schedules()).await?;
         let names: Vec<String> = schedules.iter().map(|schedule| schedule.name.clone()).collect();
         let found = schedules.into_iter().find(|s| s.name == name || s.id.as_str() == name);
         found.ok_or_else(|| not_found("schedule", name, names.iter().map(String::as_str)))
     }
 
     async fn decided(&self) -> ApiResult<Vec<DecidedTest>> {
-        Ok(self.0.store.last_decided().await?)
+        Ok(self.0.store.call(|store| store.last_decided()).await?)
     }
 
     /// What the files of applied services require. One that cannot be read any more is an error: nobody knows what it asks for.
@@ -193,10 +210,12 @@ impl Api {
         let now = self.cadence_now();
         let cadence = Cadence::parse(&schedule.cron, &schedule.timezone, schedule.window.as_deref());
         let next = cadence.map(|cadence| cadence.upcoming(now, NEXT)).unwrap_or_default();
-        let last = store.ticks(&schedule.id, 1).await?;
-        let run = store.last_started(&schedule.id).await?.and_then(|tick| tick.run);
+        let id = schedule.id.clone();
+        let last = store.call(move |store| store.ticks(&id, 1)).await?;
+        let id = schedule.id.clone();
+        let run = store.call(move |store| store.last_started(&id)).await?.and_then(|tick| tick.run);
         let summary = match run {
-            Some(run) => store.summary_of(&run).await?,
+            Some(run) => store.call(move |store| store.summary_of(&run)).await?,
             None => None,
         };
         Ok(ScheduleDocument {

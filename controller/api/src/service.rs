@@ -106,7 +106,8 @@ impl Api {
             method: method.to_owned(),
             target: target.to_owned(),
         };
-        Ok(self.0.store.fleet(event, &caller.actor(), self.now()).await?)
+        let (actor, now) = (caller.actor(), self.now());
+        Ok(self.0.store.call(move |store| store.fleet(event, &actor, now)).await?)
     }
 }
 
@@ -141,7 +142,11 @@ fn record(store: &StoreHandle, call: LateCall) -> BoxFuture<'static, Result<(), 
             method: call.method,
             target: call.target,
         };
-        store.fleet(event, &call.actor, call.at).await.map_err(|error| error.to_string())
+        let actor = call.actor.clone();
+        store
+            .call(move |store| store.fleet(event, &actor, call.at))
+            .await
+            .map_err(|error| error.to_string())
     })
 }
 

@@ -42,7 +42,13 @@ impl Tokens for Api {
             created_by: caller.name.clone(),
             replaces,
         };
-        self.0.store.add_token(&record, &caller.actor()).await.map_err(ApiError::from)?;
+        let put = record.clone();
+        let actor = caller.actor();
+        self.0
+            .store
+            .call(move |store| store.add_token(&put, &actor))
+            .await
+            .map_err(ApiError::from)?;
         let document_json = document("Token", &shown(&record))?;
         Ok(Response::new(TokenCreateReply {
             token: token.to_string(),
@@ -51,7 +57,7 @@ impl Tokens for Api {
     }
 
     async fn list(&self, _request: Request<TokensListRequest>) -> Result<Response<Documents>, Status> {
-        let tokens = self.0.store.tokens().await.map_err(ApiError::from)?;
+        let tokens = self.0.store.call(|store| store.tokens()).await.map_err(ApiError::from)?;
         let items = tokens
             .iter()
             .map(|token| document("Token", &shown(token)))
@@ -63,10 +69,11 @@ impl Tokens for Api {
         let caller = caller(&request)?;
         let id = TokenId::parse(&request.into_inner().id).map_err(ApiError::from)?;
         caller.concerns(id.as_str());
+        let (actor, now) = (caller.actor(), self.now());
         let token = self
             .0
             .store
-            .revoke_token(&id, &caller.actor(), self.now())
+            .call(move |store| store.revoke_token(&id, &actor, now))
             .await
             .map_err(ApiError::from)?;
         Ok(Response::new(Document {

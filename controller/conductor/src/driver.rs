@@ -151,7 +151,8 @@ impl Driver {
         if record.is_empty() {
             return true;
         }
-        let stored = match self.means.store.append(self.conductor.run(), record).await {
+        let run = self.conductor.run().clone();
+        let stored = match self.means.store.call(move |store| store.append(&run, record)).await {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::error!(run = %self.conductor.run(), %error, "the run cannot be recorded and is stopped on its hosts");

@@ -55,7 +55,8 @@ impl Supervisor {
     /// What a host proved, into what is stored about it.
     async fn keep_cleanliness(&self, host: &HostName, proof: &CleanProof) {
         let parts = &self.0.parts;
-        let Ok(Some(mut record)) = parts.store.host(host).await else {
+        let name = host.clone();
+        let Ok(Some(mut record)) = parts.store.call(move |store| store.host(&name)).await else {
             return;
         };
         let residue: Vec<String> = proof.owned_left.iter().chain(&proof.not_restored).cloned().collect();
@@ -74,7 +75,8 @@ impl Supervisor {
             by: "controller".to_owned(),
             address: String::new(),
         };
-        match parts.store.put_host(&record, event, &actor, parts.clock.now()).await {
+        let now = parts.clock.now();
+        match parts.store.call(move |store| store.put_host(&record, event, &actor, now)).await {
             Ok(()) => parts.voice.refresh(host).await,
             Err(error) => tracing::error!(%host, %error, "the host's cleanliness could not be stored"),
         }
@@ -115,11 +117,12 @@ impl Supervisor {
         let proof = self.0.parts.voice.verify(host, injections).await;
         let proof = proof.map_err(|error| ErrorBody::new("host_lost", error.to_string()))?;
         self.keep_cleanliness(host, &proof).await;
+        let name = host.clone();
         let since = self
             .0
             .parts
             .store
-            .host(host)
+            .call(move |store| store.host(&name))
             .await
             .map_err(store_error)?
             .map(|record| record.machine_since);
@@ -137,7 +140,14 @@ impl Supervisor {
     }
 
     async fn ordered_on(&self, host: &HostName, run: &RunId) -> Result<Vec<InjectionId>, ErrorBody> {
-        let events = self.0.parts.store.run_events(run, 1).await.map_err(store_error)?;
+        let run = run.clone();
+        let events = self
+            .0
+            .parts
+            .store
+            .call(move |store| store.run_events(&run, 1))
+            .await
+            .map_err(store_error)?;
         let Some(state) = RunState::of(&events) else {
             return Ok(Vec::new());
         };
@@ -150,7 +160,8 @@ impl Supervisor {
     async fn amend(&self, host: &HostName, run: &RunId, proof: &CleanProof, machine_since: Timestamp) -> Result<(), StoreError> {
         let _turn = self.0.amending.lock().await;
         let parts = &self.0.parts;
-        let events = parts.store.run_events(run, 1).await?;
+        let id = run.clone();
+        let events = parts.store.call(move |store| store.run_events(&id, 1)).await?;
         if events.first().is_some_and(|first| first.at < machine_since) {
             return Ok(());
         }
@@ -176,7 +187,8 @@ impl Supervisor {
             hosts: vec![host.clone()],
             cause: format!("{host} was asked again and is {}", proof.result.as_str()),
         });
-        let stored = parts.store.append(run, vec![verified, amended]).await?;
+        let id = run.clone();
+        let stored = parts.store.call(move |store| store.append(&id, vec![verified, amended])).await?;
         stored.into_iter().for_each(|event| drop(self.0.news.send(event)));
         summaries::keep(&parts.store, run).await;
         Ok(())

@@ -62,7 +62,8 @@ impl Supervisor {
     /// None when it is finished after all, or has no readable beginning.
     async fn taken_up(&self, run: &RunId) -> Result<Option<(Conductor, Decision)>, StoreError> {
         let parts = &self.0.parts;
-        let events = parts.store.run_events(run, 1).await?;
+        let run = run.clone();
+        let events = parts.store.call(move |store| store.run_events(&run, 1)).await?;
         if events.iter().any(|event| event.body.milestone() == Some(Milestone::Finished)) {
             return Ok(None);
         }

@@ -210,12 +210,14 @@ impl Supervisor {
         if let Some(known) = late.remembered(run, host, injection, fact) {
             return Ok(known);
         }
-        match self.0.parts.store.find_run(run.as_str()).await {
+        let id = run.clone();
+        match self.0.parts.store.call(move |store| store.find_run(id.as_str())).await {
             Ok(known) if &known == run => {}
             Ok(_) | Err(StoreError::NotFound { .. }) => return Ok(Late::Foreign),
             Err(error) => return Err(error),
         }
-        let events = self.0.parts.store.run_events(run, 1).await?;
+        let run = run.clone();
+        let events = self.0.parts.store.call(move |store| store.run_events(&run, 1)).await?;
         let state = RunState::of(&events);
         Ok(state.map_or(Late::Foreign, |state| late.read(&state, host, injection, fact)))
     }
@@ -224,10 +226,9 @@ impl Supervisor {
         let (parts, injection) = (&self.0.parts, report.injection.clone());
         let happened_at = self.happened_at(host, &report);
         report.fact = bounded(report.fact);
-        let stored = parts
-            .store
-            .append(run, vec![late(host, report, parts.clock.now(), happened_at)])
-            .await?;
+        let id = run.clone();
+        let events = vec![late(host, report, parts.clock.now(), happened_at)];
+        let stored = parts.store.call(move |store| store.append(&id, events)).await?;
         stored.into_iter().for_each(|event| drop(self.0.news.send(event)));
         self.0.late.close(run, &injection);
         Ok(())

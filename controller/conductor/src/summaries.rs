@@ -18,12 +18,14 @@ async fn make(store: &StoreHandle, run: &RunId) -> Result<bool, StoreError> {
 
 /// The run as its events tell it; of a finished one the summary is kept.
 pub(crate) async fn looked_through(store: &StoreHandle, run: &RunId) -> Result<Option<RunDocument>, StoreError> {
-    let events = store.run_events(run, 1).await?;
+    let id = run.clone();
+    let events = store.call(move |store| store.run_events(&id, 1)).await?;
     let (Some(document), Some(last)) = (fold(&events), events.last()) else {
         return Ok(None);
     };
     if document.verdict.is_some() {
-        store.keep_summary(run, last.seq, RunSummary::from(&document)).await?;
+        let (run, seq, summary) = (run.clone(), last.seq, RunSummary::from(&document));
+        store.call(move |store| store.keep_summary(&run, seq, &summary)).await?;
     }
     Ok(Some(document))
 }
@@ -40,7 +42,7 @@ pub(crate) async fn rebuild(store: &StoreHandle) -> Result<usize, StoreError> {
     let (mut made, mut hopeless) = (0, BTreeSet::new());
     loop {
         let asked = BATCH + u32::try_from(hopeless.len()).unwrap_or(u32::MAX - BATCH);
-        let without = store.without_summary(asked).await?;
+        let without = store.call(move |store| store.without_summary(asked)).await?;
         let new: Vec<RunId> = without.into_iter().filter(|run| !hopeless.contains(run)).collect();
         if new.is_empty() {
             return Ok(made);

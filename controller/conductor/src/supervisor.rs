@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use controller_policy::{ActiveRun, Policy, Stage};
 use controller_report::{InjectionStatus, RunState};
-use controller_store::{Actor, LastLook, StoreError, StoreHandle};
+use controller_store::{Actor, LastLook, StoreError, StoreHandle, append_unless};
 use proto_model::document::{ErrorBody, RunDocument};
 use proto_model::event::{Event, EventBody, NewEvent, StopCause};
 use proto_model::halt::HaltState;
@@ -118,8 +118,9 @@ impl Supervisor {
         self.0.unclean.load(&parts.store).await?;
         let connected = self.connected();
         let mut count = 0;
-        for row in parts.store.runs(u32::MAX, true).await? {
-            let events = parts.store.run_events(&row.id, 1).await?;
+        for row in parts.store.call(|store| store.runs(u32::MAX, true)).await? {
+            let id = row.id.clone();
+            let events = parts.store.call(move |store| store.run_events(&id, 1)).await?;
             let resumed = Conductor::resume(&events, &connected, parts.settings, parts.clock.now());
             let Some((conductor, decision)) = resumed else {
                 tracing::error!(run = %row.id, "an unfinished run has no readable beginning; its hosts end it by their leases");
@@ -145,8 +146,8 @@ impl Supervisor {
     ) -> Result<Accepted, ErrorBody> {
         let _turn = self.0.turn.lock().await;
         let parts = &self.0.parts;
-        if let Some(key) = &key
-            && let Some(run) = parts.store.run_by_key(key).await.map_err(store_error)?
+        if let Some(asked) = key.clone()
+            && let Some(run) = parts.store.call(move |store| store.run_by_key(&asked)).await.map_err(store_error)?
         {
             return Ok(Accepted { run, repeated: true });
         }
@@ -173,7 +174,11 @@ impl Supervisor {
             source: None,
             body,
         };
-        let recorded = parts.store.append_unless(&run, vec![accepted], at, look).await;
+        let id = run.clone();
+        let recorded = parts
+            .store
+            .call(move |store| append_unless(store, &id, vec![accepted], at, look))
+            .await;
         let events = recorded.map_err(store_error)??;
         let Some(mut conductor) = Conductor::new(&events, &self.connected(), parts.settings) else {
             return Err(ErrorBody::new("store", "the run's beginning could not be read back"));
@@ -381,7 +386,14 @@ impl Supervisor {
 
     /// What became of a stop, from the record.
     async fn stopped(&self, run: RunId, id: Option<&InjectionId>, asked_at: Timestamp) -> Result<StopAnswer, ErrorBody> {
-        let events = self.0.parts.store.run_events(&run, 1).await.map_err(store_error)?;
+        let of = run.clone();
+        let events = self
+            .0
+            .parts
+            .store
+            .call(move |store| store.run_events(&of, 1))
+            .await
+            .map_err(store_error)?;
         let state = RunState::of(&events);
         let all = state.iter().flat_map(|state| &state.injections);
         let concerned = || all.clone().filter(|i| id.is_none_or(|id| &i.injection.id == id));
@@ -422,7 +434,8 @@ impl Supervisor {
             by: by.to_owned(),
             address: String::new(),
         };
-        if let Err(error) = self.0.parts.store.set_halt(state, &actor).await {
+        let latched = state.clone();
+        if let Err(error) = self.0.parts.store.call(move |store| store.set_halt(&latched, &actor)).await {
             tracing::error!(%error, epoch = state.epoch, "the latch is in force but could not be stored");
         }
     }

@@ -18,7 +18,7 @@ pub(crate) struct Unclean(Mutex<BTreeMap<HostName, BTreeSet<RunId>>>);
 impl Unclean {
     /// What the store remembers of it.
     pub async fn load(&self, store: &StoreHandle) -> Result<(), StoreError> {
-        for record in store.hosts().await? {
+        for record in store.call(|store| store.hosts()).await? {
             if record.cleanliness != Cleanliness::Clean {
                 self.lock().entry(record.name).or_default();
             }
@@ -32,7 +32,8 @@ impl Unclean {
 
     /// Who owes a proof of this run.
     async fn read(&self, store: &StoreHandle, run: &RunId) -> Result<(), StoreError> {
-        let events = store.run_events(run, 1).await?;
+        let id = run.clone();
+        let events = store.call(move |store| store.run_events(&id, 1)).await?;
         for (host, status) in RunState::of(&events).iter().flat_map(|state| &state.proofs) {
             if status.proof.result != Cleanliness::Clean {
                 self.owe_of(host, run);

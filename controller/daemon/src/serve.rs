@@ -83,7 +83,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let started = FleetEventBody::ControllerStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     };
-    store.fleet(started, &actor, now()).await?;
+    store.call(move |store| store.fleet(started, &actor, now())).await?;
     let names = config.certificate_names(&[agents.local_addr()?, operators.local_addr()?]);
     let tls = certificate::server_tls(&authority, &names, now())?;
     tokio::spawn(certificate::keep_fresh(authority, tls.clone(), names));
@@ -157,7 +157,10 @@ async fn wire(
     store: StoreHandle,
     own: Vec<SocketAddr>,
 ) -> anyhow::Result<(Dispatcher, Supervisor)> {
-    let latch = Arc::new(HaltLatch::open(&options.state_dir.join("halted"), store.halt().await?));
+    let latch = Arc::new(HaltLatch::open(
+        &options.state_dir.join("halted"),
+        store.call(|store| store.halt()).await?,
+    ));
     let (said, hears) = mpsc::channel(SAID);
     let known = Arc::default();
     let dispatcher = Dispatcher::new(DispatcherParts {

@@ -109,12 +109,12 @@ impl Dispatcher {
     /// With the hosts that the store knows, none of them connected yet.
     pub async fn new(parts: DispatcherParts) -> Result<Self, StoreError> {
         let epochs = Arc::new(Epochs::default());
-        epochs.store.store(parts.store.epoch().await?, Ordering::SeqCst);
+        epochs.store.store(parts.store.call(|store| store.epoch()).await?, Ordering::SeqCst);
         epochs.halt.store(parts.latch.get().epoch, Ordering::SeqCst);
         let catalogues = Catalogues::default();
         let stored = parts.store.call(|store| store.catalogues()).await?;
         let known: Vec<_> = stored.into_iter().map(|catalogue| catalogues.stored(catalogue)).collect();
-        let hosts = parts.store.hosts().await?.into_iter().map(|record| {
+        let hosts = parts.store.call(|store| store.hosts()).await?.into_iter().map(|record| {
             let catalogue = known.iter().find(|one| one.digest == record.catalogue_digest).cloned();
             Entry::with_catalogue(record, catalogue)
         });
@@ -216,7 +216,8 @@ impl Dispatcher {
     /// Reads what is stored of a host again, because others have changed it. A locked or removed host is cut off at once.
     pub(crate) async fn reread(&self, host: &HostName) {
         let _turn = self.0.refreshing.lock().await;
-        match self.0.parts.store.host(host).await {
+        let name = host.clone();
+        match self.0.parts.store.call(move |store| store.host(&name)).await {
             Ok(Some(record)) => self.take(record),
             Ok(None) => tracing::warn!(%host, "a host that is not stored cannot be read again"),
             Err(error) => tracing::error!(%host, %error, "what is stored about a host could not be read again"),

@@ -120,7 +120,8 @@ impl Dispatcher {
 
     /// Takes one use of the token. One that is refused stays refused, and is a wrong one from then on.
     async fn spend(&self, token: &JoinToken, address: SocketAddr) -> Result<TokenRecord, Status> {
-        let spent = self.0.parts.store.spend_token(&token.id, &token.secret, self.now()).await;
+        let (id, secret, now) = (token.id.clone(), token.secret.clone(), self.now());
+        let spent = self.0.parts.store.call(move |store| store.spend_token(&id, &secret, now)).await;
         spent.map_err(|e| match e {
             StoreError::NotFound { .. } | StoreError::Refused(_) => {
                 self.0.tokens.end(&token.id);

@@ -70,7 +70,7 @@ impl Dispatcher {
             by: name.to_string(),
             address: String::new(),
         };
-        if let Err(error) = self.0.parts.store.set_halt(&state, &actor).await {
+        if let Err(error) = self.0.parts.store.call(move |store| store.set_halt(&state, &actor)).await {
             tracing::error!(%error, "the halt could not be recorded");
         }
     }

@@ -240,7 +240,8 @@ impl Dispatcher {
             address: String::new(),
         };
         let event = FleetEventBody::HostCloneSeen { host: name.clone(), note };
-        if let Err(error) = self.0.parts.store.fleet(event, &actor, self.now()).await {
+        let now = self.now();
+        if let Err(error) = self.0.parts.store.call(move |store| store.fleet(event, &actor, now)).await {
             tracing::warn!(error = %error, "a clone could not be recorded");
         }
     }

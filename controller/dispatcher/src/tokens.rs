@@ -60,7 +60,7 @@ impl TokenCache {
             tokio::time::sleep_until(last + ASKED_EVERY).await;
         }
         *asked = Some(Instant::now());
-        let tokens = store.tokens().await?;
+        let tokens = store.call(|store| store.tokens()).await?;
         let known = |token: TokenRecord| {
             let (hash, replaces) = (token.secret_hash, token.replaces);
             (token.id, KnownToken { hash, replaces })

@@ -65,7 +65,7 @@ impl Scheduler {
     /// One look: what is due is recorded, and what is recorded is started. Public for tests, which hold the time.
     pub async fn beat(&self, starter: &Arc<dyn Starter>, starts: &mut JoinSet<()>) -> Result<(), StoreError> {
         self.decide().await?;
-        for tick in self.0.store.due_ticks().await? {
+        for tick in self.0.store.call(|store| store.due_ticks()).await? {
             if starts.len() >= STARTS {
                 return Ok(());
             }
@@ -84,7 +84,7 @@ impl Scheduler {
 
     /// Records what became due since the last look.
     async fn decide(&self) -> Result<(), StoreError> {
-        for schedule in self.0.store.schedules().await? {
+        for schedule in self.0.store.call(|store| store.schedules()).await? {
             let Some(cadence) = self.understood(&schedule) else { continue };
             let Some(step) = consider(&schedule, &cadence, (self.0.now)()) else {
                 continue;
@@ -92,7 +92,11 @@ impl Scheduler {
             for tick in &step.ticks {
                 tracing::info!(schedule = schedule.name, planned_at = %tick.planned_at, state = tick.state.as_str(), "a planned time has come");
             }
-            self.0.store.record_ticks(&schedule.id, step.from, step.until, step.ticks).await?;
+            let id = schedule.id.clone();
+            self.0
+                .store
+                .call(move |store| store.record_ticks(&id, step.from, step.until, &step.ticks))
+                .await?;
         }
         Ok(())
     }
@@ -118,12 +122,14 @@ impl Scheduler {
         }
         // Given back however this ends.
         let _turn = Turn { inner: &self.0, key };
-        let outcome = match self.0.store.run_by_key(&tick.key()).await? {
+        let key = tick.key();
+        let outcome = match self.0.store.call(move |store| store.run_by_key(&key)).await? {
             Some(run) => Outcome::Started(run),
             None => self.outcome(starter, &tick).await?,
         };
         let settled = outcome.of(tick, (self.0.now)());
-        self.0.store.settle_tick(&settled).await?;
+        let end = settled.clone();
+        self.0.store.call(move |store| store.settle_tick(&end)).await?;
         tracing::info!(schedule = settled.name, planned_at = %settled.planned_at, state = settled.state.as_str(),
             reason = settled.reason.map(SkipReason::as_str), message = settled.message, run = settled.run.as_ref().map(|run| run.as_str()),
             "a tick is decided");
@@ -132,7 +138,7 @@ impl Scheduler {
 
     async fn outcome(&self, starter: &dyn Starter, tick: &TickRecord) -> Result<Outcome, StoreError> {
         let skipped = |reason: SkipReason, message: String| Ok(Outcome::Skipped(reason, message));
-        let schedules = self.0.store.schedules().await?;
+        let schedules = self.0.store.call(|store| store.schedules()).await?;
         let Some(schedule) = schedules.into_iter().find(|s| s.id == tick.schedule) else {
             return skipped(SkipReason::Refused, removed().message);
         };
@@ -144,7 +150,7 @@ impl Scheduler {
         if too_late(tick, rule, now) {
             return Ok(Outcome::Missed);
         }
-        let freezes = self.0.store.freezes().await?;
+        let freezes = self.0.store.call(|store| store.freezes()).await?;
         let moment = Moment {
             now,
             environment: schedule.environment.as_deref(),
@@ -178,10 +184,17 @@ impl Scheduler {
 
     /// The run of the schedule's last started tick, while it goes on.
     async fn unfinished(&self, schedule: &ScheduleRecord) -> Result<Option<String>, StoreError> {
-        let Some(run) = self.0.store.last_started(&schedule.id).await?.and_then(|tick| tick.run) else {
+        let id = schedule.id.clone();
+        let Some(run) = self
+            .0
+            .store
+            .call(move |store| store.last_started(&id))
+            .await?
+            .and_then(|tick| tick.run)
+        else {
             return Ok(None);
         };
-        let going = self.0.store.runs(UNFINISHED, true).await?;
+        let going = self.0.store.call(|store| store.runs(UNFINISHED, true)).await?;
         Ok(going.iter().any(|row| row.id == run).then(|| run.to_string()))
     }
 

@@ -8,7 +8,6 @@ use proto_model::schedule::{MissedRule, SkipReason, TickState};
 use proto_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::handle::StoreHandle;
 use crate::store::{Actor, StoreError};
 
 /// What the keys of ticks begin with; nobody else may use such a key.
@@ -193,76 +192,5 @@ pub(crate) fn considered_after(schedule: &ScheduleRecord, paused: bool, at: Time
         schedule.considered_until
     } else {
         schedule.considered_until.max(at)
-    }
-}
-
-impl StoreHandle {
-    pub async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
-        self.call(|store| store.schedules()).await
-    }
-
-    pub async fn add_schedule(&self, schedule: &ScheduleRecord, actor: &Actor) -> Result<(), StoreError> {
-        let (schedule, actor) = (schedule.clone(), actor.clone());
-        self.call(move |store| store.add_schedule(&schedule, &actor)).await
-    }
-
-    pub async fn pause_schedule(&self, id: &ScheduleId, paused: bool, actor: &Actor, at: Timestamp) -> Result<ScheduleRecord, StoreError> {
-        let (id, actor) = (id.clone(), actor.clone());
-        self.call(move |store| store.pause_schedule(&id, paused, &actor, at)).await
-    }
-
-    pub async fn remove_schedule(&self, id: &ScheduleId, actor: &Actor, at: Timestamp) -> Result<ScheduleRecord, StoreError> {
-        let (id, actor) = (id.clone(), actor.clone());
-        self.call(move |store| store.remove_schedule(&id, &actor, at)).await
-    }
-
-    pub async fn record_ticks(
-        &self,
-        id: &ScheduleId,
-        from: Timestamp,
-        until: Timestamp,
-        ticks: Vec<TickRecord>,
-    ) -> Result<bool, StoreError> {
-        let id = id.clone();
-        self.call(move |store| store.record_ticks(&id, from, until, &ticks)).await
-    }
-
-    pub async fn add_tick(&self, tick: &TickRecord) -> Result<(), StoreError> {
-        let tick = tick.clone();
-        self.call(move |store| store.add_tick(&tick)).await
-    }
-
-    pub async fn settle_tick(&self, tick: &TickRecord) -> Result<(), StoreError> {
-        let tick = tick.clone();
-        self.call(move |store| store.settle_tick(&tick)).await
-    }
-
-    pub async fn due_ticks(&self) -> Result<Vec<TickRecord>, StoreError> {
-        self.call(|store| store.due_ticks()).await
-    }
-
-    pub async fn ticks(&self, id: &ScheduleId, limit: u32) -> Result<Vec<TickRecord>, StoreError> {
-        let id = id.clone();
-        self.call(move |store| store.ticks(&id, limit)).await
-    }
-
-    pub async fn last_started(&self, id: &ScheduleId) -> Result<Option<TickRecord>, StoreError> {
-        let id = id.clone();
-        self.call(move |store| store.last_started(&id)).await
-    }
-
-    pub async fn freezes(&self) -> Result<Vec<FreezeRecord>, StoreError> {
-        self.call(|store| store.freezes()).await
-    }
-
-    pub async fn change_freezes(
-        &self,
-        add: Vec<FreezeRecord>,
-        remove: Vec<FreezeId>,
-        actor: &Actor,
-        at: Timestamp,
-    ) -> Result<(), StoreError> {
-        let actor = actor.clone();
-        self.call(move |store| store.change_freezes(&add, &remove, &actor, at)).await
     }
 }

@@ -15,7 +15,7 @@ mod store;
 mod summaries;
 
 pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TICK_KEYS, TickRecord};
-pub use handle::{LastLook, StoreHandle};
+pub use handle::{LastLook, StoreHandle, append_unless};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
 pub use secret::{hash_secret, is_secret};

@@ -4,7 +4,6 @@ use proto_model::id::RunId;
 use proto_model::summary::RunSummary;
 use serde::{Deserialize, Serialize};
 
-use crate::handle::StoreHandle;
 use crate::store::{RunRow, StoreError};
 use proto_model::schedule::Decided;
 
@@ -52,33 +51,4 @@ pub(crate) fn decided(summary: &RunSummary) -> Option<Decided> {
         verdict,
         at: summary.finished_at?,
     })
-}
-
-impl StoreHandle {
-    pub async fn run_pages(&self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError> {
-        self.call(move |store| store.run_pages(limit, unfinished_only)).await
-    }
-
-    pub async fn finished_before(&self, run: Option<&RunId>, limit: u32) -> Result<Vec<RunPage>, StoreError> {
-        let run = run.cloned();
-        self.call(move |store| store.finished_before(run.as_ref(), limit)).await
-    }
-
-    pub async fn keep_summary(&self, run: &RunId, seq: u64, summary: RunSummary) -> Result<(), StoreError> {
-        let run = run.clone();
-        self.call(move |store| store.keep_summary(&run, seq, &summary)).await
-    }
-
-    pub async fn summary_of(&self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
-        let run = run.clone();
-        self.call(move |store| store.summary_of(&run)).await
-    }
-
-    pub async fn without_summary(&self, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        self.call(move |store| store.without_summary(limit)).await
-    }
-
-    pub async fn last_decided(&self) -> Result<Vec<DecidedTest>, StoreError> {
-        self.call(|store| store.last_decided()).await
-    }
 }

@@ -40,7 +40,10 @@ impl World {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = StoreHandle::spawn(Box::new(SqliteStore::open(folder.path().join("store.db")).unwrap()));
-        let latch = Arc::new(HaltLatch::open(&folder.path().join("halted"), store.halt().await.unwrap()));
+        let latch = Arc::new(HaltLatch::open(
+            &folder.path().join("halted"),
+            store.call(|store| store.halt()).await.unwrap(),
+        ));
         let (said, heard) = mpsc::channel(8);
         let known = Arc::default();
         let authority = Arc::new(Authority::open_or_create(&folder.path().join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap());

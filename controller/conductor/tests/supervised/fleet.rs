@@ -321,7 +321,8 @@ impl HostGateway for Scripted {
 
     fn refresh<'a>(&'a self, host: &'a HostName) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            let record = self.store.host(host).await.unwrap().unwrap();
+            let host = host.clone();
+            let record = self.store.call(move |store| store.host(&host)).await.unwrap().unwrap();
             self.refreshed.lock().unwrap().push(record);
         })
     }
@@ -367,7 +368,11 @@ impl Bench {
                 host: name.clone(),
                 token: "t".into(),
             };
-            store.put_host(&record(name), event, &actor, now()).await.unwrap();
+            let record = record(name);
+            store
+                .call(move |store| store.put_host(&record, event, &actor, now()))
+                .await
+                .unwrap();
         }
         let policy = Policy::from_toml(policy).unwrap();
         let (fleet, supervisor) = controller(&store, &names, &policy).await;
@@ -391,7 +396,8 @@ impl Bench {
     }
 
     pub async fn document(&self, run: &RunId) -> RunDocument {
-        fold(&self.store.run_events(run, 1).await.unwrap()).unwrap()
+        let run = run.clone();
+        fold(&self.store.call(move |store| store.run_events(&run, 1)).await.unwrap()).unwrap()
     }
 
     pub async fn finished(&self, run: &RunId) -> RunDocument {
@@ -445,7 +451,7 @@ async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy) ->
     let supervisor = Supervisor::new(SupervisorParts {
         store: store.clone(),
         voice: fleet.clone(),
-        latch: Arc::new(MemoryLatch(Mutex::new(store.halt().await.unwrap()))),
+        latch: Arc::new(MemoryLatch(Mutex::new(store.call(|store| store.halt()).await.unwrap()))),
         known: Arc::default(),
         policy: policy.clone(),
         rule: AddressRule::default(),

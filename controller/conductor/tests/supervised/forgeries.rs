@@ -61,7 +61,8 @@ async fn lie(bench: &Bench, from: &str, run: &RunId, injection: &InjectionId, nu
 }
 
 async fn events(bench: &Bench, run: &RunId) -> Vec<Event> {
-    bench.store.run_events(run, 1).await.unwrap()
+    let run = run.clone();
+    bench.store.call(move |store| store.run_events(&run, 1)).await.unwrap()
 }
 
 /// Waits until everything that was said before has been routed.

@@ -29,7 +29,7 @@ async fn a_run_is_recorded_before_it_acts_and_settled_after_it_is_recorded() {
         "an order went out that was not on record"
     );
     assert_eq!(bench.fleet.settled.lock().unwrap().len(), 2);
-    let stored = bench.store.run_events(&run, 1).await.unwrap();
+    let stored = bench.store.call(move |store| store.run_events(&run, 1)).await.unwrap();
     assert!(stored.iter().enumerate().all(|(i, e)| e.seq == i as u64 + 1));
     let told: Vec<u64> = std::iter::from_fn(|| news.try_recv().ok()).map(|e| e.seq).collect();
     assert_eq!(
@@ -103,7 +103,7 @@ async fn a_cordon_or_a_lock_of_this_moment_holds_for_a_plan_that_was_made_before
     let refused = bench.start(plan).await.unwrap_err();
     let words: Vec<&str> = refused.hosts.iter().map(|h| h.message.as_str()).collect();
     assert_eq!(words, ["cache is locked", "web is cordoned"]);
-    assert_eq!(bench.store.runs(10, false).await.unwrap(), []);
+    assert_eq!(bench.store.call(|store| store.runs(10, false)).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -118,11 +118,14 @@ async fn what_the_last_look_finds_is_not_recorded_as_a_run() {
     let refused = start(Some("year end")).await.unwrap_err();
     assert_eq!((refused.code.as_str(), refused.message.as_str()), ("frozen", "year end"));
     assert_eq!(
-        (bench.store.runs(10, false).await.unwrap(), bench.supervisor.active_runs()),
+        (
+            bench.store.call(|store| store.runs(10, false)).await.unwrap(),
+            bench.supervisor.active_runs()
+        ),
         (vec![], 0)
     );
     let run = start(None).await.unwrap().run;
-    assert_eq!(bench.store.run_by_key("k").await.unwrap(), Some(run.clone()));
+    assert_eq!(bench.store.call(|store| store.run_by_key("k")).await.unwrap(), Some(run.clone()));
     let again = start(Some("year end")).await.unwrap();
     assert_eq!(
         (again.run, again.repeated),
@@ -183,7 +186,7 @@ async fn a_hundred_runs_at_once_and_not_one_more() {
 async fn the_first_event_names_who_started_it_and_gives_every_injection_an_id() {
     let bench = Bench::new().await;
     let run = bench.start(attack(&["web", "cache"], 100)).await.unwrap().run;
-    let first = bench.store.run_events(&run, 1).await.unwrap().remove(0);
+    let first = bench.store.call(move |store| store.run_events(&run, 1)).await.unwrap().remove(0);
     let EventBody::RunAccepted { injections, .. } = first.body else {
         panic!("{first:?}")
     };
@@ -201,7 +204,7 @@ async fn a_step_begins_when_the_one_before_is_over_and_not_on_a_beat() {
     let bench = Bench::new().await;
     let run = bench.start(plan).await.unwrap().run;
     bench.finished(&run).await;
-    let events = bench.store.run_events(&run, 1).await.unwrap();
+    let events = bench.store.call(move |store| store.run_events(&run, 1)).await.unwrap();
     let started = events.iter().filter_map(|event| match &event.body {
         EventBody::StepStarted { path, .. } if path != "steps[0]" => Some(event.at),
         _ => None,

@@ -137,8 +137,9 @@ async fn what_no_run_owns_is_stopped_and_its_end_settled() {
         .await;
     wait_for(|| bench.fleet.settled.lock().unwrap().contains(&stranger)).await;
     assert_eq!(*bench.fleet.stopped.lock().unwrap(), [stranger]);
+    let id = run.clone();
     assert!(
-        bench.store.run_events(&run, 1).await.is_err(),
+        bench.store.call(move |store| store.run_events(&id, 1)).await.is_err(),
         "a run that nobody started was made up"
     );
 }
@@ -195,7 +196,8 @@ async fn a_late_proof_amends_the_cleanup_and_clears_the_host() {
         (amended.verdict, amended.exit_code, amended.cleanup),
         (Some(Verdict::Error), Some(8), Cleanup::Proven)
     );
-    let events = bench.store.run_events(&run, 1).await.unwrap();
+    let id = run.clone();
+    let events = bench.store.call(move |store| store.run_events(&id, 1)).await.unwrap();
     assert!(matches!(events.last().unwrap().body, EventBody::RunAmended { .. }));
     assert_eq!(
         bench.fleet.refreshed.lock().unwrap().last().unwrap().cleanliness,
@@ -203,12 +205,16 @@ async fn a_late_proof_amends_the_cleanup_and_clears_the_host() {
     );
     // Asked once more there is no more news.
     bench.supervisor.verify(&host("web")).await.unwrap();
-    assert_eq!(bench.store.run_events(&run, 1).await.unwrap().len(), events.len());
+    assert_eq!(
+        bench.store.call(move |store| store.run_events(&run, 1)).await.unwrap().len(),
+        events.len()
+    );
 }
 
 /// From now on the name is another machine's.
 async fn replace_machine(bench: &Bench, host: &HostName) {
-    let mut record = bench.store.host(host).await.unwrap().unwrap();
+    let name = host.clone();
+    let mut record = bench.store.call(move |store| store.host(&name)).await.unwrap().unwrap();
     record.machine_since = now();
     let event = FleetEventBody::HostReplaced {
         host: host.clone(),
@@ -218,7 +224,11 @@ async fn replace_machine(bench: &Bench, host: &HostName) {
         by: "web".into(),
         address: String::new(),
     };
-    bench.store.put_host(&record, event, &actor, now()).await.unwrap();
+    bench
+        .store
+        .call(move |store| store.put_host(&record, event, &actor, now()))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -291,7 +301,8 @@ const LATER: usize = 1_100;
 
 /// One more run of the same plan on record, over at once and with nothing to prove.
 async fn clean(bench: &Bench, like: &RunId) {
-    let events = bench.store.run_events(like, 1).await.unwrap();
+    let like = like.clone();
+    let events = bench.store.call(move |store| store.run_events(&like, 1)).await.unwrap();
     let ends = |body: &EventBody| matches!(body, EventBody::RunAccepted { .. } | EventBody::RunJudged { .. });
     let told = events.into_iter().filter(|event| ends(&event.body)).map(|event| NewEvent {
         at: event.at,
@@ -300,12 +311,13 @@ async fn clean(bench: &Bench, like: &RunId) {
         body: event.body,
     });
     let run = RunId::generate();
-    let stored = bench.store.append(&run, told.collect()).await.unwrap();
+    let (id, events) = (run.clone(), told.collect());
+    let stored = bench.store.call(move |store| store.append(&id, events)).await.unwrap();
     let summary = RunSummary {
         hosts_unclean: 0,
         ..RunSummary::from(&fold(&stored).unwrap())
     };
-    bench.store.keep_summary(&run, 2, summary).await.unwrap();
+    bench.store.call(move |store| store.keep_summary(&run, 2, &summary)).await.unwrap();
 }
 
 pub async fn wait_for(condition: impl Fn() -> bool) {

@@ -14,7 +14,7 @@ use crate::plans::{attack, host};
 /// The run's page once it has a summary.
 async fn page(bench: &Bench) -> RunPage {
     for _ in 0..500 {
-        let page = bench.store.run_pages(1, false).await.unwrap().remove(0);
+        let page = bench.store.call(|store| store.run_pages(1, false)).await.unwrap().remove(0);
         if page.summary.is_some() {
             return page;
         }
@@ -24,7 +24,8 @@ async fn page(bench: &Bench) -> RunPage {
 }
 
 async fn told(bench: &Bench, run: &RunId) -> RunSummary {
-    let events = bench.store.run_events(run, 1).await.unwrap();
+    let run = run.clone();
+    let events = bench.store.call(move |store| store.run_events(&run, 1)).await.unwrap();
     RunSummary::from(&fold(&events).unwrap())
 }
 
@@ -56,7 +57,10 @@ async fn an_amendment_is_in_it_at_once() {
     let page = page(&bench).await;
     let summary = page.summary.unwrap();
     assert_eq!((summary.cleanup, summary.hosts_unclean), (Cleanup::Proven, 0));
-    assert_eq!(page.last_seq, bench.store.run_events(&run, 1).await.unwrap().len() as u64);
+    assert_eq!(
+        page.last_seq,
+        bench.store.call(move |store| store.run_events(&run, 1)).await.unwrap().len() as u64
+    );
 }
 
 #[tokio::test]
@@ -66,7 +70,7 @@ async fn missing_ones_are_made_and_a_run_without_a_beginning_holds_nothing_up() 
     bench.finished(&run).await;
     page(&bench).await;
     // Runs of a store from before there were summaries: the same events under ids of their own.
-    let events = bench.store.run_events(&run, 1).await.unwrap();
+    let events = bench.store.call(move |store| store.run_events(&run, 1)).await.unwrap();
     for headless in [false, true] {
         let copied = events
             .iter()
@@ -93,11 +97,12 @@ async fn missing_ones_are_made_and_a_run_without_a_beginning_holds_nothing_up() 
                     body => body,
                 },
             });
-        bench.store.append(&RunId::generate(), copied.collect()).await.unwrap();
+        let (run, events) = (RunId::generate(), copied.collect());
+        bench.store.call(move |store| store.append(&run, events)).await.unwrap();
     }
-    assert_eq!(bench.store.without_summary(10).await.unwrap().len(), 2);
+    assert_eq!(bench.store.call(|store| store.without_summary(10)).await.unwrap().len(), 2);
     assert_eq!(bench.supervisor.rebuild_summaries().await.unwrap(), 1);
-    let pages = bench.store.run_pages(10, false).await.unwrap();
+    let pages = bench.store.call(|store| store.run_pages(10, false)).await.unwrap();
     let kept: Vec<bool> = pages.iter().map(|page| page.summary.is_some()).collect();
     assert_eq!(kept, [false, true, true]);
 }

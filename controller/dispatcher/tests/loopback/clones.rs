@@ -44,7 +44,7 @@ async fn two_agents_with_one_identity_are_named_and_kept_from_starting_and_both_
             "{refused}"
         );
     }
-    let log = controller.store.fleet_events(50).await.unwrap();
+    let log = controller.store.call(|store| store.fleet_events(50)).await.unwrap();
     let seen = log
         .iter()
         .filter(|event| matches!(&event.body, FleetEventBody::HostCloneSeen { host, .. } if host == &name("web")));

@@ -56,7 +56,10 @@ impl Controller {
     pub async fn start_with(dir: &Path, settings: DispatcherSettings, address: SocketAddr) -> Self {
         let authority = Arc::new(Authority::open_or_create(&dir.join("authority"), AUTHORITY_LIFE_MS, now()).unwrap());
         let store = StoreHandle::spawn(Box::new(store(dir).await));
-        let latch = Arc::new(HaltLatch::open(&dir.join("halted"), store.halt().await.unwrap()));
+        let latch = Arc::new(HaltLatch::open(
+            &dir.join("halted"),
+            store.call(|store| store.halt()).await.unwrap(),
+        ));
         let (sender, said) = mpsc::channel(64);
         let known = Arc::default();
         let parts = DispatcherParts {
@@ -117,7 +120,7 @@ impl Controller {
             created_by: "ann".into(),
             replaces,
         };
-        self.store.add_token(&record, &actor()).await.unwrap();
+        self.store.call(move |store| store.add_token(&record, &actor())).await.unwrap();
         token
     }
 
@@ -128,12 +131,16 @@ impl Controller {
             set: BTreeMap::new(),
             removed: Vec::new(),
         };
-        self.store.put_host(record, event, &actor(), now()).await.unwrap();
+        let put = record.clone();
+        self.store
+            .call(move |store| store.put_host(&put, event, &actor(), now()))
+            .await
+            .unwrap();
         self.dispatcher.refresh(&record.name).await;
     }
 
     pub async fn used(&self, token: &JoinToken) -> u32 {
-        let tokens = self.store.tokens().await.unwrap();
+        let tokens = self.store.call(|store| store.tokens()).await.unwrap();
         tokens.iter().find(|t| t.id == token.id).unwrap().used
     }
 

@@ -34,7 +34,10 @@ async fn an_address_that_a_host_gets_during_its_session_is_known_and_stored() {
     assert_eq!(addresses(), 1);
     MORE_ADDRESSES.store(true, std::sync::atomic::Ordering::SeqCst);
     eventually("the new address", || addresses() == 2).await;
-    let stored = || async { controller.store.host(&name("web")).await.unwrap().unwrap().facts.addresses.len() };
+    let stored = || async {
+        let record = controller.store.call(|store| store.host(&name("web"))).await.unwrap().unwrap();
+        record.facts.addresses.len()
+    };
     for _ in 0..100 {
         if stored().await == 2 {
             break;

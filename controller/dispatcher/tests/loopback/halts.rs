@@ -78,7 +78,7 @@ async fn a_newer_halt_that_only_a_host_remembers_holds_for_everybody() {
     let _bare = Bare::dial(host.path(), controller.address, remembers).await.unwrap();
     let state = controller.latch.get();
     assert!(state.engaged && state.epoch == 9 && state.reason.contains("smoke"), "{state:?}");
-    assert_eq!(controller.store.halt().await.unwrap(), state);
+    assert_eq!(controller.store.call(|store| store.halt()).await.unwrap(), state);
     let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
     assert!(matches!(refused, GatewayError::Halted(_)));
 }

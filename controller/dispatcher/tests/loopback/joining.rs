@@ -30,7 +30,7 @@ async fn a_token_buys_an_identity_that_is_kept_private() {
         let mode = std::fs::metadata(identity(host.path()).join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{file}");
     }
-    let records = controller.store.hosts().await.unwrap();
+    let records = controller.store.call(|store| store.hosts()).await.unwrap();
     assert_eq!(records[0].labels["env"], "staging");
     assert_eq!(controller.used(&token).await, 1);
     // The answer may have been lost on its way: the same key may ask again.
@@ -49,7 +49,12 @@ async fn used_up_expired_and_unknown_tokens_buy_nothing() {
     let expired = controller.token(1, 0).await;
     assert!(refusal(host().path(), &controller, &expired, "b").await.contains("expired"));
     let revoked = controller.token(1, 60_000).await;
-    controller.store.revoke_token(&revoked.id, &actor(), now()).await.unwrap();
+    let id = revoked.id.clone();
+    controller
+        .store
+        .call(move |store| store.revoke_token(&id, &actor(), now()))
+        .await
+        .unwrap();
     assert!(refusal(host().path(), &controller, &revoked, "b").await.contains("revoked"));
     let unknown = JoinToken::generate(&controller.authority.fingerprint());
     assert!(refusal(host().path(), &controller, &unknown, "b").await.contains("not valid"));
@@ -238,7 +243,7 @@ async fn a_locked_host_is_cut_off_at_once_and_stays_out() {
         .unwrap();
     let _agent = Agent::start(host.path());
     eventually("a session", || controller.is_connected("web")).await;
-    let mut record = controller.store.hosts().await.unwrap().remove(0);
+    let mut record = controller.store.call(|store| store.hosts()).await.unwrap().remove(0);
     record.membership = Membership::Locked;
     controller.save(&record).await;
     eventually("the session has ended", || !controller.is_connected("web")).await;
@@ -263,7 +268,7 @@ async fn a_removed_host_stays_out_until_its_name_is_taken_anew() {
     let controller = Controller::start(dir.path()).await;
     let token = controller.token(2, 60_000).await;
     join(host.path(), controller.address, &token, "web").await.unwrap();
-    let mut record = controller.store.hosts().await.unwrap().remove(0);
+    let mut record = controller.store.call(|store| store.hosts()).await.unwrap().remove(0);
     record.membership = Membership::Removed;
     controller.save(&record).await;
     let refused = Bare::dial(host.path(), controller.address, hello("i", "n")).await.err().unwrap();
@@ -287,7 +292,7 @@ async fn labels_of_operators_outlive_a_new_enrolment() {
     let controller = Controller::start(dir.path()).await;
     let token = controller.token(2, 60_000).await;
     join(host.path(), controller.address, &token, "web").await.unwrap();
-    let mut record = controller.store.hosts().await.unwrap().remove(0);
+    let mut record = controller.store.call(|store| store.hosts()).await.unwrap().remove(0);
     assert_eq!(record.labels["env"], "staging");
     record.labels.insert("env".into(), "production".into());
     record.operator_labels.insert("env".into());
@@ -313,7 +318,7 @@ async fn a_reimaged_machine_takes_the_place_of_the_old_one_with_a_token_made_for
     let controller = Controller::start(dir.path()).await;
     let plain = controller.token(2, 60_000).await;
     join(old.path(), controller.address, &plain, "web").await.unwrap();
-    let mut record = controller.store.hosts().await.unwrap().remove(0);
+    let mut record = controller.store.call(|store| store.hosts()).await.unwrap().remove(0);
     record.labels.insert("role".into(), "cache".into());
     record.operator_labels.insert("role".into());
     controller.save(&record).await;

@@ -21,7 +21,7 @@ async fn closed(dir: &std::path::Path) {
 #[tokio::test]
 async fn a_restored_store_is_obeyed_and_the_one_it_replaces_no_longer() {
     let (dir, host, controller) = joined().await;
-    let before = controller.store.epoch().await.unwrap();
+    let before = controller.store.call(|store| store.epoch()).await.unwrap();
     let address = controller.killed().await;
     let (store, copy) = (dir.path().join("store.db"), dir.path().join("copy.db"));
     closed(dir.path()).await;
@@ -33,13 +33,13 @@ async fn a_restored_store_is_obeyed_and_the_one_it_replaces_no_longer() {
     original.hears("the session", returned).await;
     start(&original, &injection(), &RunId::generate()).await.unwrap();
     eventually("it acts", || agent.script().active.len() == 1).await;
-    let of_original = original.store.epoch().await.unwrap();
+    let of_original = original.store.call(|store| store.epoch()).await.unwrap();
     let address = original.killed().await;
 
     closed(dir.path()).await;
     std::fs::copy(&copy, &store).unwrap();
     let mut restored = Controller::start_with(dir.path(), SETTINGS, address).await;
-    let now = restored.store.epoch().await.unwrap();
+    let now = restored.store.call(|store| store.epoch()).await.unwrap();
     assert!(before < of_original && of_original < now, "{before} {of_original} {now}");
     restored.hears("the session again", returned).await;
     eventually("the orphan is stopped", || agent.script().active.is_empty()).await;
@@ -51,7 +51,7 @@ async fn a_restored_store_is_obeyed_and_the_one_it_replaces_no_longer() {
 async fn a_copy_that_still_runs_elsewhere_gives_no_faults_to_hosts_that_know_better() {
     let (_dir, host, controller) = joined().await;
     let late = v1::Hello {
-        store_epoch: controller.store.epoch().await.unwrap() + 1,
+        store_epoch: controller.store.call(|store| store.epoch()).await.unwrap() + 1,
         ..hello("i", "n")
     };
     let _bare = Bare::dial(host.path(), controller.address, late).await.unwrap();

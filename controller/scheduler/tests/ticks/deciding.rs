@@ -10,7 +10,12 @@ use crate::world::{Meanwhile, Will, World, actor, at, due, hourly, set};
 async fn with(schedule: &ScheduleRecord) -> (World, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let world = World::open(folder.path());
-    world.store.add_schedule(schedule, &actor()).await.unwrap();
+    let schedule = schedule.clone();
+    world
+        .store
+        .call(move |store| store.add_schedule(&schedule, &actor()))
+        .await
+        .unwrap();
     (world, folder)
 }
 
@@ -30,7 +35,8 @@ async fn a_time_that_comes_is_started_once() {
     assert_eq!(world.runs().await, 1);
     let tick = world.ticks(&schedule).await.remove(0);
     assert_eq!(tick.planned_at, at("2026-11-23T11:00:00Z"));
-    assert_eq!(world.store.run_by_key(&tick.key()).await.unwrap(), tick.run);
+    let key = tick.key();
+    assert_eq!(world.store.call(move |store| store.run_by_key(&key)).await.unwrap(), tick.run);
     assert_eq!(tick.by, "schedule:hourly");
 }
 
@@ -82,11 +88,21 @@ async fn a_pause_plans_nothing() {
     let schedule = hourly(MissedRule::RunOnce);
     let (mut world, _folder) = with(&schedule).await;
     let paused_at = set("2026-11-23T10:40:00Z");
-    world.store.pause_schedule(&schedule.id, true, &actor(), paused_at).await.unwrap();
+    let id = schedule.id.clone();
+    world
+        .store
+        .call(move |store| store.pause_schedule(&id, true, &actor(), paused_at))
+        .await
+        .unwrap();
     set("2026-11-23T12:00:10Z");
     world.beat().await;
     let resumed_at = set("2026-11-23T12:30:00Z");
-    world.store.pause_schedule(&schedule.id, false, &actor(), resumed_at).await.unwrap();
+    let id = schedule.id.clone();
+    world
+        .store
+        .call(move |store| store.pause_schedule(&id, false, &actor(), resumed_at))
+        .await
+        .unwrap();
     world.beat().await;
     assert_eq!(world.words(&schedule).await, "");
     set("2026-11-23T13:00:10Z");
@@ -149,7 +165,7 @@ async fn a_freeze_holds_in_its_environment_until_its_end() {
         let (mut world, _folder) = with(&schedule).await;
         world
             .store
-            .change_freezes(vec![freeze(of)], Vec::new(), &actor(), now)
+            .call(move |store| store.change_freezes(&[freeze(of)], &[], &actor(), now))
             .await
             .unwrap();
         for time in ["2026-11-23T11:00:00Z", "2026-11-23T12:00:00Z"] {
@@ -195,8 +211,14 @@ async fn a_pause_holds_for_a_tick_that_is_due_and_not_for_whoever_asks_for_one()
         let now = set("2026-11-23T10:30:00Z");
         let schedule = hourly(MissedRule::Skip);
         let (mut world, _folder) = with(&schedule).await;
-        world.store.add_tick(&due(&schedule, manual)).await.unwrap();
-        world.store.pause_schedule(&schedule.id, true, &actor(), now).await.unwrap();
+        let due = due(&schedule, manual);
+        world.store.call(move |store| store.add_tick(&due)).await.unwrap();
+        let id = schedule.id.clone();
+        world
+            .store
+            .call(move |store| store.pause_schedule(&id, true, &actor(), now))
+            .await
+            .unwrap();
         world.beat().await;
         assert_eq!(world.words(&schedule).await, expected);
     }

@@ -11,14 +11,15 @@ async fn crashed(will: Will, rule: MissedRule) -> (tempfile::TempDir, ScheduleRe
     set("2026-11-23T10:30:00Z");
     let schedule = hourly(rule);
     let world = World::open(folder.path());
-    world.store.add_schedule(&schedule, &actor()).await.unwrap();
+    let added = schedule.clone();
+    world.store.call(move |store| store.add_schedule(&added, &actor())).await.unwrap();
     *world.fake.will.lock().unwrap() = will.clone();
     set("2026-11-23T11:00:01Z");
     let fake = world.fake.clone();
     world
         .beat_and_die(async |store| {
-            let accepted = !store.runs(10, true).await.unwrap().is_empty();
-            let due = !store.due_ticks().await.unwrap().is_empty();
+            let accepted = !store.call(|store| store.runs(10, true)).await.unwrap().is_empty();
+            let due = !store.call(|store| store.due_ticks()).await.unwrap().is_empty();
             due && (accepted || (matches!(will, Will::Die) && *fake.planned.lock().unwrap() == 1))
         })
         .await;
@@ -54,7 +55,7 @@ async fn a_crash_right_after_the_start_finds_its_run_again() {
     let (folder, schedule) = crashed(Will::StartAndDie, MissedRule::RunOnce).await;
     set("2026-11-23T11:20:00Z");
     let mut world = World::open(folder.path());
-    let run = world.store.runs(10, false).await.unwrap().remove(0).id;
+    let run = world.store.call(|store| store.runs(10, false)).await.unwrap().remove(0).id;
     for _ in 0..2 {
         world.beat().await;
     }
@@ -73,9 +74,11 @@ async fn a_tick_is_carried_out_by_one_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::open(folder.path());
     let schedule = hourly(MissedRule::Skip);
-    world.store.add_schedule(&schedule, &actor()).await.unwrap();
+    let added = schedule.clone();
+    world.store.call(move |store| store.add_schedule(&added, &actor())).await.unwrap();
     let asked = due(&schedule, true);
-    world.store.add_tick(&asked).await.unwrap();
+    let due = asked.clone();
+    world.store.call(move |store| store.add_tick(&due)).await.unwrap();
     let carry = || world.scheduler.carry_out(world.fake.as_ref(), asked.clone());
     let (one, other) = tokio::join!(carry(), carry());
     let mut states = [one.unwrap().state, other.unwrap().state].map(TickState::as_str);

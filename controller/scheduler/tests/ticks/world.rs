@@ -144,7 +144,11 @@ impl Starter for Fake {
                 idempotency_key: Some(key),
                 halt_epoch: 0,
             };
-            let recorded = self.store.append_unless(&run, vec![event(by, accepted)], now(), look).await;
+            let (id, event, at) = (run.clone(), event(by, accepted), now());
+            let recorded = self
+                .store
+                .call(move |store| controller_store::append_unless(store, &id, vec![event], at, look))
+                .await;
             recorded.unwrap()?;
             match will {
                 Will::StartAndDie => std::future::pending().await,
@@ -156,10 +160,26 @@ impl Starter for Fake {
 
 impl Fake {
     async fn while_it_is_planned(&self, meanwhile: Meanwhile) {
+        // The clock is this thread's, and not the store's.
+        let at = now();
         match meanwhile {
-            Meanwhile::Freeze(freeze) => self.store.change_freezes(vec![freeze], vec![], &actor(), now()).await.unwrap(),
-            Meanwhile::Pause(id) => drop(self.store.pause_schedule(&id, true, &actor(), now()).await.unwrap()),
-            Meanwhile::Remove(id) => drop(self.store.remove_schedule(&id, &actor(), now()).await.unwrap()),
+            Meanwhile::Freeze(freeze) => self
+                .store
+                .call(move |store| store.change_freezes(&[freeze], &[], &actor(), at))
+                .await
+                .unwrap(),
+            Meanwhile::Pause(id) => drop(
+                self.store
+                    .call(move |store| store.pause_schedule(&id, true, &actor(), at))
+                    .await
+                    .unwrap(),
+            ),
+            Meanwhile::Remove(id) => drop(
+                self.store
+                    .call(move |store| store.remove_schedule(&id, &actor(), at))
+                    .await
+                    .unwrap(),
+            ),
             Meanwhile::Until(time) => drop(set(time)),
         }
     }
@@ -247,7 +267,8 @@ impl World {
     }
 
     pub async fn ticks(&self, schedule: &ScheduleRecord) -> Vec<TickRecord> {
-        self.store.ticks(&schedule.id, 100).await.unwrap()
+        let id = schedule.id.clone();
+        self.store.call(move |store| store.ticks(&id, 100)).await.unwrap()
     }
 
     /// Such as `started skipped:freeze missed*3`, the oldest first.
@@ -266,7 +287,7 @@ impl World {
     }
 
     pub async fn finish_all(&self) {
-        for row in self.store.runs(100, true).await.unwrap() {
+        for row in self.store.call(|store| store.runs(100, true)).await.unwrap() {
             let judged = EventBody::RunJudged {
                 verdict: Verdict::Passed,
                 cleanup: Cleanup::Proven,
@@ -277,12 +298,16 @@ impl World {
                 recovery_ms: None,
                 judge_version: 1,
             };
-            self.store.append(&row.id, vec![event("controller", judged)]).await.unwrap();
+            let id = row.id.clone();
+            self.store
+                .call(move |store| store.append(&id, vec![event("controller", judged)]))
+                .await
+                .unwrap();
         }
     }
 
     pub async fn runs(&self) -> usize {
-        self.store.runs(100, false).await.unwrap().len()
+        self.store.call(|store| store.runs(100, false)).await.unwrap().len()
     }
 }
 

@@ -92,12 +92,13 @@ async fn known(door: &PagesDoor) -> ApiResult<Known> {
     let now = door.api.0.runs.now();
     let (store, hosts) = (&door.api.0.store, door.api.0.voice.hosts());
     let mut acting = Vec::new();
-    for row in store.runs(u32::MAX, true).await? {
-        let events = store.run_events(&row.id, 1).await?;
+    for row in store.call(|store| store.runs(u32::MAX, true)).await? {
+        let id = row.id.clone();
+        let events = store.call(move |store| store.run_events(&id, 1)).await?;
         acting.extend(RunState::of(&events).iter().flat_map(Acting::of));
     }
     let mut runs = Vec::new();
-    for page in store.run_pages(RUNS, false).await? {
+    for page in store.call(|store| store.run_pages(RUNS, false)).await? {
         runs.push(RunLine::of(&door.api.summary(page).await?));
     }
     Ok(Known::of(now, acting, &hosts, runs))

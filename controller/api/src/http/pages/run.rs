@@ -35,8 +35,10 @@ impl Page for RunPage {
     /// By id, prefix or `@last`.
     async fn load(door: &PagesDoor, reader: &Reader) -> ApiResult<Data> {
         let store = &door.api.0.store;
-        let run = store.find_run(reader.named("run")).await?;
-        let events = store.run_events(&run, 1).await?;
+        let text = reader.named("run").to_owned();
+        let run = store.call(move |store| store.find_run(&text)).await?;
+        let id = run.clone();
+        let events = store.call(move |store| store.run_events(&id, 1)).await?;
         let folded = controller_report::fold(&events);
         let folded = folded.ok_or_else(|| ApiError::new("store", format!("run {run} has no beginning in the store")))?;
         Ok(Data {

@@ -181,6 +181,40 @@ pub const WIRE: &[&str] = &["tonic", "prost", "proto-wire", "proto-transport"];
 
 /// Every package that a crate is built with, its own and its needs' needs; what only its tests need is left out.
 pub fn packages_of(repository: &Path, member: &str) -> Result<BTreeSet<String>> {
+    let needs = needs_of(repository, member, "{p}")?;
+    Ok(needs
+        .iter()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect())
+}
+
+/// Features that turn on what only suites use.
+pub const FOR_TESTS: &[&str] = &["fake", "testing"];
+
+/// Packages of this workspace that a crate is built with and that have a feature for suites on.
+pub fn built_for_tests(repository: &Path, member: &str) -> Result<BTreeSet<String>> {
+    let needs = needs_of(repository, member, "{p}|{f}")?;
+    let on = needs.iter().filter_map(|line| {
+        let (package, features) = line.split_once('|')?;
+        let features = features.trim_end_matches(" (*)");
+        let (name, rest) = package.split_once(' ')?;
+        let of_the_workspace = rest.contains(" (/");
+        (of_the_workspace && features.split(',').any(|on| FOR_TESTS.contains(&on))).then(|| name.to_owned())
+    });
+    Ok(on.collect())
+}
+
+/// The programs that are shipped: what `cargo build` builds when nothing is named.
+pub fn shipped(repository: &Path) -> Result<Vec<String>> {
+    let workspace: toml::Table = fs::read_to_string(repository.join("Cargo.toml"))?.parse()?;
+    let members = workspace["workspace"]["default-members"].as_array();
+    let names = members.into_iter().flatten().filter_map(toml::Value::as_str);
+    Ok(names.map(|folder| folder.replace('/', "-")).collect())
+}
+
+/// A line for each package that a crate is built with, as `cargo tree` writes it in this format.
+fn needs_of(repository: &Path, member: &str, format: &str) -> Result<BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let tree = Command::new(cargo)
         .args([
@@ -193,15 +227,14 @@ pub fn packages_of(repository: &Path, member: &str) -> Result<BTreeSet<String>> 
             "--prefix",
             "none",
             "--format",
-            "{p}",
+            format,
         ])
         .current_dir(repository)
         .output()
         .context("run cargo tree")?;
     ensure!(tree.status.success(), "cargo tree: {}", String::from_utf8_lossy(&tree.stderr));
     let text = String::from_utf8(tree.stdout)?;
-    let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names.map(str::to_owned).collect())
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// A crate as its manifest says.

@@ -44,6 +44,22 @@ fn what_decides_builds_without_the_wire() -> Result<()> {
     Ok(())
 }
 
+/// A contract suite and a twin in memory are for tests: a program with them in it could be started on them.
+#[test]
+fn no_shipped_program_holds_what_is_for_tests() -> Result<()> {
+    let shipped = arrows::shipped(&repository())?;
+    assert!(shipped.contains(&"controller-daemon".to_owned()), "cargo ships {shipped:?}");
+    let mut wrong = Vec::new();
+    for program in shipped {
+        let found = arrows::built_for_tests(&repository(), &program)?;
+        wrong.extend(found.iter().map(|package| {
+            format!("{program} is built with what is for tests in {package}: turn its feature on in [dev-dependencies] alone")
+        }));
+    }
+    none(&wrong);
+    Ok(())
+}
+
 #[test]
 fn every_file_opens_with_what_it_is_for() -> Result<()> {
     each(|source| {

@@ -14,7 +14,8 @@ use proto_model::verdict::Cleanup;
 
 use crate::injection_status::InjectionStatus;
 use crate::recovery::recovery;
-use crate::samples::{Standing, standing};
+use crate::samples::Standing;
+use crate::standing::standing;
 use crate::state::{RunState, StepStatus};
 
 /// `None` when the events do not begin with `run.accepted`.

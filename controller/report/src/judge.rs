@@ -6,7 +6,8 @@ use proto_model::probe::Phase;
 use proto_model::verdict::{Cleanup, Reason, RunEndedBy, Verdict};
 
 use crate::rules;
-use crate::samples::{Standing, standing};
+use crate::samples::Standing;
+use crate::standing::standing;
 use crate::state::RunState;
 
 /// Grows when the same history would be judged differently.

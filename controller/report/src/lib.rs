@@ -10,6 +10,7 @@ mod markdown;
 mod recovery;
 mod rules;
 mod samples;
+mod standing;
 mod state;
 
 pub use fold::{document, fold};
@@ -19,5 +20,6 @@ pub use json::json;
 pub use judge::{JUDGE_VERSION, Judgement, judge};
 pub use junit::junit;
 pub use markdown::markdown;
-pub use samples::{PhaseTally, SampleCounts, Standing, standing};
+pub use samples::{PhaseTally, SampleCounts, Standing};
+pub use standing::standing;
 pub use state::{GuardBreak, InjectionCounts, Judged, PreflightStatus, ProofStatus, RunState, StepStatus, StopStatus};

@@ -6,7 +6,8 @@ use proto_model::probe::{Phase, ProbeSpec};
 use proto_model::verdict::{Cleanup, Reason};
 
 use crate::injection_status::InjectionStatus;
-use crate::samples::{Standing, during, standing};
+use crate::samples::Standing;
+use crate::standing::{during, standing};
 use crate::state::RunState;
 
 /// The plain attack's only reason.

@@ -8,7 +8,7 @@ use proto_model::schedule::{MissedRule, SkipReason, TickState};
 use proto_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Actor, StoreError};
+use crate::records::{Actor, StoreError};
 
 /// What the keys of ticks begin with; nobody else may use such a key.
 pub const TICK_KEYS: &str = "tick:";

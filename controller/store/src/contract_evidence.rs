@@ -5,7 +5,8 @@ use proto_model::evidence::Publication;
 use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 
-use crate::store::{Actor, Store, StoreError};
+use crate::records::{Actor, StoreError};
+use crate::store::Store;
 
 type Make<'a> = &'a dyn Fn() -> Box<dyn Store>;
 

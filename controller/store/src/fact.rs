@@ -3,7 +3,7 @@
 use proto_model::event::{Event, EventBody, FleetEventBody, NewEvent, SCHEMA_VERSION};
 use proto_model::id::{LENGTH, PlanDigest, RunId, TokenId};
 
-use crate::store::{OperatorRecord, StoreError};
+use crate::records::{OperatorRecord, StoreError};
 
 /// Shortest prefix of an id that may stand for it.
 pub(crate) const MIN_PREFIX: usize = 6;

@@ -10,7 +10,8 @@ use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::store::{Store, StoreError};
+use crate::records::StoreError;
+use crate::store::Store;
 
 /// Calls that may wait for the store's thread before callers are held back.
 const QUEUE: usize = 256;
@@ -83,7 +84,7 @@ mod tests {
     use proto_model::halt::HaltState;
 
     use crate::MemoryStore;
-    use crate::store::Actor;
+    use crate::records::Actor;
 
     #[tokio::test]
     async fn calls_reach_the_store_from_any_clone() {

@@ -9,6 +9,7 @@ mod fact;
 mod handle;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+mod records;
 mod secret;
 mod sqlite;
 mod store;
@@ -18,7 +19,8 @@ pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TICK_KEYS, TickRecord};
 pub use handle::{LastLook, StoreHandle, append_unless};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;
+pub use records::{Actor, HostRecord, OperatorRecord, RunRow, StoreError, TokenRecord};
 pub use secret::{hash_secret, is_secret};
 pub use sqlite::SqliteStore;
-pub use store::{Actor, HostRecord, OperatorRecord, RunRow, Store, StoreError, TokenRecord};
+pub use store::Store;
 pub use summaries::{DecidedTest, RunPage, Summaries};

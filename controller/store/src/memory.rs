@@ -1,9 +1,10 @@
 //! A store that forgets everything when it is dropped: for tests, held to the same contract as the real ones.
 
 mod cadence;
+mod held;
 mod summaries;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proto_model::catalogue::Catalogue;
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
@@ -13,84 +14,16 @@ use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
 use proto_model::reading::Milestone;
 use proto_model::service::ServiceRecord;
-use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 
+pub use held::MemoryStore;
+
 use crate::fact::{
-    FactKey, LAST, created, halt_moves, judged_twice, key_taken, naming, no_operator, no_run, numbered, plan_of, revoked, run_prefix,
-    the_only_run,
+    FactKey, LAST, created, halt_moves, judged_twice, no_operator, no_run, numbered, plan_of, revoked, run_prefix, the_only_run,
 };
+use crate::records::{Actor, HostRecord, OperatorRecord, RunRow, StoreError, TokenRecord, no_service};
 use crate::secret::spend;
-use crate::store::{Actor, HostRecord, OperatorRecord, RunRow, Store, StoreError, TokenRecord, no_service};
-
-#[derive(Default)]
-pub struct MemoryStore {
-    /// Oldest first.
-    runs: Vec<Run>,
-    facts: BTreeSet<FactKey>,
-    plans: BTreeMap<PlanDigest, PlanView>,
-    hosts: BTreeMap<HostName, HostRecord>,
-    catalogues: BTreeMap<String, Catalogue>,
-    /// Oldest first.
-    tokens: Vec<TokenRecord>,
-    /// Oldest first.
-    operators: Vec<OperatorRecord>,
-    fleet: Vec<FleetEvent>,
-    halt: Option<HaltState>,
-    cadence: cadence::Shelf,
-    /// With the last event that each covers.
-    summaries: BTreeMap<RunId, (u64, RunSummary)>,
-    services: BTreeMap<String, ServiceRecord>,
-    publications: Vec<Publication>,
-}
-
-#[derive(Clone)]
-struct Run {
-    row: RunRow,
-    key: Option<String>,
-    events: Vec<Event>,
-}
-
-impl MemoryStore {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    fn run_at(&self, id: &RunId) -> Option<usize> {
-        self.runs.iter().position(|run| &run.row.id == id)
-    }
-
-    fn log(&mut self, body: FleetEventBody, actor: &Actor, at: Timestamp) {
-        self.fleet.push(FleetEvent {
-            seq: self.fleet.len() as u64 + 1,
-            at,
-            by: actor.by.clone(),
-            address: actor.address.clone(),
-            body,
-        });
-    }
-
-    /// The run as it would be before these events: the one on record, or a new one.
-    fn opened(&self, id: &RunId, first: &NewEvent) -> Result<Run, StoreError> {
-        if let Some(at) = self.run_at(id) {
-            return Ok(self.runs[at].clone());
-        }
-        let (name, key) = naming(id, &first.body);
-        if let Some(key) = &key
-            && let Some(other) = self.runs.iter().find(|run| run.key.as_ref() == Some(key))
-        {
-            return Err(key_taken(key, other.row.id.as_str()));
-        }
-        let row = RunRow {
-            id: id.clone(),
-            name,
-            created_at: first.at,
-            finished: false,
-        };
-        let events = Vec::new();
-        Ok(Run { row, key, events })
-    }
-}
+use crate::store::Store;
 
 impl Store for MemoryStore {
     fn append(&mut self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, StoreError> {

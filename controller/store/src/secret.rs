@@ -4,7 +4,7 @@ use proto_model::time::Timestamp;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::store::{StoreError, TokenRecord};
+use crate::records::{StoreError, TokenRecord};
 
 /// SHA-256 of the secret, in lower-case hex. A fast hash is right here: the secret is not chosen by a person but is
 /// 160 or more random bits, so there is nothing to guess and nothing that a slow hash would protect.

@@ -4,7 +4,7 @@ use proto_model::id::RunId;
 use proto_model::summary::RunSummary;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{RunRow, StoreError};
+use crate::records::{RunRow, StoreError};
 use proto_model::schedule::Decided;
 
 /// A run in a list, with its summary where one is kept that covers all of its events.

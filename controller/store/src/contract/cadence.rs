@@ -7,9 +7,10 @@ use proto_model::id::{FreezeId, RunId, ScheduleId};
 use proto_model::schedule::{MissedRule, SkipReason, TickState};
 use proto_model::time::Timestamp;
 
-use super::{Make, actor, is_refused};
+use super::given::{Make, actor, is_refused};
 use crate::cadence::{FreezeRecord, ScheduleRecord, TickRecord};
-use crate::store::{Store, StoreError};
+use crate::records::StoreError;
+use crate::store::Store;
 
 pub(super) const CHECKS: &[fn(Make<'_>)] = &[
     a_schedule_has_its_name_alone,

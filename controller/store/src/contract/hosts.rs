@@ -9,8 +9,9 @@ use proto_model::id::HostName;
 use proto_model::injection::Cleanliness;
 use proto_model::time::Timestamp;
 
-use super::{Make, actor};
-use crate::store::{HostRecord, Store};
+use super::given::{Make, actor};
+use crate::records::HostRecord;
+use crate::store::Store;
 
 pub(super) const CHECKS: &[fn(Make<'_>)] = &[hosts_are_replaced_whole_and_logged, a_catalogue_is_kept_as_long_as_a_host_has_it];
 

@@ -4,7 +4,7 @@ use proto_model::id::{PlanDigest, RunId};
 use proto_model::plan::PlanView;
 use proto_model::time::Timestamp;
 
-use super::{Make, a_plan, accepted, judged};
+use super::given::{Make, a_plan, accepted, judged};
 
 pub(super) const CHECKS: &[fn(Make<'_>)] = &[plans_are_kept_by_digest, plans_that_no_run_used_are_forgotten];
 

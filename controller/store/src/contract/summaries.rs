@@ -11,8 +11,9 @@ use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 use proto_model::verdict::{Cleanup, Verdict};
 
-use super::{Make, accepted, judged, note};
-use crate::store::{Store, StoreError};
+use super::given::{Make, accepted, judged, note};
+use crate::records::StoreError;
+use crate::store::Store;
 use crate::summaries::DecidedTest;
 
 pub(super) const CHECKS: &[fn(Make<'_>)] = &[

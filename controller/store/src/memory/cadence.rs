@@ -1,31 +1,14 @@
 //! Schedules, ticks and freezes of the store that forgets; held to the same contract as the real ones.
 
-use std::collections::BTreeMap;
-
 use proto_model::id::{FreezeId, ScheduleId};
 use proto_model::schedule::TickState;
 use proto_model::time::Timestamp;
 
-use super::MemoryStore;
+use super::held::MemoryStore;
 use crate::cadence::{
-    Cadence, FreezeRecord, ScheduleRecord, TickRecord, changed, considered_after, name_taken, no_schedule, settles, tick_taken, ticker,
+    Cadence, FreezeRecord, ScheduleRecord, TickRecord, changed, considered_after, name_taken, settles, tick_taken, ticker,
 };
-use crate::store::{Actor, StoreError};
-
-#[derive(Default)]
-pub(super) struct Shelf {
-    /// By name.
-    schedules: BTreeMap<String, ScheduleRecord>,
-    ticks: BTreeMap<(ScheduleId, Timestamp), TickRecord>,
-    freezes: Vec<FreezeRecord>,
-}
-
-impl Shelf {
-    fn named(&mut self, id: &ScheduleId) -> Result<&mut ScheduleRecord, StoreError> {
-        let found = self.schedules.values_mut().find(|s| &s.id == id);
-        found.ok_or_else(|| no_schedule(id.as_str()))
-    }
-}
+use crate::records::{Actor, StoreError};
 
 impl MemoryStore {
     fn insert_tick(&mut self, tick: &TickRecord) -> bool {

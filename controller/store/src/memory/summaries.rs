@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use proto_model::id::RunId;
 use proto_model::summary::RunSummary;
 
-use super::MemoryStore;
+use super::held::{MemoryStore, Run};
 use crate::fact::no_run;
-use crate::store::StoreError;
+use crate::records::StoreError;
 use crate::summaries::{DecidedTest, RunPage, Summaries, decided};
 
 impl Summaries for MemoryStore {
@@ -76,7 +76,7 @@ impl Summaries for MemoryStore {
 }
 
 impl MemoryStore {
-    fn page(&self, run: &super::Run) -> RunPage {
+    fn page(&self, run: &Run) -> RunPage {
         let last_seq = run.events.len() as u64;
         let kept = self.summaries.get(&run.row.id).filter(|(seq, _)| *seq == last_seq);
         RunPage {

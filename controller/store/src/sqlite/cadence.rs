@@ -5,11 +5,12 @@ use proto_model::schedule::TickState;
 use proto_model::time::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{SqliteStore, Trouble, codec, log};
+use super::transaction::{SqliteStore, Trouble};
+use super::{codec, log};
 use crate::cadence::{
     Cadence, FreezeRecord, ScheduleRecord, TickRecord, changed, considered_after, name_taken, no_schedule, settles, tick_taken, ticker,
 };
-use crate::store::{Actor, StoreError};
+use crate::records::{Actor, StoreError};
 
 impl Cadence for SqliteStore {
     fn schedules(&mut self) -> Result<Vec<ScheduleRecord>, StoreError> {

@@ -5,7 +5,8 @@ use proto_model::id::HostName;
 use rusqlite::{OptionalExtension, Transaction, params};
 use serde_json::Value;
 
-use super::{Trouble, codec};
+use super::codec;
+use super::transaction::Trouble;
 
 pub(super) fn all(t: &Transaction<'_>) -> Result<Vec<Catalogue>, Trouble> {
     codec::all(t, "a catalogue", "SELECT catalogue FROM catalogues ORDER BY digest", [])

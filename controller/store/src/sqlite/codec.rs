@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Trouble;
+use super::transaction::Trouble;
 
 pub(super) fn write<T: Serialize>(what: &'static str, value: &T) -> Result<String, Trouble> {
     serde_json::to_string(value).map_err(|source| Trouble::Row { what, source })

@@ -6,8 +6,9 @@ use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 use rusqlite::{Transaction, params};
 
-use super::{Trouble, codec, log};
-use crate::store::{Actor, no_service};
+use super::transaction::Trouble;
+use super::{codec, log};
+use crate::records::{Actor, no_service};
 
 pub(super) fn put_service(t: &Transaction<'_>, service: &ServiceRecord, actor: &Actor) -> Result<(), Trouble> {
     t.prepare_cached("INSERT OR REPLACE INTO services (name, record) VALUES (?1, ?2)")?

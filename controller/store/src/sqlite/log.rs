@@ -6,10 +6,11 @@ use proto_model::reading::Milestone;
 use proto_model::time::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::registry::plan_used;
-use super::{Trouble, codec};
+use super::codec;
+use super::plans::plan_used;
+use super::transaction::Trouble;
 use crate::fact::{FactKey, LAST, judged_twice, key_taken, naming, no_run, numbered, plan_of, run_prefix, the_only_run};
-use crate::store::{Actor, RunRow, StoreError};
+use crate::records::{Actor, RunRow, StoreError};
 
 /// Runs that an ambiguous prefix lists at most.
 const CANDIDATES: u32 = 10;

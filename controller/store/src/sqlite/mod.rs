@@ -7,12 +7,12 @@ mod evidence;
 mod log;
 mod open;
 mod operators;
+mod plans;
 mod registry;
 mod summaries;
+mod transaction;
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::Path;
 
 use proto_model::catalogue::Catalogue;
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
@@ -22,48 +22,16 @@ use proto_model::id::{HostName, PlanDigest, RunId, TokenId};
 use proto_model::plan::PlanView;
 use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
 
-use crate::store::{Actor, HostRecord, OperatorRecord, RunRow, Store, StoreError, TokenRecord};
+pub use transaction::SqliteStore;
 
-pub struct SqliteStore {
-    connection: Connection,
-    path: PathBuf,
-    epoch: u64,
-    /// What a check that went on beside the store has found; never anything for a small file, which is checked first.
-    damage: Arc<OnceLock<String>>,
-    /// Held, never read: while it is open no other process may open the store.
-    _lock: File,
-}
+use crate::records::{Actor, HostRecord, OperatorRecord, RunRow, StoreError, TokenRecord};
+use crate::store::Store;
 
 impl SqliteStore {
     /// Opens or makes the store, checks it, brings its schema up to date, and counts the opening.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         open::open(path.as_ref())
-    }
-
-    /// One method, one transaction: on disk when this returns `Ok`, otherwise nothing of it.
-    fn deed<T>(&mut self, name: &'static str, body: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>) -> Result<T, StoreError> {
-        if let Some(why) = self.damage.get() {
-            return Err(StoreError::Damaged(why.clone()));
-        }
-        let path = &self.path;
-        let explain = |trouble: Trouble| trouble.explain(name, path);
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|e| explain(e.into()))?;
-        let answer = body(&transaction).map_err(explain)?;
-        transaction.commit().map_err(|e| explain(e.into()))?;
-        Ok(answer)
-    }
-
-    /// Like `deed`, for what only reads: it takes no write lock.
-    fn look<T>(&mut self, name: &'static str, body: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>) -> Result<T, StoreError> {
-        let path = &self.path;
-        let explain = |trouble: Trouble| trouble.explain(name, path);
-        let transaction = self.connection.transaction().map_err(|e| explain(e.into()))?;
-        body(&transaction).map_err(explain)
     }
 }
 
@@ -89,15 +57,15 @@ impl Store for SqliteStore {
     }
 
     fn save_plan(&mut self, plan: &PlanView) -> Result<(), StoreError> {
-        self.deed("save a plan", |t| registry::save_plan(t, plan))
+        self.deed("save a plan", |t| plans::save_plan(t, plan))
     }
 
     fn plan(&mut self, digest: &PlanDigest) -> Result<Option<PlanView>, StoreError> {
-        self.look("read a plan", |t| registry::plan(t, digest))
+        self.look("read a plan", |t| plans::plan(t, digest))
     }
 
     fn forget_plans(&mut self, made_before: Timestamp) -> Result<usize, StoreError> {
-        self.deed("forget plans", |t| registry::forget_plans(t, made_before))
+        self.deed("forget plans", |t| plans::forget_plans(t, made_before))
     }
 
     fn hosts(&mut self) -> Result<Vec<HostRecord>, StoreError> {
@@ -193,41 +161,6 @@ impl Store for SqliteStore {
 
     fn epoch(&mut self) -> Result<u64, StoreError> {
         Ok(self.epoch)
-    }
-}
-
-/// What can go wrong inside one transaction.
-enum Trouble {
-    Sqlite(rusqlite::Error),
-    /// A row that this version cannot read.
-    Row {
-        what: &'static str,
-        source: serde_json::Error,
-    },
-    Answer(StoreError),
-}
-
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Sqlite(error)
-    }
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        Self::Answer(error)
-    }
-}
-
-impl Trouble {
-    fn explain(self, deed: &'static str, path: &Path) -> StoreError {
-        match self {
-            Self::Sqlite(error) => open::explain(error, deed, path),
-            Self::Row { what, source } => {
-                StoreError::Damaged(format!("{}: {what} cannot be read: {source}; {}", path.display(), open::WHAT_TO_DO))
-            }
-            Self::Answer(error) => error,
-        }
     }
 }
 

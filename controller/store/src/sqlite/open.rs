@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{SqliteStore, catalogues};
-use crate::store::StoreError;
+use super::catalogues;
+use super::transaction::{SqliteStore, backend, damaged, explain};
+use crate::records::StoreError;
 
 /// Schema by version: a store at version n has had the first n applied.
 const MIGRATIONS: &[&str] = &[
@@ -33,8 +34,6 @@ const STATEMENTS: usize = 64;
 const CHECKED_AT_ONCE: u64 = 64 << 20;
 /// Findings of the integrity check that are worth printing.
 const FINDINGS: u32 = 5;
-
-pub(super) const WHAT_TO_DO: &str = "stop the controller, move the file and its -wal aside, and put a backup in their place";
 
 pub(super) fn open(path: &Path) -> Result<SqliteStore, StoreError> {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -174,39 +173,6 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     }
     transaction.pragma_update(None, "user_version", KNOWN).map_err(failed)?;
     transaction.commit().map_err(failed)
-}
-
-/// A failure of SQLite in words: damage is told apart, because retrying does not mend it.
-pub(super) fn explain(error: rusqlite::Error, deed: &'static str, path: &Path) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(path, &format!("{deed}: {error}")),
-        _ => backend(
-            deed,
-            In {
-                path: path.to_owned(),
-                error,
-            },
-        ),
-    }
-}
-
-/// An error with the file it is about.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {error}", path.display())]
-struct In {
-    path: PathBuf,
-    error: rusqlite::Error,
-}
-
-fn damaged(path: &Path, why: &str) -> StoreError {
-    StoreError::Damaged(format!("{}: {why}; {WHAT_TO_DO}", path.display()))
-}
-
-fn backend(deed: &'static str, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
-    StoreError::Backend {
-        deed,
-        source: Box::new(source),
-    }
 }
 
 #[cfg(test)]

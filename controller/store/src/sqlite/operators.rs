@@ -4,9 +4,10 @@ use proto_model::id::TokenId;
 use proto_model::time::Timestamp;
 use rusqlite::{Transaction, params};
 
-use super::{Trouble, codec, log};
+use super::transaction::Trouble;
+use super::{codec, log};
 use crate::fact::{created, no_operator, revoked};
-use crate::store::{Actor, OperatorRecord, StoreError};
+use crate::records::{Actor, OperatorRecord, StoreError};
 
 const WHAT: &str = "an operator's token";
 

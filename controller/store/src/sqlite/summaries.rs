@@ -6,10 +6,11 @@ use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 use rusqlite::{OptionalExtension, Params, Transaction, params};
 
+use super::codec;
 use super::log::run_id;
-use super::{SqliteStore, Trouble, codec};
+use super::transaction::{SqliteStore, Trouble};
 use crate::fact::no_run;
-use crate::store::{RunRow, StoreError};
+use crate::records::{RunRow, StoreError};
 use crate::summaries::{DecidedTest, RunPage, Summaries, decided};
 
 const PAGES: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \

@@ -119,14 +119,7 @@ struct Paths {
 
 impl<'ast> Visit<'ast> for Paths {
     fn visit_item(&mut self, item: &'ast syn::Item) {
-        let attributes: &[Attribute] = match item {
-            syn::Item::Mod(item) => &item.attrs,
-            syn::Item::Use(item) => &item.attrs,
-            syn::Item::Fn(item) => &item.attrs,
-            syn::Item::Impl(item) => &item.attrs,
-            _ => &[],
-        };
-        if !attributes.iter().any(is_for_tests) {
+        if !for_tests(item) {
             visit::visit_item(self, item);
         }
     }
@@ -169,6 +162,18 @@ impl Paths {
         let path = before.iter().cloned().chain(last.filter(|last| last != "self"));
         self.found.push((self.inside, path.collect()));
     }
+}
+
+/// Whether an item is compiled for tests alone.
+pub(crate) fn for_tests(item: &syn::Item) -> bool {
+    let attributes: &[Attribute] = match item {
+        syn::Item::Mod(item) => &item.attrs,
+        syn::Item::Use(item) => &item.attrs,
+        syn::Item::Fn(item) => &item.attrs,
+        syn::Item::Impl(item) => &item.attrs,
+        _ => &[],
+    };
+    attributes.iter().any(is_for_tests)
 }
 
 fn is_for_tests(attribute: &Attribute) -> bool {

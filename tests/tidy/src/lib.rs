@@ -7,5 +7,6 @@ pub mod faults;
 pub mod files;
 pub mod planted;
 pub mod probes;
+pub mod readers;
 pub mod sizes;
 pub mod wire;

@@ -1,9 +1,8 @@
 //! Readers of a run's events: each names every event, so that a new one does not compile until each has decided what it means.
 
 use anyhow::{Context, Result};
-use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
-use syn::{Arm, ExprLet, ExprMatch, ItemImpl, ItemUse, Local, Macro, Pat, UseTree};
+use syn::{ExprLet, ExprMatch, ImplItemFn, ItemFn, ItemImpl, ItemUse, Local, Macro, Pat, UseTree};
 
 use crate::circles::for_tests;
 use crate::files::Source;
@@ -25,8 +24,7 @@ pub fn wrong(source: &Source) -> Result<Vec<String>> {
         ..Reader::default()
     };
     reader.visit_file(&parsed);
-    let line = |(line, what): &(usize, &str)| format!("{}:{line}: {what}: name every event instead", source.path);
-    Ok(reader.found.iter().map(line).collect())
+    Ok(reader.found.iter().map(|what| format!("{} {what}", source.path)).collect())
 }
 
 #[derive(Default)]
@@ -34,12 +32,14 @@ struct Reader {
     takes_apart: bool,
     /// Inside of `impl EventBody`, where `Self` is the same.
     of_events: bool,
-    found: Vec<(usize, &'static str)>,
+    /// The function that is read.
+    function: String,
+    found: Vec<String>,
 }
 
 impl Reader {
-    fn add(&mut self, at: impl Spanned, what: &'static str) {
-        self.found.push((at.span().start().line, what));
+    fn add(&mut self, what: &str) {
+        self.found.push(format!("{}: {what}: name every event instead", self.function));
     }
 
     fn seen(&self, pattern: &Pat) -> Seen {
@@ -59,6 +59,16 @@ impl<'ast> Visit<'ast> for Reader {
         }
     }
 
+    fn visit_item_fn(&mut self, item: &'ast ItemFn) {
+        self.function = item.sig.ident.to_string();
+        visit::visit_item_fn(self, item);
+    }
+
+    fn visit_impl_item_fn(&mut self, item: &'ast ImplItemFn) {
+        self.function = item.sig.ident.to_string();
+        visit::visit_impl_item_fn(self, item);
+    }
+
     fn visit_item_impl(&mut self, item: &'ast ItemImpl) {
         let before = self.of_events;
         self.of_events = matches!(&*item.self_ty, syn::Type::Path(path) if path.path.is_ident(EVENTS));
@@ -68,30 +78,28 @@ impl<'ast> Visit<'ast> for Reader {
 
     fn visit_item_use(&mut self, item: &'ast ItemUse) {
         if hides(&item.tree, false) {
-            self.add(item, "events under another name");
+            self.add("events under another name");
         }
     }
 
     fn visit_expr_match(&mut self, item: &'ast ExprMatch) {
-        let seen: Vec<(&Arm, Seen)> = item.arms.iter().map(|arm| (arm, self.seen(&arm.pat))).collect();
-        if seen.iter().any(|(_, seen)| seen.event) {
-            for (arm, _) in seen.iter().filter(|(_, seen)| seen.anything && !seen.event) {
-                self.add(&arm.pat, "an arm for whatever is left");
-            }
+        let arms: Vec<Seen> = item.arms.iter().map(|arm| self.seen(&arm.pat)).collect();
+        if arms.iter().any(|arm| arm.event) && arms.iter().any(|arm| arm.anything && !arm.event) {
+            self.add("an arm takes whatever is left");
         }
         visit::visit_expr_match(self, item);
     }
 
     fn visit_expr_let(&mut self, item: &'ast ExprLet) {
         if self.seen(&item.pat).event {
-            self.add(item, "`if let` passes over the other events");
+            self.add("`if let` passes over the other events");
         }
         visit::visit_expr_let(self, item);
     }
 
     fn visit_local(&mut self, item: &'ast Local) {
         if !self.takes_apart && self.seen(&item.pat).event {
-            self.add(item, "`let … else` passes over the other events");
+            self.add("`let … else` passes over the other events");
         }
         visit::visit_local(self, item);
     }
@@ -100,7 +108,7 @@ impl<'ast> Visit<'ast> for Reader {
         let text = item.tokens.to_string();
         let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
         if item.path.is_ident("matches") && words.any(|word| word == EVENTS || (self.of_events && word == "Self")) {
-            self.add(item, "`matches!` passes over the other events");
+            self.add("`matches!` passes over the other events");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, circles, compatible, faults, planted, probes, sizes, wire};
+use tests_tidy::{arrows, circles, compatible, faults, planted, probes, readers, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -276,6 +276,17 @@ fn the_kinds_of_probe_are_written_into_the_schema_and_the_manual() -> Result<()>
             "{path} is not what the kinds of probe say: run cargo xtask generate"
         );
     }
+    Ok(())
+}
+
+/// A new event does not compile until each reader has decided what it means.
+#[test]
+fn no_reader_passes_over_an_event() -> Result<()> {
+    let mut wrong = Vec::new();
+    for source in sources(&repository())? {
+        wrong.extend(readers::wrong(&source)?);
+    }
+    none(&wrong);
     Ok(())
 }
 

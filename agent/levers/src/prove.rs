@@ -102,8 +102,8 @@ impl Look<'_> {
             let name = process.command_line.first().map(String::as_str).unwrap_or_default();
             let id = name.strip_prefix(GroupId::PREFIX).and_then(|id| InjectionId::parse(id).ok());
             let dead = matches!(process.state, ProcessState::Zombie | ProcessState::Dead);
-            // Anybody may call a process of his what he likes; ours are root's.
-            let ours = id.is_some() && process.uid == 0;
+            // Any user can give a process, also one of a setuid program, any name: ours run our program and were started by root.
+            let ours = id.is_some() && process.our_program && process.real_uid == 0;
             if ours && !dead && !self.may_be_there(name) {
                 self.owned_left.insert(format!("worker {name} (pid {})", process.pid));
             }

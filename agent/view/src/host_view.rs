@@ -59,9 +59,15 @@ pub struct Process {
     pub name: String,
     /// Target of /proc/PID/exe; none for kernel threads and what may not be read.
     pub exe: Option<String>,
+    /// Its arguments, of which only the first 4 KiB together are read.
     pub command_line: Vec<String>,
+    /// Its effective user, who decides what it may do.
     pub uid: u32,
+    /// The user who started it: a setuid program does not change this one.
+    pub real_uid: u32,
     pub user: Option<String>,
+    /// It runs the same program file as we do.
+    pub our_program: bool,
     pub state: ProcessState,
     pub kernel_thread: bool,
     /// Paths of its groups, one per hierarchy, as in /proc/PID/cgroup.

@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::{Process, ProcessState, ViewError, text};
 
 /// The kernel's own mark of a kernel thread, among a process's flags.
 const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// What is read of a command line. A process can make its own as long as its stack allows, and there may be many of them.
+const COMMAND_LINE_BYTES: u64 = 4096;
 
 /// Names of users by number, from this host's own list: asking a directory over the network could take for ever.
 pub(crate) struct Users(BTreeMap<u32, String>);
@@ -62,18 +68,22 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
     let Some(stat) = file("stat")?.as_deref().and_then(Stat::parse) else {
         return Ok(None);
     };
-    let (Some(status), Some(command), Some(groups)) = (file("status")?, file("cmdline")?, file("cgroup")?) else {
+    let command = text::read_start_if_there(format!("/proc/{pid}/cmdline"), COMMAND_LINE_BYTES)?;
+    let (Some(status), Some(command), Some(groups)) = (file("status")?, command, file("cgroup")?) else {
         return Ok(None);
     };
-    let uid = effective_uid(&status);
+    let (real_uid, uid) = uids(&status);
+    let exe = exe(pid);
     Ok(Some(Process {
         pid,
         start_time: stat.start_time,
         parent: stat.parent,
         name: stat.name,
-        exe: exe(pid),
+        our_program: is_our_program(pid, exe.as_deref()),
+        exe,
         command_line: command.split_terminator('\0').map(str::to_owned).collect(),
         uid,
+        real_uid,
         user: users.0.get(&uid).cloned(),
         state: stat.state,
         kernel_thread: stat.flags & PF_KTHREAD != 0,
@@ -92,10 +102,26 @@ fn exe(pid: u32) -> Option<String> {
     Some(target.strip_suffix(" (deleted)").map_or(target.clone(), str::to_owned))
 }
 
-fn effective_uid(status: &str) -> u32 {
-    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-    line.and_then(|uids| uids.split_whitespace().nth(1)?.parse().ok())
-        .unwrap_or(u32::MAX)
+/// By the file itself, or by its path where an upgrade has replaced it since.
+fn is_our_program(pid: u32, exe: Option<&str>) -> bool {
+    static OURS: OnceLock<Option<(u64, u64, PathBuf)>> = OnceLock::new();
+    let ours = OURS.get_or_init(|| {
+        let file = fs::metadata("/proc/self/exe").ok()?;
+        Some((file.dev(), file.ino(), std::env::current_exe().ok()?))
+    });
+    let (Some((device, inode, path)), Some(exe)) = (ours, exe) else {
+        return false;
+    };
+    let same_file = |file: fs::Metadata| (file.dev(), file.ino()) == (*device, *inode);
+    Path::new(exe) == path || fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(same_file)
+}
+
+/// The real and the effective one.
+fn uids(status: &str) -> (u32, u32) {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
+    let mut uids = line.split_whitespace().map(|uid| uid.parse().unwrap_or(u32::MAX));
+    let mut next = || uids.next().unwrap_or(u32::MAX);
+    (next(), next())
 }
 
 /// What we need of /proc/PID/stat.
@@ -156,9 +182,31 @@ mod tests {
         let users = Users::read();
         let own = process(std::process::id(), &users).unwrap().unwrap();
         assert!(!own.kernel_thread && own.start_time > 0 && !own.command_line.is_empty());
+        assert!(own.our_program && own.real_uid == own.uid);
         assert!(own.exe.is_some_and(|exe| exe.starts_with('/')));
         assert_eq!(process(u32::MAX, &users).unwrap(), None);
         assert!(processes().unwrap().iter().any(|p| p.pid == std::process::id()));
+    }
+
+    #[test]
+    fn of_a_command_line_only_the_beginning_is_read() {
+        let long = "x".repeat(100_000);
+        let mut child = std::process::Command::new("/bin/sleep").args(["30", &long]).spawn();
+        // Between fork and exec the child still shows our own command line.
+        let child = child.as_mut().unwrap();
+        let users = Users::read();
+        let read = || process(child.id(), &users).unwrap().unwrap().command_line;
+        let began = std::time::Instant::now();
+        while read().first().is_none_or(|program| program != "/bin/sleep") {
+            assert!(began.elapsed().as_secs() < 10, "sleep was not started");
+        }
+        let shown = read();
+        assert!(!process(child.id(), &users).unwrap().unwrap().our_program);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let bytes: usize = shown.iter().map(|argument| argument.len() + 1).sum();
+        assert_eq!((shown[1].as_str(), shown.len()), ("30", 3));
+        assert!((4000..=4097).contains(&bytes), "{bytes} bytes of the command line were read");
     }
 
     #[test]

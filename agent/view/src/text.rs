@@ -11,8 +11,13 @@ const LIMIT: u64 = 16 * 1024 * 1024;
 
 /// `None` when there is no such file, or no such process any more.
 pub(crate) fn read_if_there(path: impl AsRef<Path>) -> Result<Option<String>, ViewError> {
+    read_start_if_there(path, LIMIT)
+}
+
+/// The beginning of a file that a local user can make as long as he likes, such as a command line.
+pub(crate) fn read_start_if_there(path: impl AsRef<Path>, limit: u64) -> Result<Option<String>, ViewError> {
     let path = path.as_ref();
-    match read_bytes(path) {
+    match read_bytes(path, limit) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(e) if is_absent(&e) => Ok(None),
         Err(e) => Err(ViewError::new(path.display().to_string(), e)),
@@ -21,14 +26,14 @@ pub(crate) fn read_if_there(path: impl AsRef<Path>) -> Result<Option<String>, Vi
 
 pub(crate) fn read(path: impl AsRef<Path>) -> Result<String, ViewError> {
     let path = path.as_ref();
-    read_bytes(path)
+    read_bytes(path, LIMIT)
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .map_err(|e| ViewError::new(path.display().to_string(), e))
 }
 
-fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
+fn read_bytes(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(LIMIT).read_to_end(&mut bytes)?;
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -32,7 +32,7 @@ pub(super) struct Matching {
     /// The process's name, exactly, such as `redis-server`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// A regular expression found anywhere in the command line, whose arguments are joined by spaces.
+    /// A regular expression found anywhere in the first 4 KiB of the command line, whose arguments are joined by spaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
     /// The user it runs as, by name or number.
@@ -330,8 +330,10 @@ mod tests {
             exe: Some(format!("/usr/bin/{name}")),
             command_line: vec![name.to_owned(), "--port".to_owned(), pid.to_string()],
             uid: 1000,
+            real_uid: 1000,
             user: Some("app".to_owned()),
             state: ProcessState::Sleeping,
+            our_program: false,
             kernel_thread: false,
             groups: vec![format!("/system.slice/{name}.service/inner"), "/".to_owned()],
             unified: None,

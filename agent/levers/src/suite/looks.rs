@@ -1,5 +1,7 @@
 //! Looks that fail: a host that cannot be read is unproven, never clean, and its undo is tried again.
 
+use agent_view::Process;
+
 use super::*;
 
 /// What a proof needs to look at on a host where everything is undone.
@@ -37,6 +39,47 @@ fn a_look_that_fails_never_makes_a_dirty_host_clean() {
         world.host.fail_nth_look(Some(n));
         let proof = prove(&[journal.history()], &[], &world.host);
         assert_eq!(proof.result, Cleanliness::Dirty, "look {n} failed: {proof:?}");
+    }
+}
+
+#[test]
+fn a_worker_outside_of_its_group_is_ours_by_its_program_and_by_who_started_it() {
+    let world = World::new();
+    let lost = Process {
+        groups: vec!["/".to_owned()],
+        unified: Some("/".to_owned()),
+        ..worker_process(&world)
+    };
+    let named = |process: Process| {
+        world.host.add_process(process);
+        let proof = prove::<agent_journal::History>(&[], &[], &world.host);
+        proof.owned_left.iter().any(|left| left.starts_with("worker "))
+    };
+    // Any user can start a setuid program under any name.
+    assert!(!named(Process {
+        real_uid: 1000,
+        ..lost.clone()
+    }));
+    assert!(!named(Process {
+        our_program: false,
+        ..lost.clone()
+    }));
+    assert!(named(lost));
+}
+
+/// A worker as the kernel shows one.
+fn worker_process(world: &World) -> Process {
+    let group = GroupId::of(&world.id);
+    let like = world.host.processes().unwrap().remove(0);
+    Process {
+        pid: 4242,
+        command_line: vec![group.0, "worker".to_owned()],
+        uid: 0,
+        real_uid: 0,
+        our_program: true,
+        kernel_thread: false,
+        state: agent_view::ProcessState::Running,
+        ..like
     }
 }
 

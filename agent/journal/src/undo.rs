@@ -1,7 +1,7 @@
 //! The closed vocabulary of ways back: plain data, so that another version's rescue can carry it out.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,20 @@ pub enum Undo {
         drain_ms: u64,
         scaffolds: Vec<ScaffoldPlace>,
     },
+}
+
+/// Where the kernel shows groups of processes.
+const GROUPS: &str = "/sys/fs/cgroup";
+/// The only knobs that a lever sets, and so the only ones that an undo may write: a group's own freezer.
+const KNOBS: [&str; 2] = ["cgroup.freeze", "freezer.state"];
+
+/// Whether a lever may set this knob. A journal names a path, and nothing else than these may ever be written by one, whoever wrote it.
+pub fn may_set_knob(path: &str) -> bool {
+    let path = Path::new(path);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    plain && path.starts_with(GROUPS) && KNOBS.iter().any(|knob| path.ends_with(knob))
 }
 
 /// What a file system calls one file by, whatever its path: never given to another.
@@ -144,6 +158,26 @@ impl fmt::Display for Undo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_freezers_of_groups_may_be_set() {
+        for path in [
+            "/sys/fs/cgroup/system.slice/nginx.service/cgroup.freeze",
+            "/sys/fs/cgroup/freezer/a/freezer.state",
+        ] {
+            assert!(may_set_knob(path), "{path}");
+        }
+        for path in [
+            "/etc/cron.d/cgroup.freeze",
+            "/sys/fs/cgroup/../../../etc/cgroup.freeze",
+            "/sys/fs/cgroup/a/cgroup.procs",
+            "/sys/fs/cgroup/a/x.cgroup.freeze",
+            "sys/fs/cgroup/a/cgroup.freeze",
+            "",
+        ] {
+            assert!(!may_set_knob(path), "{path}");
+        }
+    }
 
     #[test]
     fn a_handle_is_read_as_it_is_written_and_older_journals_have_none() {

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agent_view::GroupId;
 use agent_view::hierarchy::{Hierarchies, Hierarchy, Version};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 
 use crate::hands::HandsError;
@@ -161,4 +163,19 @@ fn folders_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// Writes to a file of the kernel that must exist already.
 pub(crate) fn write_value(path: &Path, value: &str) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())
+}
+
+/// Writes to a group's own file; any other file is left as it is, whatever its path.
+pub(crate) fn write_group_value(path: &Path, value: &str) -> io::Result<()> {
+    /// What `statfs` calls the file systems of groups, both versions.
+    const GROUPS: [i64; 2] = [0x0027_e0eb, 0x6367_7270];
+    let mut file = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)?;
+    let of = rustix::fs::fstatfs(&file)?.f_type;
+    if !GROUPS.contains(&i64::from(of)) {
+        return Err(io::Error::other("it is no file of a control group"));
+    }
+    file.write_all(value.as_bytes())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_journal::{Ballast, Journal, ScaffoldPlace, Undo, Victim};
+use agent_journal::{Ballast, Journal, ScaffoldPlace, Undo, Victim, may_set_knob};
 use agent_view::tc::names;
 use agent_view::{Clsact, GroupId, HostView, PathInterface, ProcessState, ViewError, Volume};
 use proto_model::id::InjectionId;
@@ -241,6 +241,9 @@ impl<'a> Levers<'a> {
 
     /// Sets a knob, to be restored at the end if it is still ours. Returns the value from before.
     pub fn set_knob(&mut self, path: &str, value: &str) -> Result<String, LeverError> {
+        if !may_set_knob(path) {
+            return Err(LeverError::Other(format!("{path} is no knob that can be restored")));
+        }
         let before = self
             .view
             .knob(path)?

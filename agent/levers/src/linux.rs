@@ -119,7 +119,7 @@ impl Hands for LinuxHands {
     }
 
     fn write_knob(&mut self, path: &str, value: &str) -> Result<(), HandsError> {
-        groups::write_value(Path::new(path), value).map_err(|e| HandsError::new(format!("write {value:?} to {path}"), e))
+        groups::write_group_value(Path::new(path), value).map_err(|e| HandsError::new(format!("write {value:?} to {path}"), e))
     }
 
     fn make_ballast(&mut self, ballast: &Ballast) -> Result<Made, HandsError> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_journal::{Ballast, History, Journal, ScaffoldPlace, Undo, UndoOutcome, Victim};
+use agent_journal::{Ballast, History, Journal, ScaffoldPlace, Undo, UndoOutcome, Victim, may_set_knob};
 use agent_view::tc::names;
 use agent_view::{GroupId, HostView, Process, ProcessState};
 use proto_model::id::InjectionId;
@@ -239,6 +239,11 @@ impl Back<'_> {
     }
 
     fn restore_knob(&mut self, path: &str, ours: &str, before: &str) -> Result<UndoOutcome, UndoError> {
+        if !may_set_knob(path) {
+            return Err(UndoError::NoEffect(format!(
+                "{path} is nothing that this agent sets: the journal is not ours"
+            )));
+        }
         match KnobState::of(self.view.knob(path)?.as_deref(), ours, before) {
             KnobState::Gone | KnobState::Before => Ok(UndoOutcome::AlreadyGone),
             KnobState::Foreign(value) => Ok(UndoOutcome::Drift {

@@ -19,7 +19,7 @@ use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 
 /// The one thing that the test kinds change.
-pub const KNOB: &str = "/test/knob";
+pub const KNOB: &str = "/sys/fs/cgroup/test/cgroup.freeze";
 
 #[derive(Clone, Default)]
 pub struct Host(Arc<Mutex<State>>);

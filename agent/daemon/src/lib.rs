@@ -9,6 +9,7 @@ pub mod here;
 pub mod keeper;
 pub mod local;
 pub mod options;
+mod own_folder;
 pub mod places;
 pub mod rescue;
 pub mod run;

@@ -28,7 +28,7 @@ pub struct Paths {
     #[arg(long, global = true, default_value = "/var/lib/fracas/agent", value_name = "DIR")]
     pub state_dir: PathBuf,
     /// What need not: the socket, the journals' second copy.
-    #[arg(long, global = true, default_value = "/run/fracas", value_name = "DIR")]
+    #[arg(long, global = true, default_value = "/run/fracas-agent", value_name = "DIR")]
     pub run_dir: PathBuf,
     /// Where control groups are made, when several hosts share one kernel.
     #[arg(long, global = true, hide = true, default_value = "/", value_name = "PATH")]

@@ -1,12 +1,8 @@
 //! Where the agent keeps what: every path follows from two directories and the config file; nothing is opened here.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context;
-
-/// Of the state: nobody but root.
-const PRIVATE: u32 = 0o700;
+use crate::own_folder;
 
 /// The agent's directories. The state survives a reboot, the run directory does not.
 #[derive(Debug, Clone)]
@@ -40,21 +36,9 @@ impl Places {
         self.run_dir.join("agent.lock")
     }
 
-    /// Makes the directories that are missing, for root alone.
+    /// Makes the directories that are missing, for root alone, and refuses those that another user could change.
     pub fn make(&self) -> anyhow::Result<()> {
-        for dir in [&self.state_dir, &self.run_dir] {
-            let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir);
-            made.with_context(|| format!("make {}", dir.display()))?;
-        }
-        keep_private(&self.state_dir).with_context(|| format!("keep {} for root", self.state_dir.display()))
+        own_folder::prepare(&self.state_dir)?;
+        own_folder::prepare(&self.run_dir)
     }
-}
-
-/// Nothing is changed where nothing has to be: a read-only file system refuses even that, and there must be a way back on it.
-fn keep_private(dir: &Path) -> std::io::Result<()> {
-    let mode = std::fs::metadata(dir)?.permissions().mode();
-    if mode & 0o7777 == PRIVATE {
-        return Ok(());
-    }
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(PRIVATE))
 }

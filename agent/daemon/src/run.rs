@@ -17,6 +17,7 @@ use proto_model::injection::{AgentReport, EndedBy};
 use proto_model::time::Timestamp;
 use proto_program::notify::Notifier;
 use proto_program::shutdown::Shutdown;
+use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
 use crate::here::{Here, need_root, own_program};
@@ -35,7 +36,7 @@ const GUARDIAN_POLL: Duration = Duration::from_millis(10);
 /// Runs until SIGTERM or SIGINT, then undoes everything.
 pub fn run(places: &Places, watchdog: Duration) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let policy = Policy::load(&places.config)?;
+    let policy = Policy::load(&places.config, &agent_faults::catalogue())?;
     places.make()?;
     let _only_one = only_one(places)?;
     let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
@@ -70,7 +71,8 @@ fn only_one(places: &Places) -> anyhow::Result<File> {
 /// Whoever can open a file can lock it, so nobody else may: also not one that was made with other rights.
 fn private_file(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }

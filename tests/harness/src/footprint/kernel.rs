@@ -35,7 +35,7 @@ const GROUP_KNOBS: [&str; 18] = [
 /// Knobs of the network that move by themselves or are made up at each reading.
 const MOVING_KNOBS: [&str; 3] = ["stable_secret", "nf_conntrack_count", "flush"];
 /// Where everything of ours is.
-const OURS: [&str; 3] = ["/etc/fracas", "/var/lib/fracas", "/run/fracas"];
+const OURS: [&str; 4] = ["/etc/fracas", "/var/lib/fracas", "/run/fracas", "/run/fracas-agent"];
 const MAX_DEPTH: u32 = 12;
 
 /// Every knob of the network namespace.

@@ -14,9 +14,8 @@ pub fn check_config(places: &Places, defaults: bool) -> anyhow::Result<ExitCode>
         print!("{SHIPPED}");
         return Ok(ExitCode::SUCCESS);
     }
-    match Policy::load(&places.config) {
-        Ok(_) if places.config.exists() => println!("{} is valid", places.config.display()),
-        Ok(_) => println!("{} does not exist: the shipped defaults hold", places.config.display()),
+    match Policy::load(&places.config, &agent_faults::catalogue()) {
+        Ok(_) => println!("{} is valid", places.config.display()),
         Err(error) => {
             return Ok(proto_program::exit::failed("fracas-agent", &error, INVALID_FILE));
         }

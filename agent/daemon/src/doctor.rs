@@ -16,7 +16,7 @@ const NOT_ALL: u8 = 1;
 const INVALID_FILE: u8 = 3;
 
 pub fn doctor(places: &Places, output: Output) -> anyhow::Result<ExitCode> {
-    let policy = match Policy::load(&places.config) {
+    let policy = match Policy::load(&places.config, &agent_faults::catalogue()) {
         Ok(policy) => policy,
         Err(error) => return Ok(proto_program::exit::failed("fracas-agent", &error, INVALID_FILE)),
     };

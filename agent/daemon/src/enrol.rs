@@ -1,6 +1,8 @@
 //! `fracas-agent enrol`: joins a controller with a token that is never an argument; the rest is the session's business.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -21,6 +23,7 @@ pub fn enrol(places: &Places, controller: String, token_file: Option<&Path>, nam
     need_root()?;
     let token = JoinToken::parse(&token_text(token_file)?)?;
     places.make()?;
+    let rules = write_rules(&places.config)?;
     let facts = LinuxView::with_group_root(&places.group_root).facts();
     let options = EnrolOptions {
         controller: controller.clone(),
@@ -36,8 +39,24 @@ pub fn enrol(places: &Places, controller: String, token_file: Option<&Path>, nam
         .with_context(|| format!("join {controller}"))?;
     println!("host      {}", enrolled.host);
     println!("identity  {}", enrolled.identity.display());
+    println!("rules     {}{rules}", places.config.display());
     println!("next      fracas-agent run");
     Ok(ExitCode::SUCCESS)
+}
+
+/// A host that joins has rules of its own from the beginning: the shipped ones where there are none. What is said about it.
+fn write_rules(path: &Path) -> anyhow::Result<&'static str> {
+    let failed = || format!("write the shipped rules to {}", path.display());
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new("/"))).with_context(failed)?;
+    let made = File::options().write(true).create_new(true).mode(0o644).open(path);
+    match made {
+        Ok(mut file) => {
+            file.write_all(agent_warden::SHIPPED.as_bytes()).with_context(failed)?;
+            Ok(" (the shipped ones, written now)")
+        }
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(""),
+        Err(e) => Err(e).with_context(failed),
+    }
 }
 
 /// From the file, from standard input for `-`, or from the environment.
@@ -55,4 +74,20 @@ fn token_text(file: Option<&Path>) -> anyhow::Result<String> {
         },
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_written_once_and_never_over_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("etc/agent.toml");
+        assert!(write_rules(&path).unwrap().contains("written now"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), agent_warden::SHIPPED);
+        std::fs::write(&path, "[faults]\nallow = []\n").unwrap();
+        assert_eq!(write_rules(&path).unwrap(), "");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "[faults]\nallow = []\n");
+    }
 }

@@ -1,8 +1,11 @@
 //! The host's own word on what may be done to it, read from agent.toml; nothing remote widens it.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use proto_model::catalogue::FaultKind;
+use proto_model::catalogue::{Catalogue, FaultKind, KindDescription};
 use proto_model::injection::Reversal;
 use proto_model::peer::Network;
 use proto_model::problem::Refusal;
@@ -149,27 +152,81 @@ pub enum PolicyError {
         column: usize,
         message: String,
     },
+    #[error(
+        "{path} does not exist, and without this host's rules nothing may be injected here: fracas-agent check-config --defaults > {path}",
+        path = .0.display()
+    )]
+    Missing(PathBuf),
     #[error("{path} may be written by others than its owner: chmod go-w {path}", path = .0.display())]
     Writable(PathBuf),
+    #[error("{path} belongs to user {owner}, who could allow anything with it: chown root:root {path}", path = path.display())]
+    Foreign { path: PathBuf, owner: u32 },
+    #[error("{}: limits[{at}].{key}: {message}", path.display())]
+    Limit {
+        path: PathBuf,
+        at: usize,
+        key: &'static str,
+        message: String,
+    },
 }
 
 impl Policy {
-    /// Reads the file; a missing one means the shipped default.
-    pub fn load(path: &Path) -> Result<Self, PolicyError> {
-        use std::os::unix::fs::PermissionsExt;
+    /// Reads the file, which must be root's or our own user's, and compares its limits with what there is to limit.
+    pub fn load(path: &Path, catalogue: &Catalogue) -> Result<Self, PolicyError> {
         let read = |source| PolicyError::Read {
             path: path.to_owned(),
             source,
         };
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(PolicyError::Missing(path.to_owned())),
             Err(e) => return Err(read(e)),
         };
-        if std::fs::metadata(path).map_err(read)?.permissions().mode() & 0o022 != 0 {
+        // Of the file that is read, whatever its name leads to a moment later.
+        let found = file.metadata().map_err(read)?;
+        if found.mode() & 0o022 != 0 {
             return Err(PolicyError::Writable(path.to_owned()));
         }
-        Self::parse(&text, path)
+        if ![0, rustix::process::geteuid().as_raw()].contains(&found.uid()) {
+            let (path, owner) = (path.to_owned(), found.uid());
+            return Err(PolicyError::Foreign { path, owner });
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(read)?;
+        let policy = Self::parse(&text, path)?;
+        policy.check_limits(catalogue, path)?;
+        Ok(policy)
+    }
+
+    /// A limit that limits nothing is a mistake in its name, and would let through what it was written against.
+    fn check_limits(&self, catalogue: &Catalogue, path: &Path) -> Result<(), PolicyError> {
+        for (at, limit) in self.limits.iter().enumerate() {
+            let wrong = |key, message| PolicyError::Limit {
+                path: path.to_owned(),
+                at,
+                key,
+                message,
+            };
+            let meant: Vec<_> = catalogue.0.iter().filter(|one| limit.faults.matches(one.kind.as_str())).collect();
+            if meant.is_empty() {
+                let kinds: Vec<&str> = catalogue.0.iter().map(|one| one.kind.as_str()).collect();
+                let message = format!("no kind of fault is called {:?} (there are: {})", limit.faults.0, kinds.join(", "));
+                return Err(wrong("faults", message));
+            }
+            let mut names: Vec<&str> = meant.iter().flat_map(|one| parameters(one)).collect();
+            names.sort_unstable();
+            names.dedup();
+            if !names.contains(&limit.parameter.as_str()) {
+                let message = format!(
+                    "{:?} has no parameter {:?} (there are: {})",
+                    limit.faults.0,
+                    limit.parameter,
+                    names.join(", ")
+                );
+                return Err(wrong("parameter", message));
+            }
+        }
+        Ok(())
     }
 
     /// `path` is only for messages.
@@ -267,6 +324,12 @@ impl Policy {
     }
 }
 
+/// The names of a kind's parameters, as its schema has them.
+fn parameters(kind: &KindDescription) -> impl Iterator<Item = &str> {
+    let properties = kind.params.get("properties").and_then(Value::as_object);
+    properties.into_iter().flatten().map(|(name, _)| name.as_str())
+}
+
 impl Limit {
     fn check(&self, params: &Value) -> Result<(), Refusal> {
         let Some(value) = params.get(&self.parameter).filter(|value| !value.is_null()) else {
@@ -293,6 +356,19 @@ mod tests {
         Policy::parse(text, Path::new("agent.toml"))
     }
 
+    fn load(path: &Path) -> Result<Policy, PolicyError> {
+        Policy::load(path, &catalogue())
+    }
+
+    fn catalogue() -> Catalogue {
+        let burn = json!({
+            "kind": "cpu.burn", "summary": "", "aliases": [], "reversal": { "kind": "full" }, "duration": "required",
+            "params": { "type": "object", "properties": { "percent": {} } }, "examples": [],
+            "measured_by": "", "undone_by": ""
+        });
+        Catalogue(vec![serde_json::from_value(burn).unwrap()])
+    }
+
     fn check(policy: &Policy, kind: &str, params: Value, duration_ms: u64) -> Result<(), Refusal> {
         policy.check(&FaultKind::parse(kind).unwrap(), &Reversal::Full, &params, duration_ms)
     }
@@ -314,9 +390,42 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(matches!(Policy::load(file.path()), Err(PolicyError::Writable(_))));
+        assert!(matches!(load(file.path()), Err(PolicyError::Writable(_))));
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(Policy::load(file.path()).unwrap(), Policy::default());
+        assert_eq!(load(file.path()).unwrap(), Policy::default());
+        if tests_notes::lacks_root("to give a file to another user") {
+            return;
+        }
+        std::os::unix::fs::chown(file.path(), Some(1), None).unwrap();
+        let error = load(file.path()).unwrap_err().to_string();
+        assert!(error.contains("belongs to user 1") && error.contains("chown root:root"), "{error}");
+    }
+
+    #[test]
+    fn without_the_file_nothing_is_allowed_and_the_command_that_writes_it_is_named() {
+        let error = load(Path::new("/nonexistent/agent.toml")).unwrap_err().to_string();
+        assert!(error.contains("check-config --defaults > /nonexistent/agent.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_limit_that_limits_nothing_is_refused_with_the_names_that_there_are() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let with = |faults: &str, parameter: &str| {
+            let text = format!("[[limits]]\nfaults = {faults:?}\nparameter = {parameter:?}\nmax = 80\n");
+            std::fs::write(file.path(), text).unwrap();
+            load(file.path()).map_err(|error| error.to_string())
+        };
+        assert_eq!(with("cpu.*", "percent").unwrap().limits.len(), 1);
+        let error = with("cpu.*", "precent").unwrap_err();
+        assert!(
+            error.ends_with("limits[0].parameter: \"cpu.*\" has no parameter \"precent\" (there are: percent)"),
+            "{error}"
+        );
+        let error = with("cpu.brun", "percent").unwrap_err();
+        assert!(
+            error.ends_with("limits[0].faults: no kind of fault is called \"cpu.brun\" (there are: cpu.burn)"),
+            "{error}"
+        );
     }
 
     #[test]

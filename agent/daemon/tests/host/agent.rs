@@ -26,6 +26,7 @@ pub fn is_root() -> bool {
 }
 
 pub fn places(dir: &Path) -> Places {
+    std::fs::write(dir.join("agent.toml"), agent_warden::SHIPPED).unwrap();
     Places {
         config: dir.join("agent.toml"),
         state_dir: dir.join("state"),

@@ -13,7 +13,10 @@ use crate::selector::Selector;
 /// The schema format by which the planner finds peers without knowing any kind.
 pub const PEERS_FORMAT: &str = "fracas-peers";
 
-/// An address and how many of its leading bits count.
+/// The bits of `::ffff:0:0/96`, before an address of IPv4 that is written as one of IPv6.
+const MAPPED_PREFIX: u8 = 96;
+
+/// An address and how many of its leading bits count. One of IPv4 that is mapped into IPv6 is one of IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
     pub address: IpAddr,
@@ -36,13 +39,22 @@ impl Network {
         let address: IpAddr = address.parse().ok()?;
         let full = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.unwrap_or(full);
-        (prefix <= full).then(|| Self {
+        if prefix > full {
+            return None;
+        }
+        // Sockets of IPv6 name hosts of IPv4 so; their packets are of IPv4.
+        let (address, prefix) = match address.to_canonical() {
+            v4 @ IpAddr::V4(_) if address.is_ipv6() && prefix >= MAPPED_PREFIX => (v4, prefix - MAPPED_PREFIX),
+            _ => (address, prefix),
+        };
+        Some(Self {
             address: masked(address, prefix),
             prefix,
         })
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.address.is_ipv4() == address.is_ipv4() && masked(address, self.prefix) == self.address
     }
 }
@@ -156,6 +168,16 @@ impl JsonSchema for Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mapped_network_is_the_one_of_ipv4_that_it_names() {
+        let parse = |text| Network::parse(text).unwrap();
+        assert_eq!(parse("::ffff:10.0.0.0/104"), parse("10.0.0.0/8"));
+        assert_eq!(parse("::ffff:192.0.2.7"), parse("192.0.2.7"));
+        assert!(parse("10.0.0.0/8").contains("::ffff:10.1.2.3".parse().unwrap()));
+        assert!(parse("::ffff:10.0.0.0/104").contains("10.1.2.3".parse().unwrap()));
+        assert!(!parse("::ffff:0:0/95").address.is_ipv4());
+    }
 
     #[test]
     fn each_way_of_writing_a_peer() {

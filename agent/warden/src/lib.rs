@@ -11,6 +11,7 @@ mod handle;
 mod keep;
 mod latch;
 mod policy;
+mod policy_file;
 mod protection;
 mod rescue;
 mod start;
@@ -26,7 +27,8 @@ pub use handle::{
     WardenError, WardenHandle,
 };
 pub use latch::{Latches, engage_host_file, host_latch, release_host_file};
-pub use policy::{Policy, PolicyError, SHIPPED};
+pub use policy::{Policy, SHIPPED};
+pub use policy_file::PolicyError;
 pub use protection::Wards;
 pub use rescue::{Rescued, Rescuer, rescue};
 pub use thread::{SpawnError, spawn};

@@ -60,13 +60,16 @@ impl Hands<'_> {
         let order = StartOrder {
             injection: InjectionId::parse(&start.injection).map_err(malformed)?,
             run: run(&start.run)?,
-            fault: FaultKind::parse(&start.fault).map_err(malformed)?,
-            params: serde_json::from_str(&start.params_json).map_err(malformed)?,
-            duration_ms: start.duration_ms,
             lease_ms: start.lease_ms,
             plan_digest: PlanDigest(start.plan_digest),
-            seed: start.seed,
-            unattended: start.unattended,
+            wish: Wish {
+                fault: FaultKind::parse(&start.fault).map_err(malformed)?,
+                params: serde_json::from_str(&start.params_json).map_err(malformed)?,
+                duration_ms: start.duration_ms,
+                seed: start.seed,
+                beside: Vec::new(),
+                unattended: start.unattended,
+            },
         };
         self.tell(Command::Start(order, Box::new(drop)))
     }

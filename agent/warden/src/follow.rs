@@ -138,7 +138,7 @@ impl Warden {
         let Some(answers) = holding.following.poll(now_ms, &view) else {
             return;
         };
-        let followed = match holding.fault.follow(&holding.order.params, &holding.effect, &answers) {
+        let followed = match holding.fault.follow(&holding.order.wish.params, &holding.effect, &answers) {
             Ok(followed) => followed,
             Err(error) => {
                 return tracing::warn!(injection = %id, error = chain(&error), "what it stands on has moved, and cannot be followed");

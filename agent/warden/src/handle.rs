@@ -4,14 +4,12 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use proto_model::catalogue::FaultKind;
 use proto_model::doctor::HostDoctor;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{
     AgentReport, CleanProof, Cleanliness, EndedBy, InjectionState, PreflightAnswer, UndoAnswer, UndoFailed, Wish,
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// Commands that may wait for the warden; one more is answered `Busy`.
 pub const QUEUE: usize = 256;
@@ -23,14 +21,10 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 pub struct StartOrder {
     pub injection: InjectionId,
     pub run: RunId,
-    pub fault: FaultKind,
-    pub params: Value,
-    pub duration_ms: u64,
     pub lease_ms: u64,
     pub plan_digest: PlanDigest,
-    pub seed: u64,
-    /// Nobody watches the run.
-    pub unattended: bool,
+    /// What is to be held, as preflight asks for it.
+    pub wish: Wish,
 }
 
 /// An injection that the agent still owes something for.

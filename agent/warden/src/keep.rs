@@ -43,7 +43,7 @@ impl Warden {
         let Some(mut active) = self.active.remove(id) else { return };
         let Stage::Holding(holding) = &mut active.stage else { return };
         let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
-        let deed: Deed<'_> = &|scene, levers| fault.go_on(&order.params, &effect, scene, levers);
+        let deed: Deed<'_> = &|scene, levers| fault.go_on(&order.wish.params, &effect, scene, levers);
         let gone_on = self.pull(&order, &mut active.journal, deed);
         let failure = match gone_on {
             Ok(effect) => {

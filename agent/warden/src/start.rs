@@ -40,7 +40,7 @@ impl Warden {
             tracing::info!(injection = %id, "a repeated order is answered with what became of the first");
             return self.tell_again(&id);
         }
-        let admitted = check_lease(order.lease_ms).and_then(|()| self.admit(&wish_of(&order)));
+        let admitted = check_lease(order.lease_ms).and_then(|()| self.admit(&order.wish));
         let opened = admitted.and_then(|admitted| self.open(&order, &admitted).map(|journal| (admitted, journal)));
         match opened {
             Ok((admitted, journal)) => {
@@ -48,8 +48,11 @@ impl Warden {
                 let (params, duration_ms) = (admitted.params.clone(), admitted.duration_ms);
                 self.apply(
                     StartOrder {
-                        params,
-                        duration_ms,
+                        wish: Wish {
+                            params,
+                            duration_ms,
+                            ..order.wish
+                        },
                         ..order
                     },
                     admitted,
@@ -61,7 +64,7 @@ impl Warden {
     }
 
     fn refuse(&mut self, order: &StartOrder, refusal: Refusal) {
-        tracing::info!(injection = %order.injection, fault = %order.fault, code = refusal.code, message = refusal.message, "refused");
+        tracing::info!(injection = %order.injection, fault = %order.wish.fault, code = refusal.code, message = refusal.message, "refused");
         let mut teller = Teller::new(order.injection.clone(), order.run.to_string());
         let report = teller.tell(self.view.as_ref(), AgentFact::Refused(refusal));
         self.remember_refused(report.clone());
@@ -74,7 +77,7 @@ impl Warden {
         let opened = Opened {
             injection: order.injection.clone(),
             run: order.run.to_string(),
-            kind: order.fault.to_string(),
+            kind: order.wish.fault.to_string(),
             params: admitted.params.clone(),
             boot_id: self.view.boot_id(),
             opened_boot_ms: now,
@@ -111,7 +114,7 @@ impl Warden {
         let active = Active {
             injection: id.clone(),
             run: order.run.to_string(),
-            kind: order.fault.to_string(),
+            kind: order.wish.fault.to_string(),
             deadline_ms,
             claims: admitted.claims,
             teller: Teller::new(id.clone(), order.run.to_string()),
@@ -121,7 +124,7 @@ impl Warden {
         self.active.insert(id.clone(), active);
         match result {
             Ok(effect) => {
-                tracing::info!(injection = %id, run = %order.run, fault = %order.fault, "applied");
+                tracing::info!(injection = %id, run = %order.run, fault = %order.wish.fault, "applied");
                 let applied = Applied {
                     noop: effect.get("noop").and_then(Value::as_bool).unwrap_or(false),
                     effect,
@@ -142,13 +145,13 @@ impl Warden {
         let scene = Scene {
             view: view.as_ref(),
             protection: &wards,
-            seed: order.seed,
-            duration_ms: order.duration_ms,
+            seed: order.wish.seed,
+            duration_ms: order.wish.duration_ms,
         };
         let context = PullContext {
             injection: order.injection.clone(),
-            kind: order.fault.to_string(),
-            seed: order.seed,
+            kind: order.wish.fault.to_string(),
+            seed: order.wish.seed,
             deadline_boot_ms: journal.history().opened.deadline_boot_ms,
             gate_ms: kernel_holds(
                 journal.history().opened.deadline_boot_ms.saturating_sub(view.boot_ms()),
@@ -213,17 +216,6 @@ impl Warden {
         self.active.insert(id.clone(), active);
         self.send(report);
         Ok(true)
-    }
-}
-
-fn wish_of(order: &StartOrder) -> Wish {
-    Wish {
-        fault: order.fault.clone(),
-        params: order.params.clone(),
-        duration_ms: order.duration_ms,
-        seed: order.seed,
-        beside: Vec::new(),
-        unattended: order.unattended,
     }
 }
 

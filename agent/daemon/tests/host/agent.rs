@@ -11,7 +11,7 @@ use agent_daemon::run::start_warden;
 use agent_warden::{Policy, StartOrder};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
-use proto_model::injection::{AgentFact, AgentReport};
+use proto_model::injection::{AgentFact, AgentReport, Wish};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -133,13 +133,16 @@ fn the_other_process() {
         let order = StartOrder {
             injection,
             run: RunId::generate(),
-            fault: FaultKind::parse(&kind).unwrap(),
-            params,
-            duration_ms: 60_000,
             lease_ms: 5_000,
             plan_digest: PlanDigest("sha256:0".into()),
-            seed: 1,
-            unattended: false,
+            wish: Wish {
+                fault: FaultKind::parse(&kind).unwrap(),
+                params,
+                duration_ms: 60_000,
+                seed: 1,
+                beside: Vec::new(),
+                unattended: false,
+            },
         };
         warden.start(order).unwrap();
     }

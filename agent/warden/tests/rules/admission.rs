@@ -74,7 +74,7 @@ fn irreversible_kinds_need_their_name_in_the_policy() {
 fn times_out_of_range_are_refused_with_the_range() {
     let mut bench = Bench::new();
     let mut order = bench.order("test.hold", json!({}));
-    order.duration_ms = 24 * 3_600_000;
+    order.wish.duration_ms = 24 * 3_600_000;
     assert_eq!(bench.refused(order).allowed.as_deref(), Some("1s..15m"));
     let mut order = bench.order("test.hold", json!({}));
     order.lease_ms = 0;

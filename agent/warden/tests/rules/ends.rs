@@ -46,7 +46,7 @@ fn a_lapsed_lease_is_not_revived() {
 fn what_the_kernel_holds_is_renewed_with_the_lease_and_never_beyond_the_duration() {
     let mut bench = Bench::new();
     let mut order = bench.order("test.gated", json!({}));
-    order.duration_ms = 8_000;
+    order.wish.duration_ms = 8_000;
     let id = order.injection.clone();
     bench.start(order);
     assert_eq!(bench.host.gate_ms(), Some(5_250));

@@ -13,7 +13,7 @@ use agent_view::HostView;
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, StartOrder, Warden};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
-use proto_model::injection::{AgentFact, AgentReport};
+use proto_model::injection::{AgentFact, AgentReport, Wish};
 use proto_model::peer::Network;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -59,13 +59,16 @@ impl Desk {
         let order = StartOrder {
             injection: injection.clone(),
             run: RunId::generate(),
-            fault: FaultKind::parse(kind).unwrap(),
-            params,
-            duration_ms: 200_000,
             lease_ms: 60_000,
             plan_digest: PlanDigest("sha256:0".into()),
-            seed: 1,
-            unattended: false,
+            wish: Wish {
+                fault: FaultKind::parse(kind).unwrap(),
+                params,
+                duration_ms: 200_000,
+                seed: 1,
+                beside: Vec::new(),
+                unattended: false,
+            },
         };
         self.warden.command(Command::Start(order, Box::new(drop)));
         let fact = self.told.try_iter().filter(|report| report.injection == injection).last();

@@ -1,6 +1,6 @@
 //! What has no way back: it ends as spent and never as undone, whatever ended it, and says what it did; nothing of ours is left.
 
-use agent_warden::{Command, HaltAnswer, Policy, StartOrder};
+use agent_warden::{Command, HaltAnswer, Policy};
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, Cleanliness, EndedBy, InjectionState, UndoAnswer};
 use serde_json::json;
@@ -86,10 +86,11 @@ fn a_crash_leaves_it_spent_and_it_is_told_after_the_next_start() {
 #[test]
 fn a_kind_that_acts_again_does_so_until_its_time_is_over_or_it_cannot() {
     let mut bench = bench();
-    let order = bench.order("test.again", json!({}));
+    let mut order = bench.order("test.again", json!({}));
     let id = order.injection.clone();
     // No duration: as long as the kind says.
-    bench.start(StartOrder { duration_ms: 0, ..order });
+    order.wish.duration_ms = 0;
+    bench.start(order);
     bench.pass(2_400);
     assert!(matches!(bench.facts(&id).last(), Some(AgentFact::Applied(_))));
     bench.pass(200);
@@ -116,12 +117,14 @@ fn a_stop_ends_the_rounds() {
 #[test]
 fn nobody_watching_is_refused_by_the_host() {
     let mut bench = bench();
-    let order = bench.order("test.final", json!({}));
-    let refusal = bench.refused(StartOrder { unattended: true, ..order });
+    let mut order = bench.order("test.final", json!({}));
+    order.wish.unattended = true;
+    let refusal = bench.refused(order);
     assert!(refusal.message.contains("irreversible_unattended"), "{refusal}");
-    let order = bench.order("test.hold", json!({}));
+    let mut order = bench.order("test.hold", json!({}));
     let id = order.injection.clone();
-    bench.start(StartOrder { unattended: true, ..order });
+    order.wish.unattended = true;
+    bench.start(order);
     assert!(
         matches!(bench.facts(&id).last(), Some(AgentFact::Applied(_))),
         "what can be undone may start"

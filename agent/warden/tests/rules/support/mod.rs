@@ -11,7 +11,7 @@ use agent_journal::Shelf;
 use agent_warden::{AgentStatus, Attendant, Command, HaltAnswer, Latches, Parts, Policy, Reply, StartOrder, Warden, WardenError};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
-use proto_model::injection::{AgentFact, AgentReport, CleanProof, EndedBy, UndoAnswer, Undone};
+use proto_model::injection::{AgentFact, AgentReport, CleanProof, EndedBy, UndoAnswer, Undone, Wish};
 use proto_model::problem::Refusal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -84,13 +84,16 @@ impl Bench {
         StartOrder {
             injection: InjectionId::generate(),
             run: RunId::generate(),
-            fault: FaultKind::parse(kind).unwrap(),
-            params,
-            duration_ms: 60_000,
             lease_ms: 5_000,
             plan_digest: PlanDigest("sha256:0".into()),
-            seed: 1,
-            unattended: false,
+            wish: Wish {
+                fault: FaultKind::parse(kind).unwrap(),
+                params,
+                duration_ms: 60_000,
+                seed: 1,
+                beside: Vec::new(),
+                unattended: false,
+            },
         }
     }
 

@@ -44,7 +44,7 @@ fn active(document: &InjectionDocument, leased: &Leased, hosts: &[Arc<Host>], no
         (since, _) => since,
     };
     let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-    let ends_at = document.applied_at.map(|at| at.plus_ms(leased.injection.duration_ms));
+    let ends_at = document.applied_at.map(|at| at.plus_ms(leased.injection.wish.duration_ms));
     ActiveInjection {
         id: document.id.clone(),
         run: leased.run.clone(),
@@ -64,7 +64,7 @@ mod tests {
     use proto_model::document::EffectDocument;
     use proto_model::host::{Availability, HostFacts, Membership};
     use proto_model::id::{HostName, RunId};
-    use proto_model::injection::{Cleanliness, EffectState, Injection, InjectionState};
+    use proto_model::injection::{Cleanliness, EffectState, Injection, InjectionState, Wish};
 
     fn host(connection: Connection, last_seen: i64) -> Host {
         Host {
@@ -91,17 +91,20 @@ mod tests {
             id: InjectionId::generate(),
             step: "steps[0]".into(),
             host: HostName::parse("web").unwrap(),
-            fault: FaultKind::parse("cpu.burn").unwrap(),
-            params: serde_json::Value::Null,
-            duration_ms: 20_000,
-            seed: 1,
-            unattended: false,
+            wish: Wish {
+                fault: FaultKind::parse("cpu.burn").unwrap(),
+                params: serde_json::Value::Null,
+                duration_ms: 20_000,
+                seed: 1,
+                beside: vec![],
+                unattended: false,
+            },
         };
         let document = InjectionDocument {
             id: injection.id.clone(),
             step: injection.step.clone(),
             host: injection.host.clone(),
-            fault: injection.fault.clone(),
+            fault: injection.wish.fault.clone(),
             params: serde_json::Value::Null,
             state: InjectionState::Holding,
             ordered_at: Some(Timestamp(900)),

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use controller_policy::{ActiveRun, Denial, Occupancy, Policy, Stage, check};
 use proto_model::host::Host;
-use proto_model::id::{InjectionId, RunId};
-use proto_model::injection::Injection;
+use proto_model::id::RunId;
 use proto_model::plan::Plan;
 
 /// Clones share the same runs.
@@ -50,23 +49,4 @@ impl ActiveRuns {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RunId, ActiveRun>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Ids are made now, so that one plan may run twice.
-pub(crate) fn injections_of(plan: &Plan) -> Vec<Injection> {
-    let steps = plan
-        .fault_steps()
-        .flat_map(|(path, step)| step.injections.iter().map(move |planned| (path, step, planned)));
-    steps
-        .map(|(path, step, planned)| Injection {
-            id: InjectionId::generate(),
-            step: path.to_owned(),
-            host: planned.host.clone(),
-            fault: step.fault.clone(),
-            params: step.params.clone(),
-            duration_ms: step.duration_ms,
-            seed: planned.seed,
-            unattended: plan.origin.is_unattended(),
-        })
-        .collect()
 }

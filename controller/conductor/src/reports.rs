@@ -59,7 +59,7 @@ impl Conductor {
         let terminal = report.fact.is_terminal();
         self.changed.push(at);
         let fresh = !status.knows_fact(&report.boot_id, report.agent_seq) && may_follow(status, &report.fact);
-        let (duration_ms, ordered_at) = (status.injection.duration_ms, status.ordered_at.unwrap_or(now));
+        let (duration_ms, ordered_at) = (status.injection.wish.duration_ms, status.ordered_at.unwrap_or(now));
         if fresh && (terminal || self.drives[at].quota.take(duration_ms, size(&report.fact))) {
             let source = AgentSource {
                 boot_id: report.boot_id,
@@ -123,7 +123,7 @@ impl Conductor {
         let Some(status) = ordered else {
             return;
         };
-        let name = format!("{} on {}", status.injection.fault, status.injection.host);
+        let name = format!("{} on {}", status.injection.wish.fault, status.injection.host);
         let refusal = match error {
             GatewayError::OrderRefused { code, message, .. } => Some(Refusal::new(code, "", message.clone())),
             GatewayError::Halted(why) => Some(Refusal::new("halted", "", format!("halted: {why}"))),

@@ -142,7 +142,7 @@ impl Conductor {
                     id: injection.id.clone(),
                     step: path.to_owned(),
                     host: injection.host.clone(),
-                    duration_ms: injection.duration_ms,
+                    duration_ms: injection.wish.duration_ms,
                     lease_ms,
                 },
             );
@@ -221,7 +221,7 @@ fn badness(outcome: StepOutcome) -> u8 {
 }
 
 fn name(i: &InjectionStatus) -> String {
-    format!("{} on {}", i.injection.fault, i.injection.host)
+    format!("{} on {}", i.injection.wish.fault, i.injection.host)
 }
 
 fn is_halted(i: &InjectionStatus) -> bool {

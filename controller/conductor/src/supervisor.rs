@@ -19,7 +19,7 @@ use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::active::{ActiveRuns, injections_of};
+use crate::active::ActiveRuns;
 use crate::anchors::Anchors;
 use crate::answers::{Accepted, HaltAnswer, StopAnswer, StopOutcome, StopTarget};
 use crate::clock::RunClock;
@@ -162,7 +162,7 @@ impl Supervisor {
         let run = RunId::generate();
         let body = EventBody::RunAccepted {
             digest: view.digest,
-            injections: injections_of(&view.plan),
+            injections: view.plan.injections(),
             plan: Box::new(view.plan),
             idempotency_key: key,
             halt_epoch: halt.epoch,

@@ -30,12 +30,12 @@ impl Acting {
         Self {
             run: run.to_string(),
             run_name: name.to_owned(),
-            fault: i.injection.fault.to_string(),
-            params: pairs(&i.injection.params).join(" "),
+            fault: i.injection.wish.fault.to_string(),
+            params: pairs(&i.injection.wish.params).join(" "),
             host: i.injection.host.to_string(),
             state: i.state.as_str(),
-            duration_ms: i.injection.duration_ms,
-            over_at: i.applied_at.map(|at| at.plus_ms(i.injection.duration_ms)),
+            duration_ms: i.injection.wish.duration_ms,
+            over_at: i.applied_at.map(|at| at.plus_ms(i.injection.wish.duration_ms)),
         }
     }
 

@@ -168,13 +168,13 @@ impl HostGateway for Dispatcher {
         let start = Body::Start(Start {
             injection: injection.id.to_string(),
             run: run.to_string(),
-            fault: injection.fault.to_string(),
-            params_json: injection.params.to_string(),
-            duration_ms: injection.duration_ms,
+            fault: injection.wish.fault.to_string(),
+            params_json: injection.wish.params.to_string(),
+            duration_ms: injection.wish.duration_ms,
             lease_ms,
             plan_digest: digest.to_string(),
-            seed: injection.seed,
-            unattended: injection.unattended,
+            seed: injection.wish.seed,
+            unattended: injection.wish.unattended,
         });
         Box::pin(ready(self.may_start(host).and_then(|()| self.order(host, start))))
     }

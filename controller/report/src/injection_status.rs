@@ -126,7 +126,7 @@ impl InjectionStatus {
     /// The end of its time by the controller's clock.
     pub fn deadline(&self) -> Option<Timestamp> {
         let from = self.applied_at.or(self.ordered_at)?;
-        Some(from.plus_ms(self.injection.duration_ms))
+        Some(from.plus_ms(self.injection.wish.duration_ms))
     }
 
     /// Whether its effect was seen. That a fault cannot be undone does not say that it worked.

@@ -88,7 +88,7 @@ fn after_was_waited_for(state: &RunState) -> bool {
 fn steps_when_bad(state: &RunState, probe: &str) -> String {
     let acting = state.samples.acting_when_bad(probe).map(|place| &state.injections[place]);
     let names: Vec<String> = acting
-        .map(|i| format!("{} ({} on {})", i.injection.step, i.injection.fault, i.injection.host))
+        .map(|i| format!("{} ({} on {})", i.injection.step, i.injection.wish.fault, i.injection.host))
         .collect();
     if names.is_empty() { "the run".to_owned() } else { names.join(", ") }
 }
@@ -113,7 +113,7 @@ pub(crate) fn not_carried_out(state: &RunState) -> Vec<Reason> {
 }
 
 fn undone_wrongly(state: &RunState, i: &InjectionStatus) -> Option<Reason> {
-    let name = format!("{} on {}", i.injection.fault, i.injection.host);
+    let name = format!("{} on {}", i.injection.wish.fault, i.injection.host);
     let (code, text) = match (&i.refusal, i.ended_by) {
         (Some(refusal), _) if refusal.code == HALTED => return None,
         (Some(refusal), _) => ("refused", format!("{name} was refused: {refusal}")),
@@ -156,7 +156,7 @@ pub(crate) fn cut_short(state: &RunState) -> Vec<Reason> {
 
 /// An injection that ended neither by its time nor by a stop of ours.
 fn taken_over(state: &RunState, i: &InjectionStatus) -> Option<Reason> {
-    let (fault, host) = (&i.injection.fault, &i.injection.host);
+    let (fault, host) = (&i.injection.wish.fault, &i.injection.host);
     let halted = i.refusal.as_ref().is_some_and(|refusal| refusal.code == HALTED);
     let (code, text) = match i.ended_by {
         _ if halted => ("halted", format!("{fault} on {host} was refused because of a halt")),
@@ -264,7 +264,7 @@ fn unconfirmed(i: &InjectionStatus) -> Option<Reason> {
         .telling_window()
         .and_then(|w| w.observation.note.clone())
         .map(|n| format!(": {n}"));
-    let (fault, host) = (&i.injection.fault, &i.injection.host);
+    let (fault, host) = (&i.injection.wish.fault, &i.injection.host);
     let text = format!("{fault} on {host}: effect {}{}", state.as_str(), note.unwrap_or_default());
     Some(Reason::new(code, text).host(host).injection(&i.injection.id))
 }

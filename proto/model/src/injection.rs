@@ -202,7 +202,7 @@ pub struct AgentReport {
     pub fact: AgentFact,
 }
 
-/// What the controller would like to do on a host: the question of preflight.
+/// What the controller would like to do on a host: preflight asks it, an injection is made of it, and an order carries it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Wish {
     pub fault: FaultKind,
@@ -220,7 +220,7 @@ pub struct Wish {
 impl Injection {
     /// Whether it is meant to cut its host off from the controller: whatever the kind, the parameter is called so.
     pub fn silences_host(&self) -> bool {
-        self.params.get("isolating").and_then(serde_json::Value::as_bool) == Some(true)
+        self.wish.params.get("isolating").and_then(serde_json::Value::as_bool) == Some(true)
     }
 }
 
@@ -319,11 +319,21 @@ pub struct Injection {
     pub id: InjectionId,
     pub step: String,
     pub host: HostName,
-    pub fault: FaultKind,
-    pub params: serde_json::Value,
-    pub duration_ms: u64,
-    pub seed: u64,
-    /// Nobody watches the run: a schedule started it.
-    #[serde(default)]
-    pub unattended: bool,
+    /// What preflight asks for; here beside nothing, since the host knows what acts.
+    #[serde(flatten)]
+    pub wish: Wish,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stored runs of every version say an injection so.
+    #[test]
+    fn an_injection_is_written_as_it_always_was() {
+        let text = r#"{"id":"0000000000000001","step":"steps[0]","host":"web","fault":"network.delay","params":{"delay":"100ms"},"duration_ms":20000,"seed":18446744073709551615,"unattended":true}"#;
+        let read: Injection = serde_json::from_str(text).unwrap();
+        assert_eq!(read.wish.params["delay"], "100ms");
+        assert_eq!(serde_json::to_string(&read).unwrap(), text);
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::HostName;
-use crate::injection::Wish;
-use crate::plan::{FaultStep, Plan, PlannedStep, StepBody};
+use crate::id::{HostName, InjectionId};
+use crate::injection::{Injection, Wish};
+use crate::plan::{FaultStep, Plan, PlannedInjection, PlannedStep, StepBody};
 
 /// What a path's branches of a parallel step are called.
 const BRANCH: &str = "parallel[";
@@ -111,6 +111,30 @@ impl Plan {
         self.wishes_of(|_| true)
     }
 
+    /// What a run of the plan carries out. Their ids are made now, so that one plan may run twice.
+    pub fn injections(&self) -> Vec<Injection> {
+        let steps = self.fault_steps();
+        let all = steps.flat_map(|(path, step)| step.injections.iter().map(move |planned| (path, step, planned)));
+        all.map(|(path, step, planned)| Injection {
+            id: InjectionId::generate(),
+            step: path.to_owned(),
+            host: planned.host.clone(),
+            wish: self.wish(step, planned),
+        })
+        .collect()
+    }
+
+    fn wish(&self, step: &FaultStep, planned: &PlannedInjection) -> Wish {
+        Wish {
+            fault: step.fault.clone(),
+            params: step.params.clone(),
+            duration_ms: step.duration_ms,
+            seed: planned.seed,
+            beside: Vec::new(),
+            unattended: self.origin.is_unattended(),
+        }
+    }
+
     fn wishes_of(&self, is_asked: impl Fn(&HostName) -> bool) -> BTreeMap<&HostName, Vec<(&str, Wish)>> {
         let mut by_host: BTreeMap<&HostName, Vec<(&str, Wish)>> = BTreeMap::new();
         for (path, step) in self.fault_steps() {
@@ -118,12 +142,8 @@ impl Plan {
                 let wishes = by_host.entry(&injection.host).or_default();
                 let beside = wishes.iter().enumerate().filter(|(_, (other, _))| may_overlap(path, other));
                 let wish = Wish {
-                    fault: step.fault.clone(),
-                    params: step.params.clone(),
-                    duration_ms: step.duration_ms,
-                    seed: injection.seed,
                     beside: beside.map(|(at, _)| at).collect(),
-                    unattended: self.origin.is_unattended(),
+                    ..self.wish(step, injection)
                 };
                 wishes.push((path, wish));
             }

@@ -111,7 +111,7 @@ impl Timeline {
 
     fn accepted(&mut self, event: &Event, plan: &Plan, injections: &[Injection]) -> Vec<String> {
         for injection in injections {
-            let name = format!("{} on {}", injection.fault, injection.host);
+            let name = format!("{} on {}", injection.wish.fault, injection.host);
             self.injections.insert(injection.id.clone(), name);
         }
         let steps = plan.all_steps();

@@ -50,21 +50,7 @@ pub struct Sim {
 impl Sim {
     pub fn new(plan: &Plan) -> Self {
         let run = RunId::generate();
-        let injections: Vec<Injection> = plan
-            .fault_steps()
-            .flat_map(|(path, step)| {
-                step.injections.iter().map(move |p| Injection {
-                    id: InjectionId::generate(),
-                    step: path.to_owned(),
-                    host: p.host.clone(),
-                    fault: step.fault.clone(),
-                    params: step.params.clone(),
-                    duration_ms: step.duration_ms,
-                    seed: p.seed,
-                    unattended: false,
-                })
-            })
-            .collect();
+        let injections = plan.injections();
         let body = EventBody::RunAccepted {
             digest: plan.digest(),
             plan: Box::new(plan.clone()),
@@ -300,7 +286,7 @@ impl Sim {
             panic!("an injection was ordered twice");
         }
         let mut held = Held {
-            deadline: now + i64::try_from(injection.duration_ms).unwrap(),
+            deadline: now + i64::try_from(injection.wish.duration_ms).unwrap(),
             injection,
             since: now,
             lease_until: now + i64::try_from(LEASE).unwrap(),

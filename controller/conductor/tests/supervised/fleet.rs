@@ -263,7 +263,7 @@ impl HostGateway for Scripted {
                 }),
             )
             .await;
-            tokio::time::sleep(Duration::from_millis(injection.duration_ms)).await;
+            tokio::time::sleep(Duration::from_millis(injection.wish.duration_ms)).await;
             self.end(&injection.id, EndedBy::DurationElapsed).await;
             Ok(())
         })

@@ -20,11 +20,14 @@ pub fn injection() -> Injection {
         id: InjectionId::generate(),
         step: "steps[0]".into(),
         host: name("web"),
-        fault: FaultKind::parse("cpu.burn").unwrap(),
-        params: serde_json::json!({"percent": 60}),
-        duration_ms: 30_000,
-        seed: 7,
-        unattended: false,
+        wish: Wish {
+            fault: FaultKind::parse("cpu.burn").unwrap(),
+            params: serde_json::json!({"percent": 60}),
+            duration_ms: 30_000,
+            seed: 7,
+            beside: vec![],
+            unattended: false,
+        },
     }
 }
 
@@ -60,12 +63,8 @@ async fn orders_arrive_and_answers_come_back() {
     eventually("a session", || controller.is_connected("web")).await;
     let (injection, run, web) = (injection(), RunId::generate(), name("web"));
     let wish = Wish {
-        fault: injection.fault.clone(),
-        params: injection.params.clone(),
         duration_ms: 1,
-        seed: 1,
-        beside: vec![],
-        unattended: false,
+        ..injection.wish.clone()
     };
     let reply = controller.dispatcher.preflight(&web, vec![wish.clone(), wish]).await.unwrap();
     assert!(

@@ -87,21 +87,7 @@ pub fn plan(hosts: &[&str], tolerate: Option<Tolerance>) -> Plan {
 
 impl Story {
     pub fn of(plan: Plan) -> Self {
-        let injections: Vec<Injection> = plan
-            .fault_steps()
-            .flat_map(|(path, step)| {
-                step.injections.iter().map(move |planned| Injection {
-                    id: InjectionId::generate(),
-                    step: path.to_owned(),
-                    host: planned.host.clone(),
-                    fault: step.fault.clone(),
-                    params: step.params.clone(),
-                    duration_ms: step.duration_ms,
-                    seed: planned.seed,
-                    unattended: false,
-                })
-            })
-            .collect();
+        let injections = plan.injections();
         let mut story = Self {
             events: vec![],
             now: 1_700_000_000_000,

@@ -12,6 +12,17 @@ pub struct Frame {
     /// Sent along with every form, so that no other site can send one.
     pub form_secret: String,
     pub version: String,
+    /// The navigation bar.
+    pub pages: Vec<PageLink>,
+}
+
+/// A page that the bar leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageLink {
+    pub name: &'static str,
+    pub path: &'static str,
+    /// It is the one that is shown.
+    pub here: bool,
 }
 
 impl Frame {

@@ -10,7 +10,7 @@ mod stop;
 
 pub use acting::Acting;
 pub use assets::{Asset, asset};
-pub use frame::{Frame, Notice, SignIn};
+pub use frame::{Frame, Notice, PageLink, SignIn};
 pub use hosts::HostTable;
 pub use known::Known;
 pub use runs::RunLine;

@@ -194,6 +194,23 @@ async fn sign_ins_and_refused_forms_are_written_down_as_calls_are() {
 }
 
 #[tokio::test]
+async fn the_bar_leads_to_every_page_that_has_a_name() {
+    let mut world = World::new().await;
+    let token = world.token("vic", Role::Viewer).await;
+    let (cookie, _) = world.signed_in(1, &token).await;
+    let page = to_bytes(world.get("/now", &cookie).await.into_body(), PAGE_BYTES).await.unwrap();
+    let page = String::from_utf8(page.to_vec()).unwrap();
+    let bar = page.split("<nav").nth(1).unwrap().split("</nav>").next().unwrap();
+    assert!(bar.contains(r#"<a href="/now" aria-current="page">Now</a>"#), "{bar}");
+    assert!(!bar.contains('{'), "the bar leads to a page of one thing: {bar}");
+    let links = bar.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    for path in links {
+        let status = world.get(path, &cookie).await.status();
+        assert!(status.is_success() || status.is_redirection(), "{path} answers {status}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_that_cannot_be_read_is_said_to_be_old_until_it_can() {
     let mut world = World::new().await;
     let token = world.token("vic", Role::Viewer).await;

@@ -11,7 +11,7 @@ use axum::{Extension, Router};
 use crate::http::answer;
 use crate::http::doorway::PagesDoor;
 use crate::http::live;
-use crate::http::pages::page::{Page, Reader, read};
+use crate::http::pages::page::{Bar, Page, Reader, read};
 use crate::http::sessions::{Session, cookie_in};
 
 /// The page and its updates at their paths.
@@ -24,9 +24,10 @@ pub(crate) fn mount<P: Page>(router: Router<PagesDoor>) -> Router<PagesDoor> {
 async fn show<P: Page>(
     State(door): State<PagesDoor>,
     Extension(session): Extension<Session>,
+    Extension(bar): Extension<Bar>,
     Path(named): Path<HashMap<String, String>>,
 ) -> Response {
-    let reader = Reader::of(session, named);
+    let reader = Reader::of::<P>(session, &bar, named);
     let page = read::<P>(&door, &reader).await.and_then(|data| match P::unread(&data) {
         Some(error) => Err(error.clone()),
         None => P::html(&reader, &data),
@@ -37,10 +38,11 @@ async fn show<P: Page>(
 async fn follow<P: Page>(
     State(door): State<PagesDoor>,
     Extension(session): Extension<Session>,
+    Extension(bar): Extension<Bar>,
     headers: HeaderMap,
     Path(named): Path<HashMap<String, String>>,
 ) -> Response {
-    let reader = Reader::of(session, named);
+    let reader = Reader::of::<P>(session, &bar, named);
     if let Err(error) = read::<P>(&door, &reader).await {
         return answer::refused(&error);
     }

@@ -32,6 +32,7 @@ struct Whole<'a> {
 
 impl Page for NowPage {
     const PATH: &'static str = "/now";
+    const NAME: Option<&'static str> = Some("Now");
     const SEES: &'static [&'static str] = &["/fracas.v1.Emergency/Status", "/fracas.v1.Hosts/List", "/fracas.v1.Runs/List"];
     const PARTS: &'static [&'static str] = &[STOP, "middle"];
     type Data = Data;

@@ -1,9 +1,10 @@
 //! What a page is: its path, who may see it, what it reads and how that is drawn, once and again while it is followed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use controller_dashboard::Frame;
+use controller_dashboard::{Frame, PageLink};
 use proto_model::event::Event;
 
 use crate::error::{ApiError, ApiResult};
@@ -14,6 +15,30 @@ use crate::http::sessions::Session;
 /// A look that takes longer is no look.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
+/// The navigation bar: every page that has a name there, in the order of the list of pages.
+pub(crate) type Bar = Arc<[InBar]>;
+
+/// A page's place in the navigation bar.
+#[derive(Clone, Copy)]
+pub(crate) struct InBar {
+    name: &'static str,
+    path: &'static str,
+    sees: &'static [&'static str],
+}
+
+impl InBar {
+    pub const fn of<P: Page>() -> Option<Self> {
+        match P::NAME {
+            Some(name) => Some(Self {
+                name,
+                path: P::PATH,
+                sees: P::SEES,
+            }),
+            None => None,
+        }
+    }
+}
+
 /// The reader of a page, and what its path names.
 pub(crate) struct Reader {
     pub session: Session,
@@ -22,8 +47,16 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub fn of(session: Session, named: HashMap<String, String>) -> Self {
+    /// Of a page `P`. The bar leads to the pages that the reader may see.
+    pub fn of<P: Page>(session: Session, bar: &Bar, named: HashMap<String, String>) -> Self {
+        let may = |page: &&InBar| page.sees.iter().all(|call| allowed(&session, call).is_ok());
+        let link = |page: &InBar| PageLink {
+            name: page.name,
+            path: page.path,
+            here: page.path == P::PATH,
+        };
         let frame = Frame {
+            pages: bar.iter().filter(may).map(link).collect(),
             caller: session.caller.name.clone(),
             role: session.caller.role.as_str().to_owned(),
             form_secret: session.form_secret.clone(),
@@ -47,6 +80,8 @@ impl Reader {
 pub(crate) trait Page: Send + Sync + 'static {
     /// Such as `/runs/{run}`. Its updates are at the same path with `/live` after it.
     const PATH: &'static str;
+    /// In the navigation bar; a page of one thing, which its path names, has none.
+    const NAME: Option<&'static str>;
     /// Calls of the access table that a reader must be allowed to make.
     const SEES: &'static [&'static str];
     type Data: Send + Sync + 'static;

@@ -29,6 +29,7 @@ struct Whole<'a> {
 
 impl Page for RunPage {
     const PATH: &'static str = "/runs/{run}";
+    const NAME: Option<&'static str> = None;
     const SEES: &'static [&'static str] = &["/fracas.v1.Runs/Show"];
     type Data = Data;
 

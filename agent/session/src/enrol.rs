@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use tonic::Status;
 
 use crate::files::{Files, IdentityError};
+use crate::trust::are_certificates;
 
 /// The longest the controller may take to answer.
 pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(15);
@@ -74,7 +75,7 @@ pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, EnrolError> {
         Err(_) => return Err(EnrolError::NoAnswer),
     };
     let (host, not_after) = check(&reply, &options.token, key_pem)?;
-    files.enrolled(&options.controller, &reply.authority_der, &reply.certificate_der)?;
+    files.enrolled(&options.controller, &trusted(&reply), &reply.certificate_der)?;
     let identity = files.dir().to_owned();
     Ok(Enrolled { host, identity, not_after })
 }
@@ -86,10 +87,21 @@ fn refused(status: &Status) -> EnrolError {
     }
 }
 
+/// An older controller names the authority in force alone.
+fn trusted(reply: &EnrolReply) -> Vec<Vec<u8>> {
+    match reply.trusted_der.is_empty() {
+        true => vec![reply.authority_der.clone()],
+        false => reply.trusted_der.clone(),
+    }
+}
+
 /// The authority must be the pinned one, and the certificate for our key.
 fn check(reply: &EnrolReply, token: &JoinToken, key_pem: String) -> Result<(HostName, Timestamp), EnrolError> {
     if fingerprint_of(&reply.authority_der) != token.fingerprint {
         return Err(EnrolError::Answer("it holds another authority than the token names"));
+    }
+    if !trusted(reply).contains(&reply.authority_der) || !are_certificates(&trusted(reply)) {
+        return Err(EnrolError::Answer("the authorities to trust cannot be used"));
     }
     let certificate = CertificateDer::from(reply.certificate_der.clone());
     let not_after = not_after_of(&certificate).ok_or(EnrolError::Answer("its certificate cannot be read"))?;

@@ -9,6 +9,9 @@ use proto_transport::{Authority, ClientIdentity, TransportError, Trust, csr, rep
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+/// Every authority that is trusted, in one file.
+const AUTHORITIES: &str = "authority.pem";
+
 /// Why there is no usable identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -33,13 +36,14 @@ pub(crate) struct Files {
 pub(crate) struct Loaded {
     /// `host:port`
     pub controller: String,
-    pub authority: CertificateDer<'static>,
+    /// Each may vouch for the controller.
+    pub authorities: Vec<CertificateDer<'static>>,
     pub client: ClientIdentity,
 }
 
 impl Loaded {
     pub fn trust(&self) -> Trust {
-        Trust::Authority(self.authority.clone())
+        Trust::Authorities(self.authorities.clone())
     }
 }
 
@@ -72,9 +76,9 @@ impl Files {
     }
 
     /// What an enrolment bought. The certificate comes last: with it the host is enrolled.
-    pub fn enrolled(&self, controller: &str, authority: &[u8], certificate: &[u8]) -> Result<(), IdentityError> {
+    pub fn enrolled(&self, controller: &str, authorities: &[Vec<u8>], certificate: &[u8]) -> Result<(), IdentityError> {
         self.keep("controller", format!("{controller}\n").as_bytes())?;
-        self.keep("authority.pem", certificate_pem(authority).as_bytes())?;
+        self.trust(authorities)?;
         match std::fs::remove_file(self.epochs()) {
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(file("remove", &self.epochs())(e)),
             _ => {}
@@ -86,6 +90,12 @@ impl Files {
         self.keep("cert.pem", certificate_pem(certificate).as_bytes())
     }
 
+    /// What is trusted from now on, instead of what was; on the disk when this returns.
+    pub fn trust(&self, authorities: &[Vec<u8>]) -> Result<(), IdentityError> {
+        let bundle: String = authorities.iter().map(|authority| certificate_pem(authority)).collect();
+        self.keep(AUTHORITIES, bundle.as_bytes())
+    }
+
     /// `None` as long as the host is not enrolled.
     pub fn load(&self) -> Result<Option<Loaded>, IdentityError> {
         let at = |name: &str| self.dir.join(name);
@@ -94,15 +104,20 @@ impl Files {
         };
         let damaged = |name: &str| IdentityError::Damaged(self.dir.join(name));
         let rest = |name: &str| read(&at(name)).and_then(|text| text.ok_or_else(|| damaged(name)));
-        let (key_pem, authority, controller) = (rest("key.pem")?, rest("authority.pem")?, rest("controller")?);
+        let (key_pem, authority, controller) = (rest("key.pem")?, rest(AUTHORITIES)?, rest("controller")?);
         let der = |text: &str, name| CertificateDer::from_pem_slice(text.as_bytes()).map_err(|_| damaged(name));
         let client = ClientIdentity {
             certificate: der(&certificate, "cert.pem")?,
             key_pem,
         };
+        let authorities = CertificateDer::pem_slice_iter(authority.as_bytes());
+        let authorities: Vec<_> = authorities.collect::<Result<_, _>>().map_err(|_| damaged(AUTHORITIES))?;
+        if authorities.is_empty() {
+            return Err(damaged(AUTHORITIES));
+        }
         Ok(Some(Loaded {
             controller: controller.trim().to_owned(),
-            authority: der(&authority, "authority.pem")?,
+            authorities,
             client,
         }))
     }

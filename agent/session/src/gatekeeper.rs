@@ -133,7 +133,7 @@ mod tests {
             let asks_or_undoes = match &body {
                 Body::Welcome(_) | Body::Stop(_) | Body::Preflight(_) | Body::Verify(_) | Body::ProbeStop(_) | Body::Halt(_) => true,
                 Body::Start(_) | Body::Lease(_) | Body::ProbeStart(_) | Body::Release(_) | Body::Settled(_) | Body::Accept(_) => false,
-                Body::Doctor(_) => false,
+                Body::Doctor(_) | Body::Trust(_) => false,
             };
             (body, asks_or_undoes)
         };
@@ -151,6 +151,7 @@ mod tests {
             known(Body::Settled(Default::default())),
             known(Body::Accept(Default::default())),
             known(Body::Doctor(Default::default())),
+            known(Body::Trust(Default::default())),
         ]
     }
 

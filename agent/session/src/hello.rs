@@ -26,6 +26,7 @@ pub(crate) fn hello(
     seen: Epochs,
     owed: Vec<InventoryItem>,
     facts: &HostFacts,
+    trust: v1::HostTrust,
 ) -> Hello {
     let catalogue = (options.catalogue)();
     Hello {
@@ -44,6 +45,7 @@ pub(crate) fn hello(
         inventory: owed.into_iter().map(item).collect(),
         cleanliness: v1::Cleanliness::from(status.cleanliness).into(),
         clock_ms: (options.clock)().0,
+        trust: Some(trust),
     }
 }
 

@@ -14,6 +14,7 @@ mod pulse;
 mod renew;
 mod run;
 mod session;
+mod trust;
 
 pub use enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
 pub use files::IdentityError;

@@ -31,7 +31,8 @@ impl Hands<'_> {
     /// Carries an order out, or hands it on; `halt_epoch` is the order's.
     pub fn obey(&mut self, body: Body, halt_epoch: u64) -> Result<(), NotObeyed> {
         match body {
-            Body::Welcome(_) => Ok(()),
+            // What concerns the session itself is its own.
+            Body::Welcome(_) | Body::Trust(_) => Ok(()),
             Body::Start(start) => self.start(start),
             Body::Stop(stop) => self.stop(&stop),
             Body::Lease(lease) => {

@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 use crate::clock::ControllerClock;
 use crate::enrol::ANSWER_WITHIN;
 use crate::files::{Files, IdentityError};
+use crate::trust::are_certificates;
 
 /// Why the old certificate is still the only one.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,8 @@ pub(crate) enum RenewError {
     NoAnswer,
     #[error("the new certificate is not for this host's key")]
     Foreign,
+    #[error("the authorities that came with the new certificate cannot be used")]
+    Unusable,
     #[error(transparent)]
     Identity(#[from] IdentityError),
 }
@@ -47,6 +50,13 @@ pub(crate) async fn renew(
     };
     if !new.is_whole() {
         return Err(RenewError::Foreign);
+    }
+    if !reply.trusted_der.is_empty() {
+        if !are_certificates(&reply.trusted_der) {
+            return Err(RenewError::Unusable);
+        }
+        // Before the certificate: what issued it is trusted by then.
+        files.trust(&reply.trusted_der)?;
     }
     files.renewed(&new.certificate)?;
     Ok(new)

@@ -24,6 +24,7 @@ use crate::epochs::EpochFile;
 use crate::files::{Files, IdentityError, Loaded};
 use crate::renew::{RenewError, due_in, renew, retry_in, validity};
 use crate::session::{End, Lasting, hold};
+use crate::trust::Renewals;
 
 /// How often to look whether the host has been enrolled.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -176,7 +177,8 @@ impl Agent {
     }
 
     async fn hold(&mut self, channel: Channel, host: &HostName, loaded: &Loaded) -> End {
-        let mut renewal = pin!(keep_fresh(channel.clone(), &self.files, &loaded.client, &self.clock));
+        let renewals = Renewals::default();
+        let mut renewal = pin!(keep_fresh(channel.clone(), &self.files, &loaded.client, &self.clock, &renewals));
         let lasting = Lasting {
             options: &self.options,
             instance: &self.instance,
@@ -184,6 +186,8 @@ impl Agent {
             told: &mut self.told,
             epochs: &mut self.epochs,
             clock: &self.clock,
+            files: &self.files,
+            renewals: &renewals,
             renewal: renewal.as_mut(),
         };
         hold(channel, host, lasting).await
@@ -205,19 +209,23 @@ async fn resolve(name: &str) -> Result<Vec<SocketAddr>, NoSession> {
     Ok(found)
 }
 
-/// Renews the certificate over this connection each time it is due; it never ends.
-async fn keep_fresh(channel: Channel, files: &Files, client: &ClientIdentity, clock: &ControllerClock) {
+/// Renews the certificate over this connection each time it is due or asked for; it never ends.
+async fn keep_fresh(channel: Channel, files: &Files, client: &ClientIdentity, clock: &ControllerClock, renewals: &Renewals) {
     let mut valid = validity(client);
     let mut failures = Backoff::default();
     let mut wait = due_in(valid, clock.now().await);
     loop {
-        sleep(wait).await;
+        tokio::select! {
+            () = sleep(wait) => {}
+            within = renewals.asked() => sleep(within.mul_f64(rand::random::<f64>())).await,
+        }
         match renew(channel.clone(), files, client, clock).await {
             Ok(renewed) => {
                 failures.reset();
                 valid = validity(&renewed);
                 wait = due_in(valid, clock.now().await).max(RENEW_PAUSE);
                 tracing::info!(until = %valid.1, "the certificate is renewed");
+                renewals.tell_done();
             }
             Err(error) => {
                 wait = retry_in(valid, clock.now().await).max(failures.next_wait());

@@ -26,6 +26,7 @@ use crate::clock::{ControllerClock, offset_ms};
 use crate::enrol::ANSWER_WITHIN;
 use crate::epochs::{EpochFile, Epochs};
 use crate::errand::ask;
+use crate::files::Files;
 use crate::gatekeeper::{Gatekeeper, NotObeyed};
 use crate::hello;
 use crate::numbered::{Numbered, numbered};
@@ -33,6 +34,7 @@ use crate::obey::Hands;
 use crate::probes::Probes;
 use crate::pulse::Pulse;
 use crate::run::SessionOptions;
+use crate::trust::{Renewals, is_issued_by_first, take_trust, trust_of};
 
 /// How often what the probes saw is sent.
 const BATCH_EVERY: Duration = Duration::from_secs(1);
@@ -74,6 +76,8 @@ pub(crate) struct Lasting<'a> {
     pub told: &'a mut mpsc::Receiver<AgentReport>,
     pub epochs: &'a mut EpochFile,
     pub clock: &'a ControllerClock,
+    pub files: &'a Files,
+    pub renewals: &'a Renewals,
     /// When the certificate should be renewed, and how.
     pub renewal: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
 }
@@ -131,6 +135,7 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
         lasting.epochs.seen(),
         owed,
         &facts,
+        trust_of(lasting.files),
     );
     let boot_id = status.boot_id.clone();
     drop(out.try_send(Out::Hello(hello)));
@@ -198,6 +203,7 @@ impl Session<'_> {
                     self.send_changed_facts();
                 },
                 () = &mut self.lasting.renewal => {},
+                () = self.lasting.renewals.done() => self.say_trust(),
             }
         }
     }
@@ -245,6 +251,9 @@ impl Session<'_> {
             self.compare_clocks(Timestamp(welcome.clock_ms));
             self.pulse.set_every(welcome.heartbeat_ms);
         }
+        if let Body::Trust(trust) = &body {
+            return self.trust(trust);
+        }
         let mut hands = Hands {
             warden: self.lasting.warden,
             out: &self.out,
@@ -254,6 +263,21 @@ impl Session<'_> {
             facts: &*self.lasting.options.facts,
         };
         hands.obey(body, epochs.halt)
+    }
+
+    /// Stored before it is said: the controller counts on it.
+    fn trust(&self, trust: &v1::Trust) -> Result<(), NotObeyed> {
+        take_trust(self.lasting.files, trust)?;
+        self.say_trust();
+        if !is_issued_by_first(self.lasting.files) {
+            self.lasting.renewals.ask(Duration::from_millis(trust.renew_within_ms));
+        }
+        Ok(())
+    }
+
+    fn say_trust(&self) {
+        // Where the queue is full, the next session says it.
+        drop(self.out.try_send(Out::Trust(trust_of(self.lasting.files))));
     }
 
     fn compare_clocks(&self, controller: Timestamp) {

@@ -47,6 +47,8 @@ pub const ACCESS: &[Row] = &[
     ("/fracas.v1.Operators/Create", ADMINISTRATORS, Changes),
     ("/fracas.v1.Operators/List", ADMINISTRATORS, Reads),
     ("/fracas.v1.Operators/Revoke", ADMINISTRATORS, Changes),
+    ("/fracas.v1.Authority/Show", EVERYBODY, Reads),
+    ("/fracas.v1.Authority/Rotate", ADMINISTRATORS, Changes),
     ("/fracas.v1.Audit/List", ADMINISTRATORS, Reads),
     ("/fracas.v1.Schedules/Add", OPERATORS, Changes),
     ("/fracas.v1.Schedules/List", EVERYBODY, Reads),
@@ -137,6 +139,7 @@ mod tests {
         Faults/List             VOAD
         Tokens/Create           ---D    Tokens/List             ---D    Tokens/Revoke           ---D
         Operators/Create        ---D    Operators/List          ---D    Operators/Revoke        ---D
+        Authority/Show          VOAD    Authority/Rotate        ---D
         Audit/List              ---D
         Schedules/Add           -O-D    Schedules/Pause         -O-D    Schedules/Resume        -O-D
         Schedules/Remove        -O-D    Schedules/RunNow        -O-D

@@ -21,7 +21,7 @@ use proto_model::injection::{CleanProof, EndedBy, Injection, PreflightAnswer, Re
 use proto_model::probe::ProbeSpec;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
-use proto_transport::{AUTHORITY_LIFE_MS, Authority};
+use proto_transport::{AUTHORITY_LIFE_MS, Authorities, IssuedList};
 use proto_wire::v1::PlanRequest;
 use proto_wire::v1::plan_request::Wish as Asked;
 use serde_json::json;
@@ -190,7 +190,8 @@ async fn api(fleet: Arc<Counting>, folder: &std::path::Path) -> Api {
         keyring: Keyring::load(store.clone()).await.unwrap(),
         audit: AuditLog::open(&folder.join("audit")).unwrap(),
         policy: Policy::default(),
-        authority: Arc::new(Authority::open_or_create(&folder.join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap()),
+        authorities: Arc::new(Authorities::open_or_create(&folder.join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap()),
+        issued: IssuedList::open(&folder.join("issued")),
         reports: folder.join("reports"),
         now: || NOW,
         cadence_now: || NOW,

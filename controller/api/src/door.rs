@@ -188,7 +188,12 @@ impl Door {
                     key: peer.key_fingerprint.clone(),
                     begins: peer.not_before,
                     ends: peer.not_after,
+                    issuer: peer.issuer.clone(),
                 };
+                if !self.keyring.is_trusted(&shown) {
+                    let message = format!("the certificate of {name} is of an authority that is not trusted any more");
+                    return Err(self.keyring.failed(peer.address, (self.now)(), &message));
+                }
                 if self.keyring.is_revoked(&shown) {
                     let message = format!("the certificate of {name} is revoked");
                     return Err(self.keyring.failed(peer.address, (self.now)(), &message));

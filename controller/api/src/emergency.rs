@@ -54,7 +54,7 @@ impl Emergency for Api {
             caller: caller.name,
             role: Some(caller.role),
             failed_authentications: self.0.keyring.failed_authentications(),
-            warnings: self.0.authority.warning(self.now()).into_iter().collect(),
+            warnings: self.authority_warnings(),
         };
         Ok(Response::new(Document {
             json: document("Status", &status)?,

@@ -17,7 +17,7 @@ use proto_model::injection::Cleanliness;
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
-use proto_transport::{AUTHORITY_LIFE_MS, Authority};
+use proto_transport::{AUTHORITY_LIFE_MS, Authorities, IssuedList};
 use proto_wire::v1::emergency_server::Emergency;
 use proto_wire::v1::hosts_server::Hosts;
 use proto_wire::v1::runs_server::Runs;
@@ -33,13 +33,8 @@ use crate::service::{Api, ApiParts};
 const NOW: Timestamp = Timestamp(1_000_000_000);
 const WITHIN: Duration = Duration::from_secs(10);
 
-async fn api(folder: &Path) -> Api {
-    let store = StoreHandle::spawn(Box::new(SqliteStore::open(folder.join("store.db")).unwrap()));
-    let actor = Actor {
-        by: "web".into(),
-        address: String::new(),
-    };
-    let host = HostRecord {
+fn stored_host() -> HostRecord {
+    HostRecord {
         name: HostName::parse("web").unwrap(),
         labels: BTreeMap::new(),
         facts: HostFacts::default(),
@@ -52,10 +47,20 @@ async fn api(folder: &Path) -> Api {
         residue: Vec::new(),
         key_fingerprint: String::new(),
         certificate_not_after: NOW,
+        authority: Default::default(),
         enrolled_at: NOW,
         machine_since: NOW,
         last_boot_id: String::new(),
+    }
+}
+
+async fn api(folder: &Path) -> Api {
+    let store = StoreHandle::spawn(Box::new(SqliteStore::open(folder.join("store.db")).unwrap()));
+    let actor = Actor {
+        by: "web".into(),
+        address: String::new(),
     };
+    let host = stored_host();
     let event = FleetEventBody::HostEnrolled {
         host: host.name.clone(),
         token: String::new(),
@@ -66,10 +71,10 @@ async fn api(folder: &Path) -> Api {
         store.call(|store| store.halt()).await.unwrap(),
     ));
     let known = Arc::default();
-    let authority = Arc::new(Authority::open_or_create(&folder.join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap());
+    let authorities = Arc::new(Authorities::open_or_create(&folder.join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap());
     let dispatcher = Dispatcher::new(DispatcherParts {
         store: store.clone(),
-        authority: authority.clone(),
+        authorities: authorities.clone(),
         latch: latch.clone(),
         said: tokio::sync::mpsc::channel(8).0,
         known: Arc::clone(&known),
@@ -93,7 +98,8 @@ async fn api(folder: &Path) -> Api {
         keyring: Keyring::load(store.clone()).await.unwrap(),
         audit: AuditLog::open(&folder.join("audit")).unwrap(),
         policy: Policy::default(),
-        authority,
+        authorities,
+        issued: IssuedList::open(&folder.join("issued")),
         reports: folder.join("reports"),
         now: || NOW,
         cadence_now: || NOW,

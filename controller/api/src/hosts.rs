@@ -307,6 +307,7 @@ mod tests {
             residue: Vec::new(),
             key_fingerprint: "k".into(),
             certificate_not_after: NOW,
+            authority: Default::default(),
             enrolled_at: NOW,
             machine_since: NOW,
             last_boot_id: String::new(),

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use controller_store::{Actor, OperatorRecord, StoreError, StoreHandle, is_secret};
 use proto_model::id::TokenId;
 use proto_model::time::Timestamp;
-use proto_transport::{OperatorToken, RevocationList, ShownCertificate};
+use proto_transport::{Authorities, OperatorToken, RevocationList, ShownCertificate};
 
 use crate::caller::{Caller, Credential};
 use crate::error::{ApiError, ApiResult};
@@ -26,6 +26,8 @@ struct Inner {
     keys: RwLock<BTreeMap<TokenId, OperatorRecord>>,
     /// Of certificates; none where no list was given.
     revoked: OnceLock<RevocationList>,
+    /// Who may have issued certificates; anybody where none were given.
+    authorities: OnceLock<Arc<Authorities>>,
     failures: Failures,
 }
 
@@ -41,6 +43,7 @@ impl Keyring {
             store,
             keys: RwLock::new(keys),
             revoked: OnceLock::new(),
+            authorities: OnceLock::new(),
             failures: Failures::default(),
         })))
     }
@@ -50,6 +53,18 @@ impl Keyring {
         // A second list would be a mistake of the program; the first one stays.
         let _ = self.0.revoked.set(list);
         self
+    }
+
+    /// With the authorities whose certificates count.
+    pub fn with_authorities(self, authorities: Arc<Authorities>) -> Self {
+        let _ = self.0.authorities.set(authorities);
+        self
+    }
+
+    /// A connection may outlive the trust in whoever issued its certificate.
+    pub(crate) fn is_trusted(&self, shown: &ShownCertificate) -> bool {
+        let authorities = self.0.authorities.get();
+        authorities.is_none_or(|authorities| authorities.named(&shown.issuer).is_some())
     }
 
     pub(crate) fn is_revoked(&self, shown: &ShownCertificate) -> bool {
@@ -106,7 +121,9 @@ impl Keyring {
     pub fn still_holds(&self, caller: &Caller, now: Timestamp) -> bool {
         match &caller.credential {
             Credential::Socket => true,
-            Credential::Certificate(shown) => shown.ends.is_none_or(|ends| now <= ends) && !self.is_revoked(shown),
+            Credential::Certificate(shown) => {
+                shown.ends.is_none_or(|ends| now <= ends) && !self.is_revoked(shown) && self.is_trusted(shown)
+            }
             Credential::Token(id) => self.get(id).is_some_and(|key| ended(&key, now).is_none()),
         }
     }

@@ -5,6 +5,7 @@ mod acting;
 #[cfg(test)]
 mod asked_once;
 mod audit;
+mod authority;
 mod caller;
 mod door;
 mod emergency;

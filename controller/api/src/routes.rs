@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use proto_wire::v1::audit_server::AuditServer;
+use proto_wire::v1::authority_server::AuthorityServer;
 use proto_wire::v1::emergency_server::EmergencyServer;
 use proto_wire::v1::evidence_server::EvidenceServer;
 use proto_wire::v1::experiments_server::ExperimentsServer;
@@ -30,6 +31,7 @@ impl Api {
             .add_service(FreezesServer::new(self.clone()))
             .add_service(EvidenceServer::new(self.clone()))
             .add_service(OperatorsServer::new(self.clone()))
+            .add_service(AuthorityServer::new(self.clone()))
             .add_service(AuditServer::new(self.clone()))
             .add_service(EmergencyServer::new(self.clone()))
     }

@@ -10,7 +10,7 @@ use controller_scheduler::Scheduler;
 use controller_store::{Actor, StoreHandle};
 use proto_model::event::FleetEventBody;
 use proto_model::time::Timestamp;
-use proto_transport::Authority;
+use proto_transport::{Authorities, IssuedList};
 use serde::Serialize;
 use tonic::{Request, Status};
 
@@ -30,8 +30,9 @@ pub struct ApiParts {
     pub keyring: Keyring,
     pub audit: AuditLog,
     pub policy: Policy,
-    /// Its fingerprint goes into join tokens.
-    pub authority: Arc<Authority>,
+    pub authorities: Arc<Authorities>,
+    /// Operators' certificates.
+    pub issued: IssuedList,
     /// Where reports are written.
     pub reports: PathBuf,
     pub now: fn() -> Timestamp,
@@ -49,7 +50,7 @@ pub(crate) struct Inner {
     parts: ApiParts,
     /// Lines of the fleet's log about calls that wait for nothing.
     late: LateWriter<LateCall>,
-    /// Held while a host's record is changed: what one person sets must not be lost to what another sets.
+    /// Held while a host's record or the authority is changed: what one person sets must not be lost to what another sets.
     pub changing: tokio::sync::Mutex<()>,
 }
 

@@ -29,7 +29,7 @@ impl Tokens for Api {
         let now = self.now();
         let labels: Vec<String> = wish.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         caller.concerns(labels.join(" "));
-        let token = JoinToken::generate(&self.0.authority.fingerprint());
+        let token = JoinToken::generate(&self.0.authorities.current().fingerprint());
         let record = TokenRecord {
             id: token.id.clone(),
             secret_hash: controller_store::hash_secret(&token.secret),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use proto_model::exit;
 use proto_transport::{ClientIdentity, OperatorToken, TransportError, Trust, connect, connect_unix};
 use proto_wire::v1::audit_client::AuditClient;
+use proto_wire::v1::authority_client::AuthorityClient;
 use proto_wire::v1::emergency_client::EmergencyClient;
 use proto_wire::v1::evidence_client::EvidenceClient;
 use proto_wire::v1::experiments_client::ExperimentsClient;
@@ -86,7 +87,7 @@ impl Client {
     }
 
     services!(experiments: ExperimentsClient, runs: RunsClient, hosts: HostsClient, faults: FaultsClient,
-        tokens: TokensClient, operators: OperatorsClient, audit: AuditClient, schedules: SchedulesClient,
+        tokens: TokensClient, operators: OperatorsClient, audit: AuditClient, authority: AuthorityClient, schedules: SchedulesClient,
         freezes: FreezesClient, emergency: EmergencyClient, evidence: EvidenceClient);
 
     /// Waits for a call's answer, at most `limit`; `deed` completes "cannot ...".

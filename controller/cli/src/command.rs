@@ -47,6 +47,7 @@ pub enum Verb {
     #[command(alias = "operator")]
     Operators(verbs::operators::Operators),
     Audit(verbs::audit::Audit),
+    Authority(verbs::authority::Authority),
     #[command(alias = "context")]
     Contexts(verbs::contexts::Contexts),
     #[command(alias = "service")]

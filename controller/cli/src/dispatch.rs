@@ -30,6 +30,7 @@ pub fn run(cli: Cli, console: &mut Console) -> Result<u8, Failure> {
         Verb::Top(verb) => wait(verb.run(&globals, console)),
         Verb::Operators(noun) => wait(noun.run(&globals, console)),
         Verb::Audit(noun) => wait(noun.run(&globals, console)),
+        Verb::Authority(noun) => wait(noun.run(&globals, console)),
         Verb::Status(verb) => wait(verb.run(&globals, console)),
         Verb::Contexts(noun) => noun.run(&globals, console),
         Verb::Schema(verb) => verb.run(console),

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     };
     if options.check_config {
         println!("{} is in order", options.config.display());
-        certificate::warn_of_end(&options.state_dir);
+        certificate::warn_of_end(&options.state_dir, config.authority.0);
         return ExitCode::SUCCESS;
     }
     if let (Some(name), Some(out)) = (&options.issue_operator, &options.out) {

@@ -6,7 +6,9 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use proto_model::role::Role;
-use proto_transport::{Authority, Revocation, RevocationList, certificate_pem, create_private, fingerprint_of_key};
+use proto_transport::{
+    Authorities, IssuedCertificate, IssuedList, Revocation, RevocationList, certificate_pem, create_private, fingerprint_of_key,
+};
 
 use crate::clock::now;
 
@@ -15,14 +17,25 @@ const LIVES_MS: u64 = 30 * 24 * 3_600_000;
 
 /// Writes authority, certificate and key, and says how to use them. Nothing is overwritten.
 pub fn issue(state_dir: &Path, life_ms: u64, name: &str, role: Role, out: &Path) -> anyhow::Result<()> {
-    let authority = Authority::open_or_create(&state_dir.join("authority"), life_ms, now())?;
+    let folder = state_dir.join("authority");
+    // Another process may be rotating: what is there is only read.
+    let authorities = match Authorities::open(&folder, life_ms, now())? {
+        Some(there) => there,
+        None => Authorities::open_or_create(&folder, life_ms, now())?,
+    };
+    let authority = authorities.current();
     let (certificate, key) = authority.issue_operator(name, role, now(), LIVES_MS)?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(out)
         .with_context(|| format!("make {}", out.display()))?;
-    write_new(&out.join("authority.pem"), &authority.certificate_pem())?;
+    if let Some(listed) = IssuedCertificate::of(&certificate, &authority.fingerprint()) {
+        issued(state_dir)
+            .add(&listed, now())
+            .context("write the list of issued certificates")?;
+    }
+    write_new(&out.join("authority.pem"), &authorities.bundle_pem())?;
     write_new(&out.join(format!("{name}.pem")), &certificate_pem(&certificate))?;
     write_new(&out.join(format!("{name}-key.pem")), &key)?;
     let key = fingerprint_of_key(&certificate).unwrap_or_default();
@@ -35,6 +48,11 @@ pub fn issue(state_dir: &Path, life_ms: u64, name: &str, role: Role, out: &Path)
         "  fracas contexts add NAME --server CONTROLLER:7443 --ca-file authority.pem --certificate-file {name}.pem --key-file {name}-key.pem"
     );
     Ok(())
+}
+
+/// The list of issued certificates, beside the authority that issued them.
+pub fn issued(state_dir: &Path) -> IssuedList {
+    IssuedList::open(&state_dir.join("authority/issued-operators"))
 }
 
 /// The list of revoked certificates, beside the authority that issued them.

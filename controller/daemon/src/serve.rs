@@ -18,7 +18,7 @@ use proto_model::event::FleetEventBody;
 use proto_probes::AddressRule;
 use proto_program::notify::Notifier;
 use proto_program::shutdown::Shutdown;
-use proto_transport::{Admission, AnswerLayer, Authority, Limits, ServerTls, incoming, incoming_local};
+use proto_transport::{Admission, AnswerLayer, Authorities, Limits, ServerTls, incoming, incoming_local};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
@@ -51,13 +51,13 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let mut signals = Shutdown::listen().context("listen for signals")?;
     let admission = Admission::new(Limits::for_open_files(open_files::raise_limit()));
     private_folder(&options.state_dir)?;
-    let authority = authority(options, &config)?;
+    let authorities = authorities(options, &config)?;
     let store = StoreHandle::spawn(Box::new(SqliteStore::open(options.state_dir.join("store.db"))?));
     let agents = bind(options.agents_address.unwrap_or(config.agents_address), "agents").await?;
     let operators = bind(options.operators_address.unwrap_or(config.operators_address), "operators").await?;
     let socket = bind_socket(&options.run_dir)?;
     let own = vec![agents.local_addr()?, operators.local_addr()?];
-    let (dispatcher, supervisor) = wire(options, &config, authority.clone(), store.clone(), own).await?;
+    let (dispatcher, supervisor) = wire(options, &config, authorities.clone(), store.clone(), own).await?;
     let scheduler = Scheduler::new(store.clone(), now);
     let audit = options.state_dir.join("audit");
     let api = Api::new(ApiParts {
@@ -66,10 +66,12 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         store: store.clone(),
         keyring: Keyring::load(store.clone())
             .await?
-            .with_revocations(operator::revocations(&options.state_dir)),
+            .with_revocations(operator::revocations(&options.state_dir))
+            .with_authorities(authorities.clone()),
         audit: AuditLog::open(&audit).with_context(|| format!("open the audit log in {}", audit.display()))?,
         policy: config.rules()?,
-        authority: authority.clone(),
+        authorities: authorities.clone(),
+        issued: operator::issued(&options.state_dir),
         reports: options.state_dir.join("reports"),
         now,
         cadence_now: clock::cadence_now,
@@ -85,8 +87,8 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     };
     store.call(move |store| store.fleet(started, &actor, now())).await?;
     let names = config.certificate_names(&[agents.local_addr()?, operators.local_addr()?]);
-    let tls = certificate::server_tls(&authority, &names, now())?;
-    tokio::spawn(certificate::keep_fresh(authority, tls.clone(), names));
+    let tls = certificate::server_tls(&authorities, &names, now())?;
+    tokio::spawn(certificate::keep_fresh(authorities, tls.clone(), names, dispatcher.clone()));
     let (leave, left) = watch::channel(false);
     tracing::info!(agents = %agents.local_addr()?, operators = %operators.local_addr()?, socket = %options.run_dir.join(SOCKET).display(), "the controller is ready");
     let servers = [
@@ -111,17 +113,17 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The one that is there, or a new one.
-fn authority(options: &Options, config: &Config) -> anyhow::Result<Arc<Authority>> {
-    let authority = Authority::open_or_create(&options.state_dir.join("authority"), config.authority.0, now())?;
-    if authority.created {
+/// Those that are there, or a first one.
+fn authorities(options: &Options, config: &Config) -> anyhow::Result<Arc<Authorities>> {
+    let authorities = Authorities::open_or_create(&options.state_dir.join("authority"), config.authority.0, now())?;
+    if authorities.created {
         tracing::info!(
-            fingerprint = authority.fingerprint(),
-            until = %authority.validity().1,
+            fingerprint = authorities.current().fingerprint(),
+            until = %authorities.current().validity().1,
             "a new authority was made; every host will trust it"
         );
     }
-    Ok(Arc::new(authority))
+    Ok(Arc::new(authorities))
 }
 
 async fn make_summaries(supervisor: Supervisor) {
@@ -153,7 +155,7 @@ const SOCKET: &str = "controller.sock";
 async fn wire(
     options: &Options,
     config: &Config,
-    authority: Arc<Authority>,
+    authorities: Arc<Authorities>,
     store: StoreHandle,
     own: Vec<SocketAddr>,
 ) -> anyhow::Result<(Dispatcher, Supervisor)> {
@@ -165,7 +167,7 @@ async fn wire(
     let known = Arc::default();
     let dispatcher = Dispatcher::new(DispatcherParts {
         store: store.clone(),
-        authority,
+        authorities,
         latch: latch.clone(),
         said,
         known: Arc::clone(&known),

@@ -76,6 +76,7 @@ mod tests {
             certificate_not_after: None,
             source_address: None,
             clock_offset_ms: None,
+            authority: Default::default(),
         })
     }
 

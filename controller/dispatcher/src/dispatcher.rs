@@ -11,7 +11,7 @@ use proto_model::halt::HaltState;
 use proto_model::host::Membership;
 use proto_model::id::{HostName, InjectionId};
 use proto_model::time::Timestamp;
-use proto_transport::{Authority, MAX_MESSAGE};
+use proto_transport::{Authorities, MAX_MESSAGE};
 use proto_wire::v1::agents_server::AgentsServer;
 use proto_wire::v1::enrolment_server::EnrolmentServer;
 use tokio::sync::{Notify, Semaphore, mpsc};
@@ -72,7 +72,7 @@ pub(crate) fn described(record: &HostRecord) -> FleetEventBody {
 /// What a dispatcher is made of.
 pub struct DispatcherParts {
     pub store: StoreHandle,
-    pub authority: Arc<Authority>,
+    pub authorities: Arc<Authorities>,
     pub latch: Arc<HaltLatch>,
     /// Everything hosts say without being asked. Ends of injections wait for room; observations do not.
     pub said: mpsc::Sender<HostEvent>,

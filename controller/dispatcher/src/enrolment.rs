@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use controller_store::{HostRecord, StoreError, TokenRecord};
 use proto_model::event::FleetEventBody;
-use proto_model::host::{HostFacts, Membership};
+use proto_model::host::{HostAuthority, HostFacts, Membership};
 use proto_model::id::HostName;
 use proto_model::injection::Cleanliness;
 use proto_model::time::Timestamp;
@@ -43,8 +43,8 @@ impl Dispatcher {
     async fn proven(&self, wish: &EnrolRequest, address: SocketAddr) -> Result<JoinToken, Status> {
         let refused = match JoinToken::parse(&wish.token) {
             Err(error) => Status::invalid_argument(error.to_string()),
-            Ok(token) if token.fingerprint != self.0.parts.authority.fingerprint() => {
-                Status::permission_denied("the join token is of another controller")
+            Ok(token) if token.fingerprint != self.0.parts.authorities.current().fingerprint() => {
+                Status::permission_denied("the join token names an authority that is not in force here; create a new token")
             }
             Ok(token) => match self.0.tokens.prove(&self.0.parts.store, &token).await {
                 Ok(Proof::Valid) => return Ok(token),
@@ -73,7 +73,7 @@ impl Dispatcher {
         let _turn = self.0.names.of(&name).await;
         let now = self.now();
         let certificate_ms = self.0.parts.settings.certificate_ms;
-        let authority = &self.0.parts.authority;
+        let authority = self.0.parts.authorities.current();
         let certificate = authority
             .issue_host(&wish.csr_der, &name, now, certificate_ms)
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
@@ -95,6 +95,10 @@ impl Dispatcher {
                 .map_or(now, |known| known.machine_since),
             key_fingerprint: key,
             certificate_not_after: not_after,
+            authority: HostAuthority {
+                certificate_of: authority.fingerprint(),
+                ..HostAuthority::default()
+            },
             ..newcomer(name.clone(), wish, before, now)
         };
         let (host, token_id) = (name.clone(), token.id.to_string());
@@ -115,6 +119,7 @@ impl Dispatcher {
             chain_der: Vec::new(),
             authority_der: authority.certificate().to_vec(),
             not_after_ms: not_after.0,
+            trusted_der: self.trusted_der(),
         })
     }
 
@@ -145,7 +150,7 @@ impl Dispatcher {
             ));
         }
         let certificate_ms = self.0.parts.settings.certificate_ms;
-        let authority = &self.0.parts.authority;
+        let authority = self.0.parts.authorities.current();
         let certificate = authority
             .issue_host(csr, name, now, certificate_ms)
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
@@ -172,11 +177,13 @@ impl Dispatcher {
             authority_der,
             not_after_ms,
             clock_ms: now.0,
+            trusted_der: self.trusted_der(),
         })
     }
 
     /// What is stored of this host, if it is enrolled with this very key.
     pub(crate) fn member(&self, name: &HostName, peer: &PeerInfo) -> Result<HostRecord, Status> {
+        self.still_trusted(peer)?;
         let record = self
             .record_of(name)
             .ok_or_else(|| Status::permission_denied(format!("host {name} is not enrolled here")))?;
@@ -210,6 +217,7 @@ fn newcomer(name: HostName, wish: EnrolRequest, before: Option<HostRecord>, now:
         residue: before.map(|known| known.residue).unwrap_or_default(),
         key_fingerprint: String::new(),
         certificate_not_after: now,
+        authority: HostAuthority::default(),
         enrolled_at: now,
         machine_since: now,
         last_boot_id: String::new(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use controller_store::HostRecord;
-use proto_model::host::{Availability, Connection, Host, HostFacts, Membership};
+use proto_model::host::{Availability, Connection, Host, HostAuthority, HostFacts, Membership};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentFact, Cleanliness};
 use proto_model::probe::ProbeSpec;
@@ -33,6 +33,7 @@ pub(crate) struct Live {
     pub store_epoch: u64,
     /// How far the host's wall clock was ahead of ours as the session began, where it said so.
     pub clock_offset_ms: Option<i64>,
+    pub authority: HostAuthority,
 }
 
 impl Live {
@@ -162,6 +163,7 @@ impl Entry {
             certificate_not_after: Some(self.record.certificate_not_after),
             source_address: live.map(|l| l.source_address.clone()),
             clock_offset_ms: live.and_then(|l| l.clock_offset_ms),
+            authority: live.map_or_else(|| self.record.authority.clone(), |l| l.authority.clone()),
         }
     }
 
@@ -262,6 +264,7 @@ mod tests {
             residue: Vec::new(),
             key_fingerprint: String::new(),
             certificate_not_after: Timestamp(0),
+            authority: Default::default(),
             enrolled_at: Timestamp(0),
             machine_since: Timestamp(0),
             last_boot_id: String::new(),

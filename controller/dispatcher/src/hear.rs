@@ -45,6 +45,7 @@ impl Dispatcher {
                 }
                 link.answered(answer.request, Answer::Preflight(answer));
             }
+            Said::Trust(trust) => self.hear_trust(name, link, trust).await,
             Said::Facts(facts) => self.hear_facts(name, link, facts).await,
             Said::Doctor(answer) => link.answered(answer.request, Answer::Doctor(answer)),
             Said::Verified(answer) => link.answered(answer.request, Answer::Verify(answer)),

@@ -16,6 +16,7 @@ mod serve;
 mod session;
 mod settings;
 mod tokens;
+mod trust;
 
 pub use dispatcher::{Dispatcher, DispatcherParts};
 pub use latch::HaltLatch;

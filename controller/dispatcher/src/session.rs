@@ -98,6 +98,7 @@ impl Dispatcher {
             return Ok(());
         }
         self.remember(name, &peer.address.to_string()).await;
+        self.tell_authorities_to(name, link);
         self.probe_again(name, link);
         let returned = HostEvent::Returned {
             host: name.clone(),
@@ -204,6 +205,7 @@ impl Dispatcher {
             acting: unfinished.map(|(id, _, _)| id.clone()).collect(),
             heard_at: now,
             store_epoch: hello.store_epoch,
+            authority: self.authority_of(peer, hello.trust.as_ref()),
             clock_offset_ms: (hello.clock_ms != 0).then(|| hello.clock_ms.saturating_sub(now.0)),
         })
     }
@@ -254,11 +256,13 @@ impl Dispatcher {
                 return;
             };
             let same = entry.record.facts == live.facts
+                && entry.record.authority == live.authority
                 && entry.record.catalogue_digest == live.catalogue.digest
                 && entry.record.last_boot_id == live.boot_id;
             (!same).then(|| {
                 let mut record = entry.record.clone();
                 record.facts = live.facts.clone();
+                record.authority = live.authority.clone();
                 record.catalogue_digest.clone_from(&live.catalogue.digest);
                 record.last_boot_id.clone_from(&live.boot_id);
                 let event = described(&record);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto_model::host::{HostFacts, Membership};
+use proto_model::host::{HostAuthority, HostFacts, Membership};
 use proto_model::id::{HostName, RunId, TokenId};
 use proto_model::injection::Cleanliness;
 use proto_model::role::Role;
@@ -64,6 +64,8 @@ pub struct HostRecord {
     /// SHA-256 of the host's public key: renewals must show the same.
     pub key_fingerprint: String,
     pub certificate_not_after: Timestamp,
+    #[serde(default)]
+    pub authority: HostAuthority,
     pub enrolled_at: Timestamp,
     /// When this machine, by its key, first had the name: it proves nothing for runs before that.
     #[serde(default)]

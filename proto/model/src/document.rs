@@ -38,6 +38,42 @@ impl<T> Document<T> {
     }
 }
 
+/// What everybody trusts, and how far its rotation is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AuthorityDocument {
+    /// `settled`, `prepared` or `switched`.
+    pub phase: String,
+    pub since: Timestamp,
+    /// Trusted, the one in force first.
+    pub authorities: Vec<TrustedAuthority>,
+    pub hosts: u32,
+    /// Who would be shut out by the next step: hosts, and operators as `operator/NAME`.
+    pub waiting: Vec<String>,
+    /// All of them, to be trusted.
+    pub pem: String,
+    /// What a step did, or why there was nothing to do.
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrustedAuthority {
+    pub state: AuthorityState,
+    pub fingerprint: String,
+    pub begins: Timestamp,
+    pub ends: Timestamp,
+    pub hosts_trusting: u32,
+    /// Hosts whose certificate is of this one.
+    pub hosts_certified: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthorityState {
+    InForce,
+    Next,
+    Previous,
+}
+
 /// `{apiVersion, kind: "RunList", items}`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct List<T> {

@@ -73,6 +73,15 @@ pub enum Membership {
     Removed,
 }
 
+/// Which authorities a host trusts, by SHA-256 of their certificates, and which one its own certificate is of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostAuthority {
+    /// As it said itself; nothing where an older agent says nothing.
+    pub trusts: Vec<String>,
+    /// Empty where that is not known.
+    pub certificate_of: String,
+}
+
 /// One host as the fleet holds it; also the JSON document `Host`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Host {
@@ -96,6 +105,8 @@ pub struct Host {
     /// How far its wall clock was ahead of the controller's as its session began; negative when behind.
     #[serde(default)]
     pub clock_offset_ms: Option<i64>,
+    #[serde(default)]
+    pub authority: HostAuthority,
 }
 
 impl Host {

@@ -1,8 +1,5 @@
-//! The controller's own certificate authority: made on first start, kept in two files, and the root of every identity.
+//! One certificate authority of the controller: it issues what hosts, operators and the controller itself show. It keeps no file.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto_model::id::HostName;
@@ -17,7 +14,6 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, DnsName};
 
 use crate::error::TransportError;
 use crate::identity::{Identity, fingerprint_of_key, hex, is_operator, validity_of};
-use crate::private::replace_private;
 
 /// How far before now the authority's and the controller's certificates begin, for hosts whose clock is behind: 7 days.
 const BACKDATE_MS: u64 = 7 * 24 * 3_600_000;
@@ -30,70 +26,46 @@ pub const AUTHORITY_LIFE_MS: u64 = 5 * 365 * DAY_MS;
 const WARN_MS: u64 = 90 * DAY_MS;
 /// Random bytes in an authority's name: two of one controller are told apart by it.
 const NAME_BYTES: usize = 8;
-const RENEW_AUTHORITY: &str = "docs/authority.md says what to do";
-const CERTIFICATE: &str = "ca.pem";
-const KEY: &str = "ca-key.pem";
+const RENEW_AUTHORITY: &str = "prepare the next one with `fracas authority rotate prepare` (docs/authority.md)";
 
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
+    key_pem: String,
     certificate: CertificateDer<'static>,
     begins: Timestamp,
     ends: Timestamp,
-    /// Made by this very call.
-    pub created: bool,
 }
 
 impl Authority {
-    /// Loads the authority from its folder, or makes one there that lives for so long.
-    pub fn open_or_create(folder: &Path, life_ms: u64, now: Timestamp) -> Result<Self, TransportError> {
-        let file = |deed, path: PathBuf| move |source| TransportError::File { deed, path, source };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(file("make", folder.to_owned()))?;
-        if let Some(there) = Self::open(folder)? {
-            return Ok(there);
-        }
-        let (pem, key_pem) = make(now, life_ms).map_err(failed("make the authority"))?;
-        write_private(&folder.join(KEY), &key_pem)?;
-        write_private(&folder.join(CERTIFICATE), &pem)?;
-        let made = Self::open(folder)?.ok_or_else(|| TransportError::Invalid("the authority that was made is not there".to_owned()))?;
-        Ok(Self { created: true, ..made })
+    /// A new one, from now on and for so long.
+    pub fn make(life_ms: u64, now: Timestamp) -> Result<Self, TransportError> {
+        let (pem, key_pem) = make(now, life_ms).map_err(failed("make an authority"))?;
+        Self::from_pem(&pem, &key_pem)
     }
 
-    /// The authority of a folder that may have none; nothing is made.
-    pub fn open(folder: &Path) -> Result<Option<Self>, TransportError> {
-        let file = |deed, path: PathBuf| move |source| TransportError::File { deed, path, source };
-        let (certificate, key) = (folder.join(CERTIFICATE), folder.join(KEY));
-        if !certificate.exists() {
-            return Ok(None);
+    pub fn from_pem(pem: &str, key_pem: &str) -> Result<Self, TransportError> {
+        let pair = KeyPair::from_pem(key_pem).map_err(failed("load the authority's key"))?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes())
+            .map_err(|error| TransportError::Invalid(format!("the authority's certificate cannot be read: {error}")))?;
+        if fingerprint_of_key(&certificate) != Some(hex(&pair.subject_public_key_info())) {
+            let message = "the authority's key and certificate do not belong together";
+            return Err(TransportError::Invalid(message.to_owned()));
         }
-        let pem = fs::read_to_string(&certificate).map_err(file("read", certificate.clone()))?;
-        let key_pem = fs::read_to_string(&key).map_err(file("read", key.clone()))?;
-        let load = |source| TransportError::Certificate {
-            deed: "load the authority",
-            source,
-        };
-        let pair = KeyPair::from_pem(&key_pem).map_err(load)?;
-        let der = CertificateDer::from_pem_slice(pem.as_bytes())
-            .map_err(|e| TransportError::Invalid(format!("{}: {e}", certificate.display())))?;
-        if fingerprint_of_key(&der) != Some(hex(&pair.subject_public_key_info())) {
-            return Err(TransportError::Invalid(format!(
-                "the authority's key and certificate in {} do not belong together; restore both from a backup: every identity depends on them",
-                folder.display()
-            )));
-        }
-        let (begins, ends) =
-            validity_of(&der).ok_or_else(|| TransportError::Invalid(format!("{}: it has no readable validity", certificate.display())))?;
-        let issuer = Issuer::from_ca_cert_pem(&pem, pair).map_err(load)?;
-        Ok(Some(Self {
+        let unreadable = || TransportError::Invalid("the authority's certificate has no readable validity".to_owned());
+        let (begins, ends) = validity_of(&certificate).ok_or_else(unreadable)?;
+        let issuer = Issuer::from_ca_cert_pem(pem, pair).map_err(failed("load the authority"))?;
+        Ok(Self {
             issuer,
-            certificate: der,
+            key_pem: key_pem.to_owned(),
+            certificate,
             begins,
             ends,
-            created: false,
-        }))
+        })
+    }
+
+    /// The secret itself: for its own file and nothing else.
+    pub(crate) fn key_pem(&self) -> &str {
+        &self.key_pem
     }
 
     /// As PEM: what operators' clients are given to trust.
@@ -299,12 +271,4 @@ fn span(params: &mut CertificateParams, now: Timestamp, backdate_ms: u64, valid_
     let now_ms = u64::try_from(now.0).unwrap_or(0);
     params.not_before = epoch + Duration::from_millis(now_ms.saturating_sub(backdate_ms));
     params.not_after = epoch + Duration::from_millis(now_ms.saturating_add(valid_ms));
-}
-
-fn write_private(path: &Path, text: &str) -> Result<(), TransportError> {
-    replace_private(path, text.as_bytes()).map_err(|source| TransportError::File {
-        deed: "write",
-        path: path.to_owned(),
-        source,
-    })
 }

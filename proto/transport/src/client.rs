@@ -90,7 +90,7 @@ fn endpoint(uri: &str) -> Result<Endpoint, TransportError> {
 fn server_name(address: &str, trust: &Trust) -> Result<ServerName<'static>, TransportError> {
     let name = match trust {
         Trust::Named(_) => address.rsplit_once(':').map_or(address, |(name, _)| name),
-        Trust::Authority(_) | Trust::Fingerprint(_) => "controller.fracas",
+        Trust::Authorities(_) | Trust::Fingerprint(_) => "controller.fracas",
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']').to_owned();
     ServerName::try_from(bare).map_err(|_| TransportError::Address(address.to_owned()))
@@ -147,7 +147,7 @@ fn client_config(trust: Trust, identity: Option<&ClientIdentity>) -> Result<Clie
             }
             builder.with_root_certificates(roots)
         }
-        Trust::Authority(_) | Trust::Fingerprint(_) => builder
+        Trust::Authorities(_) | Trust::Fingerprint(_) => builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(OurController::new(trust, provider))),
     };

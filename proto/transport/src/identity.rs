@@ -96,6 +96,8 @@ pub struct PeerInfo {
     pub not_after: Option<Timestamp>,
     /// SHA-256 of the public key, in hex.
     pub key_fingerprint: Option<String>,
+    /// Whoever issued the certificate, by the name that it bears; nothing without a certificate.
+    pub issuer: Vec<u8>,
     /// Of the connection at a listener; none where there is no connection.
     pub(crate) standing: Option<Standing>,
 }
@@ -109,6 +111,7 @@ impl PeerInfo {
             not_before: first.and_then(validity_of).map(|(begins, _)| begins),
             not_after: first.and_then(not_after_of),
             key_fingerprint: first.and_then(fingerprint_of_key),
+            issuer: first.and_then(issuer_of).unwrap_or_default(),
             standing: None,
         }
     }
@@ -142,6 +145,22 @@ pub fn validity_of(certificate: &CertificateDer<'_>) -> Option<(Timestamp, Times
 /// SHA-256 over the public key as it stands in the certificate.
 pub fn fingerprint_of_key(certificate: &CertificateDer<'_>) -> Option<String> {
     parse(certificate).map(|parsed| hex(parsed.public_key().raw))
+}
+
+/// Whether a certificate names this authority as its issuer; whether it is that is for the signature to say.
+pub fn is_issued_by(certificate: &CertificateDer<'_>, authority: &CertificateDer<'_>) -> bool {
+    let issuer = issuer_of(certificate);
+    issuer.is_some() && issuer == name_of(authority)
+}
+
+/// Whoever issued a certificate, by name: what `name_of` is of the issuer's own.
+pub(crate) fn issuer_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    parse(certificate).map(|parsed| parsed.issuer().as_raw().to_vec())
+}
+
+/// A certificate's own name, as those that it vouches for bear it.
+pub(crate) fn name_of(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    parse(certificate).map(|parsed| parsed.subject().as_raw().to_vec())
 }
 
 /// SHA-256 of a certificate (DER), as join tokens pin it: lower-case hex.

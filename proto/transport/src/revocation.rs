@@ -67,6 +67,8 @@ pub struct ShownCertificate {
     pub key: Option<String>,
     pub begins: Option<Timestamp>,
     pub ends: Option<Timestamp>,
+    /// Whoever issued it, by name.
+    pub issuer: Vec<u8>,
 }
 
 /// The list, read again whenever its file has changed.
@@ -149,6 +151,7 @@ mod tests {
             key: Some(key.to_owned()),
             begins: Some(Timestamp(begins)),
             ends: None,
+            issuer: Vec::new(),
         }
     }
 

@@ -36,36 +36,41 @@ const WAITING: usize = 16;
 pub struct ServerTls(Arc<ArcSwap<ServerConfig>>);
 
 impl ServerTls {
-    pub fn new(authority: &CertificateDer<'static>, certificate: CertificateDer<'static>, key_pem: &str) -> Result<Self, TransportError> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(config(authority, certificate, key_pem)?))))
+    /// Clients of all these authorities are let in; the first one is in force, and has issued the certificate.
+    pub fn new(
+        authorities: &[CertificateDer<'static>],
+        certificate: CertificateDer<'static>,
+        key_pem: &str,
+    ) -> Result<Self, TransportError> {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(config(authorities, certificate, key_pem)?))))
     }
 
     /// New connections get this certificate; those that are up stay.
     pub fn renew(
         &self,
-        authority: &CertificateDer<'static>,
+        authorities: &[CertificateDer<'static>],
         certificate: CertificateDer<'static>,
         key_pem: &str,
     ) -> Result<(), TransportError> {
-        self.0.store(Arc::new(config(authority, certificate, key_pem)?));
+        self.0.store(Arc::new(config(authorities, certificate, key_pem)?));
         Ok(())
     }
 }
 
 fn config(
-    authority: &CertificateDer<'static>,
+    authorities: &[CertificateDer<'static>],
     certificate: CertificateDer<'static>,
     key_pem: &str,
 ) -> Result<ServerConfig, TransportError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let key =
         PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| TransportError::Invalid(format!("read the listener's key: {e}")))?;
-    let clients = ClientsOfOurs::new(authority, &provider)?;
+    let clients = ClientsOfOurs::new(authorities, &provider)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(clients))
-        // The authority goes along, so that a newcomer can find the one whose fingerprint it was given.
-        .with_single_cert(vec![certificate, authority.clone()], key)?;
+        // The authority in force goes along, so that a newcomer can find the one whose fingerprint it was given.
+        .with_single_cert(std::iter::once(certificate).chain(authorities.first().cloned()).collect(), key)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     // A resumed session would bring back a certificate that was judged long ago.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -15,7 +15,7 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::error::TransportError;
-use crate::identity::{Identity, hex, not_after_of, validity_of};
+use crate::identity::{Identity, hex, is_issued_by, not_after_of, validity_of};
 use crate::trust::Trust;
 
 /// How long after its expiry a host's certificate may still buy a new one for the same key.
@@ -27,6 +27,12 @@ fn must_live(authority: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error>
         true => Ok(()),
         false => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
     }
+}
+
+/// The one of these that issued the certificate, by its name.
+fn issuer<'a>(authorities: &'a [CertificateDer<'static>], end: &CertificateDer<'_>) -> Result<&'a CertificateDer<'static>, Error> {
+    let found = authorities.iter().find(|authority| is_issued_by(end, authority));
+    found.ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))
 }
 
 /// Whether an authority may vouch for anybody at this time.
@@ -41,19 +47,19 @@ pub(crate) fn lives(authority: &CertificateDer<'_>, now: UnixTime) -> bool {
 #[derive(Debug)]
 pub(crate) struct ClientsOfOurs {
     inner: Arc<dyn ClientCertVerifier>,
-    authority: CertificateDer<'static>,
+    authorities: Vec<CertificateDer<'static>>,
 }
 
 impl ClientsOfOurs {
-    pub fn new(authority: &CertificateDer<'static>, provider: &Arc<CryptoProvider>) -> Result<Self, TransportError> {
+    pub fn new(authorities: &[CertificateDer<'static>], provider: &Arc<CryptoProvider>) -> Result<Self, TransportError> {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.clone())?;
+        authorities.iter().try_for_each(|authority| roots.add(authority.clone()))?;
         let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).allow_unauthenticated();
         let inner = builder
             .build()
             .map_err(|e| TransportError::Invalid(format!("set up client verification: {e}")))?;
-        let authority = authority.clone();
-        Ok(Self { inner, authority })
+        let authorities = authorities.to_vec();
+        Ok(Self { inner, authorities })
     }
 }
 
@@ -72,7 +78,7 @@ impl ClientCertVerifier for ClientsOfOurs {
         chain: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        must_live(&self.authority, now)?;
+        must_live(issuer(&self.authorities, end)?, now)?;
         let end_secs = not_after_of(end)
             .and_then(|t| u64::try_from(t.0 / 1_000).ok())
             .ok_or(CertificateError::BadEncoding)?;
@@ -110,7 +116,7 @@ impl ClientCertVerifier for ClientsOfOurs {
     }
 }
 
-/// The controller, by its URI: hosts reach it by many names and addresses, and only one authority can have signed it.
+/// The controller, by its URI: hosts reach it by many names and addresses, and only an authority that is trusted can have signed it.
 pub(crate) struct OurController {
     trust: Trust,
     provider: Arc<CryptoProvider>,
@@ -121,9 +127,9 @@ impl OurController {
         Self { trust, provider }
     }
 
-    fn root(&self, chain: &[CertificateDer<'_>]) -> Result<CertificateDer<'static>, Error> {
+    fn root(&self, end: &CertificateDer<'_>, chain: &[CertificateDer<'_>]) -> Result<CertificateDer<'static>, Error> {
         match &self.trust {
-            Trust::Authority(der) => Ok(der.clone()),
+            Trust::Authorities(authorities) => issuer(authorities, end).cloned(),
             // Judged by name, and never here.
             Trust::Named(_) => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
             Trust::Fingerprint(wanted) => {
@@ -151,7 +157,7 @@ impl ServerCertVerifier for OurController {
         _ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let root = self.root(chain)?;
+        let root = self.root(end, chain)?;
         must_live(&root, now)?;
         let mut roots = RootCertStore::empty();
         roots.add(root)?;
@@ -198,13 +204,12 @@ mod tests {
 
     #[test]
     fn an_authority_that_has_ended_renews_nobody() {
-        let folder = tempfile::tempdir().unwrap();
         let made = Timestamp(1_700_000_000_000);
-        let authority = Authority::open_or_create(folder.path(), HOUR_MS, made).unwrap();
+        let authority = Authority::make(HOUR_MS, made).unwrap();
         let host = HostName::parse("web").unwrap();
         let short = authority.issue_host(&csr().unwrap().1, &host, made, HOUR_MS / 4).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let clients = ClientsOfOurs::new(authority.certificate(), &provider).unwrap();
+        let clients = ClientsOfOurs::new(&[authority.certificate().clone()], &provider).unwrap();
         let shown_after = |ms: u64| {
             let at = u64::try_from(made.plus_ms(ms).0 / 1_000).unwrap();
             clients.verify_client_cert(&short, &[], UnixTime::since_unix_epoch(Duration::from_secs(at)))

@@ -25,9 +25,8 @@ fn now() -> Timestamp {
 
 #[test]
 fn nothing_outlives_the_authority_and_after_its_end_it_vouches_for_nobody() {
-    let folder = tempfile::tempdir().unwrap();
     let now = now();
-    let authority = Authority::open_or_create(folder.path(), 10 * DAY_MS, now).unwrap();
+    let authority = Authority::make(10 * DAY_MS, now).unwrap();
     let ends = authority.validity().1;
     assert_eq!(ends.0 / 1_000, now.plus_ms(10 * DAY_MS).0 / 1_000);
     let (_, request) = csr().unwrap();
@@ -53,9 +52,8 @@ fn nothing_outlives_the_authority_and_after_its_end_it_vouches_for_nobody() {
 #[test]
 fn an_authority_warns_of_its_end_in_time_and_says_when_it_is_over() {
     for (life_days, quiet_until) in [(1_825, 1_825 - 91), (100, 74)] {
-        let folder = tempfile::tempdir().unwrap();
         let made = Timestamp(1_700_000_000_000);
-        let authority = Authority::open_or_create(folder.path(), life_days * DAY_MS, made).unwrap();
+        let authority = Authority::make(life_days * DAY_MS, made).unwrap();
         let after = |days: u64| authority.warning(made.plus_ms(days * DAY_MS));
         assert_eq!(after(quiet_until - 2), None, "{life_days} days");
         let soon = after(life_days - 20).unwrap();
@@ -85,9 +83,9 @@ async fn believed(narrow: impl FnOnce(&mut CertificateParams)) -> bool {
     let (root, certificate, key) = root(narrow);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let tls = ServerTls::new(&root, certificate, &key).unwrap();
+    let tls = ServerTls::new(&[root.clone()], certificate, &key).unwrap();
     let _incoming = incoming(listener, tls, &Admission::new(Limits::default()));
-    connect(&address, Trust::Authority(root), None).await.is_ok()
+    connect(&address, Trust::Authorities(vec![root]), None).await.is_ok()
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use proto_model::id::HostName;
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_transport::{
-    AUTHORITY_LIFE_MS, Admission, AnswerLayer, Authority, ClientIdentity, Identity, Limits, PeerInfo, Quota, ServerTls, TlsIo, Trust,
-    connect, csr, fingerprint_of, fingerprint_of_key, incoming,
+    AUTHORITY_LIFE_MS, Admission, AnswerLayer, Authorities, Authority, ClientIdentity, Identity, Limits, PeerInfo, Quota, ServerTls, TlsIo,
+    Trust, connect, csr, fingerprint_of, fingerprint_of_key, incoming,
 };
 use rcgen::{CertificateParams, KeyPair};
 use rustls_pki_types::pem::PemObject;
@@ -31,19 +31,18 @@ fn now() -> Timestamp {
 
 struct Place {
     authority: Authority,
-    _dir: tempfile::TempDir,
 }
 
 fn place() -> Place {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::open_or_create(&dir.path().join("authority"), AUTHORITY_LIFE_MS, now()).unwrap();
-    Place { authority, _dir: dir }
+    Place {
+        authority: Authority::make(AUTHORITY_LIFE_MS, now()).unwrap(),
+    }
 }
 
 impl Place {
     fn tls(&self) -> ServerTls {
         let (certificate, key) = self.authority.issue_server(now(), DAY_MS).unwrap();
-        ServerTls::new(self.authority.certificate(), certificate, &key).unwrap()
+        ServerTls::new(&[self.authority.certificate().clone()], certificate, &key).unwrap()
     }
 
     async fn listen(&self, limits: Limits) -> (String, Incoming) {
@@ -70,7 +69,7 @@ impl Place {
     }
 
     fn trust(&self) -> Trust {
-        Trust::Authority(self.authority.certificate().clone())
+        Trust::Authorities(vec![self.authority.certificate().clone()])
     }
 }
 
@@ -346,11 +345,11 @@ async fn a_certificate_is_exchanged_while_the_listener_serves() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (expired, key) = place.authority.issue_server(Timestamp(now().0 - 10_000), 1_000).unwrap();
-    let tls = ServerTls::new(place.authority.certificate(), expired, &key).unwrap();
+    let tls = ServerTls::new(&[place.authority.certificate().clone()], expired, &key).unwrap();
     let _incoming = incoming(listener, tls.clone(), &Admission::new(Limits::default()));
     assert!(connect(&address, place.trust(), None).await.is_err());
     let (fresh, key) = place.authority.issue_server(now(), DAY_MS).unwrap();
-    tls.renew(place.authority.certificate(), fresh, &key).unwrap();
+    tls.renew(&[place.authority.certificate().clone()], fresh, &key).unwrap();
     assert!(connect(&address, place.trust(), None).await.is_ok());
 }
 
@@ -373,19 +372,27 @@ async fn the_controller_can_carry_names_for_those_who_compare_them() {
 fn an_authority_is_made_once_kept_private_and_never_replaced_when_damaged() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("authority");
-    let open = || Authority::open_or_create(&folder, AUTHORITY_LIFE_MS, now());
+    let open = || Authorities::open_or_create(&folder, AUTHORITY_LIFE_MS, now());
     let first = open().unwrap();
-    assert!(first.created && first.fingerprint() == fingerprint_of(first.certificate()));
+    assert!(first.created && first.current().fingerprint() == fingerprint_of(first.current().certificate()));
     let second = open().unwrap();
-    assert!(!second.created && second.fingerprint() == first.fingerprint());
+    assert!(!second.created && second.current().fingerprint() == first.current().fingerprint());
     assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
     for file in std::fs::read_dir(&folder).unwrap() {
         assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
-    std::fs::write(folder.join("ca-key.pem"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
+    let state = folder.join("authorities.json");
+    let text = std::fs::read_to_string(&state).unwrap();
+    let foreign = KeyPair::generate().unwrap().serialize_pem().replace('\n', "\\n");
+    let (begin, end) = (
+        text.find("-----BEGIN PRIVATE").unwrap(),
+        text.rfind("-----END PRIVATE KEY-----\\n").unwrap(),
+    );
+    let swapped = format!("{}{foreign}{}", &text[..begin], &text[end + "-----END PRIVATE KEY-----\\n".len()..]);
+    std::fs::write(&state, swapped).unwrap();
     let error = open().err().unwrap().to_string();
     assert!(error.contains("do not belong together"), "{error}");
-    std::fs::remove_file(folder.join("ca-key.pem")).unwrap();
+    std::fs::write(&state, "{}").unwrap();
     assert!(open().is_err());
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use proto_model::id::HostName;
 use proto_model::time::Timestamp;
-use proto_transport::{AUTHORITY_LIFE_MS, Admission, Authority, JoinToken, Limits, ServerTls, incoming};
+use proto_transport::{AUTHORITY_LIFE_MS, Admission, Authorities, Authority, JoinToken, Limits, ServerTls, incoming};
 use proto_wire::v1::agents_server::{Agents, AgentsServer};
 use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::enrolment_server::{Enrolment, EnrolmentServer};
@@ -46,15 +46,15 @@ struct Echo {
 }
 
 pub async fn serve(folder: &Path) -> Result<()> {
-    let authority = Authority::open_or_create(folder, AUTHORITY_LIFE_MS, now())?;
+    let authority = Authorities::open_or_create(folder, AUTHORITY_LIFE_MS, now())?.current();
     let (certificate, key) = authority.issue_server(now(), DAY_MS)?;
-    let tls = ServerTls::new(authority.certificate(), certificate, &key)?;
+    let tls = ServerTls::new(&[authority.certificate().clone()], certificate, &key)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let admission = Admission::new(Limits::for_open_files(raise_open_files(FILES)?));
     let token = JoinToken::generate(&authority.fingerprint());
     print(&json!({ "address": listener.local_addr()?.to_string(), "token": token.to_string() }))?;
     let echo = Echo {
-        authority: Arc::new(authority),
+        authority,
         streams: Arc::default(),
     };
     let server = Server::builder()
@@ -145,6 +145,7 @@ impl Enrolment for Echo {
             certificate_der: certificate.to_vec(),
             chain_der: Vec::new(),
             authority_der: self.authority.certificate().to_vec(),
+            trusted_der: Vec::new(),
             not_after_ms: now().plus_ms(DAY_MS).0,
         }))
     }

@@ -94,7 +94,7 @@ impl Host {
 
     async fn session(&mut self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let controller = *self.shared.controller.borrow();
-        let trust = Trust::Authority(self.member.authority.clone());
+        let trust = Trust::Authorities(vec![self.member.authority.clone()]);
         let connection = Connection::open(self.member.address, controller, trust, Some(&self.member.identity)).await?;
         let mut client = AgentsClient::with_origin(connection, Connection::origin()).max_decoding_message_size(MAX_MESSAGE);
         let (out, messages) = mpsc::channel::<Box<AgentMessage>>(OUT);

@@ -71,6 +71,8 @@ pub(crate) fn hello(description: &Description, greeting: Greeting<'_>) -> Said {
         inventory: greeting.inventory.into_iter().map(item).collect(),
         cleanliness: v1::Cleanliness::from(greeting.cleanliness).into(),
         clock_ms: greeting.clock_ms,
+        // As an agent of the time before authorities were rotated.
+        trust: None,
     })
 }
 
@@ -175,7 +177,7 @@ impl Order {
             Body::Settled(settled) => Self::Settled {
                 injections: settled.injections,
             },
-            Body::ProbeStart(_) | Body::ProbeStop(_) | Body::Accept(_) | Body::Doctor(_) => Self::Unsupported,
+            Body::ProbeStart(_) | Body::ProbeStop(_) | Body::Accept(_) | Body::Doctor(_) | Body::Trust(_) => Self::Unsupported,
         })
     }
 }

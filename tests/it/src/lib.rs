@@ -29,15 +29,20 @@ pub struct Said {
 impl Controller {
     /// Starts one on this folder and waits until it answers.
     pub fn start(folder: &Path) -> Result<Self> {
-        let controller = Self::spawn(folder)?;
-        wait::until("the controller answers", READY_WITHIN, || {
-            Ok(controller.fracas(&["status"])?.code == 0)
-        })?;
-        Ok(controller)
+        Self::spawn(folder)?.ready()
+    }
+
+    /// The same where agents of a former one look for it.
+    pub fn start_at(folder: &Path, agents: &str) -> Result<Self> {
+        Self::spawn_at(folder, agents)?.ready()
     }
 
     /// Starts one and does not wait.
     pub fn spawn(folder: &Path) -> Result<Self> {
+        Self::spawn_at(folder, "127.0.0.1:0")
+    }
+
+    fn spawn_at(folder: &Path, agents: &str) -> Result<Self> {
         let (state, run) = (folder.join("state"), folder.join("run"));
         let process = Command::new(programs::find("fracas-controller")?)
             .arg("--config")
@@ -48,7 +53,7 @@ impl Controller {
             .arg(&run)
             .args([
                 "--agents-address",
-                "127.0.0.1:0",
+                agents,
                 "--operators-address",
                 "127.0.0.1:0",
                 "--lease-ms",
@@ -62,6 +67,11 @@ impl Controller {
             process,
             folder: folder.to_owned(),
         })
+    }
+
+    fn ready(self) -> Result<Self> {
+        wait::until("the controller answers", READY_WITHIN, || Ok(self.fracas(&["status"])?.code == 0))?;
+        Ok(self)
     }
 
     /// Runs the operators' program against this controller.

@@ -48,7 +48,7 @@ async fn dial(controller: &Controller, state: &Path) -> Result<AgentsClient<Chan
         certificate: CertificateDer::from_pem_file(file("cert.pem"))?,
         key_pem: std::fs::read_to_string(file("key.pem"))?,
     };
-    let trust = Trust::Authority(CertificateDer::from_pem_file(file("authority.pem"))?);
+    let trust = Trust::Authorities(vec![CertificateDer::from_pem_file(file("authority.pem"))?]);
     let channel = connect(&controller.address("agents")?, trust, Some(&client)).await?;
     Ok(AgentsClient::new(channel))
 }

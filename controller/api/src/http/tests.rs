@@ -15,7 +15,7 @@ use proto_model::document::{AuditEntry, AuditOutcome};
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
-use proto_transport::{AUTHORITY_LIFE_MS, Authority, OperatorToken, PeerInfo};
+use proto_transport::{AUTHORITY_LIFE_MS, Authorities, IssuedList, OperatorToken, PeerInfo};
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tower::Service;
@@ -46,10 +46,10 @@ impl World {
         ));
         let (said, heard) = mpsc::channel(8);
         let known = Arc::default();
-        let authority = Arc::new(Authority::open_or_create(&folder.path().join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap());
+        let authorities = Arc::new(Authorities::open_or_create(&folder.path().join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap());
         let dispatcher = Dispatcher::new(DispatcherParts {
             store: store.clone(),
-            authority: authority.clone(),
+            authorities: authorities.clone(),
             latch: latch.clone(),
             said,
             known: Arc::clone(&known),
@@ -73,7 +73,8 @@ impl World {
             keyring: Keyring::load(store.clone()).await.unwrap(),
             audit: AuditLog::open(&folder.path().join("audit")).unwrap(),
             policy: Policy::default(),
-            authority,
+            authorities,
+            issued: IssuedList::open(&folder.path().join("issued")),
             reports: folder.path().join("reports"),
             now: || NOW,
             cadence_now: || NOW,

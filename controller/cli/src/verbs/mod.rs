@@ -2,6 +2,7 @@
 
 pub mod attack;
 pub mod audit;
+pub mod authority;
 pub mod completion;
 pub mod contexts;
 pub mod faults;

@@ -171,6 +171,7 @@ impl Scripted {
             certificate_not_after: None,
             source_address: None,
             clock_offset_ms: None,
+            authority: Default::default(),
         }
     }
 

@@ -22,6 +22,7 @@ pub fn record(name: &HostName) -> HostRecord {
         residue: vec![],
         key_fingerprint: String::new(),
         certificate_not_after: Timestamp(0),
+        authority: Default::default(),
         enrolled_at: Timestamp(0),
         machine_since: Timestamp(0),
         last_boot_id: String::new(),

@@ -290,7 +290,7 @@ pub fn client_identity(dir: &Path) -> ClientIdentity {
 
 pub async fn client(dir: &Path, controller: SocketAddr) -> AgentsClient<tonic::transport::Channel> {
     let authority = CertificateDer::from_pem_file(identity(dir).join("authority.pem")).unwrap();
-    let trust = Trust::Authority(authority);
+    let trust = Trust::Authorities(vec![authority]);
     let channel = connect(&controller.to_string(), trust, Some(&client_identity(dir))).await.unwrap();
     AgentsClient::new(channel)
 }

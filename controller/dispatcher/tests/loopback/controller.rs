@@ -14,7 +14,7 @@ use proto_model::event::FleetEventBody;
 use proto_model::host::{Connection, Host};
 use proto_model::id::{HostName, InjectionId};
 use proto_model::time::Timestamp;
-use proto_transport::{AUTHORITY_LIFE_MS, Admission, Authority, JoinToken, Limits, ServerTls, incoming};
+use proto_transport::{AUTHORITY_LIFE_MS, Admission, Authorities, Authority, JoinToken, Limits, ServerTls, incoming};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
@@ -54,7 +54,8 @@ impl Controller {
     }
 
     pub async fn start_with(dir: &Path, settings: DispatcherSettings, address: SocketAddr) -> Self {
-        let authority = Arc::new(Authority::open_or_create(&dir.join("authority"), AUTHORITY_LIFE_MS, now()).unwrap());
+        let authorities = Arc::new(Authorities::open_or_create(&dir.join("authority"), AUTHORITY_LIFE_MS, now()).unwrap());
+        let authority = authorities.current();
         let store = StoreHandle::spawn(Box::new(store(dir).await));
         let latch = Arc::new(HaltLatch::open(
             &dir.join("halted"),
@@ -64,7 +65,7 @@ impl Controller {
         let known = Arc::default();
         let parts = DispatcherParts {
             store: store.clone(),
-            authority: authority.clone(),
+            authorities,
             latch: latch.clone(),
             said: sender,
             known: Arc::clone(&known),
@@ -195,7 +196,7 @@ pub fn actor() -> Actor {
 
 pub fn tls(authority: &Authority) -> ServerTls {
     let (certificate, key) = authority.issue_server(now(), 3_600_000).unwrap();
-    ServerTls::new(authority.certificate(), certificate, &key).unwrap()
+    ServerTls::new(&[authority.certificate().clone()], certificate, &key).unwrap()
 }
 
 fn serve(dispatcher: &Dispatcher, tls: ServerTls, address: SocketAddr, bound: oneshot::Sender<SocketAddr>, killed: oneshot::Receiver<()>) {

@@ -63,13 +63,9 @@ async fn used_up_expired_and_unknown_tokens_buy_nothing() {
 
 #[tokio::test]
 async fn a_token_of_another_authority_never_shows_its_secret() {
-    let (dir, other, host) = (
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-        tempfile::tempdir().unwrap(),
-    );
+    let (dir, host) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let controller = Controller::start(dir.path()).await;
-    let foreign = Authority::open_or_create(other.path(), AUTHORITY_LIFE_MS, now()).unwrap();
+    let foreign = Authority::make(AUTHORITY_LIFE_MS, now()).unwrap();
     let mut token = controller.token(1, 60_000).await;
     token.fingerprint = foreign.fingerprint();
     let error = join(host.path(), controller.address, &token, "web").await.unwrap_err();
@@ -120,7 +116,7 @@ async fn wrong_tokens_are_limited_and_right_ones_are_not_from_the_same_address_t
 async fn the_token_is_checked_before_anything_else_of_a_request_and_a_long_one_is_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let controller = Controller::start(dir.path()).await;
-    let trust = Trust::Authority(controller.authority.certificate().clone());
+    let trust = Trust::Authorities(vec![controller.authority.certificate().clone()]);
     let channel = connect(&controller.address.to_string(), trust, None).await.unwrap();
     let mut outsider = EnrolmentClient::new(channel.clone());
     let wish = |token: &JoinToken, csr_der: Vec<u8>| EnrolRequest {
@@ -150,7 +146,7 @@ async fn enrol_among_guessers(hosts: u32, guessers: u32) -> std::time::Duration 
     let dir = tempfile::tempdir().unwrap();
     let controller = Controller::start(dir.path()).await;
     let token = controller.token(hosts, 600_000).await;
-    let trust = || Trust::Authority(controller.authority.certificate().clone());
+    let trust = || Trust::Authorities(vec![controller.authority.certificate().clone()]);
     let mut guessing = tokio::task::JoinSet::new();
     for _ in 0..guessers {
         let (address, trust) = (controller.address.to_string(), trust());
@@ -213,7 +209,7 @@ async fn without_an_identity_of_ours_nothing_answers() {
         tempfile::tempdir().unwrap(),
     );
     let controller = Controller::start(dir.path()).await;
-    let trust = || Trust::Authority(controller.authority.certificate().clone());
+    let trust = || Trust::Authorities(vec![controller.authority.certificate().clone()]);
     let channel = connect(&controller.address.to_string(), trust(), None).await.unwrap();
     let mut nobody = AgentsClient::new(channel);
     let renewal = nobody.renew(RenewRequest::default()).await.unwrap_err();

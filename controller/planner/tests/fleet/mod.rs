@@ -55,6 +55,7 @@ pub fn host(text: &str, labels: &[(&str, &str)], address: &str) -> Host {
         certificate_not_after: None,
         source_address: None,
         clock_offset_ms: None,
+        authority: Default::default(),
     }
 }
 

@@ -33,6 +33,7 @@ fn a_host(name: &str) -> HostRecord {
         residue: Vec::new(),
         key_fingerprint: "sha256:k".into(),
         certificate_not_after: Timestamp(100),
+        authority: Default::default(),
         enrolled_at: Timestamp(1),
         machine_since: Timestamp(0),
         last_boot_id: "boot".into(),

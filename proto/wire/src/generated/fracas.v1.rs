@@ -26,6 +26,9 @@ pub struct EnrolReply {
     pub authority_der: ::prost::alloc::vec::Vec<u8>,
     #[prost(int64, tag = "5")]
     pub not_after_ms: i64,
+    /// every authority that the host trusts from now on; none: authority_der alone
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub trusted_der: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RenewRequest {
@@ -45,6 +48,9 @@ pub struct RenewReply {
     /// the controller's wall clock
     #[prost(int64, tag = "5")]
     pub clock_ms: i64,
+    /// every authority that the host trusts from now on; none: those that it trusts
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub trusted_der: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// The host says no, and nothing was touched.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -93,7 +99,7 @@ pub struct AgentMessage {
     /// dense from 1 within a session
     #[prost(uint64, tag = "1")]
     pub seq: u64,
-    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub body: ::core::option::Option<agent_message::Body>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -121,6 +127,9 @@ pub mod agent_message {
         /// they changed while the session lasts
         #[prost(message, tag = "11")]
         Facts(super::HostFacts),
+        /// it changed, and is on the disk
+        #[prost(message, tag = "12")]
+        Trust(super::HostTrust),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -161,6 +170,17 @@ pub struct Hello {
     /// the host's own wall clock; the controller judges nothing by it
     #[prost(int64, tag = "15")]
     pub clock_ms: i64,
+    #[prost(message, optional, tag = "16")]
+    pub trust: ::core::option::Option<HostTrust>,
+}
+/// Which authorities a host trusts, by SHA-256 in hex of their certificates.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HostTrust {
+    #[prost(string, repeated, tag = "1")]
+    pub authorities: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// the one that issued its newest certificate; empty: none of them
+    #[prost(string, tag = "2")]
+    pub issuer: ::prost::alloc::string::String,
 }
 /// An injection the agent still owes something for: unfinished, or finished and not yet settled.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -615,7 +635,7 @@ pub struct ControllerMessage {
     pub store_epoch: u64,
     #[prost(
         oneof = "controller_message::Body",
-        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17"
+        tags = "5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18"
     )]
     pub body: ::core::option::Option<controller_message::Body>,
 }
@@ -649,6 +669,8 @@ pub mod controller_message {
         Accept(super::Accept),
         #[prost(message, tag = "17")]
         Doctor(super::Doctor),
+        #[prost(message, tag = "18")]
+        Trust(super::Trust),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -837,6 +859,16 @@ pub struct Settled {
 pub struct Doctor {
     #[prost(uint64, tag = "1")]
     pub request: u64,
+}
+/// The authorities that this host trusts from now on, instead of those that it trusted. The first one issues: a host whose certificate is of
+/// another one renews it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Trust {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub authority_der: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// at a moment of its own choice, so that a fleet does not renew at once
+    #[prost(uint64, tag = "2")]
+    pub renew_within_ms: u64,
 }
 /// A person answers for this dirty host in their name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2004,6 +2036,16 @@ pub struct OperatorsListRequest {}
 pub struct OperatorRef {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityShowRequest {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AuthorityRotateRequest {
+    #[prost(string, tag = "1")]
+    pub step: ::prost::alloc::string::String,
+    /// hosts, and operators as operator/NAME, that may be shut out
+    #[prost(string, repeated, tag = "2")]
+    pub abandon: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AuditListRequest {
@@ -5636,6 +5678,359 @@ pub mod operators_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "fracas.v1.Operators";
     impl<T> tonic::server::NamedService for OperatorsServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod authority_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// The authority that everybody trusts, and how it gives way to the next.
+    #[derive(Debug, Clone)]
+    pub struct AuthorityClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> AuthorityClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> AuthorityClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            AuthorityClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        pub async fn show(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuthorityShowRequest>,
+        ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/fracas.v1.Authority/Show");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Authority", "Show"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// One step: prepare, switch, finish or cancel. Refused while it would shut out somebody who is not named.
+        pub async fn rotate(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AuthorityRotateRequest>,
+        ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/fracas.v1.Authority/Rotate",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("fracas.v1.Authority", "Rotate"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod authority_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with AuthorityServer.
+    #[async_trait]
+    pub trait Authority: std::marker::Send + std::marker::Sync + 'static {
+        async fn show(
+            &self,
+            request: tonic::Request<super::AuthorityShowRequest>,
+        ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status>;
+        /// One step: prepare, switch, finish or cancel. Refused while it would shut out somebody who is not named.
+        async fn rotate(
+            &self,
+            request: tonic::Request<super::AuthorityRotateRequest>,
+        ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status>;
+    }
+    /// The authority that everybody trusts, and how it gives way to the next.
+    #[derive(Debug)]
+    pub struct AuthorityServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> AuthorityServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for AuthorityServer<T>
+    where
+        T: Authority,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/fracas.v1.Authority/Show" => {
+                    #[allow(non_camel_case_types)]
+                    struct ShowSvc<T: Authority>(pub Arc<T>);
+                    impl<
+                        T: Authority,
+                    > tonic::server::UnaryService<super::AuthorityShowRequest>
+                    for ShowSvc<T> {
+                        type Response = super::Document;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuthorityShowRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authority>::show(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ShowSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fracas.v1.Authority/Rotate" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateSvc<T: Authority>(pub Arc<T>);
+                    impl<
+                        T: Authority,
+                    > tonic::server::UnaryService<super::AuthorityRotateRequest>
+                    for RotateSvc<T> {
+                        type Response = super::Document;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AuthorityRotateRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Authority>::rotate(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for AuthorityServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "fracas.v1.Authority";
+    impl<T> tonic::server::NamedService for AuthorityServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -1,0 +1,85 @@
+//! Which authorities this host trusts, as the controller sends and hears it, and when a certificate is to be renewed because of that.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use proto_transport::{fingerprint_of, is_issued_by, validity_of};
+use proto_wire::v1::order_refused::Why;
+use proto_wire::v1::{HostTrust, Trust};
+use rustls_pki_types::CertificateDer;
+use tokio::sync::Notify;
+
+use crate::files::Files;
+use crate::gatekeeper::NotObeyed;
+
+/// What is said of the identity on the disk; an identity that cannot be read trusts nobody.
+pub(crate) fn trust_of(files: &Files) -> HostTrust {
+    let Ok(Some(loaded)) = files.load() else {
+        return HostTrust::default();
+    };
+    let issuer = loaded
+        .authorities
+        .iter()
+        .find(|authority| is_issued_by(&loaded.client.certificate, authority));
+    HostTrust {
+        issuer: issuer.map(|authority| fingerprint_of(authority)).unwrap_or_default(),
+        authorities: loaded.authorities.iter().map(|authority| fingerprint_of(authority)).collect(),
+    }
+}
+
+/// Whether the newest certificate is of the authority in force.
+pub(crate) fn is_issued_by_first(files: &Files) -> bool {
+    let trust = trust_of(files);
+    trust.authorities.first() == Some(&trust.issuer)
+}
+
+/// Stores what is trusted from now on. Nothing is taken in part.
+pub(crate) fn take_trust(files: &Files, trust: &Trust) -> Result<(), NotObeyed> {
+    if !are_certificates(&trust.authority_der) {
+        return Err(NotObeyed::new(
+            Why::Malformed,
+            "the order names no authority, or one that is no certificate",
+        ));
+    }
+    let stored = files.trust(&trust.authority_der);
+    stored.map_err(|error| NotObeyed::new(Why::Busy, format!("the authorities cannot be stored: {error}")))?;
+    tracing::info!(authorities = ?trust_of(files).authorities, "these authorities are trusted from now on");
+    Ok(())
+}
+
+/// At least one, and each of them readable.
+pub(crate) fn are_certificates(all: &[Vec<u8>]) -> bool {
+    let readable = |der: &Vec<u8>| validity_of(&CertificateDer::from(der.as_slice())).is_some();
+    !all.is_empty() && all.iter().all(readable)
+}
+
+/// Renewals before their time, between a session and whatever renews beside it.
+#[derive(Default)]
+pub(crate) struct Renewals {
+    wanted: Notify,
+    within: Mutex<Duration>,
+    done: Notify,
+}
+
+impl Renewals {
+    /// Asks for one within this time.
+    pub fn ask(&self, within: Duration) {
+        *self.within.lock().unwrap_or_else(PoisonError::into_inner) = within;
+        self.wanted.notify_one();
+    }
+
+    /// Comes when one is asked for.
+    pub async fn asked(&self) -> Duration {
+        self.wanted.notified().await;
+        *self.within.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn tell_done(&self) {
+        self.done.notify_one();
+    }
+
+    /// Comes when one is stored.
+    pub async fn done(&self) {
+        self.done.notified().await;
+    }
+}

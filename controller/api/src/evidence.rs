@@ -2,8 +2,9 @@
 
 use controller_evidence::{Evidence as Weighed, Shown, Site, parse_service, weigh};
 use controller_report::html;
-use proto_model::document::{ErrorBody, RunDocument};
+use proto_model::document::ErrorBody;
 use proto_model::evidence::{Levels, Publication};
+use proto_model::finished::FinishedRun;
 use proto_model::id::sha256_text;
 use proto_model::service::{ServiceDocument, ServiceRecord};
 use proto_wire::v1::evidence_server::Evidence;
@@ -16,7 +17,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::error::{ApiError, ApiResult, not_found};
-use crate::history::{History, PAGE, of_services};
 use crate::service::{Api, caller, document};
 
 /// Files of a site on their way to a slow reader.
@@ -97,10 +97,11 @@ impl Evidence for Api {
             vec![self.service_record(&name).await?]
         };
         let publications = self.0.store.call(|store| store.publications()).await.map_err(ApiError::from)?;
-        let names = records.iter().map(|record| record.name.as_str()).collect();
-        let history = of_services(&self.0.store, &names, PAGE).await.map_err(ApiError::from)?;
-        let levels = records.iter().map(|record| self.weighed(record, &history.runs, &publications));
-        let items = levels.map(|levels| document("Levels", &levels)).collect::<ApiResult<_>>()?;
+        self.read_outdated().await?;
+        let mut items = Vec::with_capacity(records.len());
+        for record in &records {
+            items.push(document("Levels", &self.weighed(record, &publications).await?)?);
+        }
         Ok(Response::new(Documents { items }))
     }
 
@@ -108,11 +109,11 @@ impl Evidence for Api {
 
     async fn site(&self, _: Request<SiteRequest>) -> Result<Response<Self::SiteStream>, Status> {
         let services = self.services_shown().await?;
-        let history = self.history(&services).await?;
+        let (runs, others) = self.all_runs(&services).await?;
         let (sender, receiver) = mpsc::channel(SITE_BUFFER);
         let api = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = api.send_site(&services, &history, &sender).await {
+            if let Err(error) = api.send_site(&services, &runs, others, &sender).await {
                 // A reader that is gone needs no answer.
                 let _ = sender.send(Err(error.into())).await;
             }
@@ -127,8 +128,8 @@ impl Evidence for Api {
             return Err(ApiError::new("usage", format!("a publication needs its place in 1 to {PLACE_LENGTH} characters")).into());
         }
         let services = self.services_shown().await?;
-        let history = self.history(&services).await?;
-        let site = Site::of(&services, &history.runs, history.others);
+        let (runs, others) = self.all_runs(&services).await?;
+        let site = Site::of(&services, &runs, others);
         let digest = site.digest();
         if digest != wish.digest {
             let message = "the log has gone on since the site was made, so that it is not what would be recorded; publish again";
@@ -191,35 +192,37 @@ impl Api {
         read.collect()
     }
 
-    async fn history(&self, services: &[Shown]) -> ApiResult<History> {
-        let names = services.iter().map(|shown| shown.service.name.as_str()).collect();
-        Ok(of_services(&self.0.store, &names, PAGE).await?)
-    }
-
-    fn weighed(&self, record: &ServiceRecord, runs: &[RunDocument], publications: &[Publication]) -> Levels {
+    async fn weighed(&self, record: &ServiceRecord, publications: &[Publication]) -> ApiResult<Levels> {
         let now = self.cadence_now();
         let service = match parse_service(&record.text, &record.name) {
             Ok(service) => service,
             Err(problems) => {
-                return Levels {
+                return Ok(Levels {
                     service: record.name.clone(),
                     level: 0,
                     at: now,
                     levels: Vec::new(),
                     problem: Some(unreadable(record, &problems).0.message),
-                };
+                });
             }
         };
-        weigh(&Weighed {
+        let runs = self.selected(&service, now).await?;
+        Ok(weigh(&Weighed {
             service: &service,
-            runs,
+            runs: &runs,
             publications,
             now,
-        })
+        }))
     }
 
-    async fn send_site(&self, services: &[Shown], history: &History, sender: &mpsc::Sender<Result<SiteFile, Status>>) -> ApiResult<()> {
-        let site = Site::of(services, &history.runs, history.others);
+    async fn send_site(
+        &self,
+        services: &[Shown],
+        runs: &[FinishedRun],
+        others: usize,
+        sender: &mpsc::Sender<Result<SiteFile, Status>>,
+    ) -> ApiResult<()> {
+        let site = Site::of(services, runs, others);
         let gone = |_| ApiError::new("refused", "nobody reads the site any more");
         let file = |path: String, text: String| SiteFile {
             path,

@@ -1,14 +1,12 @@
-//! Keeps the summary of a run when it is finished and when it is amended, and makes those that are missing. Nothing waits for it.
-
-use std::collections::BTreeSet;
+//! Keeps what is known of a run in short when it is finished and when it is amended, and reads those that are outdated. No run waits for it.
 
 use controller_report::fold;
 use controller_store::{StoreError, StoreHandle};
 use proto_model::document::RunDocument;
+use proto_model::finished::FinishedRun;
 use proto_model::id::RunId;
-use proto_model::summary::RunSummary;
 
-/// Runs without a summary that are looked up at a time.
+/// Outdated runs that are looked up at a time.
 const BATCH: u32 = 100;
 
 /// Makes the summary of a finished run from its events and keeps it. False when the run is not finished or has no beginning.
@@ -20,14 +18,16 @@ async fn make(store: &StoreHandle, run: &RunId) -> Result<bool, StoreError> {
 pub(crate) async fn looked_through(store: &StoreHandle, run: &RunId) -> Result<Option<RunDocument>, StoreError> {
     let id = run.clone();
     let events = store.call(move |store| store.run_events(&id, 1)).await?;
-    let (Some(document), Some(last)) = (fold(&events), events.last()) else {
+    let Some(last) = events.last().map(|last| last.seq) else {
         return Ok(None);
     };
-    if document.verdict.is_some() {
-        let (run, seq, summary) = (run.clone(), last.seq, RunSummary::from(&document));
-        store.call(move |store| store.keep_summary(&run, seq, &summary)).await?;
+    let document = fold(&events);
+    if document.as_ref().is_some_and(|run| run.verdict.is_none()) {
+        return Ok(document);
     }
-    Ok(Some(document))
+    let (run, known) = (run.clone(), document.as_ref().map(FinishedRun::from));
+    store.call(move |store| store.keep_finished(&run, last, known.as_ref())).await?;
+    Ok(document)
 }
 
 /// As `make`; a list makes it again when this fails.
@@ -37,22 +37,23 @@ pub(crate) async fn keep(store: &StoreHandle, run: &RunId) {
     }
 }
 
-/// Makes the summaries that are missing: of a store from before there were any, or after a crash. Returns how many.
+/// Reads finished runs that are outdated: of a store that an older version kept, after a crash, or with an event that came late.
+/// A batch is kept when it is read, so that whoever comes after a stop goes on from there. Returns how many.
 pub(crate) async fn rebuild(store: &StoreHandle) -> Result<usize, StoreError> {
-    let (mut made, mut hopeless) = (0, BTreeSet::new());
+    let mut made = 0;
     loop {
-        let asked = BATCH + u32::try_from(hopeless.len()).unwrap_or(u32::MAX - BATCH);
-        let without = store.call(move |store| store.without_summary(asked)).await?;
-        let new: Vec<RunId> = without.into_iter().filter(|run| !hopeless.contains(run)).collect();
-        if new.is_empty() {
+        let outdated = store.call(|store| store.outdated(BATCH)).await?;
+        if outdated.is_empty() {
             return Ok(made);
         }
-        for run in new {
-            if make(store, &run).await? {
-                made += 1;
-            } else {
-                hopeless.insert(run);
-            }
+        let mut read = Vec::with_capacity(outdated.len());
+        for run in outdated {
+            let id = run.clone();
+            let events = store.call(move |store| store.run_events(&id, 1)).await?;
+            let known = fold(&events).map(|run| FinishedRun::from(&run));
+            made += usize::from(known.is_some());
+            read.push((run, events.last().map_or(0, |last| last.seq), known));
         }
+        store.call(move |store| store.keep_all(&read)).await?;
     }
 }

@@ -1,7 +1,7 @@
 //! Whether each required test runs often enough: at least two passes, and no gap over 35 days from one to the next and to now.
 
-use proto_model::document::RunDocument;
 use proto_model::evidence::{Standing, Witness};
+use proto_model::finished::FinishedRun;
 use proto_model::quantity::Millis;
 use proto_model::required_test::RequiredTest;
 use proto_model::service::Service;
@@ -18,6 +18,10 @@ pub(crate) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 const LEAST: usize = 2;
 /// Runs that do not count and are named, for one test.
 pub(crate) const MOST_EXCLUDED: usize = 20;
+/// Passes that are counted and named, for one test: more show nothing that these do not.
+pub(crate) const MOST_COUNTED: usize = 20;
+/// Passes that are looked at for being named as not counted.
+pub(crate) const MOST_NEAR: usize = MOST_EXCLUDED + MOST_COUNTED;
 
 /// One required test's rhythm.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +39,7 @@ pub struct TestCadence {
 }
 
 /// Each required test of the service, by name.
-pub fn cadence(service: &Service, runs: &[RunDocument], now: Timestamp) -> Vec<TestCadence> {
+pub fn cadence(service: &Service, runs: &[FinishedRun], now: Timestamp) -> Vec<TestCadence> {
     let past = of_service(&service.name, runs, now);
     service
         .required_tests()
@@ -47,14 +51,14 @@ pub fn cadence(service: &Service, runs: &[RunDocument], now: Timestamp) -> Vec<T
 fn of_test(required: &RequiredTest, past: &[Past<'_>], now: Timestamp) -> TestCadence {
     let test = required.name.as_str();
     let of_it: Vec<&Past<'_>> = past.iter().filter(|p| p.run.name == test).collect();
-    let why_not = |p: &Past<'_>| p.is_no_pass().or_else(|| p.differs_from(required));
-    let (passes, mut excluded): (Vec<&Past<'_>>, Vec<(&Past<'_>, String)>) = (
-        of_it.iter().copied().filter(|p| why_not(p).is_none()).collect(),
-        of_it.iter().filter_map(|p| Some((*p, why_not(p)?))).collect(),
-    );
+    let (passed, not): (Vec<&Past<'_>>, Vec<&Past<'_>>) = of_it.iter().partition(|p| p.known.is_no_pass().is_none());
+    let passes: Vec<&Past<'_>> = passed.iter().copied().filter(|p| p.differs_from(required).is_none()).collect();
     let chain = chain(&passes, now);
     let (counted, near) = spaced(chain, required.min_interval_ms);
-    excluded.extend(near);
+    let oldest_near = passed.get(MOST_NEAR - 1).map(|p| place(p));
+    let differs = passed.iter().filter_map(|p| Some((*p, p.differs_from(required)?)));
+    let mut excluded: Vec<(&Past<'_>, String)> = not.into_iter().filter_map(|p| Some((p, p.known.is_no_pass()?))).collect();
+    excluded.extend(differs.chain(near).filter(|(p, _)| Some(place(p)) >= oldest_near));
     excluded.sort_by_key(|(past, _)| std::cmp::Reverse(past.ended_at));
     let witnesses = |from: &[&Past<'_>]| from.iter().map(|p| p.witness(now)).collect::<Vec<_>>();
     let apart = match required.min_interval_ms {
@@ -76,7 +80,11 @@ fn of_test(required: &RequiredTest, past: &[Past<'_>], now: Timestamp) -> TestCa
             (Standing::Missing, says, witnesses(&counted))
         }
         (Some(last), n) => {
-            let says = format!("{test} has passed {n} times without a gap, last {}", days(now.since(last.ended_at)));
+            let more = if n == MOST_COUNTED { "at least " } else { "" };
+            let says = format!(
+                "{test} has passed {more}{n} times without a gap, last {}",
+                days(now.since(last.ended_at))
+            );
             (Standing::Holds, says, witnesses(&counted))
         }
     };
@@ -106,10 +114,13 @@ fn chain<'p, 'a>(passes: &'p [&'a Past<'a>], now: Timestamp) -> &'p [&'a Past<'a
     &passes[..reaches.count()]
 }
 
-/// As many of the passes as are so far apart, the newest first; and the others, each with its reason.
+/// As many of the passes as are so far apart and counted, the newest first; and the others of that time, each with its reason.
 fn spaced<'a>(passes: &[&'a Past<'a>], min_interval_ms: u64) -> (Vec<&'a Past<'a>>, Vec<(&'a Past<'a>, String)>) {
     let (mut counted, mut near): (Vec<&Past<'_>>, Vec<_>) = (Vec::new(), Vec::new());
     for past in passes {
+        if counted.len() == MOST_COUNTED {
+            break;
+        }
         match counted.last() {
             Some(next) if next.ended_at.since(past.ended_at) < min_interval_ms => {
                 near.push((
@@ -121,6 +132,10 @@ fn spaced<'a>(passes: &[&'a Past<'a>], min_interval_ms: u64) -> (Vec<&'a Past<'a
         }
     }
     (counted, near)
+}
+
+fn place<'a>(past: &Past<'a>) -> (Timestamp, &'a str) {
+    (past.ended_at, past.run.id.as_str())
 }
 
 fn never(test: &str, of_it: &[&Past<'_>]) -> String {

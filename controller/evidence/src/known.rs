@@ -1,7 +1,7 @@
 //! Everything that a level is computed from.
 
-use proto_model::document::RunDocument;
 use proto_model::evidence::Publication;
+use proto_model::finished::FinishedRun;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
 
@@ -10,7 +10,7 @@ use proto_model::time::Timestamp;
 pub struct Evidence<'a> {
     pub service: &'a Service,
     /// All runs, of this service and of others.
-    pub runs: &'a [RunDocument],
+    pub runs: &'a [FinishedRun],
     pub publications: &'a [Publication],
     pub now: Timestamp,
 }

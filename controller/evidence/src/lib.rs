@@ -9,6 +9,7 @@ mod levels;
 mod past;
 mod required;
 mod requirements;
+mod select;
 mod site;
 
 pub use cadence::{CADENCE_DAYS, TestCadence, WARN_DAYS, cadence};
@@ -16,4 +17,5 @@ pub use coverage::{Covered, coverage};
 pub use file::parse_service;
 pub use known::Evidence;
 pub use levels::weigh;
+pub use select::{History, select};
 pub use site::{MARKER, Shown, Site, file_name};

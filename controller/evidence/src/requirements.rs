@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use proto_model::evidence::{Requirement, Standing};
-use proto_model::host::{ENV_LABEL, PRODUCTION};
-use proto_model::id::HostName;
+use proto_model::host::PRODUCTION;
 use proto_model::time::Timestamp;
-use proto_model::verdict::Cleanup;
 
 use crate::cadence::{CADENCE_DAYS, DAY_MS, MOST_EXCLUDED, WARN_DAYS, cadence, days};
 use crate::known::Evidence;
@@ -87,10 +85,10 @@ pub(crate) fn fail_tested(evidence: &Evidence<'_>) -> Requirement {
             let test = dependency.tests.iter().find(|test| test.name == p.run.name)?;
             let shared = || {
                 let environment = &p.run.environment;
-                let itself = p.run.in_production().then(|| format!("{environment} is production"));
+                let itself = p.known.worth.production.then(|| format!("{environment} is production"));
                 itself.or_else(|| production.iter().find_map(|name| service.shared(environment, name)))
             };
-            Some((p, p.is_no_pass().or_else(|| p.differs_from(test)).or_else(shared)))
+            Some((p, p.known.is_no_pass().or_else(|| p.differs_from(test)).or_else(shared)))
         });
         let (counted, excluded): (Vec<_>, Vec<_>) = tests.partition(|(_, why)| why.is_none());
         match (counted.first(), excluded.first()) {
@@ -213,7 +211,7 @@ pub(crate) fn on_a_dashboard(evidence: &Evidence<'_>) -> Requirement {
 
 /// Environments that are production by their name, or were declared so when a run of the service was planned.
 fn production_environments<'a>(past: &[Past<'a>]) -> BTreeSet<&'a str> {
-    let planned = past.iter().filter(|p| p.run.in_production()).map(|p| p.run.environment.as_str());
+    let planned = past.iter().filter(|p| p.known.worth.production).map(|p| p.run.environment.as_str());
     planned.chain([PRODUCTION]).collect()
 }
 
@@ -227,9 +225,9 @@ pub(crate) fn in_production(evidence: &Evidence<'_>) -> Requirement {
         let next = format!("declare {PRODUCTION} under environments in the service file and apply it");
         return missing(line, format!("the service file does not declare {PRODUCTION}"), next);
     }
-    let in_production = |p: &&Past<'_>| p.run.in_production() && declared(&p.run.environment);
+    let in_production = |p: &&Past<'_>| p.known.worth.production && declared(&p.run.environment);
     let there: Vec<&Past<'_>> = past.iter().filter(in_production).collect();
-    let counts = there.iter().position(|p| not_in_production(p).is_none());
+    let counts = there.iter().position(|p| p.known.shows_no_production().is_none());
     let next = format!("run a required test in {PRODUCTION}: fracas run FILE --confirm {PRODUCTION}");
     let newer = &there[..counts.unwrap_or(there.len())];
     let Some(decided) = counts.map(|at| there[at]) else {
@@ -252,30 +250,11 @@ pub(crate) fn in_production(evidence: &Evidence<'_>) -> Requirement {
     }
 }
 
-/// Why a run in production is no evidence of it. A host without a label is treated as production, so that nobody is hurt; whether it
-/// is production nobody has said.
-fn not_in_production(past: &Past<'_>) -> Option<String> {
-    if !past.decided() {
-        return Some(match past.run.cleanup {
-            Cleanup::Proven => format!("it ended as {}", past.verdict.as_str()),
-            _ => "its hosts are not proven clean".to_owned(),
-        });
-    }
-    if let Some(why) = past.is_unconfirmed() {
-        return Some(why);
-    }
-    let said = |host: &HostName| past.run.hosts.iter().find(|h| &h.name == host)?.environment.as_deref();
-    let injected = past.run.injections.iter().filter(|i| i.ordered_at.is_some());
-    let environment = past.run.environment.as_str();
-    let unsaid = injected.map(|i| &i.host).find(|host| said(host) != Some(environment))?;
-    Some(format!("{unsaid} had no label {ENV_LABEL}={environment}"))
-}
-
 /// The newest runs that would have been evidence, each with why it is none.
 fn pass_over(mut line: Requirement, runs: &[&Past<'_>], now: Timestamp) -> Requirement {
     for past in runs.iter().take(MOST_EXCLUDED) {
         line.passed_over
-            .push(past.excluded(now, not_in_production(past).unwrap_or_default()));
+            .push(past.excluded(now, past.known.shows_no_production().unwrap_or_default()));
     }
     line
 }

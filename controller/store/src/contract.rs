@@ -1,6 +1,7 @@
 //! What every store must keep, as one suite of checks: for tests of stores only. It panics at the first broken promise.
 
 mod cadence;
+mod finished;
 mod given;
 mod hosts;
 mod plans;
@@ -14,6 +15,8 @@ use proto_model::id::{InjectionId, RunId, TokenId};
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 
+#[cfg(test)]
+pub(crate) use given::finished_run;
 pub use given::notes;
 use given::{Make, accepted, actor, is_refused, judged, note, seqs, undone};
 
@@ -46,6 +49,7 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
     for check in checks
         .iter()
         .chain(cadence::CHECKS)
+        .chain(finished::CHECKS)
         .chain(hosts::CHECKS)
         .chain(plans::CHECKS)
         .chain(summaries::CHECKS)

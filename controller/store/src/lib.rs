@@ -6,6 +6,7 @@ pub mod contract;
 #[cfg(any(test, feature = "testing"))]
 mod contract_evidence;
 mod fact;
+mod finished;
 mod handle;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
@@ -16,6 +17,7 @@ mod store;
 mod summaries;
 
 pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TICK_KEYS, TickRecord};
+pub use finished::{Finished, Tally};
 pub use handle::{LastLook, StoreHandle, append_unless};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;

@@ -1,6 +1,7 @@
 //! A store that forgets everything when it is dropped: for tests, held to the same contract as the real ones.
 
 mod cadence;
+mod finished;
 mod held;
 mod summaries;
 

@@ -10,11 +10,12 @@ use proto_model::service::ServiceRecord;
 use proto_model::time::Timestamp;
 
 use crate::cadence::Cadence;
+use crate::finished::Finished;
 use crate::records::{Actor, HostRecord, OperatorRecord, RunRow, StoreError, TokenRecord};
 use crate::summaries::Summaries;
 
 /// Every method is one transaction: on disk when it returns, or nothing.
-pub trait Store: Send + Cadence + Summaries {
+pub trait Store: Send + Cadence + Finished + Summaries {
     /// Appends with dense numbers; the first append of a run makes it. A fact already stored for the same
     /// (injection, boot, agent_seq) is left out of the answer and not stored twice.
     fn append(&mut self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, StoreError>;

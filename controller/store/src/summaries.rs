@@ -30,12 +30,8 @@ pub trait Summaries {
     /// Finished runs, newest first: those that were made before this one, or the newest without one. Page by page it passes every
     /// run that is finished when the first page is read.
     fn finished_before(&mut self, run: Option<&RunId>, limit: u32) -> Result<Vec<RunPage>, StoreError>;
-    /// Inserts or replaces; `seq` is the last event that the summary covers. An older one never replaces a newer.
-    fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError>;
     /// The newest kept, whether or not it covers what came later: the verdict in it is final.
     fn summary_of(&mut self, run: &RunId) -> Result<Option<RunSummary>, StoreError>;
-    /// Finished runs that have no summary at all, oldest first.
-    fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError>;
     /// Finished runs that may lack a host's proof: those whose summary says so, and of those without one the newest `unsaid`.
     fn runs_owing_proof(&mut self, unsaid: u32) -> Result<Vec<RunId>, StoreError>;
     /// Of every test, its newest run that passed or failed, of those that have a summary.

@@ -91,6 +91,17 @@ impl World {
         }
     }
 
+    pub fn actor() -> Actor {
+        Actor {
+            by: "root@local".into(),
+            address: "local".into(),
+        }
+    }
+
+    pub fn store_file(&self) -> std::path::PathBuf {
+        self.folder.path().join("store.db")
+    }
+
     async fn token(&self, name: &str, role: Role) -> String {
         let token = OperatorToken::generate();
         let record = OperatorRecord {
@@ -104,11 +115,7 @@ impl World {
             created_by: "root@local".into(),
             last_used: None,
         };
-        let actor = Actor {
-            by: "root@local".into(),
-            address: "local".into(),
-        };
-        self.api.0.keyring.add(record, &actor).await.unwrap();
+        self.api.0.keyring.add(record, &Self::actor()).await.unwrap();
         token.to_string()
     }
 

@@ -6,9 +6,9 @@ use controller_conductor::{HostEvent, StopOutcome, StopTarget};
 use controller_report::fold;
 use controller_store::Actor;
 use proto_model::event::{EventBody, FleetEventBody, NewEvent};
+use proto_model::finished::FinishedRun;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{Cleanliness, InjectionState};
-use proto_model::summary::RunSummary;
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
 
 use crate::fleet::{Bench, now};
@@ -313,11 +313,10 @@ async fn clean(bench: &Bench, like: &RunId) {
     let run = RunId::generate();
     let (id, events) = (run.clone(), told.collect());
     let stored = bench.store.call(move |store| store.append(&id, events)).await.unwrap();
-    let summary = RunSummary {
-        hosts_unclean: 0,
-        ..RunSummary::from(&fold(&stored).unwrap())
-    };
-    bench.store.call(move |store| store.keep_summary(&run, 2, &summary)).await.unwrap();
+    let mut known = FinishedRun::from(&fold(&stored).unwrap());
+    known.summary.hosts_unclean = 0;
+    let keep = bench.store.call(move |store| store.keep_finished(&run, 2, Some(&known)));
+    keep.await.unwrap();
 }
 
 pub async fn wait_for(condition: impl Fn() -> bool) {

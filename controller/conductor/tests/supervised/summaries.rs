@@ -100,7 +100,7 @@ async fn missing_ones_are_made_and_a_run_without_a_beginning_holds_nothing_up() 
         let (run, events) = (RunId::generate(), copied.collect());
         bench.store.call(move |store| store.append(&run, events)).await.unwrap();
     }
-    assert_eq!(bench.store.call(|store| store.without_summary(10)).await.unwrap().len(), 2);
+    assert_eq!(bench.store.call(|store| store.outdated(10)).await.unwrap().len(), 2);
     assert_eq!(bench.supervisor.rebuild_summaries().await.unwrap(), 1);
     let pages = bench.store.call(|store| store.run_pages(10, false)).await.unwrap();
     let kept: Vec<bool> = pages.iter().map(|page| page.summary.is_some()).collect();

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use proto_model::document::RunDocument;
+use proto_model::summary::RunSummary;
 use proto_model::verdict::Verdict;
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
@@ -24,7 +24,7 @@ pub(super) fn feed(site: &Site<'_>) -> String {
 fn write(writer: &mut Xml, site: &Site<'_>) -> io::Result<()> {
     writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let mut past: Vec<_> = site.services.iter().flat_map(|shown| site.past(&shown.service)).collect();
-    past.sort_by(|a, b| (b.ended_at, &a.run.id).cmp(&(a.ended_at, &b.run.id)));
+    past.sort_by(|a, b| (b.ended_at, &b.run.id).cmp(&(a.ended_at, &a.run.id)));
     let feed = writer
         .create_element("feed")
         .with_attribute(("xmlns", "http://www.w3.org/2005/Atom"));
@@ -39,16 +39,15 @@ fn write(writer: &mut Xml, site: &Site<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn entry(writer: &mut Xml, run: &RunDocument) -> io::Result<()> {
+fn entry(writer: &mut Xml, run: &RunSummary) -> io::Result<()> {
     let verdict = run.verdict.map_or("none yet", Verdict::as_str);
-    let reasons: Vec<&str> = run.reasons.iter().map(|reason| reason.message.as_str()).collect();
     writer.create_element("entry").write_inner_content(|writer| {
         text(writer, "title", &format!("{}: {verdict} in {}", run.name, run.environment))?;
         text(writer, "id", &format!("urn:fracas:run:{}", run.id))?;
         text(writer, "updated", &run.finished_at.unwrap_or(run.created_at).to_string())?;
         link(writer, &run_path(&run.id))?;
         author(writer, &run.by)?;
-        text(writer, "summary", &reasons.join("; "))
+        text(writer, "summary", run.reason.as_deref().unwrap_or_default())
     })?;
     Ok(())
 }

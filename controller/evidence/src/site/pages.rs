@@ -174,14 +174,14 @@ fn history_sections(past: &[Past<'_>]) -> Vec<Section> {
 
 fn history_row(past: &Past<'_>) -> Vec<Cell> {
     let run = past.run;
-    let faults: BTreeSet<&str> = run.injections.iter().map(|i| i.fault.as_str()).collect();
+    let faults: Vec<&str> = past.known.worth.faults.iter().map(|fault| fault.as_str()).collect();
     let ms = |ms: Option<u64>| ms.map_or(Cell::word("-"), |ms| run_link(&format!("{ms} ms"), &run.id));
     vec![
         past.ended_at.into(),
         run_link(&run.name, &run.id),
         run_link(past.verdict.as_str(), &run.id),
         Cell::word(run.cleanup.as_str()),
-        faults.into_iter().collect::<Vec<_>>().join(", ").into(),
+        faults.join(", ").into(),
         ms(run.detection_ms),
         ms(run.recovery_ms),
     ]

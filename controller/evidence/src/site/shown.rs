@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use controller_report::html::Link;
-use proto_model::document::RunDocument;
 use proto_model::evidence::{Levels, Publication};
+use proto_model::finished::FinishedRun;
 use proto_model::id::RunId;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
@@ -23,7 +23,7 @@ pub struct Shown {
 /// What is published: declared services and their judged runs.
 pub struct Site<'a> {
     pub(super) services: &'a [Shown],
-    pub(super) runs: &'a [RunDocument],
+    pub(super) runs: &'a [FinishedRun],
     others: usize,
     /// The last thing in the log: everything on the pages is as of then.
     pub(super) as_of: Timestamp,
@@ -31,10 +31,14 @@ pub struct Site<'a> {
 
 impl<'a> Site<'a> {
     /// `others` is how many judged runs, of none of these services, are not among `runs`.
-    pub fn of(services: &'a [Shown], runs: &'a [RunDocument], others: usize) -> Self {
+    pub fn of(services: &'a [Shown], runs: &'a [FinishedRun], others: usize) -> Self {
         let applied = services.iter().map(|shown| shown.applied_at);
-        let named = |run: &&RunDocument| services.iter().any(|shown| run.service.as_deref() == Some(&shown.service.name));
-        let finished = runs.iter().filter(named).filter_map(|run| run.finished_at);
+        let named = |run: &&FinishedRun| {
+            services
+                .iter()
+                .any(|shown| run.summary.service.as_deref() == Some(&shown.service.name))
+        };
+        let finished = runs.iter().filter(named).filter_map(|run| run.summary.finished_at);
         Self {
             services,
             runs,
@@ -60,7 +64,7 @@ impl<'a> Site<'a> {
     /// Decided runs of each service that the site shows.
     pub fn points(&self) -> BTreeMap<String, u32> {
         let count = |shown: &Shown| {
-            let decided = self.past(&shown.service).iter().filter(|past| past.decided()).count();
+            let decided = self.past(&shown.service).iter().filter(|past| past.known.decided()).count();
             (shown.service.name.clone(), u32::try_from(decided).unwrap_or(u32::MAX))
         };
         self.services.iter().map(count).filter(|(_, points)| *points > 0).collect()
@@ -89,7 +93,7 @@ impl<'a> Site<'a> {
     /// Judged runs that no declared service owns: they have no page, and the index says how many.
     pub(super) fn unowned(&self) -> usize {
         let owned: usize = self.services.iter().map(|shown| self.past(&shown.service).len()).sum();
-        self.others + self.runs.iter().filter(|run| run.verdict.is_some()).count() - owned
+        self.others + self.runs.iter().filter(|run| run.summary.verdict.is_some()).count() - owned
     }
 }
 

@@ -6,11 +6,12 @@ use controller_evidence::{Evidence, coverage, parse_service, weigh};
 use proptest::prelude::*;
 use proto_model::document::RunDocument;
 use proto_model::evidence::{Levels, Publication, Requirement, Standing};
+use proto_model::finished::FinishedRun;
 use proto_model::id::HostName;
 use proto_model::time::Timestamp;
 use serde_json::json;
 
-use crate::scene::{DAY, EXPERIMENT, FILE, NOW, changed, days_ago, run, service};
+use crate::scene::{DAY, EXPERIMENT, FILE, NOW, changed, days_ago, document, run, service};
 
 fn publication(days: i64, points: u32) -> Publication {
     Publication {
@@ -22,7 +23,7 @@ fn publication(days: i64, points: u32) -> Publication {
     }
 }
 
-fn at(now: Timestamp, runs: &[RunDocument], publications: &[Publication]) -> Levels {
+fn at(now: Timestamp, runs: &[FinishedRun], publications: &[Publication]) -> Levels {
     let service = service();
     weigh(&Evidence {
         service: &service,
@@ -42,7 +43,7 @@ fn standings(levels: &Levels) -> BTreeMap<String, Standing> {
 }
 
 /// Two passes in the demo environment, one in production, and a site that shows them.
-fn good() -> (Vec<RunDocument>, Vec<Publication>) {
+fn good() -> (Vec<FinishedRun>, Vec<Publication>) {
     let runs = vec![
         run(1, "demo", "passed", days_ago(30)),
         run(2, "demo", "passed", days_ago(2)),
@@ -120,7 +121,7 @@ fn a_cadence_needs_two_passes_without_a_gap() {
         (&[], false, "never run"),
         (&[1, 30, 60, 200], true, "3 times"),
     ] {
-        let runs: Vec<RunDocument> = ages
+        let runs: Vec<FinishedRun> = ages
             .iter()
             .zip(1..)
             .map(|(age, id)| run(id, "demo", "passed", days_ago(*age)))
@@ -134,7 +135,7 @@ fn a_cadence_needs_two_passes_without_a_gap() {
 
 #[test]
 fn what_is_no_evidence_gives_nothing() {
-    let held = |runs: &[RunDocument]| {
+    let held = |runs: &[FinishedRun]| {
         let levels = at(NOW, runs, &[]);
         ["fail_tested", "on_a_cadence", "in_production"].map(|code| line(&levels, code).standing == Standing::Holds)
     };
@@ -172,18 +173,15 @@ fn what_is_no_evidence_gives_nothing() {
 /// A decided run in production on a host whose label was this, two days ago.
 fn on_a_host_labelled(id: u64, label: Option<&str>) -> RunDocument {
     let host = json!({"name": "cache-1", "environment": label, "cleanliness": "clean", "residue": [], "drift": [], "consequences": []});
-    changed(id, "production", "passed", days_ago(2), json!({"hosts": [host]}))
+    document(id, "production", "passed", days_ago(2), json!({"hosts": [host]}))
 }
 
 #[test]
 fn production_is_what_somebody_said_is_production() {
     let explicit = on_a_host_labelled(1, Some("production"));
-    assert_eq!(
-        line(&at(NOW, std::slice::from_ref(&explicit), &[]), "in_production").standing,
-        Standing::Holds
-    );
-    let unsaid = on_a_host_labelled(2, None);
-    let levels = at(NOW, std::slice::from_ref(&unsaid), &[]);
+    let of_one = |run: &RunDocument| at(NOW, &[FinishedRun::from(run)], &[]);
+    assert_eq!(line(&of_one(&explicit), "in_production").standing, Standing::Holds);
+    let levels = of_one(&on_a_host_labelled(2, None));
     let unlabelled = line(&levels, "in_production");
     assert_eq!(unlabelled.standing, Standing::Missing);
     assert!(unlabelled.evidence.is_empty());
@@ -198,12 +196,9 @@ fn production_is_what_somebody_said_is_production() {
     let mut other = mixed.injections[0].clone();
     other.host = HostName::parse("cache-2").unwrap();
     mixed.injections.push(other);
-    assert_eq!(
-        line(&at(NOW, std::slice::from_ref(&mixed), &[]), "in_production").standing,
-        Standing::Missing
-    );
+    assert_eq!(line(&of_one(&mixed), "in_production").standing, Standing::Missing);
     mixed.injections[1].ordered_at = None;
-    let untouched = line(&at(NOW, &[mixed], &[]), "in_production").standing;
+    let untouched = line(&of_one(&mixed), "in_production").standing;
     assert_eq!(untouched, Standing::Holds, "a host to which nothing was sent says nothing");
     for (change, why) in [
         (json!({"verdict": "inconclusive"}), "it ended as inconclusive"),
@@ -235,7 +230,7 @@ fn a_service_that_declares_no_production_has_no_run_there() {
     let service = parse_service(&undeclared, "service.yaml").unwrap();
     let levels = weigh(&Evidence {
         service: &service,
-        runs: &[on_a_host_labelled(1, Some("production"))],
+        runs: &[FinishedRun::from(&on_a_host_labelled(1, Some("production")))],
         publications: &[],
         now: NOW,
     });
@@ -297,7 +292,7 @@ fn bought(change: serde_json::Value) -> Levels {
 }
 
 fn effect(state: &str, noop: bool) -> serde_json::Value {
-    let injection = run(9, "demo", "passed", NOW).injections[0].clone();
+    let injection = document(9, "demo", "passed", NOW, json!({})).injections[0].clone();
     let mut value = serde_json::to_value(injection).unwrap();
     value["effect"] = json!({"state": state, "asked": null, "measured": null, "unit": null, "noop": noop, "note": null});
     json!({"injections": [value]})
@@ -350,7 +345,7 @@ fn evidence_cannot_be_bought_and_the_reason_is_said() {
 
 #[test]
 fn six_passes_in_a_quarter_of_an_hour_are_one() {
-    let passes: Vec<RunDocument> = (0..6)
+    let passes: Vec<FinishedRun> = (0..6)
         .map(|n| run(n, "demo", "passed", Timestamp(NOW.0 - i64::try_from(n).unwrap() * 200_000)))
         .collect();
     let levels = at(NOW, &passes, &[]);
@@ -410,7 +405,7 @@ fn coverage_is_of_confirmed_faults_of_the_pinned_test_alone() {
 }
 
 /// Half days apart, so that some are too near to each other to count.
-fn any_run() -> impl Strategy<Value = RunDocument> {
+fn any_run() -> impl Strategy<Value = FinishedRun> {
     let environments = prop::sample::select(vec!["production", "demo", "staging", "lab"]);
     let verdicts = prop::sample::select(vec!["passed", "passed", "passed", "failed", "inconclusive", "aborted", "error"]);
     (0_u64..1_000_000, environments, verdicts, -10_i64..180)
@@ -452,14 +447,14 @@ proptest! {
         runs in prop::collection::vec(any_run(), 0..12), publications in prop::collection::vec(any_publication(), 0..4), days in 0_i64..60,
     ) {
         let past = |at: Timestamp| at <= NOW;
-        let runs: Vec<RunDocument> = runs.into_iter().filter(|r| r.finished_at.is_some_and(past)).collect();
+        let runs: Vec<FinishedRun> = runs.into_iter().filter(|r| r.summary.finished_at.is_some_and(past)).collect();
         let publications: Vec<Publication> = publications.into_iter().filter(|p| past(p.at)).collect();
         never_rises(&at(NOW, &runs, &publications), &at(Timestamp(NOW.0 + days * DAY), &runs, &publications))?;
     }
 
     #[test]
     fn a_pass_never_comes_from_anything_but_passes(runs in prop::collection::vec(any_run(), 0..12)) {
-        let unpassed: Vec<RunDocument> = runs.into_iter().filter(|r| r.verdict != Some(proto_model::verdict::Verdict::Passed)).collect();
+        let unpassed: Vec<FinishedRun> = runs.into_iter().filter(|r| r.summary.verdict != Some(proto_model::verdict::Verdict::Passed)).collect();
         let levels = at(NOW, &unpassed, &[]);
         prop_assert_eq!(line(&levels, "fail_tested").standing, Standing::Missing);
         prop_assert_eq!(line(&levels, "on_a_cadence").standing, Standing::Missing);

@@ -4,3 +4,4 @@ mod files;
 mod levels;
 mod published;
 mod scene;
+mod selection;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use controller_evidence::{MARKER, Shown, Site, file_name, parse_service};
-use proto_model::document::RunDocument;
+use proto_model::finished::FinishedRun;
 use proto_model::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ fn shown() -> Vec<Shown> {
     }]
 }
 
-fn runs() -> Vec<RunDocument> {
+fn runs() -> Vec<FinishedRun> {
     vec![
         run(1, "demo", "passed", days_ago(30)),
         run(2, "demo", "passed", days_ago(2)),
@@ -27,7 +27,7 @@ fn runs() -> Vec<RunDocument> {
 }
 
 /// Every file with the paths of the runs' pages.
-fn all(services: &[Shown], runs: &[RunDocument]) -> (BTreeMap<String, String>, BTreeSet<String>) {
+fn all(services: &[Shown], runs: &[FinishedRun]) -> (BTreeMap<String, String>, BTreeSet<String>) {
     let site = Site::of(services, runs, 0);
     let pages = site.run_pages().into_iter().map(|(_, path, _)| path).collect();
     (site.files(), pages)
@@ -83,7 +83,7 @@ fn section<'a>(page: &'a str, title: &str) -> &'a str {
 
 #[test]
 fn every_run_that_a_figure_or_a_sentence_stands_for_is_linked_beside_it() {
-    let links = |runs: &[RunDocument], title: &str| {
+    let links = |runs: &[FinishedRun], title: &str| {
         let (files, _) = all(&shown(), runs);
         let page = section(&files["services/web.html"], title).to_owned();
         move |id: u64| page.contains(&format!("href=\"../runs/{id:016}.html\""))

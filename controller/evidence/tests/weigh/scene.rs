@@ -2,6 +2,7 @@
 
 use controller_evidence::parse_service;
 use proto_model::document::RunDocument;
+use proto_model::finished::FinishedRun;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
 use serde_json::{Value, json};
@@ -42,12 +43,17 @@ pub fn days_ago(days: i64) -> Timestamp {
     Timestamp(NOW.0 - days * DAY)
 }
 
-pub fn run(id: u64, environment: &str, verdict: &str, ended: Timestamp) -> RunDocument {
+pub fn run(id: u64, environment: &str, verdict: &str, ended: Timestamp) -> FinishedRun {
     changed(id, environment, verdict, ended, json!({}))
 }
 
 /// A judged run of `lost-cache`, with fields of its own.
-pub fn changed(id: u64, environment: &str, verdict: &str, ended: Timestamp, change: Value) -> RunDocument {
+pub fn changed(id: u64, environment: &str, verdict: &str, ended: Timestamp, change: Value) -> FinishedRun {
+    FinishedRun::from(&document(id, environment, verdict, ended, change))
+}
+
+/// The document that it is read from.
+pub fn document(id: u64, environment: &str, verdict: &str, ended: Timestamp, change: Value) -> RunDocument {
     let begun = Timestamp(ended.0 - 60_000);
     let mut value = json!({
         "id": format!("{id:016}"), "name": "lost-cache", "origin": "experiment", "service": "web", "environment": environment,

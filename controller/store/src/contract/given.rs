@@ -17,6 +17,12 @@ pub fn notes(count: usize, length: usize) -> Vec<NewEvent> {
     (0..count).map(|i| note(&format!("{i:0length$}"))).collect()
 }
 
+/// The events of a run that begins and has its verdict.
+#[cfg(test)]
+pub fn finished_run() -> Vec<NewEvent> {
+    vec![accepted("one", None), judged()]
+}
+
 pub(super) fn note(text: &str) -> NewEvent {
     event(EventBody::NoteAdded { text: text.to_owned() }, None)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use proto_model::document::PlanRef;
 use proto_model::event::RunPhase;
+use proto_model::finished::{FinishedRun, RunWorth};
 use proto_model::id::RunId;
 use proto_model::plan::Origin;
 use proto_model::schedule::Decided;
@@ -19,13 +20,19 @@ use crate::summaries::DecidedTest;
 pub(super) const CHECKS: &[fn(Make<'_>)] = &[
     a_summary_is_good_until_the_next_event,
     an_older_summary_never_replaces_a_newer,
-    finished_runs_without_one_are_found,
     the_newest_decision_of_each_test_is_found,
     pages_pass_every_finished_run_once,
     runs_that_lack_a_proof_are_found,
 ];
 
-fn a_summary(run: &RunId, verdict: Option<Verdict>, finished_at: i64) -> RunSummary {
+pub(super) fn kept(summary: RunSummary) -> FinishedRun {
+    FinishedRun {
+        summary,
+        worth: RunWorth::default(),
+    }
+}
+
+pub(super) fn a_summary(run: &RunId, verdict: Option<Verdict>, finished_at: i64) -> RunSummary {
     RunSummary {
         id: run.clone(),
         name: "checkout".into(),
@@ -72,7 +79,7 @@ fn a_summary_is_good_until_the_next_event(make: Make<'_>) {
     assert_eq!(rows, store.runs(10, false).unwrap());
     assert_eq!((pages[0].last_seq, pages[1].last_seq, &pages[1].summary), (1, 2, &None));
     let summary = a_summary(&run, Some(Verdict::Passed), 50);
-    store.keep_summary(&run, 2, &summary).unwrap();
+    store.keep_finished(&run, 2, Some(&kept(summary.clone()))).unwrap();
     assert_eq!(store.run_pages(10, false).unwrap()[1].summary, Some(summary.clone()));
     assert_eq!(store.run_pages(10, true).unwrap().len(), 1);
     store.append(&run, vec![note("a proof that came later")]).unwrap();
@@ -80,7 +87,7 @@ fn a_summary_is_good_until_the_next_event(make: Make<'_>) {
     assert_eq!((page.last_seq, page.summary), (3, None));
     assert_eq!(store.summary_of(&run).unwrap(), Some(summary.clone()));
     assert_eq!(store.summary_of(&other).unwrap(), None);
-    store.keep_summary(&run, 3, &summary).unwrap();
+    store.keep_finished(&run, 3, Some(&kept(summary.clone()))).unwrap();
     assert_eq!(store.run_pages(10, false).unwrap()[1].summary, Some(summary));
 }
 
@@ -88,24 +95,14 @@ fn an_older_summary_never_replaces_a_newer(make: Make<'_>) {
     let mut store = make();
     let run = a_run(store.as_mut());
     let (old, new) = (a_summary(&run, None, 1), a_summary(&run, Some(Verdict::Failed), 2));
-    store.keep_summary(&run, 2, &new).unwrap();
-    store.keep_summary(&run, 1, &old).unwrap();
+    store.keep_finished(&run, 2, Some(&kept(new.clone()))).unwrap();
+    store.keep_finished(&run, 1, Some(&kept(old.clone()))).unwrap();
     assert_eq!(store.run_pages(1, false).unwrap()[0].summary, Some(new));
     let nobody = RunId::generate();
     assert!(matches!(
-        store.keep_summary(&nobody, 1, &old),
+        store.keep_finished(&nobody, 1, Some(&kept(old))),
         Err(StoreError::NotFound { what: "run", .. })
     ));
-}
-
-fn finished_runs_without_one_are_found(make: Make<'_>) {
-    let mut store = make();
-    let (first, second) = (a_run(store.as_mut()), a_run(store.as_mut()));
-    store.append(&RunId::generate(), vec![accepted("going", None)]).unwrap();
-    assert_eq!(store.without_summary(10).unwrap(), [first.clone(), second.clone()]);
-    assert_eq!(store.without_summary(1).unwrap(), std::slice::from_ref(&first));
-    store.keep_summary(&first, 2, &a_summary(&first, None, 1)).unwrap();
-    assert_eq!(store.without_summary(10).unwrap(), [second]);
 }
 
 fn the_newest_decision_of_each_test_is_found(make: Make<'_>) {
@@ -117,7 +114,7 @@ fn the_newest_decision_of_each_test_is_found(make: Make<'_>) {
             service: service.map(str::to_owned),
             ..a_summary(&run, Some(verdict), at)
         };
-        store.keep_summary(&run, 2, &summary).unwrap();
+        store.keep_finished(&run, 2, Some(&kept(summary.clone()))).unwrap();
         run
     };
     keep(Some("shop"), Verdict::Passed, 10);
@@ -151,8 +148,8 @@ fn pages_pass_every_finished_run_once(make: Make<'_>) {
     let going = RunId::generate();
     store.append(&going, vec![accepted("going", None)]).unwrap();
     made.extend((0..2).map(|_| a_run(store.as_mut())));
-    let kept = a_summary(&made[0], Some(Verdict::Passed), 50);
-    store.keep_summary(&made[0], 2, &kept).unwrap();
+    let summary = a_summary(&made[0], Some(Verdict::Passed), 50);
+    store.keep_finished(&made[0], 2, Some(&kept(summary.clone()))).unwrap();
     made.reverse();
     for limit in [1, 2, 3, 7, 100] {
         let (mut passed, mut last) = (Vec::new(), None);
@@ -173,7 +170,7 @@ fn pages_pass_every_finished_run_once(make: Make<'_>) {
             "{limit} at a time, and a run came twice"
         );
         assert!(!ids.contains(&going));
-        assert_eq!(passed.last().and_then(|page| page.summary.clone()), Some(kept.clone()));
+        assert_eq!(passed.last().and_then(|page| page.summary.clone()), Some(summary.clone()));
     }
     let nobody = store.finished_before(Some(&RunId::generate()), 10);
     assert!(matches!(nobody, Err(StoreError::NotFound { what: "run", .. })));
@@ -187,10 +184,11 @@ fn runs_that_lack_a_proof_are_found(make: Make<'_>) {
             hosts_unclean,
             ..a_summary(run, None, 1)
         };
-        store.keep_summary(run, 2, &summary).unwrap();
+        store.keep_finished(run, 2, Some(&kept(summary))).unwrap();
     }
     assert_eq!(store.runs_owing_proof(1).unwrap(), [unproven.clone(), newer.clone()]);
     assert_eq!(store.runs_owing_proof(9).unwrap(), [unproven.clone(), newer, older]);
-    store.keep_summary(&unproven, 3, &a_summary(&unproven, None, 1)).unwrap();
+    let proven = kept(a_summary(&unproven, None, 1));
+    store.keep_finished(&unproven, 3, Some(&proven)).unwrap();
     assert_eq!(store.runs_owing_proof(0).unwrap(), Vec::<RunId>::new());
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto_model::catalogue::Catalogue;
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::evidence::Publication;
+use proto_model::finished::FinishedRun;
 use proto_model::halt::HaltState;
 use proto_model::id::{HostName, PlanDigest, RunId, ScheduleId};
 use proto_model::plan::PlanView;
 use proto_model::service::ServiceRecord;
-use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
 
 use crate::cadence::{FreezeRecord, ScheduleRecord, TickRecord, no_schedule};
@@ -32,7 +32,9 @@ pub struct MemoryStore {
     pub(super) halt: Option<HaltState>,
     pub(super) cadence: Shelf,
     /// With the last event that each covers.
-    pub(super) summaries: BTreeMap<RunId, (u64, RunSummary)>,
+    pub(super) summaries: BTreeMap<RunId, (u64, FinishedRun)>,
+    /// Finished runs of which nothing is to be known, by their last event.
+    pub(super) passed_over: BTreeMap<RunId, u64>,
     pub(super) services: BTreeMap<String, ServiceRecord>,
     pub(super) publications: Vec<Publication>,
 }

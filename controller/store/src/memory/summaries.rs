@@ -25,38 +25,22 @@ impl Summaries for MemoryStore {
         Ok(finished.take(limit as usize).map(|run| self.page(run)).collect())
     }
 
-    fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError> {
-        if self.run_at(run).is_none() {
-            return Err(no_run(run.as_str()));
-        }
-        if self.summaries.get(run).is_none_or(|(known, _)| *known <= seq) {
-            self.summaries.insert(run.clone(), (seq, summary.clone()));
-        }
-        Ok(())
-    }
-
     fn summary_of(&mut self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
-        Ok(self.summaries.get(run).map(|(_, summary)| summary.clone()))
-    }
-
-    fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        let without = self
-            .runs
-            .iter()
-            .filter(|run| run.row.finished && !self.summaries.contains_key(&run.row.id));
-        Ok(without.take(limit as usize).map(|run| run.row.id.clone()).collect())
+        Ok(self.summaries.get(run).map(|(_, known)| known.summary.clone()))
     }
 
     fn runs_owing_proof(&mut self, unsaid: u32) -> Result<Vec<RunId>, StoreError> {
         let finished = || self.runs.iter().rev().filter(|run| run.row.finished).map(|run| &run.row.id);
-        let says_so = finished().filter(|run| self.summaries.get(run).is_some_and(|(_, summary)| summary.hosts_unclean > 0));
-        let without = finished().filter(|run| !self.summaries.contains_key(run)).take(unsaid as usize);
+        let says_so = finished().filter(|run| self.summaries.get(run).is_some_and(|(_, known)| known.summary.hosts_unclean > 0));
+        let without = finished()
+            .filter(|run| !self.summaries.contains_key(run) && !self.passed_over.contains_key(run))
+            .take(unsaid as usize);
         Ok(says_so.chain(without).cloned().collect())
     }
 
     fn last_decided(&mut self) -> Result<Vec<DecidedTest>, StoreError> {
         let mut newest: BTreeMap<(Option<String>, String), DecidedTest> = BTreeMap::new();
-        for (_, summary) in self.summaries.values() {
+        for summary in self.summaries.values().map(|(_, known)| &known.summary) {
             let Some(decided) = decided(summary) else { continue };
             let test = (summary.service.clone(), summary.name.clone());
             if newest.get(&test).is_none_or(|known| known.decided.at < decided.at) {
@@ -82,7 +66,7 @@ impl MemoryStore {
         RunPage {
             row: run.row.clone(),
             last_seq,
-            summary: kept.map(|(_, summary)| summary.clone()),
+            summary: kept.map(|(_, known)| known.summary.clone()),
         }
     }
 }

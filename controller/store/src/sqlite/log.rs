@@ -43,7 +43,17 @@ pub(super) fn append(t: &Transaction<'_>, run: &RunId, events: Vec<NewEvent>) ->
         stored.push(event);
         next += 1;
     }
+    if !stored.is_empty() {
+        outdate(t, run)?;
+    }
     Ok(stored)
+}
+
+/// More of a run that is finished: what is kept of it no longer covers all.
+fn outdate(t: &Transaction<'_>, run: &RunId) -> Result<(), Trouble> {
+    t.prepare_cached("UPDATE runs SET outdated = 1 WHERE id = ?1 AND outdated = 0")?
+        .execute([run.as_str()])?;
+    Ok(())
 }
 
 fn open_run(t: &Transaction<'_>, run: &RunId, first: &NewEvent) -> Result<(), Trouble> {

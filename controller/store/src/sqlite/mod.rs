@@ -4,6 +4,7 @@ mod cadence;
 mod catalogues;
 mod codec;
 mod evidence;
+mod finished;
 mod log;
 mod open;
 mod operators;
@@ -32,6 +33,13 @@ impl SqliteStore {
     /// Opens or makes the store, checks it, brings its schema up to date, and counts the opening.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         open::open(path.as_ref())
+    }
+
+    /// As `append` for each of many runs, in one transaction: for those who make a history at once.
+    pub fn append_all(&mut self, runs: Vec<(RunId, Vec<NewEvent>)>) -> Result<Vec<Vec<Event>>, StoreError> {
+        self.deed("append events of many runs", |t| {
+            runs.into_iter().map(|(run, events)| log::append(t, &run, events)).collect()
+        })
     }
 }
 

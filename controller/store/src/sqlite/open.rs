@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::catalogues;
 use super::transaction::{SqliteStore, backend, damaged, explain};
+use super::{catalogues, finished};
 use crate::records::StoreError;
 
 /// Schema by version: a store at version n has had the first n applied.
@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("facts.sql"),
     include_str!("catalogues.sql"),
     include_str!("unclean.sql"),
+    include_str!("finished.sql"),
 ];
 /// The version whose rows must be moved as well, and by what.
 const SPLIT_CATALOGUES: u32 = 7;
@@ -29,7 +30,7 @@ const KNOWN: u32 = MIGRATIONS.len() as u32;
 /// How long to wait for somebody who reads the file with other tools.
 const BUSY: Duration = Duration::from_secs(5);
 /// Statements kept prepared: more than this crate has.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 128;
 /// A larger file is checked while it is in use: reading all of it takes longer than a controller may take to start.
 const CHECKED_AT_ONCE: u64 = 64 << 20;
 /// Findings of the integrity check that are worth printing.
@@ -171,6 +172,7 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if found < SPLIT_CATALOGUES {
         catalogues::split(&transaction).map_err(|e| e.explain("move the catalogues of hosts", path))?;
     }
+    finished::outdate_other_versions(&transaction).map_err(failed)?;
     transaction.pragma_update(None, "user_version", KNOWN).map_err(failed)?;
     transaction.commit().map_err(failed)
 }
@@ -264,8 +266,25 @@ mod tests {
         .unwrap();
         drop(old);
         let mut store = open(&path).unwrap();
-        assert_eq!(crate::Summaries::without_summary(&mut store, 10).unwrap(), [run]);
+        assert_eq!(crate::Finished::outdated(&mut store, 10).unwrap(), [run]);
         assert_eq!(crate::Cadence::schedules(&mut store).unwrap(), []);
+    }
+
+    #[test]
+    fn what_another_version_read_of_runs_is_read_again() {
+        use crate::Finished;
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("store.db");
+        let run = proto_model::id::RunId::generate();
+        let mut store = open(&path).unwrap();
+        store.append(&run, crate::contract::finished_run()).unwrap();
+        store.keep_finished(&run, 2, None).unwrap();
+        drop(store);
+        let mut store = open(&path).unwrap();
+        assert_eq!(store.outdated(10).unwrap(), [], "nothing is read twice");
+        store.connection.execute("UPDATE reading SET version = version + 1", []).unwrap();
+        drop(store);
+        assert_eq!(open(&path).unwrap().outdated(10).unwrap(), [run]);
     }
 
     #[test]

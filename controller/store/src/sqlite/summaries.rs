@@ -17,13 +17,8 @@ const PAGES: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SE
     FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished <= ?1 ORDER BY r.made DESC LIMIT ?2";
 const FINISHED: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \
     FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished = 1 AND r.made < ?1 ORDER BY r.made DESC LIMIT ?2";
-const KEEP: &str = "INSERT INTO summaries (run, seq, service, name, decided_at, summary) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-    ON CONFLICT (run) DO UPDATE SET seq = excluded.seq, service = excluded.service, name = excluded.name, \
-    decided_at = excluded.decided_at, summary = excluded.summary WHERE summaries.seq <= excluded.seq";
-const WITHOUT: &str = "SELECT id FROM runs r WHERE finished = 1 AND NOT EXISTS (SELECT 1 FROM summaries s WHERE s.run = r.id) \
-    ORDER BY made LIMIT ?1";
 const OWING: &str = "SELECT run FROM summaries WHERE unclean > 0 UNION ALL SELECT id FROM (SELECT id FROM runs r WHERE finished = 1 \
-    AND NOT EXISTS (SELECT 1 FROM summaries s WHERE s.run = r.id) ORDER BY made DESC LIMIT ?1)";
+    AND outdated = 1 AND NOT EXISTS (SELECT 1 FROM summaries s WHERE s.run = r.id) ORDER BY made DESC LIMIT ?1)";
 /// With max() alone, SQLite takes the other columns from the row that has it.
 const DECIDED: &str =
     "SELECT summary, max(decided_at) FROM summaries WHERE decided_at IS NOT NULL GROUP BY service, name ORDER BY service, name";
@@ -43,38 +38,9 @@ impl Summaries for SqliteStore {
         })
     }
 
-    fn keep_summary(&mut self, run: &RunId, seq: u64, summary: &RunSummary) -> Result<(), StoreError> {
-        self.deed("keep a summary", |t| {
-            if !t.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([run.as_str()])? {
-                return Err(no_run(run.as_str()).into());
-            }
-            t.prepare_cached(KEEP)?.execute(params![
-                run.as_str(),
-                seq.cast_signed(),
-                summary.service,
-                summary.name,
-                decided(summary).map(|decided| decided.at.0),
-                codec::write("a summary", summary)?
-            ])?;
-            Ok(())
-        })
-    }
-
     fn summary_of(&mut self, run: &RunId) -> Result<Option<RunSummary>, StoreError> {
         let sql = "SELECT summary FROM summaries WHERE run = ?1";
         self.look("read a summary", |t| codec::one(t, "a summary", sql, [run.as_str()]))
-    }
-
-    fn without_summary(&mut self, limit: u32) -> Result<Vec<RunId>, StoreError> {
-        self.look("find runs without a summary", |t| {
-            let mut statement = t.prepare_cached(WITHOUT)?;
-            let mut rows = statement.query([limit])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                found.push(run_id(row.get(0)?)?);
-            }
-            Ok(found)
-        })
     }
 
     fn runs_owing_proof(&mut self, unsaid: u32) -> Result<Vec<RunId>, StoreError> {

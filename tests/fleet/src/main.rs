@@ -40,6 +40,12 @@ struct Multiply {
     store: PathBuf,
     #[arg(long)]
     runs: u32,
+    /// Of how many services, named after the run's own with a number from 0 on
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    services: u32,
+    /// Of how many tests in each, named likewise
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    tests: u32,
 }
 
 #[derive(Debug, Args)]

@@ -1,42 +1,66 @@
-//! Many finished runs from a real one: copies of a stored run under new ids and earlier times, written through the store's own interface.
+//! Many finished runs from a real one: copies of a stored run under new ids, at earlier times, of several services, tests and verdicts.
 
 use anyhow::{Context, Result, bail};
-use controller_store::{SqliteStore, Store, Summaries};
+use controller_report::fold;
+use controller_store::{Finished, SqliteStore, Store};
 use proto_model::event::{Event, EventBody, NewEvent};
+use proto_model::finished::FinishedRun;
 use proto_model::id::{InjectionId, RunId};
-use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
+use proto_model::verdict::Verdict;
 use serde_json::json;
 
 use crate::{Multiply, print};
 
-/// Between two runs.
-const APART_MS: i64 = 10 * 60_000;
+/// The time over which they are spread.
+const YEAR_MS: i64 = 365 * 24 * 3_600_000;
+/// Written together.
+const BATCH: usize = 200;
+/// One of so many did not pass.
+const FAILED_OF: i64 = 8;
 
 pub fn run(multiply: &Multiply) -> Result<()> {
     let mut store = SqliteStore::open(&multiply.store).with_context(|| format!("open {}", multiply.store.display()))?;
     let pattern = store.find_run("@last").context("find the run to copy")?;
     let events = store.run_events(&pattern, 1)?;
-    let summary = store.summary_of(&pattern)?.context("the run to copy has a summary")?;
-    if summary.verdict.is_none() {
+    let known = fold(&events).context("read the run to copy")?;
+    if known.verdict.is_none() {
         bail!("run {pattern} is not finished; copy one that is");
     }
+    let service = known.service.context("the run to copy is of a service")?;
     // The oldest first, as they would have come.
-    for back in (1..=i64::from(multiply.runs)).rev() {
-        let copy = Copy::new(&pattern, &events, back * APART_MS);
-        let last = copy.events(&events)?;
-        let stored = store.append(&copy.run, last)?;
-        let seq = stored.last().map_or(0, |event| event.seq);
-        store.keep_summary(&copy.run, seq, &copy.summary(&summary)?)?;
+    let numbers: Vec<i64> = (1..=i64::from(multiply.runs)).rev().collect();
+    for batch in numbers.chunks(BATCH) {
+        let copies = batch.iter().map(|number| {
+            let earlier_ms = YEAR_MS / i64::from(multiply.runs) * number;
+            let mut copy = Copy::new(&pattern, &events, earlier_ms);
+            copy.fails = number % FAILED_OF == 0;
+            // Of the names that the pattern has: the same with a number.
+            let of = number % i64::from(multiply.services);
+            let (as_json, new) = (format!("\"service\":{}", json!(service)), json!(format!("{service}-{of}")));
+            copy.ids.push((as_json, format!("\"service\":{new}")));
+            let test = number / i64::from(multiply.services) % i64::from(multiply.tests);
+            let (as_json, new) = (format!("\"name\":{}", json!(known.name)), json!(format!("{}-{test}", known.name)));
+            copy.ids.push((as_json, format!("\"name\":{new}")));
+            Ok((copy.run.clone(), copy.events(&events)?))
+        });
+        let stored = store.append_all(copies.collect::<Result<_>>()?)?;
+        let read = stored.iter().filter_map(|events| {
+            let last = events.last()?;
+            let known = fold(events).map(|run| FinishedRun::from(&run));
+            Some((last.run_id.clone(), last.seq, known))
+        });
+        store.keep_all(&read.collect::<Vec<_>>())?;
     }
     print(&json!({ "runs": multiply.runs, "events": events.len() }))
 }
 
-/// One copy: which ids become which, and how much earlier it is.
+/// One copy: which ids and names become which, how much earlier it is, and whether it failed.
 struct Copy {
     run: RunId,
     ids: Vec<(String, String)>,
     earlier_ms: i64,
+    fails: bool,
 }
 
 impl Copy {
@@ -48,30 +72,31 @@ impl Copy {
         }
         // A key belongs to one run.
         ids.extend(idempotency_key(events).map(|key| (key, RunId::generate().to_string())));
-        Self { run, ids, earlier_ms }
+        Self {
+            run,
+            ids,
+            earlier_ms,
+            fails: false,
+        }
     }
 
     fn events(&self, events: &[Event]) -> Result<Vec<NewEvent>> {
         let copied = events.iter().map(|event| {
             let text = self.renamed(&serde_json::to_string(&event.body)?);
+            let mut body = serde_json::from_str(&text)?;
+            if let EventBody::RunJudged { verdict, .. } = &mut body
+                && self.fails
+            {
+                *verdict = Verdict::Failed;
+            }
             Ok(NewEvent {
                 at: self.earlier(event.at),
                 by: event.by.clone(),
                 source: event.source.clone(),
-                body: serde_json::from_str(&text)?,
+                body,
             })
         });
         copied.collect()
-    }
-
-    fn summary(&self, summary: &RunSummary) -> Result<RunSummary> {
-        let copied: RunSummary = serde_json::from_str(&self.renamed(&serde_json::to_string(summary)?))?;
-        Ok(RunSummary {
-            created_at: self.earlier(summary.created_at),
-            started_at: summary.started_at.map(|at| self.earlier(at)),
-            finished_at: summary.finished_at.map(|at| self.earlier(at)),
-            ..copied
-        })
     }
 
     fn renamed(&self, text: &str) -> String {
@@ -133,6 +158,7 @@ mod tests {
             ],
             run: RunId::generate(),
             earlier_ms: 1_000,
+            fails: false,
         };
         let copied = copy.events(&[event]).unwrap().remove(0);
         assert_eq!(copied.at, Timestamp(4_000));

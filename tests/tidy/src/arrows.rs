@@ -154,6 +154,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         "tests-fleet",
         &[
             "agent-faults",
+            "controller-report",
             "controller-store",
             "proto-model",
             "proto-transport",

@@ -15,17 +15,28 @@ const LISTED_WITHIN: Duration = Duration::from_millis(300);
 const PUBLISHED_WITHIN: Duration = Duration::from_secs(60);
 const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 
-const SERVICE: &str = "apiVersion: fracas/v1
+/// Services, and the tests that each requires, over which the copies are spread.
+const SERVICES: u32 = 20;
+const TESTS: u32 = 5;
+
+/// A service whose tests are pinned to this experiment.
+fn service(name: &str, tests: &[String], digest: &str) -> String {
+    let tests: Vec<String> = tests.iter().map(|test| format!("{{ name: {test}, digest: '{digest}' }}")).collect();
+    format!(
+        "apiVersion: fracas/v1
 kind: Service
-name: web
+name: {name}
 owners: [team-web]
-environments: { staging: {} }
+environments: {{ staging: {{}} }}
 dependencies:
   critical:
-    - { name: cache, criticality_period: 5m, rto: 1m, rpo: 0s, probes: [answers], tests: [busy-cache] }
+    - {{ name: cache, criticality_period: 5m, rto: 1m, rpo: 0s, probes: [answers], tests: [{}] }}
 playbooks:
-  - { name: restore-cache, dependency: cache, steps: [start it] }
-";
+  - {{ name: restore-cache, dependency: cache, steps: [start it] }}
+",
+        tests.join(", ")
+    )
+}
 
 /// An experiment that probes this address.
 fn experiment(probed: &str) -> String {
@@ -57,19 +68,23 @@ pub fn measure(runs: u32, figures: &mut Vec<Figure>) -> Result<()> {
     })?;
     // Nobody has to accept for a connection to count as answered.
     let probed = TcpListener::bind("127.0.0.1:0")?;
-    let (service, file) = (site.folder().join("web.yaml"), site.folder().join("busy-cache.yaml"));
-    std::fs::write(&service, SERVICE)?;
+    let file = site.folder().join("busy-cache.yaml");
     std::fs::write(&file, experiment(&probed.local_addr()?.to_string()))?;
-    ok(&site, &["services", "apply", text(&service)?])?;
     let run = site.json(&["run", text(&file)?])?;
     if run["verdict"] != "passed" {
         bail!("the run to copy did not pass: {run}");
     }
     drop(fleet);
+    apply_services(
+        &site,
+        run["plan"]["experiment"].as_str().context("the run has its experiment's digest")?,
+    )?;
     site.crash()?;
     let store = site.state().join("store.db");
     let began = Instant::now();
-    Tool::start(["multiply", "--store", text(&store)?, "--runs", &runs.to_string()])?.line()?;
+    let (services, tests) = (SERVICES.to_string(), TESTS.to_string());
+    let many = ["--runs", &runs.to_string(), "--services", &services, "--tests", &tests];
+    Tool::start(["multiply", "--store", text(&store)?].into_iter().chain(many))?.line()?;
     let size = std::fs::metadata(&store)?.len() >> 20;
     eprintln!("{runs} runs made in {:?}, {size} MiB", began.elapsed());
     figures.push(Figure::within(
@@ -94,6 +109,17 @@ pub fn measure(runs: u32, figures: &mut Vec<Figure>) -> Result<()> {
     let began = Instant::now();
     ok(&site, &["publish", text(&site.folder().join("published"))?])?;
     figures.push(Figure::within(format!("publish of {runs} runs"), began.elapsed(), PUBLISHED_WITHIN));
+    Ok(())
+}
+
+/// Each of the services that the copies are of.
+fn apply_services(site: &Site, digest: &str) -> Result<()> {
+    let tests: Vec<String> = (0..TESTS).map(|test| format!("busy-cache-{test}")).collect();
+    for number in 0..SERVICES {
+        let (name, file) = (format!("web-{number}"), site.folder().join(format!("web-{number}.yaml")));
+        std::fs::write(&file, service(&name, &tests, digest))?;
+        ok(site, &["services", "apply", text(&file)?])?;
+    }
     Ok(())
 }
 

@@ -27,6 +27,8 @@ use crate::places::Places;
 
 /// Reports on their way to the session; one more is dropped and told again from its journal.
 const REPORTS: usize = 1_024;
+/// Below what services give themselves; never -1000, at which the kernel would not end us whatever we did.
+const OOM_SCORE: &str = "-900";
 /// How long a predecessor may take to end.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(5);
 /// How long the first connection waits for the guardian. Without one the host is still worth hearing of, though it refuses faults.
@@ -39,6 +41,7 @@ pub fn run(places: &Places, watchdog: Duration) -> anyhow::Result<ExitCode> {
     let policy = Policy::load(&places.config, &agent_faults::catalogue())?;
     places.make()?;
     let _only_one = only_one(places)?;
+    outlive_others();
     let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
     let (reports, told) = mpsc::channel(REPORTS);
     let (warden, thread) = start_warden(places, own_program(), policy, watchdog, reports)?;
@@ -52,6 +55,13 @@ pub fn run(places: &Places, watchdog: Duration) -> anyhow::Result<ExitCode> {
     drop(std::fs::remove_file(places.socket()));
     let ended = wait_for(thread);
     Ok(if clean && ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// When memory runs out the kernel ends ordinary programs before us, and our workers before those. The guardian inherits it.
+fn outlive_others() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
+        tracing::warn!(%error, "the kernel may end this agent as early as any other program when memory runs out");
+    }
 }
 
 /// Two agents on one host would undo each other's work.

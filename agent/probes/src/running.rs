@@ -12,6 +12,8 @@ use tokio::net::unix::pipe::Receiver;
 /// The longest output that is read: 64 KiB.
 const MAX_OUTPUT: usize = 64 << 10;
 const PIECE: usize = 4 << 10;
+/// What the kernel gives every program.
+const ORDINARY_OOM_SCORE: &str = "0";
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Whose rights a program has.
@@ -58,6 +60,8 @@ struct Running {
 impl Running {
     fn start(mut command: Command) -> Result<Self, String> {
         let mut child = command.spawn().map_err(|error| format!("start: {error}"))?;
+        // The agent's own score is for the agent. A program that has ended already needs none.
+        drop(std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), ORDINARY_OOM_SCORE));
         match Self::of(&mut child) {
             Ok((group, ended, stdout)) => Ok(Self {
                 child: Some(child),

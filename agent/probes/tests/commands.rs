@@ -96,6 +96,22 @@ fn is(sample: &Sample, result: SampleResult, words: &str) {
 }
 
 #[tokio::test]
+async fn a_program_has_an_ordinary_score_when_memory_runs_out() {
+    let Some(bench) = Bench::new() else { return };
+    bench.program("score", "sleep 0.3; cat /proc/self/oom_score_adj");
+    // As the agent's own differs from that of an ordinary program.
+    std::fs::write("/proc/self/oom_score_adj", "300").unwrap();
+    let asked = CommandParams {
+        bounds: ValueBounds {
+            below: Some(1_001.0),
+            ..ValueBounds::default()
+        },
+        ..asking("score", &[])
+    };
+    assert_eq!(sample(&asked, &bench.commands()).await.value, Some(0.0));
+}
+
+#[tokio::test]
 async fn exit_codes_texts_and_numbers_decide() {
     let Some(bench) = Bench::new() else { return };
     bench.program("queue", "echo \" $1 \"; exit ${2:-0}");

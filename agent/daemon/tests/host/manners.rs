@@ -42,6 +42,12 @@ fn guarded(places: &Places) -> bool {
     status(places).is_some_and(|status| status["guarded"] == true)
 }
 
+/// What the kernel adds to a process's badness when memory runs out.
+fn score(pid: &str) -> String {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    text.trim().to_owned()
+}
+
 #[test]
 fn an_agent_is_ready_answers_halts_and_leaves_nothing() {
     if !is_root() {
@@ -52,6 +58,14 @@ fn an_agent_is_ready_answers_halts_and_leaves_nothing() {
     let mut agent = run(&places);
     assert!(wait_until(Duration::from_secs(10), || guarded(&places)));
     assert_eq!(status(&places).unwrap()["cleanliness"], "clean");
+    // Where even root may not lower it, as in some containers, the agent runs all the same.
+    let before = score("self");
+    let may_lower = std::fs::write("/proc/self/oom_score_adj", "-900").is_ok();
+    std::fs::write("/proc/self/oom_score_adj", &before).unwrap();
+    let expected = if may_lower { "-900" } else { &before };
+    for pid in [agent.id(), guardian_of(agent.id()).unwrap()] {
+        assert_eq!(score(&pid.to_string()), expected, "of process {pid}");
+    }
     let socket = std::fs::metadata(places.socket()).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&socket.permissions()) & 0o777, 0o600);
 

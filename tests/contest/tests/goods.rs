@@ -177,7 +177,7 @@ fn the_volume_of_our_own_journal_keeps_its_reserve() -> Result<()> {
     }
     let ground = Ground::new("journal", NOTHING_KEPT, |host| host.mount_disk("/var/lib/fracas", 400 * MEBI))?;
     let refusal = ground.refused("disk.fill", &["path=/var/lib/fracas", "used=100"])?;
-    ensure!(refusal.contains("64MiB stay free"), "{refusal}");
+    ensure!(refusal.contains("64MiB must stay free"), "{refusal}");
     let before = ground.host().space("/var/lib/fracas")?;
     let id = ground.attack("disk.fill", &["path=/var/lib/fracas", "free=70MiB"], "60s")?;
     let left = ground.host().space("/var/lib/fracas")?.available;

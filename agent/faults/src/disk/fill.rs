@@ -343,20 +343,35 @@ impl Plan {
             let message = format!("{} is protected: {reason}", volume.path.display());
             return Err(Refusal::new("protected", "params.path", message));
         }
-        let reserve = scene.protection.disk_reserve(&volume).max(params.reserve.0);
+        let of_host = scene.protection.disk_reserve(&volume);
+        let reserve = of_host.max(params.reserve.0);
         let bytes = goal.needs(&volume);
         let memory = Memory::of(&volume, scene)?;
         let in_memory = memory
             .as_ref()
             .filter(|memory| memory.room() < volume.available.saturating_sub(reserve));
-        let (what, free, kept) = match in_memory {
-            Some(memory) => ("of memory are available", memory.available, memory.reserve),
-            None => ("are free", volume.available, reserve),
+        let (what, free, kept, rule) = match in_memory {
+            Some(memory) => (
+                "of memory are available",
+                memory.available,
+                memory.reserve,
+                "reserve.memory of this host's agent.toml",
+            ),
+            None if params.reserve.0 > of_host => ("are free", volume.available, reserve, "the parameter reserve"),
+            None => (
+                "are free",
+                volume.available,
+                reserve,
+                "reserve.disk and reserve.disk_percent of this host's agent.toml",
+            ),
         };
         let room = free.saturating_sub(kept);
         if bytes > room {
-            let (more, free, kept) = (show(bytes - room), show(free), show(kept));
-            let message = format!("{more} more than there is: {free} {what}, and {kept} stay free there");
+            let (needed, over, free, kept) = (show(bytes), show(bytes - room), show(free), show(kept));
+            let message = format!(
+                "{needed} is {over} too much for {}: {free} {what}, and {kept} must stay free ({rule})",
+                volume.path.display()
+            );
             return Err(Refusal::new("invalid_params", goal.parameter(), message).allowed(goal.allowed(&volume, room)));
         }
         Ok(Self {

@@ -311,7 +311,7 @@ impl Need {
             return Ok(());
         }
         let message = format!(
-            "{} asked, but {} of {} are available and {} stay free (the greater of reserve and the host's own)",
+            "{} asked, but {} of {} are available and {} stay free (the greater of the parameter reserve and reserve.memory of this host's agent.toml)",
             params.amount,
             show(memory.available),
             show(memory.total),

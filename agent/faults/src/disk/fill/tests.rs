@@ -127,13 +127,29 @@ fn a_volume_that_is_memory_is_held_against_the_reserve_of_memory_too() {
         (refusal.path.as_str(), refusal.allowed.as_deref()),
         ("params.amount", Some("..512MiB"))
     );
-    assert!(refusal.message.contains("of memory are available"), "{refusal}");
+    assert!(
+        refusal.message.contains("of memory are available") && refusal.message.contains("(reserve.memory of this host's agent.toml)"),
+        "{refusal}"
+    );
     let fits = Fill::preflight(&params(asks("512MiB")).unwrap(), &scene(&host, &keeps)).unwrap();
     assert!(fits.warnings.iter().any(|said| said.contains("/run is memory")), "{fits:?}");
     // Beyond the volume itself, the volume is what is short.
     let refusal = refused(&host, asks("2GiB"), &Keeps::default());
     assert!(
         refusal.message.contains("are free") && !refusal.message.contains("of memory"),
+        "{refusal}"
+    );
+    assert!(
+        refusal
+            .message
+            .contains("(reserve.disk and reserve.disk_percent of this host's agent.toml)"),
+        "{refusal}"
+    );
+    let mut own = asks("2GiB");
+    own["reserve"] = json!("3GiB");
+    let refusal = refused(&host, own, &Keeps::default());
+    assert!(
+        refusal.message.ends_with("3GiB must stay free (the parameter reserve)"),
         "{refusal}"
     );
 }

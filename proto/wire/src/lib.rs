@@ -1,5 +1,6 @@
 //! The wire: messages and services made from fracas/v1/*.proto by `cargo xtask generate`, and what they mean in the model's types.
 
+pub mod codec;
 pub mod convert;
 
 #[rustfmt::skip]

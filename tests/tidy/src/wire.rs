@@ -14,6 +14,7 @@ pub fn generate(repository: &Path, out: &Path) -> Result<()> {
     std::fs::create_dir_all(out)?;
     tonic_prost_build::configure()
         .btree_map(".")
+        .codec_path("crate::codec::SmallBuffers")
         .out_dir(out)
         .compile_fds(files)
         .context("generate the wire's Rust")

@@ -1119,7 +1119,7 @@ pub mod enrolment_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Enrolment/Enrol",
             );
@@ -1252,7 +1252,7 @@ pub mod enrolment_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EnrolSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1403,7 +1403,7 @@ pub mod agents_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Agents/Session");
             let mut req = request.into_streaming_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Agents", "Session"));
@@ -1422,7 +1422,7 @@ pub mod agents_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Agents/Renew");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Agents", "Renew"));
@@ -1567,7 +1567,7 @@ pub mod agents_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1610,7 +1610,7 @@ pub mod agents_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RenewSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2177,7 +2177,7 @@ pub mod experiments_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Experiments/Plan",
             );
@@ -2198,7 +2198,7 @@ pub mod experiments_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Experiments/Run",
             );
@@ -2335,7 +2335,7 @@ pub mod experiments_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PlanSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2378,7 +2378,7 @@ pub mod experiments_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RunSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2525,7 +2525,7 @@ pub mod runs_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Runs/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Runs", "List"));
@@ -2543,7 +2543,7 @@ pub mod runs_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Runs/Show");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Runs", "Show"));
@@ -2561,7 +2561,7 @@ pub mod runs_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Runs/Events");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Runs", "Events"));
@@ -2583,7 +2583,7 @@ pub mod runs_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Runs/Watch");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Runs", "Watch"));
@@ -2601,7 +2601,7 @@ pub mod runs_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Runs/Report");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Runs", "Report"));
@@ -2619,7 +2619,7 @@ pub mod runs_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Runs/Stop");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Runs", "Stop"));
@@ -2776,7 +2776,7 @@ pub mod runs_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2819,7 +2819,7 @@ pub mod runs_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShowSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2862,7 +2862,7 @@ pub mod runs_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = EventsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2908,7 +2908,7 @@ pub mod runs_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = WatchSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2951,7 +2951,7 @@ pub mod runs_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReportSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -2994,7 +2994,7 @@ pub mod runs_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StopSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3141,7 +3141,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "List"));
@@ -3159,7 +3159,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Show");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Show"));
@@ -3177,7 +3177,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Label");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Label"));
@@ -3195,7 +3195,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Cordon");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Cordon"));
@@ -3213,7 +3213,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Verify");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Verify"));
@@ -3232,7 +3232,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Doctor");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Doctor"));
@@ -3250,7 +3250,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Accept");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Accept"));
@@ -3269,7 +3269,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Lock");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Lock"));
@@ -3288,7 +3288,7 @@ pub mod hosts_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Hosts/Remove");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Remove"));
@@ -3453,7 +3453,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3496,7 +3496,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShowSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3539,7 +3539,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LabelSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3582,7 +3582,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CordonSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3625,7 +3625,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = VerifySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3668,7 +3668,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DoctorSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3711,7 +3711,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AcceptSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3754,7 +3754,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LockSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3797,7 +3797,7 @@ pub mod hosts_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -3945,7 +3945,7 @@ pub mod faults_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Faults/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Faults", "List"));
@@ -4076,7 +4076,7 @@ pub mod faults_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4226,7 +4226,7 @@ pub mod tokens_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Tokens/Create");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Tokens", "Create"));
@@ -4244,7 +4244,7 @@ pub mod tokens_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Tokens/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Tokens", "List"));
@@ -4262,7 +4262,7 @@ pub mod tokens_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Tokens/Revoke");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Tokens", "Revoke"));
@@ -4405,7 +4405,7 @@ pub mod tokens_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4448,7 +4448,7 @@ pub mod tokens_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4491,7 +4491,7 @@ pub mod tokens_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4639,7 +4639,7 @@ pub mod evidence_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Evidence/ApplyService",
             );
@@ -4660,7 +4660,7 @@ pub mod evidence_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Evidence/ListServices",
             );
@@ -4681,7 +4681,7 @@ pub mod evidence_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Evidence/ShowService",
             );
@@ -4702,7 +4702,7 @@ pub mod evidence_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Evidence/RemoveService",
             );
@@ -4724,7 +4724,7 @@ pub mod evidence_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Evidence/Levels",
             );
@@ -4748,7 +4748,7 @@ pub mod evidence_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Evidence/Site");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Evidence", "Site"));
@@ -4767,7 +4767,7 @@ pub mod evidence_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Evidence/Publish",
             );
@@ -4936,7 +4936,7 @@ pub mod evidence_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ApplyServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -4981,7 +4981,7 @@ pub mod evidence_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListServicesSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5024,7 +5024,7 @@ pub mod evidence_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShowServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5067,7 +5067,7 @@ pub mod evidence_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveServiceSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5110,7 +5110,7 @@ pub mod evidence_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = LevelsSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5156,7 +5156,7 @@ pub mod evidence_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SiteSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5199,7 +5199,7 @@ pub mod evidence_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PublishSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5350,7 +5350,7 @@ pub mod operators_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Operators/Create",
             );
@@ -5371,7 +5371,7 @@ pub mod operators_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Operators/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Operators", "List"));
@@ -5390,7 +5390,7 @@ pub mod operators_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Operators/Revoke",
             );
@@ -5538,7 +5538,7 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CreateSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5583,7 +5583,7 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5626,7 +5626,7 @@ pub mod operators_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RevokeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5774,7 +5774,7 @@ pub mod authority_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Authority/Show");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Authority", "Show"));
@@ -5793,7 +5793,7 @@ pub mod authority_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Authority/Rotate",
             );
@@ -5934,7 +5934,7 @@ pub mod authority_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShowSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -5979,7 +5979,7 @@ pub mod authority_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RotateSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6127,7 +6127,7 @@ pub mod audit_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Audit/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Audit", "List"));
@@ -6258,7 +6258,7 @@ pub mod audit_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6406,7 +6406,7 @@ pub mod emergency_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Emergency/Halt");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Emergency", "Halt"));
@@ -6424,7 +6424,7 @@ pub mod emergency_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Emergency/Release",
             );
@@ -6445,7 +6445,7 @@ pub mod emergency_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Emergency/Status",
             );
@@ -6587,7 +6587,7 @@ pub mod emergency_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HaltSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6630,7 +6630,7 @@ pub mod emergency_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ReleaseSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6673,7 +6673,7 @@ pub mod emergency_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = StatusSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -6821,7 +6821,7 @@ pub mod schedules_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Schedules/Add");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Schedules", "Add"));
@@ -6839,7 +6839,7 @@ pub mod schedules_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Schedules/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Schedules", "List"));
@@ -6857,7 +6857,7 @@ pub mod schedules_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Schedules/Show");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Schedules", "Show"));
@@ -6875,7 +6875,7 @@ pub mod schedules_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Schedules/Pause",
             );
@@ -6895,7 +6895,7 @@ pub mod schedules_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Schedules/Resume",
             );
@@ -6916,7 +6916,7 @@ pub mod schedules_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Schedules/Remove",
             );
@@ -6938,7 +6938,7 @@ pub mod schedules_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/fracas.v1.Schedules/RunNow",
             );
@@ -6960,7 +6960,7 @@ pub mod schedules_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Schedules/Due");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Schedules", "Due"));
@@ -7123,7 +7123,7 @@ pub mod schedules_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AddSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7168,7 +7168,7 @@ pub mod schedules_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7211,7 +7211,7 @@ pub mod schedules_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ShowSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7254,7 +7254,7 @@ pub mod schedules_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PauseSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7297,7 +7297,7 @@ pub mod schedules_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ResumeSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7340,7 +7340,7 @@ pub mod schedules_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7383,7 +7383,7 @@ pub mod schedules_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RunNowSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7426,7 +7426,7 @@ pub mod schedules_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DueSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7573,7 +7573,7 @@ pub mod freezes_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Freezes/Add");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Freezes", "Add"));
@@ -7591,7 +7591,7 @@ pub mod freezes_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Freezes/List");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Freezes", "List"));
@@ -7609,7 +7609,7 @@ pub mod freezes_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Freezes/Remove");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Freezes", "Remove"));
@@ -7631,7 +7631,7 @@ pub mod freezes_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = crate::codec::SmallBuffers::default();
             let path = http::uri::PathAndQuery::from_static("/fracas.v1.Freezes/Import");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Freezes", "Import"));
@@ -7777,7 +7777,7 @@ pub mod freezes_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = AddSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7822,7 +7822,7 @@ pub mod freezes_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7865,7 +7865,7 @@ pub mod freezes_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RemoveSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -7910,7 +7910,7 @@ pub mod freezes_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ImportSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

@@ -18,6 +18,7 @@ pub(crate) async fn inventory(warden: &WardenHandle) -> Result<Vec<InventoryItem
     answer(ask(warden, Command::Inventory)?).await
 }
 
+/// Names the catalogue by its digest: a controller knows that of most hosts by others.
 pub(crate) fn hello(
     options: &SessionOptions,
     instance: &InstanceId,
@@ -28,7 +29,6 @@ pub(crate) fn hello(
     facts: &HostFacts,
     trust: v1::HostTrust,
 ) -> Hello {
-    let catalogue = (options.catalogue)();
     Hello {
         nonce: nonce.to_owned(),
         agent_version: options.agent_version.clone(),
@@ -36,8 +36,8 @@ pub(crate) fn hello(
         boot_id: status.boot_id.clone(),
         boot_ms: status.boot_ms,
         facts: Some(v1::HostFacts::from(facts)),
-        catalogue_json: serde_json::to_string(&catalogue).unwrap_or_default(),
-        catalogue_digest: catalogue.digest(),
+        catalogue_json: String::new(),
+        catalogue_digest: (options.catalogue)().digest(),
         halt_epoch: seen.halt,
         halted: status.halted.is_some(),
         halt_reason: status.halted.as_ref().map(|h| h.reason.clone()).unwrap_or_default(),
@@ -46,6 +46,13 @@ pub(crate) fn hello(
         cleanliness: v1::Cleanliness::from(status.cleanliness).into(),
         clock_ms: (options.clock)().0,
         trust: Some(trust),
+    }
+}
+
+pub(crate) fn with_catalogue(hello: Hello, options: &SessionOptions) -> Hello {
+    Hello {
+        catalogue_json: serde_json::to_string(&(options.catalogue)()).unwrap_or_default(),
+        ..hello
     }
 }
 

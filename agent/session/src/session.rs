@@ -20,7 +20,7 @@ use proto_wire::v1::order_refused::Why;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 use crate::clock::{ControllerClock, offset_ms};
 use crate::enrol::ANSWER_WITHIN;
@@ -29,7 +29,7 @@ use crate::errand::ask;
 use crate::files::Files;
 use crate::gatekeeper::{Gatekeeper, NotObeyed};
 use crate::hello;
-use crate::numbered::{Numbered, numbered};
+use crate::numbered::numbered;
 use crate::obey::Hands;
 use crate::probes::Probes;
 use crate::pulse::Pulse;
@@ -60,6 +60,13 @@ pub(crate) enum End {
     NoAnswer,
     #[error("an order is missing: {0}")]
     Gap(String),
+}
+
+impl End {
+    /// The controller has to see the catalogue. One that expects it in every hello calls a hello without it malformed.
+    fn wants_catalogue(&self) -> bool {
+        matches!(self, Self::Status(status) if matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument))
+    }
 }
 
 impl From<Status> for End {
@@ -125,7 +132,6 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
         store: 0,
     });
     let nonce = InstanceId::generate().to_string();
-    let (out, numbered) = numbered();
     let facts = (lasting.options.facts)();
     let hello = hello::hello(
         lasting.options,
@@ -138,8 +144,10 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
         trust_of(lasting.files),
     );
     let boot_id = status.boot_id.clone();
-    drop(out.try_send(Out::Hello(hello)));
-    let inbound = call(channel, numbered).await?;
+    let (out, inbound) = match call(channel.clone(), hello.clone()).await {
+        Err(end) if end.wants_catalogue() => call(channel, hello::with_catalogue(hello, lasting.options)).await?,
+        called => called?,
+    };
     let asked = Some(ask(lasting.warden, Command::Unsettled)?);
     let commands = lasting.options.commands.clone();
     let session = Session {
@@ -159,12 +167,14 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
     Ok((session, inbound))
 }
 
-async fn call(channel: Channel, numbered: Numbered) -> Result<Streaming<ControllerMessage>, End> {
+async fn call(channel: Channel, hello: v1::Hello) -> Result<(mpsc::Sender<Out>, Streaming<ControllerMessage>), End> {
+    let (out, numbered) = numbered();
+    drop(out.try_send(Out::Hello(hello)));
     let mut client = AgentsClient::new(channel)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
     match tokio::time::timeout(ANSWER_WITHIN, client.session(numbered)).await {
-        Ok(answer) => Ok(answer?.into_inner()),
+        Ok(answer) => Ok((out, answer?.into_inner())),
         Err(_) => Err(End::NoAnswer),
     }
 }

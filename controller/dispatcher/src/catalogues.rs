@@ -24,6 +24,8 @@ impl KnownCatalogue {
 /// Why a catalogue that was shown is not taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CatalogueError {
+    #[error("the catalogue {0} is not known here; say hello again with the catalogue itself")]
+    Unknown(String),
     #[error("catalogue: {0}")]
     Unreadable(String),
     #[error("the catalogue has digest {computed}, and the host says that it has {stated}")]
@@ -34,11 +36,14 @@ pub(crate) enum CatalogueError {
 pub(crate) struct Catalogues(Mutex<BTreeMap<String, Weak<KnownCatalogue>>>);
 
 impl Catalogues {
-    /// The one of this digest. What a host shows under a digest that is known is not read: it can neither change what others
-    /// have, nor cost the time to read it.
+    /// The one of this digest, which most hosts name without showing it. What a host shows under a digest that is known is not read:
+    /// it can neither change what others have, nor cost the time to read it.
     pub fn shared(&self, stated: &str, json: &str) -> Result<Arc<KnownCatalogue>, CatalogueError> {
         if let Some(known) = self.known(stated) {
             return Ok(known);
+        }
+        if json.is_empty() {
+            return Err(CatalogueError::Unknown(stated.to_owned()));
         }
         let catalogue = serde_json::from_str(json).map_err(|error| CatalogueError::Unreadable(error.to_string()))?;
         let shown = KnownCatalogue::of(catalogue);
@@ -85,12 +90,15 @@ mod tests {
         let digest = Catalogue::default().digest();
         let first = all.shared(&digest, "[]").unwrap();
         let second = all.shared(&digest, "not even JSON").unwrap();
+        let third = all.shared(&digest, "").unwrap();
         assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&first, &all.stored(Catalogue::default())));
-        drop((first, second));
+        assert!(Arc::ptr_eq(&first, &third));
+        drop((first, second, third));
         assert!(
             matches!(all.shared(&digest, "{"), Err(CatalogueError::Unreadable(_))),
             "what no host has any more is forgotten"
         );
+        assert!(matches!(all.shared(&digest, ""), Err(CatalogueError::Unknown(_))));
     }
 
     #[test]

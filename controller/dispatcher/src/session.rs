@@ -1,5 +1,6 @@
 //! One agent's stream: who it is, whether it may speak, what it owes, and what it says from then on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use controller_conductor::HostEvent;
@@ -16,6 +17,7 @@ use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::{AgentMessage, Hello, RenewReply, RenewRequest, Stop, Welcome};
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
+use crate::catalogues::{CatalogueError, KnownCatalogue};
 use crate::dispatcher::{Dispatcher, barred, described};
 use crate::fleet::Live;
 use crate::gateway::probe_start;
@@ -38,6 +40,8 @@ impl Agents for Dispatcher {
         self.member(&name, &peer)?;
         let mut stream = request.into_inner();
         let hello = self.hello(&mut stream).await?;
+        // Before it counts as a session that begins: one whose catalogue is not known yet begins a moment later.
+        let catalogue = self.catalogue(&hello)?;
         if !self.0.sessions.allows(self.now()) {
             return Err(Status::resource_exhausted(
                 "many hosts return at this moment; dial again in a few seconds",
@@ -47,7 +51,7 @@ impl Agents for Dispatcher {
         let this = self.clone();
         // A task of its own: a host that goes away in the midst of it must still be heard to go.
         let admitted = tokio::spawn(async move {
-            this.admit(&name, &peer, hello, &link).await?;
+            this.admit(&name, &peer, hello, catalogue, &link).await?;
             tokio::spawn(async move { this.listen(name, link, stream).await });
             Ok::<(), Status>(())
         });
@@ -73,9 +77,24 @@ impl Dispatcher {
         }
     }
 
-    async fn admit(&self, name: &HostName, peer: &PeerInfo, hello: Hello, link: &Link) -> Result<(), Status> {
+    fn catalogue(&self, hello: &Hello) -> Result<Arc<KnownCatalogue>, Status> {
+        let shared = self.0.catalogues.shared(&hello.catalogue_digest, &hello.catalogue_json);
+        shared.map_err(|error| match error {
+            CatalogueError::Unknown(_) => Status::failed_precondition(error.to_string()),
+            _ => malformed(error),
+        })
+    }
+
+    async fn admit(
+        &self,
+        name: &HostName,
+        peer: &PeerInfo,
+        hello: Hello,
+        catalogue: Arc<KnownCatalogue>,
+        link: &Link,
+    ) -> Result<(), Status> {
         let inventory = inventory(&hello)?;
-        let live = self.live(peer, &hello, link, &inventory)?;
+        let live = self.live(peer, &hello, catalogue, link, &inventory)?;
         let replaced = self.replaced(name, &hello).await?;
         let heartbeat_ms = self.heartbeat_ms();
         link.send_first(Body::Welcome(Welcome {
@@ -185,7 +204,14 @@ impl Dispatcher {
     }
 
     /// What a session shows of itself as it begins.
-    fn live(&self, peer: &PeerInfo, hello: &Hello, link: &Link, inventory: &[(InjectionId, String, bool)]) -> Result<Live, Status> {
+    fn live(
+        &self,
+        peer: &PeerInfo,
+        hello: &Hello,
+        catalogue: Arc<KnownCatalogue>,
+        link: &Link,
+        inventory: &[(InjectionId, String, bool)],
+    ) -> Result<Live, Status> {
         let unfinished = inventory.iter().filter(|(_, _, finished)| !finished);
         let now = self.now();
         Ok(Live {
@@ -194,11 +220,7 @@ impl Dispatcher {
             boot_id: hello.boot_id.clone(),
             agent_version: hello.agent_version.clone(),
             facts: convert::facts_or_missing(hello.facts.clone()).map_err(malformed)?,
-            catalogue: self
-                .0
-                .catalogues
-                .shared(&hello.catalogue_digest, &hello.catalogue_json)
-                .map_err(malformed)?,
+            catalogue,
             source_address: peer.address.ip().to_canonical().to_string(),
             cleanliness: convert::cleanliness(hello.cleanliness).map_err(malformed)?,
             halted: hello.halted,

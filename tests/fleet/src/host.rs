@@ -13,10 +13,11 @@ use proto_transport::{Authority, Backoff, MAX_MESSAGE, Trust};
 use proto_wire::v1::RenewRequest;
 use proto_wire::v1::agents_client::AgentsClient;
 use tokio::sync::mpsc;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Streaming;
+use tonic::{Code, Status, Streaming};
 
 use crate::behaviour::Behaviour;
 use crate::connection::Connection;
@@ -24,7 +25,7 @@ use crate::counts::{add, stamp, subtract};
 use crate::fleet::Shared;
 use crate::identity::Member;
 use crate::injection::{Boot, Injection};
-use crate::wire::{self, AgentMessage, ControllerMessage, Greeting, Order, Said, Start};
+use crate::wire::{self, AgentMessage, ControllerMessage, Greeting, Hello, Order, Said, Start};
 
 /// What may be on its way to the controller at the same time.
 const OUT: usize = 16;
@@ -97,7 +98,6 @@ impl Host {
         let trust = Trust::Authorities(vec![self.member.authority.clone()]);
         let connection = Connection::open(self.member.address, controller, trust, Some(&self.member.identity)).await?;
         let mut client = AgentsClient::with_origin(connection, Connection::origin()).max_decoding_message_size(MAX_MESSAGE);
-        let (out, messages) = mpsc::channel::<Box<AgentMessage>>(OUT);
         let nonce = InstanceId::generate().to_string();
         let hello = self.hello(&nonce);
         let mut session = Session {
@@ -110,10 +110,14 @@ impl Host {
             welcomed: false,
             next_renewal: Instant::now(),
         };
-        let hello = session.number(hello);
-        drop(out.try_send(hello));
-        let call = client.session(ReceiverStream::new(messages).map(|message| *message));
-        let inbound = timeout(BEGIN_WITHIN, call).await??.into_inner();
+        let (out, inbound) = match call(&mut client, session.number(Said::Hello(hello.clone()))).await? {
+            Err(status) if status.code() == Code::FailedPrecondition => {
+                session.said = 0;
+                let shown = wire::with_catalogue(hello, &self.shared.description);
+                call(&mut client, session.number(Said::Hello(shown))).await??
+            }
+            called => called?,
+        };
         for injection in &mut self.injections {
             injection.begin_session();
         }
@@ -125,7 +129,7 @@ impl Host {
         ended
     }
 
-    fn hello(&self, nonce: &str) -> Said {
+    fn hello(&self, nonce: &str) -> Hello {
         let owed = |injection: &Injection| (injection.id.to_string(), injection.run.clone(), injection.finished);
         let greeting = Greeting {
             nonce,
@@ -358,6 +362,15 @@ impl Host {
             false => Cleanliness::Clean,
         }
     }
+}
+
+type Called = (mpsc::Sender<Box<AgentMessage>>, Streaming<ControllerMessage>);
+
+async fn call(client: &mut AgentsClient<Connection>, hello: Box<AgentMessage>) -> Result<Result<Called, Status>, Elapsed> {
+    let (out, messages) = mpsc::channel::<Box<AgentMessage>>(OUT);
+    drop(out.try_send(hello));
+    let called = timeout(BEGIN_WITHIN, client.session(ReceiverStream::new(messages).map(|message| *message))).await?;
+    Ok(called.map(|answer| (out, answer.into_inner())))
 }
 
 /// What belongs to one session only.

@@ -9,7 +9,7 @@ use proto_wire::v1;
 use proto_wire::v1::controller_message::Body;
 
 pub(crate) use proto_wire::v1::agent_message::Body as Said;
-pub(crate) use proto_wire::v1::{AgentMessage, ControllerMessage};
+pub(crate) use proto_wire::v1::{AgentMessage, ControllerMessage, Hello};
 
 /// What every host of a fleet says of itself in the same words.
 pub(crate) struct Description {
@@ -43,7 +43,8 @@ pub(crate) struct Greeting<'a> {
     pub cleanliness: Cleanliness,
 }
 
-pub(crate) fn hello(description: &Description, greeting: Greeting<'_>) -> Said {
+/// Names the catalogue by its digest.
+pub(crate) fn hello(description: &Description, greeting: Greeting<'_>) -> v1::Hello {
     let item = |(injection, run, finished): (String, String, bool)| v1::InventoryItem {
         injection,
         run,
@@ -55,14 +56,14 @@ pub(crate) fn hello(description: &Description, greeting: Greeting<'_>) -> Said {
         .into(),
         finished,
     };
-    Said::Hello(v1::Hello {
+    v1::Hello {
         nonce: greeting.nonce.to_owned(),
         agent_version: description.agent_version.clone(),
         instance: greeting.instance.to_owned(),
         boot_id: greeting.facts.boot_id.clone(),
         boot_ms: greeting.boot_ms,
         facts: Some(greeting.facts.into()),
-        catalogue_json: description.catalogue_json.clone(),
+        catalogue_json: String::new(),
         catalogue_digest: description.catalogue_digest.clone(),
         halt_epoch: greeting.halt_epoch,
         halted: greeting.halted.is_some(),
@@ -73,7 +74,15 @@ pub(crate) fn hello(description: &Description, greeting: Greeting<'_>) -> Said {
         clock_ms: greeting.clock_ms,
         // As an agent of the time before authorities were rotated.
         trust: None,
-    })
+    }
+}
+
+/// For a controller that does not know the digest.
+pub(crate) fn with_catalogue(hello: v1::Hello, description: &Description) -> v1::Hello {
+    v1::Hello {
+        catalogue_json: description.catalogue_json.clone(),
+        ..hello
+    }
 }
 
 pub(crate) fn heartbeat(boot_ms: u64, active: usize, cleanliness: Cleanliness, halted: bool) -> Said {

@@ -1,6 +1,7 @@
 //! The dispatcher and the agent's session against each other over real TLS on loopback; no host is touched.
 
 mod agent;
+mod catalogues;
 mod clones;
 mod controller;
 mod facts;

@@ -148,7 +148,8 @@ pub struct Hello {
     pub boot_ms: u64,
     #[prost(message, optional, tag = "6")]
     pub facts: ::core::option::Option<HostFacts>,
-    /// model::Catalogue
+    /// model::Catalogue. Most hosts of a fleet have the same, so a hello carries only its digest at first. A controller that does not know
+    /// the digest refuses the session with FAILED_PRECONDITION, and the agent says hello again with both.
     #[prost(string, tag = "7")]
     pub catalogue_json: ::prost::alloc::string::String,
     #[prost(string, tag = "8")]

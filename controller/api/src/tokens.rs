@@ -17,7 +17,7 @@ use crate::service::{Api, caller, document};
 
 /// The longest a join token may live: 7 days.
 const MAX_TTL_MS: u64 = 7 * 24 * 3_600_000;
-const MAX_USES: u32 = 10_000;
+const MAX_USES: u32 = 100_000;
 
 #[async_trait]
 impl Tokens for Api {

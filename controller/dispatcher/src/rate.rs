@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use proto_model::time::Timestamp;
 use proto_transport::{LogLimiter, network_of};
@@ -19,9 +20,13 @@ struct Bucket {
 }
 
 impl Bucket {
+    fn refill(&mut self, now: Timestamp, per_second: f64, burst: f64) {
+        let more = now.since(self.at) as f64 / 1_000.0 * per_second;
+        (self.tokens, self.at) = ((self.tokens + more).min(burst), now);
+    }
+
     fn take(&mut self, now: Timestamp, per_second: f64, burst: f64) -> bool {
-        let refill = now.since(self.at) as f64 / 1_000.0 * per_second;
-        (self.tokens, self.at) = ((self.tokens + refill).min(burst), now);
+        self.refill(now, per_second, burst);
         let enough = self.tokens >= 1.0;
         if enough {
             self.tokens -= 1.0;
@@ -59,7 +64,7 @@ impl GuessLimiter {
     }
 }
 
-/// One bucket for everybody.
+/// One bucket for everybody, in which turns are taken ahead.
 #[derive(Debug)]
 pub(crate) struct Rate {
     state: Mutex<Option<Bucket>>,
@@ -76,13 +81,20 @@ impl Rate {
         }
     }
 
-    pub fn allows(&self, now: Timestamp) -> bool {
+    /// How long to wait for one's turn; `None` when that is longer than `longest`, and then no turn is taken.
+    pub fn turn(&self, now: Timestamp, longest: Duration) -> Option<Duration> {
         let mut bucket = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = Bucket {
             tokens: self.burst,
             at: now,
         };
-        bucket.get_or_insert(fresh).take(now, self.per_second, self.burst)
+        let bucket = bucket.get_or_insert(fresh);
+        bucket.refill(now, self.per_second, self.burst);
+        let wait = Duration::from_secs_f64((1.0 - bucket.tokens).max(0.0) / self.per_second);
+        (wait <= longest).then(|| {
+            bucket.tokens -= 1.0;
+            wait
+        })
     }
 }
 
@@ -99,6 +111,24 @@ mod tests {
         assert_eq!(allowed(&|n| address(&format!("2001:db8::{n:x}"))), 10, "a /64 is one network");
         assert_eq!(allowed(&|n| address(&format!("10.1.0.{n}"))), 30);
         assert!(guesses.count(address("10.0.0.1"), Timestamp(1_000)));
+    }
+
+    #[test]
+    fn who_comes_at_once_waits_in_turn_and_only_who_would_wait_too_long_is_sent_away() {
+        let rate = Rate::of((10.0, 2.0));
+        let at = |ms| {
+            (0..5)
+                .map(|_| rate.turn(Timestamp(ms), Duration::from_millis(250)))
+                .collect::<Vec<_>>()
+        };
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!(at(0), [ms(0), ms(0), ms(100), ms(200), None]);
+        assert_eq!(
+            at(100),
+            [ms(200), None, None, None, None],
+            "one turn came, and who was sent away took none"
+        );
+        assert_eq!(at(10_000), [ms(0), ms(0), ms(100), ms(200), None]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::fleet::Live;
 use crate::gateway::probe_start;
 use crate::link::{Link, Orders};
 use crate::peer::peer;
-use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS, TOLERATED_OFFSET_MS};
+use crate::settings::{MAX_SESSIONS, MISSED_HEARTBEATS, SESSION_TURN, TOLERATED_OFFSET_MS};
 
 #[async_trait]
 impl Agents for Dispatcher {
@@ -42,11 +42,7 @@ impl Agents for Dispatcher {
         let hello = self.hello(&mut stream).await?;
         // Before it counts as a session that begins: one whose catalogue is not known yet begins a moment later.
         let catalogue = self.catalogue(&hello)?;
-        if !self.0.sessions.allows(self.now()) {
-            return Err(Status::resource_exhausted(
-                "many hosts return at this moment; dial again in a few seconds",
-            ));
-        }
+        let hello = later(hello, self.turn().await?);
         let (link, out) = Link::new(hello.nonce.clone(), self.0.epochs.clone());
         let this = self.clone();
         // A task of its own: a host that goes away in the midst of it must still be heard to go.
@@ -75,6 +71,14 @@ impl Dispatcher {
             Some(Said::Hello(hello)) if !hello.nonce.is_empty() => Ok(hello),
             _ => Err(Status::invalid_argument("a session begins with hello and its nonce")),
         }
+    }
+
+    /// Waits while many hosts return at once: dialling again would cost both sides another handshake.
+    async fn turn(&self) -> Result<Duration, Status> {
+        let busy = || Status::resource_exhausted("many hosts return at this moment; dial again in a few seconds");
+        let wait = self.0.sessions.turn(self.now(), SESSION_TURN).ok_or_else(busy)?;
+        tokio::time::sleep(wait).await;
+        Ok(wait)
     }
 
     fn catalogue(&self, hello: &Hello) -> Result<Arc<KnownCatalogue>, Status> {
@@ -332,6 +336,20 @@ impl Dispatcher {
     }
 }
 
+/// What a host said of its clocks, as they are after a wait.
+fn later(hello: Hello, waited: Duration) -> Hello {
+    let ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+    Hello {
+        boot_ms: hello.boot_ms.saturating_add(ms),
+        // Nothing stands for a host that does not say it.
+        clock_ms: match hello.clock_ms {
+            0 => 0,
+            clock_ms => clock_ms.saturating_add_unsigned(ms),
+        },
+        ..hello
+    }
+}
+
 fn two_machines(first: &Live, second: &Live) -> String {
     let one = |live: &Live| format!("boot {} at {}", live.boot_id, live.source_address);
     format!(
@@ -360,4 +378,21 @@ fn inventory(hello: &Hello) -> Result<Vec<(InjectionId, String, bool)>, Status> 
         Ok((id, item.run.clone(), item.finished))
     };
     hello.inventory.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_go_on_while_a_hello_waits_for_its_turn() {
+        let said = |boot_ms, clock_ms| Hello {
+            boot_ms,
+            clock_ms,
+            ..Hello::default()
+        };
+        let waited = Duration::from_millis(1_500);
+        assert_eq!(later(said(10, 1_000), waited), said(1_510, 2_500));
+        assert_eq!(later(said(10, 0), waited), said(1_510, 0));
+    }
 }

@@ -41,8 +41,11 @@ pub(crate) const MAX_ENROL_REQUEST: usize = 16 << 10;
 pub(crate) const ENROLMENTS_AT_ONCE: usize = 32;
 pub(crate) const ENROLMENT_TURN: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// Sessions that may begin in one second, and at once: a fleet of 10,000 is back within a minute.
-pub(crate) const SESSIONS: (f64, f64) = (400.0, 800.0);
+/// Sessions that may begin in one second, and at once: a fleet of 10,000 is back within half a minute.
+pub(crate) const SESSIONS: (f64, f64) = (800.0, 800.0);
+
+/// The longest wait of a session for its turn: less than a hello or its answer may take.
+pub(crate) const SESSION_TURN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Sessions of one identity at the same time, clones included.
 pub(crate) const MAX_SESSIONS: usize = 4;

@@ -1,10 +1,8 @@
 //! What runs are worth, as operators ask it: services, levels, the site, and the record that it was delivered. Nothing is typed that can be computed.
 
-use controller_evidence::{Evidence as Weighed, Shown, Site, parse_service, weigh};
-use controller_report::html;
+use controller_evidence::{Evidence as Weighed, Shown, parse_service, weigh};
 use proto_model::document::ErrorBody;
 use proto_model::evidence::{Levels, Publication};
-use proto_model::finished::FinishedRun;
 use proto_model::id::sha256_text;
 use proto_model::service::{ServiceDocument, ServiceRecord};
 use proto_wire::v1::evidence_server::Evidence;
@@ -109,11 +107,10 @@ impl Evidence for Api {
 
     async fn site(&self, _: Request<SiteRequest>) -> Result<Response<Self::SiteStream>, Status> {
         let services = self.services_shown().await?;
-        let (runs, others) = self.all_runs(&services).await?;
         let (sender, receiver) = mpsc::channel(SITE_BUFFER);
         let api = self.clone();
         tokio::spawn(async move {
-            if let Err(error) = api.send_site(&services, &runs, others, &sender).await {
+            if let Err(error) = api.send_site(&services, &sender).await {
                 // A reader that is gone needs no answer.
                 let _ = sender.send(Err(error.into())).await;
             }
@@ -128,8 +125,8 @@ impl Evidence for Api {
             return Err(ApiError::new("usage", format!("a publication needs its place in 1 to {PLACE_LENGTH} characters")).into());
         }
         let services = self.services_shown().await?;
-        let (runs, others) = self.all_runs(&services).await?;
-        let site = Site::of(&services, &runs, others);
+        let parts = self.parts(&services, None).await?;
+        let site = parts.site(&services);
         let digest = site.digest();
         if digest != wish.digest {
             let message = "the log has gone on since the site was made, so that it is not what would be recorded; publish again";
@@ -213,34 +210,5 @@ impl Api {
             publications,
             now,
         }))
-    }
-
-    async fn send_site(
-        &self,
-        services: &[Shown],
-        runs: &[FinishedRun],
-        others: usize,
-        sender: &mpsc::Sender<Result<SiteFile, Status>>,
-    ) -> ApiResult<()> {
-        let site = Site::of(services, runs, others);
-        let gone = |_| ApiError::new("refused", "nobody reads the site any more");
-        let file = |path: String, text: String| SiteFile {
-            path,
-            text,
-            digest: String::new(),
-        };
-        for (path, text) in site.files() {
-            sender.send(Ok(file(path, text))).await.map_err(gone)?;
-        }
-        for (run, path, up) in site.run_pages() {
-            let run = run.clone();
-            let events = self.0.store.call(move |store| store.run_events(&run, 1)).await?;
-            sender.send(Ok(file(path, html(&events, Some(up))))).await.map_err(gone)?;
-        }
-        let last = SiteFile {
-            digest: site.digest(),
-            ..SiteFile::default()
-        };
-        sender.send(Ok(last)).await.map_err(gone)
     }
 }

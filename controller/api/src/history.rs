@@ -1,6 +1,6 @@
 //! The finished runs that levels are computed from: rows of the store, and never their events. Outdated rows are read anew first.
 
-use controller_evidence::{History, Shown, select};
+use controller_evidence::{History, View, select, select_shown};
 use controller_store::{Store, StoreError};
 use proto_model::finished::FinishedRun;
 use proto_model::history::{Moment, Places, Slice};
@@ -12,6 +12,8 @@ use crate::service::Api;
 
 /// Rows of one look at the store: others wait for it.
 const PAGE: u32 = 500;
+/// After every run.
+pub(crate) const ALL: Timestamp = Timestamp(i64::MAX);
 
 /// The store as the history that evidence asks.
 struct Stored<'a>(&'a mut dyn Store);
@@ -39,36 +41,33 @@ impl Api {
         Ok(())
     }
 
+    /// What the service's page says of its runs, apart from their months.
+    pub(crate) async fn view(&self, service: &Service) -> ApiResult<View> {
+        let (of, name) = (service.clone(), service.name.clone());
+        let view = self.0.store.call(move |store| {
+            let tally = store.tally(&name, ALL)?;
+            let runs = select_shown(&of, &mut Stored(store), ALL)?;
+            Ok::<_, StoreError>(View {
+                runs,
+                tally,
+                months: Vec::new(),
+            })
+        });
+        Ok(view.await?)
+    }
+
+    /// The service's runs before a moment, the newest first; as many as one look at the store may pass.
+    pub(crate) async fn runs_before(&self, service: &str, before: &Moment) -> ApiResult<Vec<FinishedRun>> {
+        let (service, before) = (service.to_owned(), before.clone());
+        let page = self.0.store.call(move |store| store.newest(&service, &Slice::All, &before, PAGE));
+        Ok(page.await?)
+    }
+
     /// What the service's level is computed from.
     pub(crate) async fn selected(&self, service: &Service, now: Timestamp) -> ApiResult<Vec<FinishedRun>> {
         let service = service.clone();
         let selected = self.0.store.call(move |store| select(&service, &mut Stored(store), now));
         Ok(selected.await?)
-    }
-
-    /// Every run of these services, and how many judged runs there are beside them.
-    pub(crate) async fn all_runs(&self, services: &[Shown]) -> ApiResult<(Vec<FinishedRun>, usize)> {
-        self.read_outdated().await?;
-        let mut runs = Vec::new();
-        for shown in services {
-            let mut before = Moment::end_of(Timestamp(i64::MAX));
-            loop {
-                let (service, from) = (shown.service.name.clone(), before.clone());
-                let page = self
-                    .0
-                    .store
-                    .call(move |store| store.newest(&service, &Slice::All, &from, PAGE))
-                    .await?;
-                let Some((_, _, ended_at)) = page.last().and_then(FinishedRun::speaks) else {
-                    break;
-                };
-                before = page.last().map_or(before, |last| Moment::of(&last.summary.id, ended_at));
-                runs.extend(page);
-            }
-        }
-        let judged = self.0.store.call(|store| store.judged()).await?;
-        let others = usize::try_from(judged).unwrap_or(usize::MAX).saturating_sub(runs.len());
-        Ok((runs, others))
     }
 }
 

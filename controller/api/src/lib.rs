@@ -24,6 +24,7 @@ mod http;
 mod keyring;
 mod late;
 mod operators;
+mod publishing;
 mod retention;
 mod routes;
 mod runs;

@@ -17,5 +17,5 @@ pub use coverage::{Covered, coverage};
 pub use file::parse_service;
 pub use known::Evidence;
 pub use levels::weigh;
-pub use select::{History, select};
-pub use site::{MARKER, Shown, Site, file_name};
+pub use select::{History, select, select_shown};
+pub use site::{MARKER, Month, MonthLine, NEWEST, Shown, Site, View, file_name, month, month_of, run_page};

@@ -11,6 +11,8 @@ use proto_model::service::Service;
 use proto_model::time::Timestamp;
 
 use crate::cadence::{CADENCE_DAYS, DAY_MS, MOST_COUNTED, MOST_EXCLUDED, MOST_NEAR};
+use crate::coverage::MOST_COVERED;
+use crate::site::NEWEST;
 
 /// Runs that are read at a time while one is looked for.
 const PAGE: u32 = 50;
@@ -28,6 +30,23 @@ pub trait History {
 
 /// The runs that a level is computed from, of those that are over by `now`.
 pub fn select<H: History>(service: &Service, history: &mut H, now: Timestamp) -> Result<Vec<FinishedRun>, H::Error> {
+    Ok(selection(service, history, now)?.found.into_values().collect())
+}
+
+/// The runs that a service's own page names: those of its level, the newest of each environment, and those that coverage is of.
+pub fn select_shown<H: History>(service: &Service, history: &mut H, now: Timestamp) -> Result<Vec<FinishedRun>, H::Error> {
+    let mut selection = selection(service, history, now)?;
+    for test in service.required_tests().into_keys() {
+        let decided = Slice::Decided { test: test.to_owned() };
+        selection.take_newest(&decided, count(MOST_COVERED))?;
+    }
+    for environment in selection.history.environments(&service.name, &Places::All)? {
+        selection.take_newest(&Slice::In { environment }, count(NEWEST))?;
+    }
+    Ok(selection.found.into_values().collect())
+}
+
+fn selection<'a, H: History>(service: &'a Service, history: &'a mut H, now: Timestamp) -> Result<Selection<'a, H>, H::Error> {
     let mut selection = Selection {
         service: &service.name,
         history,
@@ -44,7 +63,7 @@ pub fn select<H: History>(service: &Service, history: &mut H, now: Timestamp) ->
         selection.take_newest(&there, count(MOST_EXCLUDED))?;
         selection.take_newest(&Slice::ShownInProduction { environment }, 1)?;
     }
-    Ok(selection.found.into_values().collect())
+    Ok(selection)
 }
 
 fn count(number: usize) -> u32 {

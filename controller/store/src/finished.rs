@@ -1,21 +1,12 @@
 //! Finished runs that speak for a service, found by an index and never by reading all of them. Rows are a projection: events stay the truth.
 
 use proto_model::finished::FinishedRun;
-use proto_model::history::{Moment, Places, Slice};
+use proto_model::history::{Moment, Places, Slice, Tally};
 use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 use proto_model::verdict::Verdict;
 
 use crate::records::StoreError;
-
-/// How many runs of a service ended alike.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Tally {
-    pub environment: String,
-    pub verdict: String,
-    pub decided: bool,
-    pub runs: u64,
-}
 
 /// The part of a store that levels and pages need; part of the same contract. It says what rows say: bring outdated ones up to date first.
 pub trait Finished {

@@ -17,7 +17,7 @@ mod store;
 mod summaries;
 
 pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TICK_KEYS, TickRecord};
-pub use finished::{Finished, Tally};
+pub use finished::Finished;
 pub use handle::{LastLook, StoreHandle, append_unless};
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryStore;

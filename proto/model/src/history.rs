@@ -69,3 +69,12 @@ impl Moment {
         }
     }
 }
+
+/// How many runs of a service ended alike.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tally {
+    pub environment: String,
+    pub verdict: String,
+    pub decided: bool,
+    pub runs: u64,
+}

@@ -7,7 +7,8 @@ use proto_model::verdict::Verdict;
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 
-use super::shown::{Site, run_path};
+use super::paths::run_path;
+use super::shown::Site;
 
 /// Entries of the feed; older runs are on the pages.
 const ENTRIES: usize = 50;

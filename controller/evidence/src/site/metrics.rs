@@ -92,10 +92,12 @@ fn seconds(at: Timestamp) -> i64 {
 
 fn runs(text: &mut String, site: &Site<'_>) -> std::fmt::Result {
     head(text, "fracas_published_runs", "Judged runs by service, environment and verdict.")?;
-    let mut counts: BTreeMap<(&str, &str, &str), u32> = BTreeMap::new();
-    for past in site.services.iter().flat_map(|shown| site.past(&shown.service)) {
-        let service = past.run.service.as_deref().unwrap_or_default();
-        *counts.entry((service, &past.run.environment, past.verdict.as_str())).or_insert(0) += 1;
+    let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
+    for shown in site.services {
+        for tally in site.tally(&shown.service) {
+            let sort = (shown.service.name.as_str(), tally.environment.as_str(), tally.verdict.as_str());
+            *counts.entry(sort).or_insert(0) += tally.runs;
+        }
     }
     for ((service, environment, verdict), count) in counts {
         let (service, environment) = (escaped(service), escaped(environment));
@@ -115,7 +117,7 @@ fn passes(text: &mut String, site: &Site<'_>) -> std::fmt::Result {
         "When a required test passed last, in seconds since 1970; absent when it never did.",
     )?;
     for shown in site.services {
-        for test in cadence(&shown.service, site.runs, site.as_of) {
+        for test in cadence(&shown.service, site.runs(&shown.service), site.as_of) {
             if let Some(last) = test.passes.first() {
                 let (service, test) = (escaped(&shown.service.name), escaped(&test.test));
                 writeln!(text, "{name}{{service=\"{service}\",test=\"{test}\"}} {}", seconds(last.at))?;

@@ -6,21 +6,26 @@
 mod data;
 mod feed;
 mod metrics;
+mod months;
 mod pages;
+mod paths;
 mod shown;
 
 use std::collections::BTreeMap;
 
 use proto_model::id::sha256_text;
 
-pub use shown::{Shown, Site, file_name};
+pub use months::{Month, month, month_of};
+pub use pages::NEWEST;
+pub use paths::{file_name, run_page};
+pub use shown::{MonthLine, Shown, Site, View};
 
 /// The file by which a folder is known to hold a site of ours.
 pub const MARKER: &str = ".fracas-site";
 const MARKER_TEXT: &str = "written by fracas publish; it is replaced as a whole\n";
 
 impl Site<'_> {
-    /// Every file but the runs' own pages, by path.
+    /// Every file but those of months and the runs' own pages, by path.
     pub fn files(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::from([
             (MARKER.to_owned(), MARKER_TEXT.to_owned()),
@@ -36,7 +41,7 @@ impl Site<'_> {
         files
     }
 
-    /// What tells one state of the site from another: over `history.json`, which holds every fact of it.
+    /// What tells one state of the site from another: over `history.json`, which holds every fact of it or the digest of the file that does.
     pub fn digest(&self) -> String {
         sha256_text(data::history(self).as_bytes())
     }

@@ -8,10 +8,14 @@ use proto_model::required_test::RequiredTest;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
 
-use super::shown::{Site, file_name, run_path};
+use super::paths::{file_name, month_path, run_path};
+use super::shown::Site;
 use crate::cadence::{CADENCE_DAYS, cadence};
 use crate::coverage::{Covered, coverage};
 use crate::past::Past;
+
+/// Runs of each environment on a service's own page.
+pub const NEWEST: usize = 50;
 
 pub(super) fn index(site: &Site<'_>) -> String {
     let rows = site.services.iter().map(|shown| summary(site, &shown.service)).collect();
@@ -52,7 +56,8 @@ fn summary(site: &Site<'_>, service: &Service) -> Vec<Cell> {
     let href = format!("services/{}", file_name(&service.name));
     let mut row = vec![Cell::link(&service.name, &href), Cell::link(levels.level.to_string(), &href)];
     row.extend(levels.levels.iter().take(3).map(|line| Cell::word(line.standing.as_str())));
-    row.push(Cell::link(past.len().to_string(), &href));
+    let runs: u64 = site.tally(service).iter().map(|tally| tally.runs).sum();
+    row.push(Cell::link(runs.to_string(), &href));
     match past.first() {
         Some(last) => {
             let page = run_path(&last.run.id);
@@ -67,7 +72,8 @@ fn summary(site: &Site<'_>, service: &Service) -> Vec<Cell> {
 pub(super) fn service(site: &Site<'_>, service: &Service) -> String {
     let (levels, past) = (site.levels(service), site.past(service));
     let mut sections = vec![levels_section(&levels), evidence_section(&levels)];
-    sections.extend(history_sections(&past));
+    let months = months_section(site, service);
+    sections.extend(history_sections(&past, "..", NEWEST, months));
     sections.extend([coverage_section(site, service), cadence_section(site, service), about(service)]);
     let page = Page {
         title: service.name.clone(),
@@ -156,30 +162,33 @@ fn evidence_section(levels: &Levels) -> Section {
     }
 }
 
-fn history_sections(past: &[Past<'_>]) -> Vec<Section> {
+/// The newest runs of each environment, with the way from this page to the site's root; and what leads to the others.
+pub(super) fn history_sections(past: &[Past<'_>], root: &str, most: usize, others: Section) -> Vec<Section> {
     let environments: BTreeSet<&str> = past.iter().map(|p| p.run.environment.as_str()).collect();
     let of = |environment: &str| {
-        let rows = past.iter().filter(|p| p.run.environment == environment).map(history_row).collect();
+        let there = past.iter().filter(|p| p.run.environment == environment).take(most);
         Section {
             title: format!("History in {environment}"),
             tables: vec![Table::of(
                 &["at", "run", "verdict", "cleanup", "faults", "detected after", "recovered after"],
-                rows,
+                there.map(|past| history_row(past, root)).collect(),
             )],
             ..Section::default()
         }
     };
-    environments.into_iter().map(of).collect()
+    let all = environments.into_iter().map(of);
+    all.chain((!others.tables.is_empty()).then_some(others)).collect()
 }
 
-fn history_row(past: &Past<'_>) -> Vec<Cell> {
+fn history_row(past: &Past<'_>, root: &str) -> Vec<Cell> {
     let run = past.run;
+    let link = |text: &str| Cell::link(text, format!("{root}/{}", run_path(&run.id)));
     let faults: Vec<&str> = past.known.worth.faults.iter().map(|fault| fault.as_str()).collect();
-    let ms = |ms: Option<u64>| ms.map_or(Cell::word("-"), |ms| run_link(&format!("{ms} ms"), &run.id));
+    let ms = |ms: Option<u64>| ms.map_or(Cell::word("-"), |ms| link(&format!("{ms} ms")));
     vec![
         past.ended_at.into(),
-        run_link(&run.name, &run.id),
-        run_link(past.verdict.as_str(), &run.id),
+        link(&run.name),
+        link(past.verdict.as_str()),
         Cell::word(run.cleanup.as_str()),
         faults.join(", ").into(),
         ms(run.detection_ms),
@@ -187,8 +196,21 @@ fn history_row(past: &Past<'_>) -> Vec<Cell> {
     ]
 }
 
+fn months_section(site: &Site<'_>, service: &Service) -> Section {
+    let rows = site.months(service).iter().map(|line| {
+        let href = format!("../{}", month_path(&service.name, &line.month));
+        vec![Cell::link(&line.month, &href), Cell::link(line.runs.to_string(), &href)]
+    });
+    Section {
+        title: "All runs".to_owned(),
+        text: vec![format!("Above are the newest {NEWEST} runs of each environment.")],
+        picture: None,
+        tables: vec![Table::of(&["month", "runs"], rows.collect())],
+    }
+}
+
 fn coverage_section(site: &Site<'_>, service: &Service) -> Section {
-    let matrix = coverage(service, site.runs, site.as_of);
+    let matrix = coverage(service, site.runs(service), site.as_of);
     let kinds: BTreeSet<&str> = matrix.values().flat_map(BTreeMap::keys).map(String::as_str).collect();
     let mut head = vec!["dependency"];
     head.extend(&kinds);
@@ -204,7 +226,9 @@ fn coverage_section(site: &Site<'_>, service: &Service) -> Section {
     counted.caption = "The runs that are counted above".to_owned();
     Section {
         title: "Coverage".to_owned(),
-        text: vec!["The last decided run of each kind of fault against each dependency; - is never.".to_owned()],
+        text: vec![
+            "The last decided run of each kind of fault against each dependency; - is never, among the newest 100 of each test.".to_owned(),
+        ],
         picture: None,
         tables: vec![Table::of(&head, rows), counted],
     }
@@ -238,7 +262,7 @@ fn counted_rows(matrix: &BTreeMap<&str, BTreeMap<String, Covered>>) -> Vec<Vec<C
 }
 
 fn cadence_section(site: &Site<'_>, service: &Service) -> Section {
-    let rows = cadence(service, site.runs, site.as_of).into_iter().map(|test| {
+    let rows = cadence(service, site.runs(service), site.as_of).into_iter().map(|test| {
         let last = test.passes.first();
         let mut because = Cell::from(&test.says);
         let excluded = test.excluded.first().filter(|_| test.passes.is_empty());

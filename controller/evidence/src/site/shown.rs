@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use controller_report::html::Link;
 use proto_model::evidence::{Levels, Publication};
 use proto_model::finished::FinishedRun;
-use proto_model::id::RunId;
+use proto_model::history::Tally;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
+use serde::Serialize;
 
 use crate::known::Evidence;
 use crate::levels::weigh;
@@ -20,58 +20,74 @@ pub struct Shown {
     pub applied_at: Timestamp,
 }
 
+/// What `history.json` says of a service's month.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MonthLine {
+    pub month: String,
+    pub runs: usize,
+    /// Where its data is.
+    pub path: String,
+    /// Over that file.
+    pub digest: String,
+}
+
+/// What the pages say of a service, without every one of its runs.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// What its level is computed from, its newest runs in each environment, and the decided ones that coverage is of.
+    pub runs: Vec<FinishedRun>,
+    /// All of its runs, counted.
+    pub tally: Vec<Tally>,
+    /// Where all of its runs are listed, the newest first.
+    pub months: Vec<MonthLine>,
+}
+
 /// What is published: declared services and their judged runs.
 pub struct Site<'a> {
     pub(super) services: &'a [Shown],
-    pub(super) runs: &'a [FinishedRun],
-    others: usize,
+    views: BTreeMap<&'a str, &'a View>,
+    others: u64,
     /// The last thing in the log: everything on the pages is as of then.
     pub(super) as_of: Timestamp,
 }
 
 impl<'a> Site<'a> {
-    /// `others` is how many judged runs, of none of these services, are not among `runs`.
-    pub fn of(services: &'a [Shown], runs: &'a [FinishedRun], others: usize) -> Self {
+    /// A view of each of the services, in the same order; `judged` is how many runs have a verdict, of these services or of none.
+    pub fn of(services: &'a [Shown], views: &'a [View], judged: u64) -> Self {
         let applied = services.iter().map(|shown| shown.applied_at);
-        let named = |run: &&FinishedRun| {
-            services
-                .iter()
-                .any(|shown| run.summary.service.as_deref() == Some(&shown.service.name))
-        };
-        let finished = runs.iter().filter(named).filter_map(|run| run.summary.finished_at);
+        let spoken = views.iter().flat_map(|view| &view.runs).filter_map(|run| Some(run.speaks()?.2));
+        let owned: u64 = views.iter().flat_map(|view| &view.tally).map(|tally| tally.runs).sum();
         Self {
             services,
-            runs,
-            others,
-            as_of: applied.chain(finished).max().unwrap_or(Timestamp(0)),
+            as_of: applied.chain(spoken).max().unwrap_or(Timestamp(0)),
+            views: services.iter().map(|shown| shown.service.name.as_str()).zip(views).collect(),
+            others: judged.saturating_sub(owned),
         }
-    }
-
-    /// The runs that have a page, with its path and the way back from it.
-    pub fn run_pages(&self) -> Vec<(&'a RunId, String, Link)> {
-        let runs = self.services.iter().flat_map(|shown| self.past(&shown.service));
-        let page = |past: Past<'a>| {
-            let service = past.run.service.as_deref().unwrap_or_default();
-            let up = Link {
-                text: service.to_owned(),
-                href: format!("../services/{}", file_name(service)),
-            };
-            (&past.run.id, run_path(&past.run.id), up)
-        };
-        runs.map(page).collect()
     }
 
     /// Decided runs of each service that the site shows.
     pub fn points(&self) -> BTreeMap<String, u32> {
         let count = |shown: &Shown| {
-            let decided = self.past(&shown.service).iter().filter(|past| past.known.decided()).count();
+            let decided: u64 = self.tally(&shown.service).iter().filter(|t| t.decided).map(|t| t.runs).sum();
             (shown.service.name.clone(), u32::try_from(decided).unwrap_or(u32::MAX))
         };
         self.services.iter().map(count).filter(|(_, points)| *points > 0).collect()
     }
 
+    pub(super) fn runs(&self, service: &Service) -> &'a [FinishedRun] {
+        self.views.get(service.name.as_str()).map_or(&[], |view| &view.runs)
+    }
+
+    pub(super) fn tally(&self, service: &Service) -> &'a [Tally] {
+        self.views.get(service.name.as_str()).map_or(&[], |view| &view.tally)
+    }
+
+    pub(super) fn months(&self, service: &Service) -> &'a [MonthLine] {
+        self.views.get(service.name.as_str()).map_or(&[], |view| &view.months)
+    }
+
     pub(super) fn past(&self, service: &Service) -> Vec<Past<'a>> {
-        of_service(&service.name, self.runs, self.as_of)
+        of_service(&service.name, self.runs(service), self.as_of)
     }
 
     pub(super) fn levels(&self, service: &Service) -> Levels {
@@ -84,33 +100,14 @@ impl<'a> Site<'a> {
         };
         weigh(&Evidence {
             service,
-            runs: self.runs,
+            runs: self.runs(service),
             publications: std::slice::from_ref(&this),
             now: self.as_of,
         })
     }
 
     /// Judged runs that no declared service owns: they have no page, and the index says how many.
-    pub(super) fn unowned(&self) -> usize {
-        let owned: usize = self.services.iter().map(|shown| self.past(&shown.service).len()).sum();
-        self.others + self.runs.iter().filter(|run| run.summary.verdict.is_some()).count() - owned
+    pub(super) fn unowned(&self) -> u64 {
+        self.others
     }
-}
-
-pub(super) fn run_path(run: &RunId) -> String {
-    format!("runs/{run}.html")
-}
-
-/// A service's page: its name with everything that could mean something to a file system or an address written out.
-pub fn file_name(service: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    let mut name = String::new();
-    for c in service.chars() {
-        if plain(c) {
-            name.push(c);
-        } else {
-            name.push_str(&format!("~{:x}~", u32::from(c)));
-        }
-    }
-    name + ".html"
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use controller_evidence::{MARKER, Shown, Site, file_name, parse_service};
+use controller_evidence::{MARKER, NEWEST, Shown, Site, View, file_name, month, month_of, parse_service, run_page};
 use proto_model::finished::FinishedRun;
+use proto_model::history::Tally;
+use proto_model::id::sha256_text;
 use proto_model::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -26,11 +28,57 @@ fn runs() -> Vec<FinishedRun> {
     ]
 }
 
+/// Each service's view and the files of its months, made by looking at every run.
+fn parts(services: &[Shown], runs: &[FinishedRun]) -> (Vec<View>, BTreeMap<String, String>) {
+    let mut files = BTreeMap::new();
+    let views = services.iter().map(|shown| {
+        let name = shown.service.name.as_str();
+        let spoken = runs.iter().filter(|run| run.speaks().is_some_and(|(service, ..)| service == name));
+        let mut mine: Vec<FinishedRun> = spoken.cloned().collect();
+        mine.sort_by_key(|run| std::cmp::Reverse((run.summary.finished_at, run.summary.id.clone())));
+        let mut months = Vec::new();
+        for of_month in mine.chunk_by(|one, other| month_of(ended(one)) == month_of(ended(other))) {
+            let month = month(name, &month_of(ended(&of_month[0])), of_month);
+            files.extend([month.page(of_month), (month.line.path.clone(), month.data)]);
+            months.push(month.line);
+        }
+        let mut tally: BTreeMap<(String, String, bool), u64> = BTreeMap::new();
+        for run in &mine {
+            let (summary, verdict) = (&run.summary, run.summary.verdict.unwrap().as_str().to_owned());
+            *tally.entry((summary.environment.clone(), verdict, run.decided())).or_insert(0) += 1;
+        }
+        let tally = tally.into_iter().map(|((environment, verdict, decided), runs)| Tally {
+            environment,
+            verdict,
+            decided,
+            runs,
+        });
+        View {
+            runs: mine,
+            tally: tally.collect(),
+            months,
+        }
+    });
+    (views.collect(), files)
+}
+
+fn ended(run: &FinishedRun) -> Timestamp {
+    run.summary.finished_at.unwrap()
+}
+
 /// Every file with the paths of the runs' pages.
 fn all(services: &[Shown], runs: &[FinishedRun]) -> (BTreeMap<String, String>, BTreeSet<String>) {
-    let site = Site::of(services, runs, 0);
-    let pages = site.run_pages().into_iter().map(|(_, path, _)| path).collect();
-    (site.files(), pages)
+    let (views, mut files) = parts(services, runs);
+    let site = Site::of(services, &views, runs.len() as u64);
+    files.extend(site.files());
+    let spoken = views.iter().flat_map(|view| &view.runs);
+    (files, spoken.map(|run| run_page("web", &run.summary.id).0).collect())
+}
+
+fn digest(runs: &[FinishedRun]) -> String {
+    let services = shown();
+    let (views, _) = parts(&services, runs);
+    Site::of(&services, &views, runs.len() as u64).digest()
 }
 
 #[test]
@@ -38,21 +86,33 @@ fn the_same_log_gives_the_same_bytes_in_any_order() {
     let mut turned = runs();
     turned.reverse();
     assert_eq!(all(&shown(), &runs()), all(&shown(), &turned));
-    let (services, runs) = (shown(), runs());
-    let digest = Site::of(&services, &runs, 0).digest();
-    assert_ne!(digest, Site::of(&services, &runs[1..], 0).digest());
+    let runs = runs();
+    assert_ne!(digest(&runs), digest(&runs[1..]));
+    // What only a month says is a part of it as well.
+    let mut other = runs.clone();
+    other[0].summary.by = "another".to_owned();
+    assert_ne!(digest(&runs), digest(&other));
 }
 
 #[test]
-fn runs_that_are_only_counted_are_said_like_those_that_were_read() {
-    let (services, runs) = (shown(), runs());
-    let (owned, attack) = runs.split_at(4);
-    assert_eq!(
-        Site::of(&services, owned, attack.len()).files(),
-        Site::of(&services, &runs, 0).files()
-    );
-    let index = Site::of(&services, owned, 20_000).files()["index.html"].clone();
-    assert!(index.contains("Not shown: 20000 judged runs"), "{index}");
+fn a_service_page_holds_the_newest_runs_and_months_hold_all() {
+    let many = |runs: i64| -> Vec<FinishedRun> {
+        let at = |number: i64| Timestamp(NOW.0 - number * DAY / 4);
+        (0..runs).map(|number| run(number as u64, "demo", "passed", at(number))).collect()
+    };
+    let (files, pages) = all(&shown(), &many(400));
+    let page = section(&files["services/web.html"], "History in demo").to_owned();
+    assert_eq!(page.matches("<tr>").count(), 1 + NEWEST, "{page}");
+    let months: Vec<&String> = files
+        .keys()
+        .filter(|path| path.starts_with("history/") && path.ends_with(".html"))
+        .collect();
+    let listed = |path: &&&String| pages.iter().filter(|page| files[**path].contains(page.as_str())).count();
+    assert_eq!(months.iter().map(|path| listed(&path)).sum::<usize>(), 400);
+    // A month that is over stays as it is, whatever comes later.
+    let (shorter, _) = all(&shown(), &many(400)[200..]);
+    let (oldest, _) = files.iter().find(|(path, _)| path.starts_with("history/")).unwrap();
+    assert_eq!(files[oldest], shorter[oldest]);
 }
 
 #[test]
@@ -62,11 +122,7 @@ fn every_link_leads_to_a_page_and_every_run_has_one() {
     let mut linked = BTreeSet::new();
     for (path, text) in files.iter().filter(|(path, _)| path.ends_with(".html")) {
         for href in text.split("href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
-            let target = if path.starts_with("services/") {
-                href.replacen("../", "", 1)
-            } else {
-                href.to_owned()
-            };
+            let target = href.replace("../", "");
             assert!(files.contains_key(&target) || pages.contains(&target), "{path} links to {href}");
             linked.insert(target);
         }
@@ -120,7 +176,14 @@ fn the_pages_say_what_the_log_says() {
     }
     assert!(files["index.html"].contains("Not shown: 1 judged runs"));
     let history: Value = serde_json::from_str(&files["history.json"]).unwrap();
-    assert_eq!(history["services"][0]["runs"].as_array().map(Vec::len), Some(4));
+    let months = history["services"][0]["months"].as_array().unwrap();
+    assert_eq!(months.iter().filter_map(|month| month["runs"].as_u64()).sum::<u64>(), 4);
+    for month in months {
+        let data = &files[month["path"].as_str().unwrap()];
+        assert_eq!(month["digest"], sha256_text(data.as_bytes()));
+        let data: Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["runs"].as_array().map(|runs| runs.len() as u64), month["runs"].as_u64());
+    }
     assert_eq!(history["services"][0]["levels"]["level"], 0);
     let metrics = &files["metrics.prom"];
     for line in [

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proto_model::catalogue::FaultKind;
 use proto_model::finished::{FinishedRun, RunWorth};
-use proto_model::history::{Moment, Places, Slice};
+use proto_model::history::{Moment, Places, Slice, Tally};
 use proto_model::id::{HostName, RunId};
 use proto_model::plan::Origin;
 use proto_model::summary::RunSummary;
@@ -13,7 +13,6 @@ use proto_model::verdict::{Cleanup, Verdict};
 
 use super::given::{Make, accepted, judged, note};
 use super::summaries::{a_summary, kept};
-use crate::finished::Tally;
 use crate::store::Store;
 
 pub(super) const CHECKS: &[fn(Make<'_>)] = &[

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_model::finished::FinishedRun;
-use proto_model::history::{Moment, Places, Slice};
+use proto_model::history::{Moment, Places, Slice, Tally};
 use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 
 use super::held::MemoryStore;
 use crate::fact::no_run;
-use crate::finished::{Finished, Keys, Tally};
+use crate::finished::{Finished, Keys};
 use crate::records::StoreError;
 
 impl Finished for MemoryStore {

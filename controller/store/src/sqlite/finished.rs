@@ -1,7 +1,7 @@
 //! Finished runs on SQLite: each slice is one index, walked from a moment on.
 
 use proto_model::finished::{FINISHED_RUN_VERSION, FinishedRun};
-use proto_model::history::{Moment, Places, Slice};
+use proto_model::history::{Moment, Places, Slice, Tally};
 use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 use rusqlite::{Connection, Params, Transaction, params};
@@ -10,7 +10,7 @@ use super::codec;
 use super::log::run_id;
 use super::transaction::{SqliteStore, Trouble};
 use crate::fact::no_run;
-use crate::finished::{Finished, Keys, Tally};
+use crate::finished::{Finished, Keys};
 use crate::records::StoreError;
 use crate::summaries::decided;
 

@@ -83,3 +83,41 @@ impl Renewals {
         self.done.notified().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proto_model::id::HostName;
+    use proto_model::time::Timestamp;
+    use proto_transport::{AUTHORITY_LIFE_MS, Authority};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    #[test]
+    fn what_is_trusted_is_replaced_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::of(dir.path());
+        let [old, new] = [(); 2].map(|()| Authority::make(AUTHORITY_LIFE_MS, NOW).unwrap());
+        let der = |authority: &Authority| authority.certificate().to_vec();
+        let (_, request) = files.own_key().unwrap();
+        let certificate = old.issue_host(&request, &HostName::parse("web").unwrap(), NOW, 60_000).unwrap();
+        files.enrolled("ctl:7400", &[der(&old)], &certificate).unwrap();
+        assert!(is_issued_by_first(&files));
+        let order = |authority_der: Vec<Vec<u8>>| Trust {
+            authority_der,
+            renew_within_ms: 0,
+        };
+        for bad in [vec![], vec![der(&new), b"nonsense".to_vec()]] {
+            assert_eq!(take_trust(&files, &order(bad)).unwrap_err().why, Why::Malformed);
+            assert_eq!(trust_of(&files).authorities, [old.fingerprint()]);
+        }
+        take_trust(&files, &order(vec![der(&new), der(&old)])).unwrap();
+        let trust = trust_of(&files);
+        assert_eq!(
+            (trust.authorities, &trust.issuer),
+            (vec![new.fingerprint(), old.fingerprint()], &old.fingerprint())
+        );
+        assert!(!is_issued_by_first(&files), "its certificate is to be renewed");
+    }
+}

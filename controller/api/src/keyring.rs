@@ -231,6 +231,7 @@ fn ended(key: &OperatorRecord, now: Timestamp) -> Option<&'static str> {
 mod tests {
     use controller_store::{MemoryStore, hash_secret};
     use proto_model::role::Role;
+    use proto_transport::{AUTHORITY_LIFE_MS, PeerInfo, RotationStep};
 
     use super::*;
 
@@ -322,5 +323,31 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(store.call(|store| store.operators()).await.unwrap()[0].last_used, Some(NOW));
+    }
+
+    #[tokio::test]
+    async fn what_is_watched_by_a_certificate_ends_with_the_trust_in_its_authority() {
+        let folder = tempfile::tempdir().unwrap();
+        let authorities = Arc::new(Authorities::open_or_create(folder.path(), AUTHORITY_LIFE_MS, NOW).unwrap());
+        let (certificate, _) = authorities.current().issue_operator("ann", Role::Viewer, NOW, 60_000).unwrap();
+        let peer = PeerInfo::of(from(1), Some(&[certificate]));
+        let shown = ShownCertificate {
+            operator: "ann".into(),
+            key: peer.key_fingerprint,
+            begins: peer.not_before,
+            ends: peer.not_after,
+            issuer: peer.issuer,
+        };
+        let ann = Caller::new("ann", "local".into(), Role::Viewer, Credential::Certificate(shown));
+        let (keyring, ..) = keyring_with("bob").await;
+        let keyring = keyring.with_authorities(authorities.clone());
+        for (step, holds) in [
+            (RotationStep::Prepare, true),
+            (RotationStep::Switch, true),
+            (RotationStep::Finish, false),
+        ] {
+            authorities.take(step, NOW).unwrap();
+            assert_eq!(keyring.still_holds(&ann, NOW), holds, "{step}");
+        }
     }
 }

@@ -44,6 +44,7 @@ pub struct Controller {
     pub latch: Arc<HaltLatch>,
     pub address: SocketAddr,
     pub authority: Arc<Authority>,
+    pub authorities: Arc<Authorities>,
     kill: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -65,7 +66,7 @@ impl Controller {
         let known = Arc::default();
         let parts = DispatcherParts {
             store: store.clone(),
-            authorities,
+            authorities: authorities.clone(),
             latch: latch.clone(),
             said: sender,
             known: Arc::clone(&known),
@@ -85,6 +86,7 @@ impl Controller {
             latch,
             address: at.await.unwrap(),
             authority,
+            authorities,
             kill: Some(kill),
             thread: Some(thread),
         }

@@ -11,6 +11,7 @@ mod obedience;
 mod renewing;
 mod restored;
 mod sessions;
+mod trust;
 
 use std::time::{Duration, Instant};
 

@@ -168,13 +168,13 @@ pub(crate) fn write_value(path: &Path, value: &str) -> io::Result<()> {
 /// Writes to a group's own file; any other file is left as it is, whatever its path.
 pub(crate) fn write_group_value(path: &Path, value: &str) -> io::Result<()> {
     /// What `statfs` calls the file systems of groups, both versions.
-    const GROUPS: [i64; 2] = [0x0027_e0eb, 0x6367_7270];
+    const GROUPS: [rustix::fs::FsWord; 2] = [0x0027_e0eb, 0x6367_7270];
     let mut file = OpenOptions::new()
         .write(true)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)?;
     let of = rustix::fs::fstatfs(&file)?.f_type;
-    if !GROUPS.contains(&i64::from(of)) {
+    if !GROUPS.contains(&of) {
         return Err(io::Error::other("it is no file of a control group"));
     }
     file.write_all(value.as_bytes())

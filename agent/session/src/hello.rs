@@ -18,7 +18,7 @@ pub(crate) async fn inventory(warden: &WardenHandle) -> Result<Vec<InventoryItem
     answer(ask(warden, Command::Inventory)?).await
 }
 
-/// Names the catalogue by its digest: a controller knows that of most hosts by others.
+/// Names the catalogue by its digest: a controller knows that of most hosts by others. What the host trusts is for the caller to add.
 pub(crate) fn hello(
     options: &SessionOptions,
     instance: &InstanceId,
@@ -27,7 +27,6 @@ pub(crate) fn hello(
     seen: Epochs,
     owed: Vec<InventoryItem>,
     facts: &HostFacts,
-    trust: v1::HostTrust,
 ) -> Hello {
     Hello {
         nonce: nonce.to_owned(),
@@ -45,7 +44,7 @@ pub(crate) fn hello(
         inventory: owed.into_iter().map(item).collect(),
         cleanliness: v1::Cleanliness::from(status.cleanliness).into(),
         clock_ms: (options.clock)().0,
-        trust: Some(trust),
+        trust: None,
     }
 }
 

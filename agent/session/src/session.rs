@@ -133,16 +133,11 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
     });
     let nonce = InstanceId::generate().to_string();
     let facts = (lasting.options.facts)();
-    let hello = hello::hello(
-        lasting.options,
-        lasting.instance,
-        &nonce,
-        &status,
-        lasting.epochs.seen(),
-        owed,
-        &facts,
-        trust_of(lasting.files),
-    );
+    let seen = lasting.epochs.seen();
+    let hello = v1::Hello {
+        trust: Some(trust_of(lasting.files)),
+        ..hello::hello(lasting.options, lasting.instance, &nonce, &status, seen, owed, &facts)
+    };
     let boot_id = status.boot_id.clone();
     let (out, inbound) = match call(channel.clone(), hello.clone()).await {
         Err(end) if end.wants_catalogue() => call(channel, hello::with_catalogue(hello, lasting.options)).await?,

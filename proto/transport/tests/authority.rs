@@ -83,7 +83,7 @@ async fn believed(narrow: impl FnOnce(&mut CertificateParams)) -> bool {
     let (root, certificate, key) = root(narrow);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let tls = ServerTls::new(&[root.clone()], certificate, &key).unwrap();
+    let tls = ServerTls::new(std::slice::from_ref(&root), certificate, &key).unwrap();
     let _incoming = incoming(listener, tls, &Admission::new(Limits::default()));
     connect(&address, Trust::Authorities(vec![root]), None).await.is_ok()
 }

@@ -84,7 +84,7 @@ async fn a_host_is_sent_what_it_trusts_and_its_word_for_what_it_stored_is_kept()
     assert_eq!((sent.as_slice(), known.first()), (known.as_slice(), Some(&old)));
     assert_eq!(
         controller.host("web").unwrap().authority.trusts,
-        [old.clone()],
+        std::slice::from_ref(&old),
         "what is only sent does not count"
     );
     session.say(Said::Trust(said(known.clone()))).await;

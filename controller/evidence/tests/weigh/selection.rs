@@ -67,7 +67,7 @@ impl History for All {
     }
 
     fn environments(&mut self, service: &str, of: &Places) -> Result<Vec<String>, Infallible> {
-        let all = self.of(service, &Slice::All).into_iter().map(|(_, run)| run);
+        let all = self.of(service, &Slice::All).into_values();
         let wanted = all.filter(|run| match of {
             Places::All => true,
             Places::Production => run.worth.production,

@@ -51,7 +51,7 @@ impl Finished for MemoryStore {
     }
 
     fn environments(&mut self, service: &str, of: &Places) -> Result<Vec<String>, StoreError> {
-        let all = self.of_service(service, &Slice::All).into_iter().map(|(_, run)| run);
+        let all = self.of_service(service, &Slice::All).into_values();
         let wanted = all.filter(|run| match of {
             Places::All => true,
             Places::Production => run.worth.production,

@@ -35,9 +35,9 @@ pub fn warn_of_end(state_dir: &Path, life_ms: u64) {
 /// Until the program ends. Hosts hear of a change once the listeners act by it.
 pub async fn keep_fresh(authorities: Arc<Authorities>, tls: ServerTls, names: Vec<String>, dispatcher: Dispatcher) {
     let mut changes = authorities.changes();
-    let mut wait = Duration::ZERO;
+    let (mut wait, mut pending) = (Duration::ZERO, false);
     loop {
-        let changed = tokio::select! {
+        pending |= tokio::select! {
             changed = changes.changed() => changed.is_ok(),
             () = tokio::time::sleep(wait) => false,
         };
@@ -50,14 +50,16 @@ pub async fn keep_fresh(authorities: Arc<Authorities>, tls: ServerTls, names: Ve
             .issue_server_for(&names, now(), LIVES_MS)
             .and_then(|(certificate, key)| tls.renew(&rotation.trusted(), certificate, &key));
         wait = match renewed {
-            Ok(()) => RENEWED_EVERY,
+            Ok(()) => {
+                if std::mem::take(&mut pending) {
+                    dispatcher.tell_authorities();
+                }
+                RENEWED_EVERY
+            }
             Err(error) => {
                 tracing::error!(error = %error, "the controller's certificate could not be renewed");
                 AGAIN_AFTER
             }
         };
-        if changed {
-            dispatcher.tell_authorities();
-        }
     }
 }

@@ -111,6 +111,8 @@ impl Dispatcher {
         if let Some(offset_ms) = live.clock_offset_ms.filter(|offset| offset.saturating_abs() > TOLERATED_OFFSET_MS) {
             tracing::warn!(host = %name, offset_ms, "the host's clock differs from the controller's; set the one that is wrong");
         }
+        // It may have waited for its turn since it was asked.
+        self.still_trusted(peer)?;
         let arrival = self.install(name, live, &replaced)?;
         // Only now: a halt from here on finds the session, and one before is in the latch.
         self.tell_halt(name, &hello, link).await;

@@ -103,9 +103,16 @@ impl IssuedList {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             read => read?,
         };
-        let lines = text
-            .lines()
-            .map(|line| IssuedCertificate::of_line(line).ok_or(ErrorKind::InvalidData.into()));
+        let lines = text.lines().enumerate().map(|(at, line)| {
+            IssuedCertificate::of_line(line).ok_or_else(|| {
+                let what = format!(
+                    "{}:{}: not a line of this list; remove the line, and give its operator a new certificate",
+                    self.0.display(),
+                    at + 1
+                );
+                io::Error::new(ErrorKind::InvalidData, what)
+            })
+        });
         lines.collect()
     }
 }
@@ -137,6 +144,7 @@ mod tests {
         assert_eq!(left(NOW.plus_ms(3 * DAY_MS), ""), ["ann"]);
         assert_eq!(left(NOW, "ann"), ["kim"]);
         std::fs::write(folder.path().join("issued-operators"), "half a li").unwrap();
-        assert!(list.without("new", NOW, |_| false).is_err());
+        let error = list.without("new", NOW, |_| false).unwrap_err().to_string();
+        assert!(error.contains("issued-operators:1: "), "{error}");
     }
 }

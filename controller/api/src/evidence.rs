@@ -15,6 +15,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::error::{ApiError, ApiResult, not_found};
+use crate::publishing::{READER_WITHIN, pass};
 use crate::service::{Api, caller, document};
 
 /// Files of a site on their way to a slow reader.
@@ -111,8 +112,8 @@ impl Evidence for Api {
         let api = self.clone();
         tokio::spawn(async move {
             if let Err(error) = api.send_site(&services, &sender).await {
-                // A reader that is gone needs no answer.
-                let _ = sender.send(Err(error.into())).await;
+                // A reader that is gone, or takes nothing, needs no answer.
+                let _ = pass(&sender, Err(error.into()), READER_WITHIN).await;
             }
         });
         Ok(Response::new(ReceiverStream::new(receiver)))

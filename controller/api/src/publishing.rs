@@ -1,6 +1,7 @@
 //! A site on its way to its reader, month by month: no more than one month of a service's runs is held at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use controller_evidence::{MonthLine, Shown, Site, View, month, month_of, run_page};
 use controller_report::html;
@@ -19,6 +20,8 @@ use crate::service::Api;
 
 /// Runs whose events are read at a look, while the pages of those before are made.
 const READ_AHEAD: usize = 16;
+/// How long a reader may take nothing before it counts as gone.
+pub(crate) const READER_WITHIN: Duration = Duration::from_secs(60);
 
 type Reader = mpsc::Sender<Result<SiteFile, Status>>;
 type Events = JoinHandle<ApiResult<Vec<Vec<Event>>>>;
@@ -61,7 +64,7 @@ impl Api {
             digest: site.digest(),
             ..SiteFile::default()
         };
-        reader.send(Ok(last)).await.map_err(gone)
+        pass(reader, Ok(last), READER_WITHIN).await
     }
 
     async fn months(&self, service: &str, reader: Option<&Reader>) -> ApiResult<Vec<MonthLine>> {
@@ -129,5 +132,32 @@ fn gone<T>(_: T) -> ApiError {
 
 async fn send(reader: &Reader, path: String, text: String) -> ApiResult<()> {
     let digest = String::new();
-    reader.send(Ok(SiteFile { path, text, digest })).await.map_err(gone)
+    pass(reader, Ok(SiteFile { path, text, digest }), READER_WITHIN).await
+}
+
+/// A reader that stays connected and takes nothing must not keep a site in memory for ever.
+pub(crate) async fn pass(reader: &Reader, next: Result<SiteFile, Status>, within: Duration) -> ApiResult<()> {
+    let passed = tokio::time::timeout(within, reader.send(next)).await;
+    let stalled = |_| ApiError::new("refused", format!("the reader of the site took nothing for {within:?}"));
+    passed.map_err(stalled)?.map_err(gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_given_up() {
+        let (reader, mut taken) = mpsc::channel(1);
+        let file = || Ok(SiteFile::default());
+        let within = Duration::from_millis(20);
+        pass(&reader, file(), within).await.unwrap();
+        let error = pass(&reader, file(), within).await.unwrap_err();
+        assert!(error.0.message.contains("took nothing"), "{}", error.0.message);
+        taken.recv().await.unwrap().unwrap();
+        pass(&reader, file(), within).await.unwrap();
+        drop(taken);
+        let error = pass(&reader, file(), within).await.unwrap_err();
+        assert!(error.0.message.contains("is gone"), "{}", error.0.message);
+    }
 }

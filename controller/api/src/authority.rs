@@ -1,4 +1,4 @@
-//! The authority as administrators see it, and the steps of its rotation: each is refused while it would shut out somebody who is not named.
+//! The authority as administrators see it, and the steps of its rotation: each is refused while it would shut out a host or an operator that is not named.
 
 use proto_model::document::{AuthorityDocument, AuthorityState, TrustedAuthority};
 use proto_model::host::Host;
@@ -50,7 +50,7 @@ impl Authority for Api {
             tracing::warn!(by = caller.name, %step, in_force, shut_out = ?lost, "the authority is being rotated");
             self.audit_late(&caller, "Authority/Rotate", &format!("{step}: {in_force} is in force{losing}"));
         }
-        Ok(self.authority_shown(Some(told(step, taken)))?)
+        Ok(self.authority_shown(Some(outcome(step, taken)))?)
     }
 }
 
@@ -155,14 +155,14 @@ fn would_shut_out(step: RotationStep, lost: &[String], unnamed: &[String]) -> Ap
     )
 }
 
-fn told(step: RotationStep, taken: bool) -> String {
+fn outcome(step: RotationStep, taken: bool) -> String {
     let text = match (step, taken) {
         (RotationStep::Prepare, true) => {
             "the next authority is made, and hosts are sent it; give operators the new bundle (`fracas authority show --pem`), then switch"
         }
         (RotationStep::Prepare, false) => "a next authority is prepared already",
         (RotationStep::Switch, true) => {
-            "the new authority is in force, and hosts renew their certificates; join tokens made before are void; once nobody waits, finish"
+            "the new authority is in force, and hosts renew their certificates; join tokens made before are void; once no host or operator waits, finish"
         }
         (RotationStep::Switch, false) => "the new authority is in force already",
         (RotationStep::Finish, true) => "the rotation is finished: the old authority is trusted no more",

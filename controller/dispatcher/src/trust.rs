@@ -38,17 +38,17 @@ impl Dispatcher {
     /// What there is to trust, to every host that is connected. Sessions of certificates that are trusted no more end.
     pub fn tell_authorities(&self) {
         let known = self.0.parts.authorities.rotation().fingerprints();
-        let (body, mut told) = (self.trust(), 0);
+        let (body, mut sent) = (self.trust(), 0_u64);
         for (_, entry) in self.fleet().iter() {
             for live in entry.sessions() {
                 if !live.authority.certificate_of.is_empty() && !known.contains(&live.authority.certificate_of) {
                     live.link.end(untrusted());
                 } else if !live.authority.trusts.is_empty() && live.link.send(body.clone()) {
-                    told += 1;
+                    sent += 1;
                 }
             }
         }
-        tracing::info!(hosts = told, authorities = ?known, "hosts are sent the authorities that they trust from now on");
+        tracing::info!(hosts = sent, authorities = ?known, "hosts are sent the authorities that they trust from now on");
     }
 
     /// The same to one that has just come, unless it knows. Older agents say nothing of what they trust, and would not understand.

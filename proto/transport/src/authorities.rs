@@ -152,7 +152,7 @@ fn read(folder: &Path, now: Timestamp) -> Result<Option<Rotation>, TransportErro
     }
     let load = |stored: &StoredAuthority| Authority::from_pem(&stored.certificate, &stored.key).map_err(|error| damaged(error.to_string()));
     let beside = match (&stored.next, &stored.previous) {
-        (None, None) => Beside::Nobody,
+        (None, None) => Beside::Empty,
         (Some(next), None) => Beside::Next(Arc::new(load(next)?)),
         (None, Some(previous)) => {
             let previous = CertificateDer::from_pem_slice(previous.as_bytes());
@@ -193,11 +193,11 @@ fn write(folder: &Path, rotation: &Rotation) -> Result<(), TransportError> {
         current: stored(&rotation.current),
         next: match &rotation.beside {
             Beside::Next(next) => Some(stored(next)),
-            Beside::Nobody | Beside::Previous(_) => None,
+            Beside::Empty | Beside::Previous(_) => None,
         },
         previous: match &rotation.beside {
             Beside::Previous(previous) => Some(certificate_pem(previous)),
-            Beside::Nobody | Beside::Next(_) => None,
+            Beside::Empty | Beside::Next(_) => None,
         },
         last_end: rotation.last_end,
     };

@@ -75,7 +75,7 @@ pub(crate) enum LastEnd {
 
 /// The authority beside the one in force.
 pub(crate) enum Beside {
-    Nobody,
+    Empty,
     /// With its key: it will issue.
     Next(Arc<Authority>),
     /// Without its key, which is gone: it is only trusted still.
@@ -103,7 +103,7 @@ impl Rotation {
     pub(crate) fn settled(current: Arc<Authority>, since: Timestamp) -> Self {
         Self {
             current,
-            beside: Beside::Nobody,
+            beside: Beside::Empty,
             since,
             last_end: None,
         }
@@ -111,7 +111,7 @@ impl Rotation {
 
     pub fn phase(&self) -> RotationPhase {
         match self.beside {
-            Beside::Nobody => RotationPhase::Settled,
+            Beside::Empty => RotationPhase::Settled,
             Beside::Next(_) => RotationPhase::Prepared,
             Beside::Previous(_) => RotationPhase::Switched,
         }
@@ -130,7 +130,7 @@ impl Rotation {
     /// The other one that is trusted: the next, or the one before.
     pub fn beside(&self) -> Option<&CertificateDer<'static>> {
         match &self.beside {
-            Beside::Nobody => None,
+            Beside::Empty => None,
             Beside::Next(next) => Some(next.certificate()),
             Beside::Previous(previous) => Some(previous),
         }
@@ -166,19 +166,19 @@ impl Rotation {
             }))
         };
         match (&self.beside, step) {
-            (Beside::Nobody, Prepare) => next(&self.current, Beside::Next(Arc::new(make()?)), None),
-            (Beside::Nobody, Finish) if self.last_end == Some(LastEnd::Finished) => Ok(None),
-            (Beside::Nobody, Cancel) if self.last_end == Some(LastEnd::Cancelled) => Ok(None),
-            (Beside::Nobody, _) => refused("no rotation is going: begin one with `fracas authority rotate prepare`"),
+            (Beside::Empty, Prepare) => next(&self.current, Beside::Next(Arc::new(make()?)), None),
+            (Beside::Empty, Finish) if self.last_end == Some(LastEnd::Finished) => Ok(None),
+            (Beside::Empty, Cancel) if self.last_end == Some(LastEnd::Cancelled) => Ok(None),
+            (Beside::Empty, _) => refused("no rotation is going: begin one with `fracas authority rotate prepare`"),
             (Beside::Next(_), Prepare) => Ok(None),
             (Beside::Next(successor), Switch) => {
                 let previous = Beside::Previous(self.current.certificate().clone());
                 next(successor, previous, None)
             }
             (Beside::Next(_), Finish) => refused("the next authority is not in force yet: `fracas authority rotate switch` comes first"),
-            (Beside::Next(_), Cancel) => next(&self.current, Beside::Nobody, Some(LastEnd::Cancelled)),
+            (Beside::Next(_), Cancel) => next(&self.current, Beside::Empty, Some(LastEnd::Cancelled)),
             (Beside::Previous(_), Switch) => Ok(None),
-            (Beside::Previous(_), Finish) => next(&self.current, Beside::Nobody, Some(LastEnd::Finished)),
+            (Beside::Previous(_), Finish) => next(&self.current, Beside::Empty, Some(LastEnd::Finished)),
             (Beside::Previous(_), Prepare) => {
                 refused("a rotation is going: end it with `fracas authority rotate finish` before the next one is prepared")
             }

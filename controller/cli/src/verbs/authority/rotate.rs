@@ -1,4 +1,4 @@
-//! `fracas authority rotate`: one step of a rotation; the controller refuses what would shut out somebody who is not named.
+//! `fracas authority rotate`: one step of a rotation; the controller refuses what would shut out a host or an operator that is not named.
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;

@@ -6,6 +6,7 @@ use proto_model::quantity::Millis;
 use proto_model::required_test::RequiredTest;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
+use proto_model::verdict::Verdict;
 
 use crate::past::{Past, of_service};
 
@@ -141,6 +142,7 @@ fn place<'a>(past: &Past<'a>) -> (Timestamp, &'a str) {
 fn never(test: &str, of_it: &[&Past<'_>]) -> String {
     match of_it.first() {
         None => format!("{test} has never run"),
+        Some(last) if last.verdict == Verdict::Passed => format!("{test} has passed in no run that counts"),
         Some(last) => format!("{test} has never passed; its last run ended as {}", last.verdict.as_str()),
     }
 }

@@ -336,6 +336,8 @@ fn evidence_cannot_be_bought_and_the_reason_is_said() {
                 assert!(reason.starts_with(why), "{code}: wanted {why:?}, got {reason:?}");
             }
         }
+        let cadence = line(&levels, "on_a_cadence").says.join("; ");
+        assert!(cadence.contains("has passed in no run that counts"), "{why}: {cadence}");
         assert_eq!(held(&levels, "in_production"), in_production, "{why}");
         if !in_production {
             assert_eq!(line(&levels, "in_production").passed_over[0].reason.as_deref(), Some(why));

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use crate::ViewError;
+use crate::error::ViewError;
 
 /// How long a name may take to resolve.
 pub const RESOLVE_WITHIN: Duration = Duration::from_secs(1);

@@ -2,8 +2,18 @@
 
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity};
+use serde::{Deserialize, Serialize};
 
-use crate::{CpuTicks, ViewError, text};
+use crate::error::ViewError;
+use crate::text;
+
+/// Jiffies of one processor since boot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuTicks {
+    pub cpu: u32,
+    pub busy: u64,
+    pub total: u64,
+}
 
 pub(crate) fn ticks() -> Result<Vec<CpuTicks>, ViewError> {
     Ok(text::read("/proc/stat")?.lines().filter_map(parse).collect())

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::ViewError;
+use crate::error::ViewError;
 use crate::volumes::{self, FileSeen};
 
 /// The most bytes that any file system's handle has.

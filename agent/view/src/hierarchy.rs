@@ -7,13 +7,27 @@ use std::path::{Component, Path, PathBuf};
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
+use crate::error::ViewError;
 use crate::mounts::{Mount, mounts};
-use crate::{GroupId, ViewError, text};
+use crate::text;
 
 /// The controllers of version 1 whose hierarchies hold our groups, where they are mounted.
 const USED: [&str; 4] = ["cpu", "cpuacct", "freezer", "memory"];
 /// How deep a group of ours is searched for groups below it.
 const DEEPEST: usize = 8;
+
+/// A group (cgroup) of ours: `fracas-<injection>`, in every hierarchy we use.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct GroupId(pub String);
+
+impl GroupId {
+    /// What every group of ours begins with.
+    pub const PREFIX: &str = "fracas-";
+
+    pub fn of(injection: &InjectionId) -> Self {
+        Self(format!("{}{injection}", Self::PREFIX))
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {

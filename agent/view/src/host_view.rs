@@ -1,151 +1,24 @@
 //! What faults, levers and the warden may ask of a host; implemented by Linux and by the fake host of the suites.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
-use serde::{Deserialize, Serialize};
 
 use crate::ability::{Feature, Presence};
+use crate::cpu::CpuTicks;
+use crate::error::ViewError;
 use crate::handles::FileFound;
-use crate::hierarchy::UnifiedGroup;
+use crate::hierarchy::{GroupId, UnifiedGroup};
+use crate::listeners::Listener;
 use crate::memory::{Memory, ProcessMemory};
+use crate::net::TrafficCounters;
+use crate::process::Process;
+use crate::queues::PacketQueue;
 use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::volumes::{FileSeen, Volume};
-
-/// A look that failed: what was looked at, and the system's answer.
-#[derive(Debug, thiserror::Error)]
-#[error("read {what}")]
-pub struct ViewError {
-    pub what: String,
-    #[source]
-    pub source: std::io::Error,
-}
-
-impl ViewError {
-    pub fn new(what: impl Into<String>, source: std::io::Error) -> Self {
-        Self { what: what.into(), source }
-    }
-}
-
-/// The scheduler's letter for a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProcessState {
-    Running,
-    Sleeping,
-    /// State D.
-    Uninterruptible,
-    /// State T: stopped by a signal.
-    Stopped,
-    Traced,
-    Zombie,
-    Dead,
-    Idle,
-    Other,
-}
-
-/// One process, named by pid and start time so that a reused pid is somebody else.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    pub pid: u32,
-    /// Clock ticks after boot, field 22 of /proc/PID/stat.
-    pub start_time: u64,
-    pub parent: u32,
-    /// The kernel's name for it, at most 15 bytes.
-    pub name: String,
-    /// Target of /proc/PID/exe; none for kernel threads and what may not be read.
-    pub exe: Option<String>,
-    /// Its arguments, of which only the first 4 KiB together are read.
-    pub command_line: Vec<String>,
-    /// Its effective user, who decides what it may do.
-    pub uid: u32,
-    /// The user who started it: a setuid program does not change this one.
-    pub real_uid: u32,
-    pub user: Option<String>,
-    /// It runs the same program file as we do.
-    pub our_program: bool,
-    pub state: ProcessState,
-    pub kernel_thread: bool,
-    /// Paths of its groups, one per hierarchy, as in /proc/PID/cgroup.
-    pub groups: Vec<String>,
-    /// That in the unified hierarchy (cgroup v2), where there is one.
-    pub unified: Option<String>,
-}
-
-impl Process {
-    /// Same process, not merely same pid.
-    pub fn is(&self, pid: u32, start_time: u64) -> bool {
-        self.pid == pid && self.start_time == start_time
-    }
-}
-
-impl fmt::Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", self.name, self.pid)
-    }
-}
-
-/// Jiffies of one processor since boot.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CpuTicks {
-    pub cpu: u32,
-    pub busy: u64,
-    pub total: u64,
-}
-
-/// A process that listens on a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    pub port: u16,
-    pub address: IpAddr,
-    pub pid: u32,
-}
-
-/// A group (cgroup) of ours: `fracas-<injection>`, in every hierarchy we use.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct GroupId(pub String);
-
-impl GroupId {
-    /// What every group of ours begins with.
-    pub const PREFIX: &str = "fracas-";
-
-    pub fn of(injection: &InjectionId) -> Self {
-        Self(format!("{}{injection}", Self::PREFIX))
-    }
-}
-
-/// What the kernel counted of one injection's traffic.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrafficCounters {
-    /// Packets on which a fault that takes only a share may act, taken or not; 0 for the others.
-    #[serde(default)]
-    pub met_packets: u64,
-    /// Packets and bytes that met the fault's rule.
-    pub hit_packets: u64,
-    pub hit_bytes: u64,
-    /// Packets that matched the same peers and ports and came through all the same, counted by a rule of its own.
-    pub passed: PassedTraffic,
-    /// Whether the gate that the kernel closes by itself is still open.
-    pub gate_open: bool,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PassedTraffic {
-    pub packets: u64,
-    pub bytes: u64,
-}
-
-/// An NFQUEUE that somebody reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PacketQueue {
-    pub number: u16,
-    /// Packets in it that nobody has decided on yet.
-    pub waiting: u64,
-}
 
 /// Everything that can be seen of a host. Looking never changes it.
 pub trait HostView: Send + Sync {

@@ -2,8 +2,10 @@
 
 mod ability;
 mod addresses;
+mod clock;
 mod cpu;
 mod distribution;
+mod error;
 mod facts;
 mod handles;
 pub mod hierarchy;
@@ -21,11 +23,18 @@ mod text;
 mod volumes;
 
 pub use ability::{Feature, Presence};
+pub use clock::boot_ms;
+pub use cpu::CpuTicks;
+pub use error::ViewError;
 pub use handles::{FileFound, anchor, handle_of, open_by_handle};
-pub use hierarchy::UnifiedGroup;
-pub use host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, PassedTraffic, Process, ProcessState, TrafficCounters, ViewError};
-pub use linux::{LinuxView, boot_ms};
+pub use hierarchy::{GroupId, UnifiedGroup};
+pub use host_view::HostView;
+pub use linux::LinuxView;
+pub use listeners::Listener;
 pub use memory::{Memory, ProcessMemory};
+pub use net::{PassedTraffic, TrafficCounters};
 pub use notes::PAGE as NOTE_PAGE;
+pub use process::{Process, ProcessState};
+pub use queues::PacketQueue;
 pub use tc::{Clsact, PathCounters, PathInterface, PathThing};
 pub use volumes::{FileSeen, Volume};

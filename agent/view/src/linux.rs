@@ -6,23 +6,22 @@ use std::path::{Path, PathBuf};
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::ability::{Feature, Presence};
+use crate::clock::boot_ms;
+use crate::cpu::CpuTicks;
+use crate::error::ViewError;
 use crate::handles::FileFound;
-use crate::hierarchy::{Hierarchies, UnifiedGroup};
-use crate::host_view::{CpuTicks, GroupId, HostView, Listener, PacketQueue, Process, TrafficCounters, ViewError};
+use crate::hierarchy::{GroupId, Hierarchies, UnifiedGroup};
+use crate::host_view::HostView;
+use crate::listeners::Listener;
 use crate::memory::{Memory, ProcessMemory};
-use crate::process::Users;
+use crate::net::TrafficCounters;
+use crate::process::{Process, Users};
+use crate::queues::PacketQueue;
 use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::volumes::{FileSeen, Volume};
 use crate::{ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, volumes};
-
-/// Milliseconds since boot, time asleep included.
-pub fn boot_ms() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000 + u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000
-}
 
 /// This host.
 #[derive(Debug, Clone)]

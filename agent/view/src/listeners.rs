@@ -4,14 +4,23 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::error::ViewError;
 use crate::process::pids;
-use crate::{Listener, ViewError, text};
+use crate::text;
 
 /// The kernel's tables, each with the state of a socket there that anybody may send to.
 const TABLES: [(&str, &str); 4] = [("tcp", LISTEN), ("tcp6", LISTEN), ("udp", UNCONNECTED), ("udp6", UNCONNECTED)];
 const LISTEN: &str = "0A";
 /// A UDP socket that is bound and takes packets of everybody; one that is connected belongs to a client, or to one client.
 const UNCONNECTED: &str = "07";
+
+/// A process that listens on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    pub port: u16,
+    pub address: IpAddr,
+    pub pid: u32,
+}
 
 /// In the calling thread's network namespace.
 pub(crate) fn listeners() -> Result<Vec<Listener>, ViewError> {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hierarchy::{Hierarchies, Hierarchy, Version};
-use crate::{GroupId, ViewError, text};
+use crate::error::ViewError;
+use crate::hierarchy::{GroupId, Hierarchies, Hierarchy, Version};
+use crate::text;
 
 /// How many groups above ours are asked for their limits.
 const HIGHEST: usize = 32;

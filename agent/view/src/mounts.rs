@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::{ViewError, text};
+use crate::error::ViewError;
+use crate::text;
 
 /// File systems whose data comes over the network.
 const NETWORK_TYPES: [&str; 9] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "afs", "9p", "glusterfs", "fuse.glusterfs"];

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use crate::ViewError;
+use crate::error::ViewError;
 
 /// The name of the page, by which it is found among a worker's open files.
 pub const PAGE: &str = "fracas-note";

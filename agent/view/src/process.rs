@@ -1,18 +1,80 @@
 //! Processes as /proc shows them; it signals none.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use crate::{Process, ProcessState, ViewError, text};
+use serde::{Deserialize, Serialize};
+
+use crate::error::ViewError;
+use crate::text;
 
 /// The kernel's own mark of a kernel thread, among a process's flags.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
 /// What is read of a command line. A process can make its own as long as its stack allows, and there may be many of them.
 const COMMAND_LINE_BYTES: u64 = 4096;
+
+/// The scheduler's letter for a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessState {
+    Running,
+    Sleeping,
+    /// State D.
+    Uninterruptible,
+    /// State T: stopped by a signal.
+    Stopped,
+    Traced,
+    Zombie,
+    Dead,
+    Idle,
+    Other,
+}
+
+/// One process, named by pid and start time so that a reused pid is somebody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: u32,
+    /// Clock ticks after boot, field 22 of /proc/PID/stat.
+    pub start_time: u64,
+    pub parent: u32,
+    /// The kernel's name for it, at most 15 bytes.
+    pub name: String,
+    /// Target of /proc/PID/exe; none for kernel threads and what may not be read.
+    pub exe: Option<String>,
+    /// Its arguments, of which only the first 4 KiB together are read.
+    pub command_line: Vec<String>,
+    /// Its effective user, who decides what it may do.
+    pub uid: u32,
+    /// The user who started it: a setuid program does not change this one.
+    pub real_uid: u32,
+    pub user: Option<String>,
+    /// It runs the same program file as we do.
+    pub our_program: bool,
+    pub state: ProcessState,
+    pub kernel_thread: bool,
+    /// Paths of its groups, one per hierarchy, as in /proc/PID/cgroup.
+    pub groups: Vec<String>,
+    /// That in the unified hierarchy (cgroup v2), where there is one.
+    pub unified: Option<String>,
+}
+
+impl Process {
+    /// Same process, not merely same pid.
+    pub fn is(&self, pid: u32, start_time: u64) -> bool {
+        self.pid == pid && self.start_time == start_time
+    }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.pid)
+    }
+}
 
 /// Names of users by number, from this host's own list: asking a directory over the network could take for ever.
 pub(crate) struct Users(BTreeMap<u32, String>);

@@ -1,10 +1,18 @@
 //! Who reads which NFQUEUE in the calling thread's network namespace, as the kernel lists it; it binds none.
 
-use crate::host_view::PacketQueue;
-use crate::{ViewError, text};
+use crate::error::ViewError;
+use crate::text;
 
 /// One line per queue that somebody reads; absent where the kernel has no such queues.
 const LISTING: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
+
+/// An NFQUEUE that somebody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketQueue {
+    pub number: u16,
+    /// Packets in it that nobody has decided on yet.
+    pub waiting: u64,
+}
 
 pub(crate) fn queues() -> Result<Vec<PacketQueue>, ViewError> {
     Ok(text::read_if_there(LISTING)?.map(|listing| parse(&listing)).unwrap_or_default())

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::ViewError;
+use crate::error::ViewError;
 
 /// No file of the kernel that we read is longer, but for tables of sockets and mounts.
 const LIMIT: u64 = 16 * 1024 * 1024;

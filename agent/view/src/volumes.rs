@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use serde::{Deserialize, Serialize};
 
+use crate::error::ViewError;
 use crate::mounts::{Mount, mounts};
-use crate::{ViewError, text};
+use crate::text;
 
 /// File systems that are memory.
 const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];

@@ -8,11 +8,33 @@ pub(crate) mod socket;
 use std::collections::BTreeSet;
 
 use proto_model::id::InjectionId;
+use serde::{Deserialize, Serialize};
 
-use crate::{PassedTraffic, TrafficCounters, ViewError};
+use crate::error::ViewError;
 pub use kept::with_netfilter;
 use listing::Listing;
 pub use socket::{Netfilter, NetfilterError};
+
+/// What the kernel counted of one injection's traffic.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficCounters {
+    /// Packets on which a fault that takes only a share may act, taken or not; 0 for the others.
+    #[serde(default)]
+    pub met_packets: u64,
+    /// Packets and bytes that met the fault's rule.
+    pub hit_packets: u64,
+    pub hit_bytes: u64,
+    /// Packets that matched the same peers and ports and came through all the same, counted by a rule of its own.
+    pub passed: PassedTraffic,
+    /// Whether the gate that the kernel closes by itself is still open.
+    pub gate_open: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedTraffic {
+    pub packets: u64,
+    pub bytes: u64,
+}
 
 /// What the kernel counted of one injection; `None` when no chain or set of ours carries its id.
 pub fn traffic(injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {

@@ -7,9 +7,11 @@ use proto_model::peer::Network;
 
 use super::bpf::{Map, Program};
 use super::listing::{self, CLSACT_PARENT, Filter, Link, Queue, ROOT};
+use super::shaped::{Clsact, PathCounters, PathInterface, PathThing};
 use super::socket::{Route, RouteError};
-use super::{Clsact, PathCounters, PathInterface, PathThing, names, routes};
-use crate::{ViewError, boot_ms};
+use super::{names, routes};
+use crate::clock::boot_ms;
+use crate::error::ViewError;
 
 /// The map that holds an injection's deadline, in nanoseconds since boot.
 pub const DEADLINE_MAP: &str = "fracas_deadline";

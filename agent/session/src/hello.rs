@@ -8,7 +8,7 @@ use proto_wire::v1::Hello;
 
 use crate::epochs::Epochs;
 use crate::errand::{answer, ask};
-use crate::run::SessionOptions;
+use crate::options::SessionOptions;
 
 pub(crate) async fn status(warden: &WardenHandle) -> Result<AgentStatus, WardenError> {
     answer(ask(warden, Command::Status)?).await

@@ -9,6 +9,7 @@ mod gatekeeper;
 mod hello;
 mod numbered;
 mod obey;
+mod options;
 mod probes;
 mod pulse;
 mod renew;
@@ -18,4 +19,5 @@ mod trust;
 
 pub use enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
 pub use files::IdentityError;
-pub use run::{SessionOptions, run};
+pub use options::SessionOptions;
+pub use run::run;

@@ -1,17 +1,12 @@
 //! Keeps a session to the controller for as long as the agent runs: dials, renews, redials with full jitter. It never gives up.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
-use agent_probes::Commands;
 use agent_warden::{Command, WardenHandle};
-use proto_model::catalogue::Catalogue;
-use proto_model::host::HostFacts;
 use proto_model::id::{HostName, InstanceId};
 use proto_model::injection::AgentReport;
-use proto_model::time::Timestamp;
 use proto_transport::{Backoff, ClientIdentity, Identity, TransportError, connect};
 use tokio::net::lookup_host;
 use tokio::sync::mpsc;
@@ -22,6 +17,7 @@ use tonic::transport::Channel;
 use crate::clock::ControllerClock;
 use crate::epochs::EpochFile;
 use crate::files::{Files, IdentityError, Loaded};
+use crate::options::SessionOptions;
 use crate::renew::{RenewError, due_in, renew, retry_in, validity};
 use crate::session::{End, Lasting, hold};
 use crate::trust::Renewals;
@@ -34,19 +30,6 @@ const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 const GOOD_SESSION: Duration = Duration::from_secs(10);
 /// The shortest time between two renewals, whatever the clock says.
 const RENEW_PAUSE: Duration = Duration::from_millis(200);
-
-/// What a session tells of its agent.
-pub struct SessionOptions {
-    pub state_dir: PathBuf,
-    pub agent_version: String,
-    pub catalogue: fn() -> Catalogue,
-    /// Read anew for each session.
-    pub facts: Box<dyn Fn() -> HostFacts + Send + Sync>,
-    /// What command probes may run here.
-    pub commands: Commands,
-    /// The host's wall clock: only said, never believed.
-    pub clock: fn() -> Timestamp,
-}
 
 /// Serves until the warden has ended and everything it told has been passed on. `told` is where the warden reports.
 pub async fn run(options: SessionOptions, warden: WardenHandle, told: mpsc::Receiver<AgentReport>) {

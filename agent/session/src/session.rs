@@ -31,9 +31,9 @@ use crate::gatekeeper::{Gatekeeper, NotObeyed};
 use crate::hello;
 use crate::numbered::numbered;
 use crate::obey::Hands;
+use crate::options::SessionOptions;
 use crate::probes::Probes;
 use crate::pulse::Pulse;
-use crate::run::SessionOptions;
 use crate::trust::{Renewals, is_issued_by_first, take_trust, trust_of};
 
 /// How often what the probes saw is sent.

@@ -10,6 +10,12 @@ pub(crate) use traffic::{Narrowing, TrafficClaim};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Claim(pub String);
 
+impl From<TrafficClaim> for Claim {
+    fn from(packets: TrafficClaim) -> Self {
+        Self(packets.to_string())
+    }
+}
+
 impl Claim {
     /// Whether both cannot hold at once: claims on packets when one packet could be meant by both, any other when they are the same.
     pub fn conflicts_with(&self, other: &Claim) -> bool {

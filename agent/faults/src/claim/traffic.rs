@@ -10,7 +10,6 @@ use agent_levers::{Direction, Protocol};
 use proto_model::peer::{Network, Peer};
 use proto_model::quantity::PortRange;
 
-use super::Claim;
 use crate::unit::is_within;
 
 const PREFIX: &str = "network:";
@@ -41,14 +40,14 @@ enum Held {
 }
 
 impl TrafficClaim {
-    /// One claim per peer and direction.
-    pub(crate) fn of(peers: &[Peer], direction: Direction, narrowing: &Narrowing) -> Vec<Claim> {
+    /// One per peer and direction.
+    pub(crate) fn of(peers: &[Peer], direction: Direction, narrowing: &Narrowing) -> Vec<Self> {
         let ways = [(true, direction.covers_out()), (false, direction.covers_in())];
         let ways = ways.into_iter().filter(|(_, covered)| *covered).map(|(out, _)| out);
         ways.flat_map(|out| peers.iter().flat_map(held).map(move |peer| (out, peer)))
             .map(|(out, peer)| {
                 let narrowing = narrowing.clone();
-                Claim(Self { out, peer, narrowing }.to_string())
+                Self { out, peer, narrowing }
             })
             .collect()
     }
@@ -179,6 +178,7 @@ impl fmt::Display for Narrowing {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Claim;
     use super::*;
 
     fn conflict(a: &str, b: &str) -> bool {
@@ -246,10 +246,10 @@ mod tests {
         let claims = TrafficClaim::of(&peers, Direction::Both, &narrowing);
         assert_eq!(claims.len(), 10);
         for claim in claims {
-            assert_eq!(TrafficClaim::parse(&claim.0).unwrap().to_string(), claim.0);
+            assert_eq!(TrafficClaim::parse(&claim.to_string()), Some(claim));
         }
         assert_eq!(
-            TrafficClaim::of(&peers[2..3], Direction::Out, &Narrowing::default())[0].0,
+            TrafficClaim::of(&peers[2..3], Direction::Out, &Narrowing::default())[0].to_string(),
             "network:out:192.0.2.7/32"
         );
     }

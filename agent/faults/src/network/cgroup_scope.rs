@@ -1,4 +1,4 @@
-//! Whose packets a network fault means: those of one unit or group, found on this host and followed when it is made anew; it acts on nothing.
+//! CgroupScope packets a network fault means: those of one unit or group, found on this host and followed when it is made anew; it acts on nothing.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,6 @@ use agent_view::{Feature, HostView, Process, ProcessState, UnifiedGroup, ViewErr
 use proto_model::problem::{Problem, Problems, Refusal};
 use serde::{Deserialize, Serialize};
 
-use super::matching::Matching;
 use crate::ability::refuse_at_without;
 use crate::fault::{GroupSeen, Scene};
 use crate::unit::{full_name, group_of_unit, in_unit, is_group_path, is_within};
@@ -21,7 +20,7 @@ const INIT: u32 = 1;
 
 /// One group (cgroup v2), at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Whose {
+pub(super) struct CgroupScope {
     /// As people know it.
     name: String,
     path: String,
@@ -38,17 +37,17 @@ pub(super) struct Whose {
     problem: Option<String>,
 }
 
-/// How it was asked for.
+/// The unit or group that the parameters name.
 #[derive(Clone, Copy)]
-enum Asked<'a> {
+pub(super) enum CgroupSelector<'a> {
     Unit(&'a str),
     Group(&'a str),
 }
 
-impl<'a> Asked<'a> {
-    fn of(matching: &'a Matching) -> Option<Self> {
-        let unit = matching.unit.as_deref().map(Self::Unit);
-        unit.or(matching.group.as_deref().map(Self::Group))
+impl<'a> CgroupSelector<'a> {
+    /// `None` when neither is named.
+    pub fn of(unit: Option<&'a str>, group: Option<&'a str>) -> Option<Self> {
+        unit.map(Self::Unit).or(group.map(Self::Group))
     }
 
     fn path(self) -> &'static str {
@@ -117,34 +116,32 @@ fn living(view: &dyn HostView) -> Result<Vec<Process>, ViewError> {
     Ok(processes)
 }
 
-pub(super) fn validate(matching: &Matching, problems: &mut Problems) {
-    if matching.unit.is_some() && matching.group.is_some() {
+pub(super) fn validate(unit: Option<&str>, group: Option<&str>, problems: &mut Problems) {
+    if unit.is_some() && group.is_some() {
         problems.push(Problem::new("params.group", "is given beside a unit").allowed("one of unit and group, or neither"));
     }
-    if matching.unit.as_ref().is_some_and(|unit| unit.is_empty() || unit.contains('/')) {
+    if unit.is_some_and(|unit| unit.is_empty() || unit.contains('/')) {
         problems.push(Problem::new("params.unit", "is not the name of a unit").allowed("a name such as nginx.service"));
     }
-    if matching.group.as_ref().is_some_and(|group| !is_group_path(group)) {
+    if group.is_some_and(|group| !is_group_path(group)) {
         let problem = Problem::new("params.group", "is not a group below the root");
         problems.push(problem.allowed("a path such as /system.slice/nginx.service"));
     }
 }
 
 /// The path of the group that is meant, where that is known: none is also what is in doubt.
-pub(super) fn path_here(matching: &Matching, view: &dyn HostView) -> Option<String> {
-    Asked::of(matching)?.find(&living(view).ok()?).ok()
+pub(super) fn path_here(selector: CgroupSelector<'_>, view: &dyn HostView) -> Option<String> {
+    selector.find(&living(view).ok()?).ok()
 }
 
-/// `None` when everybody's packets are meant.
-pub(super) fn find(matching: &Matching, view: &dyn HostView) -> Result<Option<Whose>, Refusal> {
-    let Some(asked) = Asked::of(matching) else { return Ok(None) };
-    refuse_at_without(asked.path(), view, NEEDS)?;
-    let processes = living(view).map_err(|error| asked.unreadable(&error))?;
-    let path = asked.find(&processes)?;
-    let seen = view.unified_group(&path).map_err(|error| asked.unreadable(&error))?;
-    let seen = seen.ok_or_else(|| asked.no_match(format!("{path} is not there in the unified hierarchy (cgroup v2) of this host")))?;
-    Ok(Some(Whose {
-        name: asked.name(),
+pub(super) fn find(selector: CgroupSelector<'_>, view: &dyn HostView) -> Result<CgroupScope, Refusal> {
+    refuse_at_without(selector.path(), view, NEEDS)?;
+    let processes = living(view).map_err(|error| selector.unreadable(&error))?;
+    let path = selector.find(&processes)?;
+    let seen = view.unified_group(&path).map_err(|error| selector.unreadable(&error))?;
+    let seen = seen.ok_or_else(|| selector.no_match(format!("{path} is not there in the unified hierarchy (cgroup v2) of this host")))?;
+    Ok(CgroupScope {
+        name: selector.name(),
         path,
         level: seen.level,
         ids: vec![seen.id],
@@ -152,30 +149,35 @@ pub(super) fn find(matching: &Matching, view: &dyn HostView) -> Result<Option<Wh
         unnoticed_ms: 0,
         is_there: true,
         problem: None,
-    }))
+    })
 }
 
-/// Refuses a group that holds somebody who is protected, and tells of packets that are its own only in the eyes of people.
-pub(super) fn check(matching: &Matching, whose: &Whose, direction: Direction, scene: &Scene<'_>) -> Result<Vec<String>, Refusal> {
-    let Some(asked) = Asked::of(matching) else { return Ok(Vec::new()) };
-    let mut members = living(scene.view).map_err(|error| asked.unreadable(&error))?;
-    members.retain(|process| is_in(process, &whose.path));
+/// Refuses a group with a protected process in it, and tells of packets that are its own only in the eyes of people.
+pub(super) fn check(
+    selector: CgroupSelector<'_>,
+    scope: &CgroupScope,
+    protocol: Option<Protocol>,
+    direction: Direction,
+    scene: &Scene<'_>,
+) -> Result<Vec<String>, Refusal> {
+    let mut members = living(scene.view).map_err(|error| selector.unreadable(&error))?;
+    members.retain(|process| is_in(process, &scope.path));
     for process in &members {
         if let Some(why) = scene.protection.process(process) {
-            let message = format!("{process} of {} is protected: {why}", whose.name);
-            return Err(Refusal::new("protected", asked.path(), message));
+            let message = format!("{process} of {} is protected: {why}", scope.name);
+            return Err(Refusal::new("protected", selector.path(), message));
         }
     }
-    let mut warnings = handed_over(whose, &members, scene.view);
-    warnings.extend(nobodys(matching, direction).map(str::to_owned));
+    let mut warnings = handed_over(scope, &members, scene.view);
+    warnings.extend(without_socket(protocol, direction).map(str::to_owned));
     Ok(warnings)
 }
 
 /// What the kernel knows no whole socket of.
-fn nobodys(matching: &Matching, direction: Direction) -> impl Iterator<Item = &'static str> {
-    let icmp = direction.covers_in() && matches!(matching.protocol, None | Some(Protocol::Icmp));
+fn without_socket(protocol: Option<Protocol>, direction: Direction) -> impl Iterator<Item = &'static str> {
+    let icmp = direction.covers_in() && matches!(protocol, None | Some(Protocol::Icmp));
     let icmp = icmp.then_some("icmp that comes in carries no sign of whose it is: answers to pings of a unit or group come through");
-    let opening = direction == Direction::Out && matches!(matching.protocol, None | Some(Protocol::Tcp));
+    let opening = direction == Direction::Out && matches!(protocol, None | Some(Protocol::Tcp));
     let opening = opening.then_some(
         "the kernel's first answer to a connection from outside (SYN-ACK) is nobody's yet and comes through: such connections open, and only then meet the fault",
     );
@@ -183,7 +185,7 @@ fn nobodys(matching: &Matching, direction: Direction) -> impl Iterator<Item = &'
 }
 
 /// Listening sockets belong to who made them, and so do connections that they accept.
-fn handed_over(whose: &Whose, members: &[Process], view: &dyn HostView) -> Vec<String> {
+fn handed_over(scope: &CgroupScope, members: &[Process], view: &dyn HostView) -> Vec<String> {
     let listeners = view.listeners().unwrap_or_default();
     let held_by = |pid: u32| listeners.iter().filter(move |listener| listener.pid == pid);
     let of_init: BTreeSet<u16> = held_by(INIT).map(|listener| listener.port).collect();
@@ -195,13 +197,13 @@ fn handed_over(whose: &Whose, members: &[Process], view: &dyn HostView) -> Vec<S
     let told = |port: &u16| {
         format!(
             "port {port} of {} was opened by the init process (socket activation): connections to it are not the unit's for the kernel, and are left alone",
-            whose.name
+            scope.name
         )
     };
     ports.intersection(&of_init).map(told).collect()
 }
 
-impl Whose {
+impl CgroupScope {
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -266,8 +268,8 @@ mod tests {
         GroupSeen { now, since_ms }
     }
 
-    fn nginx() -> Whose {
-        Whose {
+    fn nginx() -> CgroupScope {
+        CgroupScope {
             name: "nginx.service".to_owned(),
             path: "/system.slice/nginx.service".to_owned(),
             level: 2,
@@ -279,7 +281,7 @@ mod tests {
         }
     }
 
-    fn told(whose: &Whose) -> String {
+    fn told(whose: &CgroupScope) -> String {
         whose.gaps().collect::<Vec<_>>().join("; ")
     }
 

@@ -12,8 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::engine::{self, Deed, Engine, Made};
+use super::engine::{self, Engine};
 use super::matching::{Matching, Resolved};
+use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{netem, timing};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
@@ -57,7 +58,7 @@ fn out() -> Direction {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct DelayEffect {
     injection: InjectionId,
-    made: Made,
+    made: AppliedEngine,
     hold: Hold,
     direction: Direction,
     /// Addresses that the peers stand for.
@@ -75,8 +76,8 @@ impl DelayParams {
         }
     }
 
-    fn deed<'a>(&'a self, resolved: &'a Resolved) -> Deed<'a> {
-        Deed {
+    fn deed<'a>(&'a self, resolved: &'a Resolved) -> ShapingRequest<'a> {
+        ShapingRequest {
             matching: &self.matching,
             resolved,
             direction: self.direction,
@@ -190,8 +191,8 @@ impl Fault for Delay {
             direction: effect.direction,
         };
         let told = match &effect.made {
-            Made::Path { timer, .. } => netem::delayed(&effect.injection, timer.as_ref(), asked, view, before),
-            Made::Queues { worker } => timing::delayed(&effect.injection, worker, asked, view, before),
+            AppliedEngine::Path { timer, .. } => netem::delayed(&effect.injection, timer.as_ref(), asked, view, before),
+            AppliedEngine::Queues { worker } => timing::delayed(&effect.injection, worker, asked, view, before),
         };
         Ok(effect.resolved.noted(told?))
     }

@@ -1,31 +1,20 @@
 //! By what packets are held, or lost in bursts, on this host; the only place that chooses. Rules alone need no engine.
 
-use std::net::{IpAddr, SocketAddr};
-
-use agent_levers::work::packets::{Harm, PacketWork, Probe, TimingWork};
-use agent_levers::{Direction, Levers, PathHandle, Protocol, Shape, WorkerHandle};
+use agent_levers::work::packets::{PacketWork, TimingWork};
+use agent_levers::{Levers, Shape};
 use agent_view::{Clsact, Feature, HostView};
 use proto_model::doctor::{Ability, Can};
 use proto_model::id::InjectionId;
-use proto_model::peer::Network;
 use proto_model::problem::Refusal;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 
-use super::matching::{Matching, Resolved};
+use super::forwarding::forwards;
+use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{netem, packets};
 use crate::ability::{needs, refuse_without};
 use crate::fault::{FaultError, Scene};
 use crate::work::WorkControl;
-
-/// Where the kernel says whether it passes packets of others on.
-const PASSES_ON: [&str; 2] = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
-
-/// Whether the host passes packets of others on: containers, virtual machines, routed networks.
-pub(super) fn forwards(view: &dyn HostView) -> bool {
-    let is_on = |path: &&str| view.knob(path).is_ok_and(|value| value.is_some_and(|value| value != "0"));
-    PASSES_ON.iter().any(is_on)
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Engine {
@@ -33,28 +22,6 @@ pub(super) enum Engine {
     Netem,
     /// A worker of ours, to which the kernel hands the packets.
     Packets,
-}
-
-/// What an engine made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Made {
-    /// The timer measures; where nothing can be timed there is none.
-    Path {
-        path: PathHandle,
-        timer: Option<WorkerHandle>,
-    },
-    Queues {
-        worker: WorkerHandle,
-    },
-}
-
-/// What is to be done to which packets.
-pub(super) struct Deed<'a> {
-    pub matching: &'a Matching,
-    pub resolved: &'a Resolved,
-    pub direction: Direction,
-    pub harm: Harm,
 }
 
 impl Engine {
@@ -114,7 +81,7 @@ impl Engine {
     }
 }
 
-impl Deed<'_> {
+impl ShapingRequest<'_> {
     /// The engine for it, and what a person should know where this host's better one would do something else than what is asked.
     pub fn engine(&self, view: &dyn HostView) -> (Engine, Option<String>) {
         match Engine::of_host(view).0 {
@@ -161,51 +128,19 @@ impl Deed<'_> {
         })
     }
 
-    pub fn begin(&self, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Made, FaultError> {
+    pub fn begin(&self, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<AppliedEngine, FaultError> {
         match self.engine(scene.view).0 {
             Engine::Netem => netem::begin(self, scene, levers),
             Engine::Packets => packets::begin(self, scene, levers),
         }
     }
-
-    /// What can be timed from here without a bother that nobody asked for: one host among the peers, by packets that are meant.
-    pub fn probe(&self, scene: &Scene<'_>) -> Option<Probe> {
-        let Matching {
-            ports,
-            local_ports,
-            protocol,
-            ..
-        } = self.matching;
-        let to = one_host(self.resolved, scene)?;
-        if !local_ports.is_empty() {
-            return None;
-        }
-        let free = |port: &u16| scene.protection.port(*port).is_none();
-        // An echo that comes in is nobody's for the kernel.
-        let echoes = self.resolved.whose.is_none() || !self.direction.covers_in();
-        match (protocol, ports.first()) {
-            (None | Some(Protocol::Icmp), None) if echoes => Some(Probe::Echo(to)),
-            (None | Some(Protocol::Tcp), Some(range)) => {
-                let port = (range.first..=range.last).find(free)?;
-                Some(Probe::Connect(SocketAddr::new(to, port)))
-            }
-            _ => None,
-        }
-    }
-}
-
-fn one_host(resolved: &Resolved, scene: &Scene<'_>) -> Option<IpAddr> {
-    let own = scene.view.facts().addresses;
-    let is_meant = |address: &IpAddr| !own.contains(address) && !resolved.except.iter().any(|except| except.contains(*address));
-    let hosts = resolved.peers.iter().filter(|peer| **peer == Network::host(peer.address));
-    hosts.map(|peer| peer.address).find(is_meant)
 }
 
 /// Why what was made no longer acts, if so.
-pub(super) fn still_there(injection: &InjectionId, made: &Made, view: &dyn HostView) -> Result<(), String> {
+pub(super) fn still_there(injection: &InjectionId, made: &AppliedEngine, view: &dyn HostView) -> Result<(), String> {
     match made {
-        Made::Path { path, .. } => netem::still_there(injection, path, view),
-        Made::Queues { worker } => packets::still_there(injection, worker, view),
+        AppliedEngine::Path { path, .. } => netem::still_there(injection, path, view),
+        AppliedEngine::Queues { worker } => packets::still_there(injection, worker, view),
     }
 }
 

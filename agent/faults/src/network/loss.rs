@@ -12,8 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::engine::{self, Deed, Engine, Made};
+use super::engine::{self, Engine};
 use super::matching::{Matching, Resolved};
+use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{netem, observe, share};
 use crate::ability::{needs, refuse_without};
 use crate::claim::Claim;
@@ -95,7 +96,7 @@ impl Model {
 pub(super) struct LossEffect {
     injection: InjectionId,
     /// None where rules alone do it.
-    made: Option<Made>,
+    made: Option<AppliedEngine>,
     asked: share::Asked,
     /// Addresses that the peers stand for.
     #[serde(flatten)]
@@ -130,8 +131,8 @@ impl LossParams {
         }
     }
 
-    fn deed<'a>(&'a self, resolved: &'a Resolved, harm: Harm) -> Deed<'a> {
-        Deed {
+    fn deed<'a>(&'a self, resolved: &'a Resolved, harm: Harm) -> ShapingRequest<'a> {
+        ShapingRequest {
             matching: &self.matching,
             resolved,
             direction: self.direction,
@@ -290,8 +291,8 @@ impl Fault for Loss {
 
     fn observe(effect: &LossEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
         let counted = match &effect.made {
-            Some(Made::Path { .. }) => netem::counted(&effect.injection, view)?,
-            Some(Made::Queues { .. }) | None => view.traffic(&effect.injection)?,
+            Some(AppliedEngine::Path { .. }) => netem::counted(&effect.injection, view)?,
+            Some(AppliedEngine::Queues { .. }) | None => view.traffic(&effect.injection)?,
         };
         Ok(effect.resolved.noted(share::lost(effect.asked, counted, view.boot_ms(), before)?))
     }

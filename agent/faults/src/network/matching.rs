@@ -12,8 +12,8 @@ use proto_model::quantity::PortRange;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::whose::{self, Whose};
-use super::{engine, peers};
+use super::cgroup_scope::{self, CgroupScope, CgroupSelector};
+use super::{forwarding, peers};
 use crate::claim::{Claim, Narrowing, TrafficClaim};
 use crate::fault::{Answers, Followed, Look, Scene};
 
@@ -70,7 +70,7 @@ pub(super) struct Resolved {
     pub except: Vec<Network>,
     /// None where everybody's packets are meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whose: Option<Whose>,
+    pub whose: Option<CgroupScope>,
     /// The names among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<String, Known>,
@@ -107,7 +107,7 @@ impl Resolved {
             moved.into_iter().chain(lost)
         });
         let forwarded = self.forwards.then(|| format!("{FORWARDS}, and nothing is confirmed for them"));
-        let told: Vec<String> = told.chain(self.whose.iter().flat_map(Whose::gaps)).chain(forwarded).collect();
+        let told: Vec<String> = told.chain(self.whose.iter().flat_map(CgroupScope::gaps)).chain(forwarded).collect();
         (!told.is_empty()).then(|| told.join("; "))
     }
 
@@ -149,7 +149,7 @@ impl Matching {
                 problems.push(Problem::new(path, "icmp has no ports").allowed("protocol tcp or udp"));
             }
         }
-        whose::validate(self, &mut problems);
+        cgroup_scope::validate(self.unit.as_deref(), self.group.as_deref(), &mut problems);
         if self.interface.as_ref().is_some_and(|name| !is_interface_name(name)) {
             let problem = Problem::new("params.interface", "is not the name of an interface");
             problems.push(problem.allowed("1 to 15 characters without spaces and slashes"));
@@ -172,7 +172,8 @@ impl Matching {
         });
         let addresses = names.flatten().map(|address| Peer::Network(Network::host(address.to_canonical())));
         let all: Vec<Peer> = self.to.iter().cloned().chain(addresses).collect();
-        self.claims_on(&all, direction, whose::path_here(self, view))
+        let group = self.selector().and_then(|selector| cgroup_scope::path_here(selector, view));
+        self.claims_on(&all, direction, group)
     }
 
     fn claims_on(&self, peers: &[Peer], direction: Direction, group: Option<String>) -> Vec<Claim> {
@@ -183,7 +184,8 @@ impl Matching {
             interface: self.interface.clone(),
             group,
         };
-        TrafficClaim::of(peers, direction, &narrowing)
+        let packets = TrafficClaim::of(peers, direction, &narrowing);
+        packets.into_iter().map(Claim::from).collect()
     }
 
     /// Looks at the host, and answers with the peers' addresses and what a person would like to know, or refuses.
@@ -192,12 +194,12 @@ impl Matching {
         self.check_interface(scene, &resolved)?;
         peers::check_any(&resolved.peers, scene.duration_ms)?;
         let mut warnings = self.check_ports(scene)?;
-        if let Some(whose) = &resolved.whose {
-            warnings.extend(whose::check(self, whose, direction, scene)?);
+        if let (Some(selector), Some(scope)) = (self.selector(), &resolved.whose) {
+            warnings.extend(cgroup_scope::check(selector, scope, self.protocol, direction, scene)?);
         }
         warnings.extend(peers::check_elsewhere(&resolved.peers, scene)?);
         warnings.extend(peers::check_protected(&resolved.peers, &resolved.except, scene)?);
-        if engine::forwards(scene.view) {
+        if forwarding::forwards(scene.view) {
             warnings.push(FORWARDS.to_owned());
         }
         Ok((resolved, warnings))
@@ -217,14 +219,18 @@ impl Matching {
         };
         let peers = peers::resolve("params.to", &self.to, &mut look_up)?;
         let except = peers::resolve("params.except", &self.except, &mut look_up)?;
-        let whose = whose::find(self, view)?;
+        let whose = self.selector().map(|selector| cgroup_scope::find(selector, view)).transpose()?;
         Ok(Resolved {
             peers,
             except,
             whose,
             names,
-            forwards: engine::forwards(view),
+            forwards: forwarding::forwards(view),
         })
+    }
+
+    fn selector(&self) -> Option<CgroupSelector<'_>> {
+        CgroupSelector::of(self.unit.as_deref(), self.group.as_deref())
     }
 
     /// DNS names among the peers.
@@ -280,7 +286,7 @@ impl Matching {
             local_ports: self.local_ports.clone(),
             protocol: self.protocol,
             interface: self.interface.clone(),
-            groups: resolved.whose.as_ref().map(Whose::groups),
+            groups: resolved.whose.as_ref().map(CgroupScope::groups),
             prober: None,
             direction,
             fate,
@@ -291,7 +297,7 @@ impl Matching {
     /// A kind's effect after a new look, with what the levers are told when the peers or the groups are others now.
     pub fn followed<E>(&self, before: &Resolved, answers: &Answers, direction: Direction, with: impl FnOnce(Resolved) -> E) -> Followed<E> {
         let now = self.follow(before, answers);
-        let groups = |resolved: &Resolved| resolved.whose.as_ref().map(Whose::groups);
+        let groups = |resolved: &Resolved| resolved.whose.as_ref().map(CgroupScope::groups);
         let changed = (&now.peers, &now.except, groups(&now)) != (&before.peers, &before.except, groups(before));
         // Of these only the peers and the groups are looked at.
         let unused = Fate::Cut(PacketFate::Drop);
@@ -332,7 +338,7 @@ impl Matching {
             words.push(format!("local ports {}", list(&self.local_ports)));
         }
         words.extend(self.interface.iter().map(|name| format!("by {name}")));
-        words.extend(resolved.whose.as_ref().map(Whose::in_words));
+        words.extend(resolved.whose.as_ref().map(CgroupScope::in_words));
         words.join("; ")
     }
 

@@ -1,7 +1,9 @@
 //! Harm to the packets of chosen peers; it never touches ARP, neighbour discovery, DHCP, loopback or the controller's own connection.
 
+mod cgroup_scope;
 mod delay;
 mod engine;
+mod forwarding;
 mod loss;
 mod matching;
 mod netem;
@@ -9,9 +11,9 @@ mod observe;
 mod packets;
 mod partition;
 mod peers;
+mod shaping;
 mod share;
 mod timing;
-mod whose;
 
 use crate::fault::{AnyFault, Kind};
 

@@ -7,15 +7,15 @@ use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use serde::{Deserialize, Serialize};
 
-use super::engine::{Deed, Made};
 use super::packets::note;
+use super::shaping::{AppliedEngine, ShapingRequest};
 use super::timing::{self, Asked, Story, Timed};
 use crate::fault::{FaultError, Look, Scene};
 
 /// The way is timed as it is before anything makes it worse.
-pub(super) fn begin(deed: &Deed<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Made, FaultError> {
-    let order = match deed.harm {
-        Harm::Delay(delay) => deed.probe(scene).map(|times| TimingWork {
+pub(super) fn begin(request: &ShapingRequest<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<AppliedEngine, FaultError> {
+    let order = match request.harm {
+        Harm::Delay(delay) => request.probe(scene).map(|times| TimingWork {
             times,
             longest_us: u64::try_from(delay.longest().as_micros()).unwrap_or(u64::MAX),
         }),
@@ -23,21 +23,21 @@ pub(super) fn begin(deed: &Deed<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>)
     };
     let timer = order.map(|order| levers.start_timing_worker(&order)).transpose()?;
     let path = levers.shape_path(&PathSpec {
-        packets: packets(deed),
-        shape: deed.harm.into(),
+        packets: packets(request),
+        shape: request.harm.into(),
     })?;
-    Ok(Made::Path { path, timer })
+    Ok(AppliedEngine::Path { path, timer })
 }
 
-fn packets(deed: &Deed<'_>) -> Packets {
+fn packets(request: &ShapingRequest<'_>) -> Packets {
     Packets {
-        peers: deed.resolved.peers.clone(),
-        except: deed.resolved.except.clone(),
-        ports: deed.matching.ports.clone(),
-        local_ports: deed.matching.local_ports.clone(),
-        protocol: deed.matching.protocol,
-        interface: deed.matching.interface.clone(),
-        direction: deed.direction,
+        peers: request.resolved.peers.clone(),
+        except: request.resolved.except.clone(),
+        ports: request.matching.ports.clone(),
+        local_ports: request.matching.local_ports.clone(),
+        protocol: request.matching.protocol,
+        interface: request.matching.interface.clone(),
+        direction: request.direction,
     }
 }
 

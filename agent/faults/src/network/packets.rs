@@ -5,8 +5,8 @@ use agent_levers::{Fate, Levers, Queues, WorkerHandle};
 use agent_view::{HostView, ProcessState, UnifiedGroup};
 use proto_model::id::InjectionId;
 
-use super::engine::{Deed, Made};
 use super::observe;
+use super::shaping::{AppliedEngine, ShapingRequest};
 use crate::fault::{FaultError, Scene};
 
 /// A worker tells of itself ten times a second; one that is silent for so long is stuck, and packets with it.
@@ -15,24 +15,26 @@ const SILENT_MS: u64 = 1_000;
 const READ_TRIES: usize = 3;
 
 /// The worker reads its queues before the first packet is sent there.
-pub(super) fn begin(deed: &Deed<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Made, FaultError> {
+pub(super) fn begin(request: &ShapingRequest<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<AppliedEngine, FaultError> {
     let taken = levers.queues_taken()?;
-    let queues = Queues::choose(&levers.context().injection, deed.direction, &taken);
+    let queues = Queues::choose(&levers.context().injection, request.direction, &taken);
     let queues = queues.ok_or_else(|| FaultError::Other("every packet queue of this host is read by somebody".to_owned()))?;
     let order = PacketWork {
         queues,
-        harm: deed.harm,
+        harm: request.harm,
         seed: scene.seed,
-        probe: matches!(deed.harm, Harm::Delay(_)).then(|| deed.probe(scene)).flatten(),
+        probe: matches!(request.harm, Harm::Delay(_)).then(|| request.probe(scene)).flatten(),
     };
     let worker = levers.start_packet_worker(&order)?;
     let gate_ms = levers.context().gate_ms;
-    let mut spec = deed.matching.spec(deed.resolved, deed.direction, Fate::Queue(queues), gate_ms);
+    let mut spec = request
+        .matching
+        .spec(request.resolved, request.direction, Fate::Queue(queues), gate_ms);
     if spec.groups.is_some() && order.probe.is_some() {
         spec.prober = group_of(&worker, scene.view)?;
     }
     levers.shape_traffic(&spec)?;
-    Ok(Made::Queues { worker })
+    Ok(AppliedEngine::Queues { worker })
 }
 
 /// Where the worker's questions come from: what it times must meet the fault as the packets do that are meant.

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::net::IpAddr;
 use std::path::Path;
 
-use agent_levers::{LeverError, Levers, TrafficSpec};
+use agent_levers::{LeverError, Levers};
 use agent_view::{HostView, Process, UnifiedGroup, ViewError, Volume};
 use proto_model::catalogue::{DurationRule, ExampleDescription, FaultKind, KindDescription};
 use proto_model::doctor::Ability;
@@ -114,9 +114,15 @@ pub trait Fault: Send + Sync + 'static {
     fn groups(_effect: &Self::Effect) -> Vec<String> {
         Vec::new()
     }
-    /// What it acts on when names and groups mean this now. It only decides; what is without an answer stays as it was.
-    fn follow(_params: &Self::Params, effect: Self::Effect, _answers: &Answers) -> Followed<Self::Effect> {
-        Followed { effect, traffic: None }
+    /// Goes after names and groups that mean this now: retargets its levers, and returns the effect as it is now. What is without an
+    /// answer stays as it was; after an error everything does.
+    fn follow(
+        _params: &Self::Params,
+        effect: Self::Effect,
+        _answers: &Answers,
+        _levers: &mut Levers<'_>,
+    ) -> Result<Self::Effect, FaultError> {
+        Ok(effect)
     }
     /// True while what apply started is still there; false ends the injection early with this reason.
     fn alive(_effect: &Self::Effect, _view: &dyn HostView) -> Result<(), String> {
@@ -173,14 +179,6 @@ pub struct GroupSeen {
     pub since_ms: u64,
 }
 
-/// An effect after names and groups were looked at again.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Followed<E> {
-    pub effect: E,
-    /// The packets that are meant now, when they are not those from before.
-    pub traffic: Option<TrafficSpec>,
-}
-
 /// Any kind, with its parameters as JSON: what the warden and the suites hold.
 pub trait AnyFault: Send + Sync {
     fn kind(&self) -> FaultKind;
@@ -207,7 +205,8 @@ pub trait AnyFault: Send + Sync {
         params: &serde_json::Value,
         effect: &serde_json::Value,
         answers: &Answers,
-    ) -> Result<Followed<serde_json::Value>, FaultError>;
+        levers: &mut Levers<'_>,
+    ) -> Result<serde_json::Value, FaultError>;
     fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String>;
     fn due(&self, effect: &serde_json::Value) -> Option<u64>;
     fn go_on(
@@ -330,13 +329,10 @@ impl<F: Fault> AnyFault for Kind<F> {
         params: &serde_json::Value,
         effect: &serde_json::Value,
         answers: &Answers,
-    ) -> Result<Followed<serde_json::Value>, FaultError> {
-        let followed = F::follow(&Self::parse_stored(params)?, Self::parse_effect(effect)?, answers);
-        let effect = serde_json::to_value(followed.effect).map_err(|e| FaultError::Other(format!("record the effect: {e}")))?;
-        Ok(Followed {
-            effect,
-            traffic: followed.traffic,
-        })
+        levers: &mut Levers<'_>,
+    ) -> Result<serde_json::Value, FaultError> {
+        let effect = F::follow(&Self::parse_stored(params)?, Self::parse_effect(effect)?, answers, levers)?;
+        serde_json::to_value(effect).map_err(|e| FaultError::Other(format!("record the effect: {e}")))
     }
 
     fn alive(&self, effect: &serde_json::Value, view: &dyn HostView) -> Result<(), String> {

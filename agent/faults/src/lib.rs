@@ -17,6 +17,6 @@ mod work;
 mod worker;
 
 pub use claim::Claim;
-pub use fault::{Answers, AnyFault, Example, Fault, FaultError, Followed, GroupSeen, Kind, Look, Preflight, Protection, Scene};
+pub use fault::{Answers, AnyFault, Example, Fault, FaultError, GroupSeen, Kind, Look, Preflight, Protection, Scene};
 pub use registry::{catalogue, find, registry};
 pub use work::WorkControl;

@@ -456,6 +456,10 @@ impl UndoLog for LateLog<'_> {
         Ok(())
     }
 
+    fn undos(&self) -> Vec<Undo> {
+        self.due.clone()
+    }
+
     fn is_ending(&self) -> bool {
         self.journal.is_ending()
     }

@@ -10,7 +10,7 @@ use proto_model::id::InjectionId;
 use serde::Serialize;
 
 use crate::hands::{Hands, HandsError, PathOpening, WorkerSpec};
-use crate::path::{self, PathSpec};
+use crate::path::{self, Packets, PathSpec};
 use crate::rewind::DRAIN_WITHIN_MS;
 use crate::rewind::same_process;
 use crate::signal::KillSignal;
@@ -75,6 +75,8 @@ pub trait UndoLog {
     fn intend(&mut self, undo: Undo) -> Result<u32, agent_journal::JournalError>;
     /// Appends and syncs what is about to be done for good; from its return on the deed may be done.
     fn declare(&mut self, consequences: Vec<String>) -> Result<(), agent_journal::JournalError>;
+    /// Every undo that was recorded, in the order of the pulls.
+    fn undos(&self) -> Vec<Undo>;
     /// True once an end has been recorded: nothing may be pulled.
     fn is_ending(&self) -> bool;
 }
@@ -86,6 +88,10 @@ impl UndoLog for Journal {
 
     fn declare(&mut self, consequences: Vec<String>) -> Result<(), agent_journal::JournalError> {
         Journal::declare(self, consequences)
+    }
+
+    fn undos(&self) -> Vec<Undo> {
+        self.history().intents.iter().map(|(_, undo)| undo.clone()).collect()
     }
 
     fn is_ending(&self) -> bool {
@@ -298,6 +304,25 @@ impl<'a> Levers<'a> {
         };
         self.hands.open_path(&injection, spec, &opening)?;
         Ok(handle)
+    }
+
+    /// Replaces the peers, exceptions and groups of every lever of this injection that acts on packets. What undoes them names none.
+    pub fn retarget_packets(&mut self, spec: &TrafficSpec) -> Result<(), LeverError> {
+        if self.log.is_ending() {
+            return Err(LeverError::Ending);
+        }
+        let injection = &self.context.injection;
+        for undo in self.log.undos() {
+            match undo {
+                Undo::RemoveTraffic { .. } => self.hands.replace_peers(injection, spec)?,
+                Undo::RemovePath { .. } => self
+                    .hands
+                    .replace_path_peers(injection, &Packets::from(spec), &self.context.spared)?,
+                _ => {}
+            }
+        }
+        tracing::info!(%injection, peers = spec.peers.len(), "names or groups moved, and the fault with them");
+        Ok(())
     }
 
     fn begins_at(&self, spec: &PathSpec) -> Result<Vec<PathInterface>, LeverError> {

@@ -10,6 +10,7 @@ mod linux;
 mod net;
 mod path;
 mod prove;
+mod renew;
 mod rewind;
 mod signal;
 mod spawn;
@@ -24,6 +25,7 @@ pub use levers::{LeverError, Levers, PathHandle, PullContext, UndoLog, WorkerHan
 pub use linux::LinuxHands;
 pub use path::{Packets, PathSpec, Rate, Shape};
 pub use prove::prove;
+pub use renew::renew;
 pub use rewind::{DRAIN_WITHIN_MS, END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
 pub use signal::KillSignal;
 pub use traffic::{Direction, Fate, Lose, PacketFate, Protocol, Queues, SocketGroups, Spared, TrafficSpec};

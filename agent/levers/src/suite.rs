@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use crate::fake::FakeHost;
 use crate::work::packets::GilbertElliott;
 use crate::{
-    Direction, Hands, LeverError, Levers, PacketFate, Packets, PathSpec, PullContext, Rewound, Shape, Spared, TrafficSpec, prove, rewind,
+    Direction, Hands, LeverError, Levers, PacketFate, Packets, PathSpec, PullContext, Rewound, Shape, Spared, TrafficSpec, prove, renew,
+    rewind,
 };
 
 const REDIS: u32 = 1_001;
@@ -57,16 +58,8 @@ impl World {
     }
 
     fn pull_all(&self, journal: &mut Journal) -> Result<(), LeverError> {
-        let context = PullContext {
-            injection: self.id.clone(),
-            kind: "test.all".to_owned(),
-            seed: 1,
-            deadline_boot_ms: self.host.boot_ms() + 60_000,
-            gate_ms: 15_000,
-            spared: Spared::default(),
-        };
         let mut hands = self.host.clone();
-        let mut levers = Levers::new(journal, &mut hands, &self.host, context);
+        let mut levers = Levers::new(journal, &mut hands, &self.host, self.context());
         levers.start_worker(&json!({"percent": 50}))?;
         levers.start_worker(&json!({"percent": 60}))?;
         levers.stop_processes(vec![victim(&self.host, REDIS), victim(&self.host, 1_200)])?;
@@ -76,6 +69,17 @@ impl World {
         levers.grow_ballast(&ballast, 1 << 20)?;
         levers.shape_traffic(&traffic())?;
         levers.shape_path(&path()).map(|_| ())
+    }
+
+    fn context(&self) -> PullContext {
+        PullContext {
+            injection: self.id.clone(),
+            kind: "test.all".to_owned(),
+            seed: 1,
+            deadline_boot_ms: self.host.boot_ms() + 60_000,
+            gate_ms: 15_000,
+            spared: Spared::default(),
+        }
     }
 
     fn held(&self) -> Journal {
@@ -437,16 +441,40 @@ fn packets_that_are_left_in_a_path_are_told() {
 }
 
 #[test]
-fn a_path_that_has_ended_by_itself_is_not_revived() {
+fn what_the_kernel_holds_is_renewed_and_what_has_ended_by_itself_is_not_revived() {
     let world = World::new();
-    let _journal = world.held();
+    let journal = world.held();
     let mut hands = world.host.clone();
-    hands.renew_path(&world.id, 30_000).unwrap();
+    let open = || {
+        let traffic = world.host.traffic(&world.id).unwrap().unwrap().gate_open;
+        (traffic, world.host.path(&world.id).unwrap().unwrap().gate_open)
+    };
+    assert!(renew(journal.history(), &mut hands, 30_000).is_empty());
     world.host.advance(20_000);
-    assert!(world.host.path(&world.id).unwrap().unwrap().gate_open);
+    assert_eq!(open(), (true, true));
     world.host.advance(20_000);
-    assert!(!world.host.path(&world.id).unwrap().unwrap().gate_open);
-    assert!(hands.renew_path(&world.id, 30_000).is_err());
+    assert_eq!(open(), (false, false));
+    assert_eq!(renew(journal.history(), &mut hands, 30_000).len(), 2);
+    assert_eq!(open(), (false, false));
+}
+
+#[test]
+fn other_packets_reach_the_rules_and_the_path() {
+    let world = World::new();
+    let mut journal = world.held();
+    let mut hands = world.host.clone();
+    let moved = TrafficSpec {
+        peers: vec![Network::parse("198.51.100.7").unwrap()],
+        ..traffic()
+    };
+    let mut levers = Levers::new(&mut journal, &mut hands, &world.host, world.context());
+    levers.retarget_packets(&moved).unwrap();
+    assert_eq!(world.host.traffic_spec(&world.id).unwrap().peers, moved.peers);
+    let (_, path) = world.host.path_spec(&world.id).unwrap();
+    assert_eq!(path.unwrap().packets.peers, moved.peers);
+    journal.ending(EndedBy::Stop).unwrap();
+    let mut levers = Levers::new(&mut journal, &mut hands, &world.host, world.context());
+    assert!(matches!(levers.retarget_packets(&traffic()), Err(LeverError::Ending)));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One injection while it acts or is being undone: its journal, its times, what it told; it decides nothing by itself.
 
 use agent_faults::{AnyFault, Claim, Look};
-use agent_journal::{History, Journal, Undo};
+use agent_journal::Journal;
 use proto_model::id::InjectionId;
 use proto_model::injection::InjectionState;
 use serde_json::Value;
@@ -42,8 +42,6 @@ pub(crate) struct Holding {
     /// When the kind is to be asked to go on.
     pub(crate) next_deed_ms: Option<u64>,
     pub(crate) lease_until_ms: u64,
-    /// The kernel holds it for a while by itself and must be told to go on.
-    pub(crate) gates: Gates,
     pub(crate) next_alive_ms: u64,
     pub(crate) windows: Windows,
 }
@@ -109,23 +107,6 @@ impl Active {
             state: self.state(),
             left_ms: self.deadline_ms.saturating_sub(now_ms),
             lease_left_ms: lease_until.saturating_sub(now_ms),
-        }
-    }
-}
-
-/// What the kernel ends by itself unless told to go on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Gates {
-    pub(crate) traffic: bool,
-    pub(crate) path: bool,
-}
-
-impl Gates {
-    pub(crate) fn of(history: &History) -> Self {
-        let has = |is: fn(&Undo) -> bool| history.intents.iter().any(|(_, undo)| is(undo));
-        Self {
-            traffic: has(|undo| matches!(undo, Undo::RemoveTraffic { .. })),
-            path: has(|undo| matches!(undo, Undo::RemovePath { .. })),
         }
     }
 }

@@ -6,13 +6,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use agent_faults::{Answers, GroupSeen};
-use agent_levers::{HandsError, Packets, TrafficSpec};
 use agent_view::{HostView, UnifiedGroup};
 use proto_model::id::InjectionId;
 
-use crate::active::{Gates, Stage};
-use crate::protection::Wards;
-use crate::start::chain;
+use crate::start::Deed;
 use crate::warden::Warden;
 
 /// Between two looks at the names of one injection.
@@ -132,39 +129,20 @@ impl Warden {
     /// What a look has found is acted on at once; the fault's undo names no peer, so it stays what it was.
     pub(crate) fn follow(&mut self, id: &InjectionId, now_ms: u64) {
         let view = self.view.clone();
-        let Some(Stage::Holding(holding)) = self.active.get_mut(id).map(|active| &mut active.stage) else {
-            return;
-        };
+        let Some((_, holding)) = self.holding(id) else { return };
         let Some(answers) = holding.following.poll(now_ms, &view) else {
             return;
         };
-        let followed = match holding.fault.follow(&holding.order.wish.params, &holding.effect, &answers) {
-            Ok(followed) => followed,
-            Err(error) => {
-                return tracing::warn!(injection = %id, error = chain(&error), "what it stands on has moved, and cannot be followed");
+        let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
+        let deed: Deed<'_> = &|_, levers| fault.follow(&order.wish.params, &effect, &answers, levers);
+        match self.pull_again(id, &order, deed) {
+            Some(Ok(effect)) => {
+                if let Some((_, holding)) = self.holding(id) {
+                    holding.effect = effect;
+                }
             }
-        };
-        if let Some(spec) = &followed.traffic {
-            let gates = holding.gates;
-            if let Err(error) = self.replace_peers(id, spec, gates) {
-                return tracing::warn!(injection = %id, error = chain(&error), "the peers and groups cannot be replaced");
-            }
-            tracing::info!(injection = %id, peers = spec.peers.len(), "names or groups moved, and the fault with them");
+            Some(Err(error)) => tracing::warn!(injection = %id, error, "what it stands on has moved, and cannot be followed"),
+            None => {}
         }
-        if let Some((_, holding)) = self.holding(id) {
-            holding.effect = followed.effect;
-        }
-    }
-
-    /// Where it acts by rules and where by a path beside the interface.
-    fn replace_peers(&mut self, id: &InjectionId, spec: &TrafficSpec, gates: Gates) -> Result<(), HandsError> {
-        if gates.traffic {
-            self.hands.replace_peers(id, spec)?;
-        }
-        if gates.path {
-            let spared = Wards::of(&self.policy, self.view.as_ref()).spared(&self.controllers);
-            self.hands.replace_path_peers(id, &Packets::from(spec), &spared)?;
-        }
-        Ok(())
     }
 }

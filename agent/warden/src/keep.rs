@@ -39,24 +39,17 @@ impl Warden {
         if holding.next_deed_ms.is_none_or(|due| now < due) {
             return;
         }
-        // Taken out for the deed: it may not change what else is held.
-        let Some(mut active) = self.active.remove(id) else { return };
-        let Stage::Holding(holding) = &mut active.stage else { return };
         let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
         let deed: Deed<'_> = &|scene, levers| fault.go_on(&order.wish.params, &effect, scene, levers);
-        let gone_on = self.pull(&order, &mut active.journal, deed);
-        let failure = match gone_on {
-            Ok(effect) => {
+        match self.pull_again(id, &order, deed) {
+            Some(Ok(effect)) => {
+                let Some((_, holding)) = self.holding(id) else { return };
                 // At most one deed each tick, whatever the kind says.
                 holding.next_deed_ms = fault.due(&effect).map(|due| due.max(now + TICK_MS));
                 holding.effect = effect;
-                None
             }
-            Err(why) => Some(why),
-        };
-        self.active.insert(id.clone(), active);
-        if let Some(why) = failure {
-            self.end(id, EndedBy::EndedEarly, Some(why));
+            Some(Err(why)) => self.end(id, EndedBy::EndedEarly, Some(why)),
+            None => {}
         }
     }
 
@@ -71,10 +64,9 @@ impl Warden {
                 continue;
             }
             holding.lease_until_ms = now + lease_ms;
-            let (gates, gate_ms) = (holding.gates, kernel_holds(deadline_ms.saturating_sub(now), lease_ms));
-            let traffic = gates.traffic.then(|| self.hands.renew_traffic(id, gate_ms));
-            let path = gates.path.then(|| self.hands.renew_path(id, gate_ms));
-            for error in [traffic, path].into_iter().flatten().filter_map(Result::err) {
+            let gate_ms = kernel_holds(deadline_ms.saturating_sub(now), lease_ms);
+            let Some(active) = self.active.get(id) else { continue };
+            for error in agent_levers::renew(active.journal.history(), self.hands.as_mut(), gate_ms) {
                 tracing::warn!(injection = %id, error = chain(&error), "the kernel's own deadline cannot be moved");
             }
         }

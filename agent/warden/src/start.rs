@@ -5,11 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use agent_faults::{FaultError, Scene};
 use agent_journal::{Journal, Opened};
 use agent_levers::{Levers, PullContext};
+use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, Applied, EndedBy, Wish};
 use proto_model::problem::Refusal;
 use serde_json::Value;
 
-use crate::active::{ALIVE_EVERY_MS, Active, Gates, Holding, Stage, Windows};
+use crate::active::{ALIVE_EVERY_MS, Active, Holding, Stage, Windows};
 use crate::admit::{Admitted, panic_text};
 use crate::follow::Following;
 use crate::handle::StartOrder;
@@ -106,7 +107,6 @@ impl Warden {
             effect,
             order: Box::new(order.clone()),
             lease_until_ms: now + order.lease_ms,
-            gates: Gates::of(journal.history()),
             next_alive_ms: now + ALIVE_EVERY_MS,
             windows: Windows::plan(now, deadline_ms.saturating_sub(now), admitted.fault.settle_ms()),
         };
@@ -167,8 +167,16 @@ impl Warden {
         }
     }
 
+    /// The same for one that acts, which is taken out meanwhile: its deed may not change what else is held.
+    pub(crate) fn pull_again(&mut self, id: &InjectionId, order: &StartOrder, deed: Deed<'_>) -> Option<Result<Value, String>> {
+        let mut active = self.active.remove(id)?;
+        let pulled = self.pull(order, &mut active.journal, deed);
+        self.active.insert(id.clone(), active);
+        Some(pulled)
+    }
+
     /// Finds an earlier process's journal: closed ones are kept until settled, open ones are undone now.
-    pub(crate) fn take_over(&mut self, id: proto_model::id::InjectionId) {
+    pub(crate) fn take_over(&mut self, id: InjectionId) {
         match self.open_left(&id) {
             Ok(true) => self.try_undo(&id),
             Ok(false) => {}
@@ -184,7 +192,7 @@ impl Warden {
     }
 
     /// True when it was open and is being undone now.
-    fn open_left(&mut self, id: &proto_model::id::InjectionId) -> Result<bool, agent_journal::JournalError> {
+    fn open_left(&mut self, id: &InjectionId) -> Result<bool, agent_journal::JournalError> {
         let history = self.shelf.read(id)?;
         if !history.is_open() {
             self.ended.insert(id.clone(), Ended::of(&history));

@@ -1,4 +1,4 @@
-//! CgroupScope packets a network fault means: those of one unit or group, found on this host and followed when it is made anew; it acts on nothing.
+//! The unit or group that a network fault is narrowed to, found on this host and followed when it is made anew; it acts on nothing.
 
 use std::collections::BTreeSet;
 

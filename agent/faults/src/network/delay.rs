@@ -17,7 +17,7 @@ use super::matching::{Matching, Resolved};
 use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{netem, timing};
 use crate::claim::Claim;
-use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
+use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
 
 const LONGEST_MS: u64 = 60_000;
@@ -205,10 +205,9 @@ impl Fault for Delay {
         effect.resolved.groups()
     }
 
-    fn follow(params: &DelayParams, effect: DelayEffect, answers: &Answers) -> Followed<DelayEffect> {
-        let before = effect.resolved.clone();
-        let with = |resolved| DelayEffect { resolved, ..effect };
-        params.matching.followed(&before, answers, params.direction, with)
+    fn follow(params: &DelayParams, effect: DelayEffect, answers: &Answers, levers: &mut Levers<'_>) -> Result<DelayEffect, FaultError> {
+        let resolved = params.matching.follow(&effect.resolved, answers, params.direction, levers)?;
+        Ok(DelayEffect { resolved, ..effect })
     }
 
     fn alive(effect: &DelayEffect, view: &dyn HostView) -> Result<(), String> {

@@ -18,7 +18,7 @@ use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{netem, observe, share};
 use crate::ability::{needs, refuse_without};
 use crate::claim::Claim;
-use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
+use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
 
 const LEAST_PERCENT: f64 = 0.01;
@@ -305,10 +305,9 @@ impl Fault for Loss {
         effect.resolved.groups()
     }
 
-    fn follow(params: &LossParams, effect: LossEffect, answers: &Answers) -> Followed<LossEffect> {
-        let before = effect.resolved.clone();
-        let with = |resolved| LossEffect { resolved, ..effect };
-        params.matching.followed(&before, answers, params.direction, with)
+    fn follow(params: &LossParams, effect: LossEffect, answers: &Answers, levers: &mut Levers<'_>) -> Result<LossEffect, FaultError> {
+        let resolved = params.matching.follow(&effect.resolved, answers, params.direction, levers)?;
+        Ok(LossEffect { resolved, ..effect })
     }
 
     fn alive(effect: &LossEffect, view: &dyn HostView) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use agent_levers::{Direction, Fate, PacketFate, Protocol, TrafficSpec};
+use agent_levers::{Direction, Fate, Levers, PacketFate, Protocol, TrafficSpec};
 use agent_view::{Feature, HostView, ViewError};
 use proto_model::injection::Observation;
 use proto_model::peer::{Network, Peer};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup_scope::{self, CgroupScope, CgroupSelector};
 use super::{forwarding, peers};
 use crate::claim::{Claim, Narrowing, TrafficClaim};
-use crate::fault::{Answers, Followed, Look, Scene};
+use crate::fault::{Answers, FaultError, Look, Scene};
 
 /// Never meant by anybody.
 const LOOPBACK: &str = "lo";
@@ -243,7 +243,7 @@ impl Matching {
     }
 
     /// The same after names and groups were looked at again; what is without an answer keeps what it meant.
-    pub fn follow(&self, before: &Resolved, answers: &Answers) -> Resolved {
+    fn resolve_again(&self, before: &Resolved, answers: &Answers) -> Resolved {
         let (mut names, mut whose) = (before.names.clone(), before.whose.clone());
         if let Some(whose) = &mut whose
             && let Some(seen) = answers.groups.get(whose.path())
@@ -294,18 +294,28 @@ impl Matching {
         }
     }
 
-    /// A kind's effect after a new look, with what the levers are told when the peers or the groups are others now.
-    pub fn followed<E>(&self, before: &Resolved, answers: &Answers, direction: Direction, with: impl FnOnce(Resolved) -> E) -> Followed<E> {
-        let now = self.follow(before, answers);
+    /// The same after a new look, with what the levers are told when the peers or the groups are others now.
+    fn retarget(&self, before: &Resolved, answers: &Answers, direction: Direction) -> (Resolved, Option<TrafficSpec>) {
+        let now = self.resolve_again(before, answers);
         let groups = |resolved: &Resolved| resolved.whose.as_ref().map(CgroupScope::groups);
         let changed = (&now.peers, &now.except, groups(&now)) != (&before.peers, &before.except, groups(before));
         // Of these only the peers and the groups are looked at.
         let unused = Fate::Cut(PacketFate::Drop);
-        let traffic = changed.then(|| self.spec(&now, direction, unused, 0));
-        Followed {
-            effect: with(now),
-            traffic,
-        }
+        let spec = changed.then(|| self.spec(&now, direction, unused, 0));
+        (now, spec)
+    }
+
+    /// Takes the levers along to what the names and groups mean now.
+    pub fn follow(
+        &self,
+        before: &Resolved,
+        answers: &Answers,
+        direction: Direction,
+        levers: &mut Levers<'_>,
+    ) -> Result<Resolved, FaultError> {
+        let (now, spec) = self.retarget(before, answers, direction);
+        spec.map(|spec| levers.retarget_packets(&spec)).transpose()?;
+        Ok(now)
     }
 
     /// Whether no TCP segment is meant.
@@ -444,31 +454,31 @@ mod tests {
         (Matching::of(&["192.0.2.1", "db.example"]), resolved)
     }
 
-    fn followed(answer: Result<Vec<IpAddr>, String>) -> Followed<Resolved> {
+    fn retargeted(answer: Result<Vec<IpAddr>, String>) -> (Resolved, Option<TrafficSpec>) {
         let (matching, resolved) = before();
         let answers = Answers {
             names: BTreeMap::from([("db.example".to_owned(), answer)]),
             ..Answers::default()
         };
-        matching.followed(&resolved, &answers, Direction::Out, |resolved| resolved)
+        matching.retarget(&resolved, &answers, Direction::Out)
     }
 
     #[test]
     fn a_name_that_moves_takes_the_fault_along_and_others_stay() {
-        let moved = followed(answer(&["192.0.2.60", "2001:db8::60"]));
-        let peers = moved.traffic.expect("others are meant").peers;
+        let (moved, spec) = retargeted(answer(&["192.0.2.60", "2001:db8::60"]));
+        let peers = spec.expect("others are meant").peers;
         let expected = ["192.0.2.1", "192.0.2.60", "2001:db8::60"].map(|text| Network::parse(text).unwrap());
-        assert_eq!((&peers, &moved.effect.peers), (&expected.to_vec(), &expected.to_vec()));
-        assert!(moved.effect.gaps().unwrap().contains("db.example moved 1 times"));
+        assert_eq!((&peers, &moved.peers), (&expected.to_vec(), &expected.to_vec()));
+        assert!(moved.gaps().unwrap().contains("db.example moved 1 times"));
     }
 
     #[test]
     fn a_failed_look_keeps_the_old_addresses_and_says_so() {
-        let kept = followed(Err("db.example does not resolve on this host: timed out".to_owned()));
-        assert_eq!((kept.traffic.as_ref(), &kept.effect.peers), (None, &before().1.peers));
-        let gaps = kept.effect.gaps().unwrap();
+        let (kept, spec) = retargeted(Err("db.example does not resolve on this host: timed out".to_owned()));
+        assert_eq!((spec, &kept.peers), (None, &before().1.peers));
+        let gaps = kept.gaps().unwrap();
         assert!(gaps.contains("timed out") && gaps.contains("are kept"), "{gaps}");
-        let same = followed(answer(&["192.0.2.50"]));
-        assert_eq!((same.traffic, same.effect.gaps()), (None, None));
+        let (same, spec) = retargeted(answer(&["192.0.2.50"]));
+        assert_eq!((spec, same.gaps()), (None, None));
     }
 }

@@ -15,7 +15,7 @@ use super::matching::{self, Matching, Resolved};
 use super::observe;
 use crate::ability::{needs, refuse_without};
 use crate::claim::Claim;
-use crate::fault::{Answers, Example, Fault, FaultError, Followed, Look, Preflight, Scene};
+use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
 
 /// Which packets are cut, and how.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,10 +148,14 @@ impl Fault for Partition {
         effect.resolved.groups()
     }
 
-    fn follow(params: &PartitionParams, effect: PartitionEffect, answers: &Answers) -> Followed<PartitionEffect> {
-        let before = effect.resolved.clone();
-        let with = |resolved| PartitionEffect { resolved, ..effect };
-        params.matching.followed(&before, answers, params.direction, with)
+    fn follow(
+        params: &PartitionParams,
+        effect: PartitionEffect,
+        answers: &Answers,
+        levers: &mut Levers<'_>,
+    ) -> Result<PartitionEffect, FaultError> {
+        let resolved = params.matching.follow(&effect.resolved, answers, params.direction, levers)?;
+        Ok(PartitionEffect { resolved, ..effect })
     }
 
     fn alive(effect: &PartitionEffect, view: &dyn HostView) -> Result<(), String> {

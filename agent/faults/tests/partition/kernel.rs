@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agent_faults::{Look, Scene};
+use agent_faults::{Answers, Look, Scene};
 use agent_journal::{JournalError, Undo};
 use agent_levers::{Hands, Levers, LinuxHands, PullContext, Spared, UndoLog};
 use agent_view::{HostView, LinuxView};
@@ -27,6 +27,9 @@ impl UndoLog for Notes {
     fn declare(&mut self, _consequences: Vec<String>) -> Result<(), JournalError> {
         Ok(())
     }
+    fn undos(&self) -> Vec<Undo> {
+        self.0.clone()
+    }
     fn is_ending(&self) -> bool {
         false
     }
@@ -36,7 +39,9 @@ pub struct Acting {
     pub injection: InjectionId,
     pub effect: Value,
     view: LinuxView,
-    pub hands: LinuxHands,
+    hands: LinuxHands,
+    notes: Notes,
+    context: PullContext,
     last: Option<Look>,
 }
 
@@ -58,7 +63,7 @@ impl Acting {
             seed: 1,
             duration_ms: 60_000,
         };
-        let mut levers = Levers::new(&mut notes, &mut hands, &view, context);
+        let mut levers = Levers::new(&mut notes, &mut hands, &view, context.clone());
         let effect = partition().apply(params, &scene, &mut levers).expect("apply");
         assert_eq!(
             notes.0,
@@ -71,10 +76,17 @@ impl Acting {
             effect,
             view,
             hands,
+            notes,
+            context,
             last: None,
         };
         assert_eq!(acting.observed(), None, "the first look tells nothing");
         acting
+    }
+
+    pub fn follow(&mut self, params: &Value, answers: &Answers) {
+        let mut levers = Levers::new(&mut self.notes, &mut self.hands, &self.view, self.context.clone());
+        self.effect = partition().follow(params, &self.effect, answers, &mut levers).expect("follow");
     }
 
     fn observed(&mut self) -> Option<Observation> {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use agent_faults::{Answers, GroupSeen, Preflight, Protection, Scene};
-use agent_levers::Hands;
 use agent_levers::fake::FakeHost;
 use agent_view::hierarchy::Version;
 use agent_view::{Feature, HostView, LinuxView, Listener, Presence, Process, Volume};
@@ -297,12 +296,8 @@ fn a_units_packets_are_cut_and_those_of_its_next_life_too() {
             groups: [(path, seen)].into(),
             ..Answers::default()
         };
-        let followed = partition().follow(&params, &acting.effect, &answers).expect("follow");
-        acting
-            .hands
-            .replace_peers(&acting.injection, &followed.traffic.expect("another group"))
-            .expect("replace");
-        acting.effect = followed.effect;
+        acting.follow(&params, &answers);
+        let followed = acting.effect.clone();
         unit.send("192.0.2.10/9");
         let (state, _, note) = acting.told();
         assert_eq!(state, EffectState::Confirmed, "{note}");
@@ -310,7 +305,8 @@ fn a_units_packets_are_cut_and_those_of_its_next_life_too() {
             note.contains("1 packets stopped, 0 came through") && note.contains("for up to 250 ms"),
             "{note}"
         );
-        assert_eq!(partition().follow(&params, &acting.effect, &answers).unwrap().traffic, None, "once");
+        acting.follow(&params, &answers);
+        assert_eq!(acting.effect, followed, "once");
         acting.end();
         unit.end();
     });

@@ -405,6 +405,8 @@ fn the_table_stays_while_somebody_hangs_on_it_or_listens_on_a_queue() {
             assert!(!hands().remove_idle_table().unwrap(), "somebody's chain");
             nft("delete chain inet fracas stranger");
             assert!(our_table().unwrap() && hands().remove_idle_table().unwrap());
+        } else {
+            remove(&injection).unwrap();
         }
         let Some(listener) = listen_on_a_queue() else {
             tests_notes::skip("this kernel has no NFQUEUE");

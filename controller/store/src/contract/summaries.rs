@@ -108,36 +108,37 @@ fn an_older_summary_never_replaces_a_newer(make: Make<'_>) {
 fn the_newest_decision_of_each_test_is_found(make: Make<'_>) {
     let mut store = make();
     assert_eq!(store.last_decided().unwrap(), []);
-    let mut keep = |service: Option<&str>, verdict: Verdict, at: i64| {
+    let mut keep = |service: Option<&str>, name: &str, verdict: Verdict, at: i64| {
         let run = a_run(store.as_mut());
         let summary = RunSummary {
             service: service.map(str::to_owned),
+            name: name.to_owned(),
             ..a_summary(&run, Some(verdict), at)
         };
         store.keep_finished(&run, 2, Some(&kept(summary.clone()))).unwrap();
-        run
+        let of = (service.map(str::to_owned), name.to_owned());
+        DecidedTest {
+            service: of.0,
+            experiment: of.1,
+            decided: Decided {
+                run,
+                verdict,
+                at: Timestamp(at),
+            },
+        }
     };
-    keep(Some("shop"), Verdict::Passed, 10);
-    let newest = keep(Some("shop"), Verdict::Failed, 30);
-    keep(Some("shop"), Verdict::Passed, 20);
+    keep(Some("shop"), "checkout", Verdict::Passed, 10);
+    let newest = keep(Some("shop"), "checkout", Verdict::Failed, 30);
+    keep(Some("shop"), "checkout", Verdict::Passed, 20);
+    let other = keep(Some("shop"), "returns", Verdict::Passed, 15);
+    let of_bank = keep(Some("bank"), "returns", Verdict::Passed, 5);
     // What was not decided is no evidence, however new.
-    keep(Some("shop"), Verdict::Inconclusive, 90);
-    keep(Some("shop"), Verdict::Error, 91);
-    keep(Some("shop"), Verdict::Aborted, 92);
-    let alone = keep(None, Verdict::Passed, 40);
-    let test = |service: Option<&str>, run, verdict, at| DecidedTest {
-        service: service.map(str::to_owned),
-        experiment: "checkout".into(),
-        decided: Decided {
-            run,
-            verdict,
-            at: Timestamp(at),
-        },
-    };
-    let expected = [
-        test(None, alone, Verdict::Passed, 40),
-        test(Some("shop"), newest, Verdict::Failed, 30),
-    ];
+    keep(Some("shop"), "checkout", Verdict::Inconclusive, 90);
+    keep(Some("shop"), "checkout", Verdict::Error, 91);
+    keep(Some("mail"), "checkout", Verdict::Aborted, 92);
+    let alone = keep(None, "checkout", Verdict::Passed, 40);
+    let other_alone = keep(None, "returns", Verdict::Passed, 39);
+    let expected = [alone, other_alone, of_bank, newest, other];
     assert_eq!(store.last_decided().unwrap(), expected);
 }
 

@@ -43,7 +43,7 @@ impl Summaries for MemoryStore {
         for summary in self.summaries.values().map(|(_, known)| &known.summary) {
             let Some(decided) = decided(summary) else { continue };
             let test = (summary.service.clone(), summary.name.clone());
-            if newest.get(&test).is_none_or(|known| known.decided.at < decided.at) {
+            if newest.get(&test).is_none_or(|known| known.decided.at <= decided.at) {
                 let (service, experiment) = test.clone();
                 newest.insert(
                     test,

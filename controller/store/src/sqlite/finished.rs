@@ -204,6 +204,7 @@ pub(super) fn outdate_other_versions(connection: &Connection) -> rusqlite::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sqlite::{log, summaries};
 
     /// How SQLite would carry it out, line by line.
     fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -245,6 +246,18 @@ mod tests {
             // A range of moments, and not every run of the service.
             let starts = !sql.contains("ended_at <= ?4") && !sql.contains("ended_at >= ?4") || plan[0].contains("ended_at");
             assert!(starts, "{sql}: {plan:?}");
+        }
+        for (sql, range) in [
+            (log::OF_PREFIX, "(id>? AND id<?)"),
+            (log::UNFINISHED, "INDEX runs_unfinished"),
+            (summaries::UNFINISHED, "INDEX runs_unfinished"),
+            (summaries::NEXT_TEST, "(service=? AND name>?)"),
+            (summaries::NEXT_SERVICE, "(service>?)"),
+            (summaries::LAST_DECIDED, "(service=? AND name=?"),
+        ] {
+            let plan = plan(&store, sql);
+            let sorts = plan.iter().any(|step| step.contains("TEMP B-TREE"));
+            assert!(plan[0].contains(" INDEX ") && plan[0].contains(range) && !sorts, "{sql}: {plan:?}");
         }
         let counts = plan(&store, TALLY);
         assert!(

@@ -14,6 +14,9 @@ use crate::records::{Actor, RunRow, StoreError};
 
 /// Runs that an ambiguous prefix lists at most.
 const CANDIDATES: u32 = 10;
+pub(super) const RUNS: &str = "SELECT id, name, created_at, finished FROM runs ORDER BY made DESC LIMIT ?1";
+pub(super) const UNFINISHED: &str = "SELECT id, name, created_at, finished FROM runs WHERE finished = 0 ORDER BY made DESC LIMIT ?1";
+pub(super) const OF_PREFIX: &str = "SELECT id FROM runs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3";
 
 pub(super) fn append(t: &Transaction<'_>, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, Trouble> {
     let Some(first) = events.first() else {
@@ -121,10 +124,8 @@ pub(super) fn run_events(t: &Transaction<'_>, run: &RunId, from_seq: u64) -> Res
 }
 
 pub(super) fn runs(t: &Transaction<'_>, limit: u32, unfinished_only: bool) -> Result<Vec<RunRow>, Trouble> {
-    let mut statement =
-        t.prepare_cached("SELECT id, name, created_at, finished FROM runs WHERE finished <= ?1 ORDER BY made DESC LIMIT ?2")?;
-    let highest = i32::from(!unfinished_only);
-    let mut rows = statement.query(params![highest, limit])?;
+    let mut statement = t.prepare_cached(if unfinished_only { UNFINISHED } else { RUNS })?;
+    let mut rows = statement.query([limit])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push(RunRow {
@@ -142,8 +143,10 @@ pub(super) fn find_run(t: &Transaction<'_>, text: &str) -> Result<RunId, Trouble
         return Ok(runs(t, 1, false)?.into_iter().next().ok_or_else(|| no_run(LAST))?.id);
     }
     let prefix = run_prefix(text)?;
-    let mut statement = t.prepare_cached("SELECT id FROM runs WHERE substr(id, 1, length(?1)) = ?1 ORDER BY made DESC LIMIT ?2")?;
-    let mut rows = statement.query(params![prefix, CANDIDATES])?;
+    // Nothing that begins with the prefix comes after it with the last of all characters.
+    let end = format!("{prefix}{}", char::MAX);
+    let mut statement = t.prepare_cached(OF_PREFIX)?;
+    let mut rows = statement.query(params![prefix, end, CANDIDATES])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         found.push(run_id(row.get(0)?)?);

@@ -1,10 +1,9 @@
 //! Summaries of runs on SQLite: one row a finished run, good only while it covers the run's last event.
 
 use proto_model::id::RunId;
-use proto_model::schedule::Decided;
 use proto_model::summary::RunSummary;
 use proto_model::time::Timestamp;
-use rusqlite::{OptionalExtension, Params, Transaction, params};
+use rusqlite::{OptionalExtension, Params, Row, Transaction, params};
 
 use super::codec;
 use super::log::run_id;
@@ -14,18 +13,26 @@ use crate::records::{RunRow, StoreError};
 use crate::summaries::{DecidedTest, RunPage, Summaries, decided};
 
 const PAGES: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \
-    FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished <= ?1 ORDER BY r.made DESC LIMIT ?2";
+    FROM runs r LEFT JOIN summaries s ON s.run = r.id ORDER BY r.made DESC LIMIT ?1";
+pub(super) const UNFINISHED: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), \
+    s.seq, s.summary FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished = 0 ORDER BY r.made DESC LIMIT ?1";
 const FINISHED: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \
     FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished = 1 AND r.made < ?1 ORDER BY r.made DESC LIMIT ?2";
 const OWING: &str = "SELECT run FROM summaries WHERE unclean > 0 UNION ALL SELECT id FROM (SELECT id FROM runs r WHERE finished = 1 \
     AND outdated = 1 AND NOT EXISTS (SELECT 1 FROM summaries s WHERE s.run = r.id) ORDER BY made DESC LIMIT ?1)";
-/// With max() alone, SQLite takes the other columns from the row that has it.
-const DECIDED: &str =
-    "SELECT summary, max(decided_at) FROM summaries WHERE decided_at IS NOT NULL GROUP BY service, name ORDER BY service, name";
+/// The next name of a service after one.
+pub(super) const NEXT_TEST: &str =
+    "SELECT service, name FROM summaries WHERE decided_at IS NOT NULL AND service IS ?1 AND name > ?2 ORDER BY name LIMIT 1";
+/// The first name of the next service; of none comes before all of them.
+pub(super) const NEXT_SERVICE: &str =
+    "SELECT service, name FROM summaries WHERE decided_at IS NOT NULL AND service > ?1 ORDER BY service, name LIMIT 1";
+pub(super) const LAST_DECIDED: &str =
+    "SELECT summary FROM summaries WHERE decided_at IS NOT NULL AND service IS ?1 AND name = ?2 ORDER BY decided_at DESC, run DESC LIMIT 1";
 
 impl Summaries for SqliteStore {
     fn run_pages(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunPage>, StoreError> {
-        self.look("list runs", |t| pages(t, PAGES, params![i32::from(!unfinished_only), limit]))
+        let sql = if unfinished_only { UNFINISHED } else { PAGES };
+        self.look("list runs", |t| pages(t, sql, [limit]))
     }
 
     fn finished_before(&mut self, run: Option<&RunId>, limit: u32) -> Result<Vec<RunPage>, StoreError> {
@@ -57,18 +64,32 @@ impl Summaries for SqliteStore {
 
     fn last_decided(&mut self) -> Result<Vec<DecidedTest>, StoreError> {
         self.look("find the last decided runs", |t| {
-            let summaries: Vec<RunSummary> = codec::all(t, "a summary", DECIDED, [])?;
-            let tests = summaries.into_iter().filter_map(|summary| {
-                let decided: Decided = decided(&summary)?;
-                Some(DecidedTest {
-                    service: summary.service,
-                    experiment: summary.name,
+            let (mut found, mut last) = (Vec::new(), (None, String::new()));
+            while let Some((service, name)) = test_after(t, &last)? {
+                let summary: Option<RunSummary> = codec::one(t, "a summary", LAST_DECIDED, params![service, name])?;
+                found.extend(summary.as_ref().and_then(decided).map(|decided| DecidedTest {
+                    service: service.clone(),
+                    experiment: name.clone(),
                     decided,
-                })
-            });
-            Ok(tests.collect())
+                }));
+                last = (service, name);
+            }
+            Ok(found)
         })
     }
+}
+
+/// A service, if any, and the name of one of its tests.
+type Test = (Option<String>, String);
+
+fn test_after(t: &Transaction<'_>, (service, name): &Test) -> Result<Option<Test>, Trouble> {
+    let named = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    let next = t.prepare_cached(NEXT_TEST)?.query_row(params![service, name], named).optional()?;
+    if next.is_some() {
+        return Ok(next);
+    }
+    let service = service.as_deref().unwrap_or_default();
+    Ok(t.prepare_cached(NEXT_SERVICE)?.query_row([service], named).optional()?)
 }
 
 fn made(t: &Transaction<'_>, run: &RunId) -> Result<i64, Trouble> {

@@ -16,6 +16,8 @@ use crate::site::NEWEST;
 
 /// Runs that are read at a time while one is looked for.
 const PAGE: u32 = 50;
+/// The longest gap between two passes.
+const LONGEST_MS: u64 = CADENCE_DAYS * DAY_MS;
 
 /// Finished runs that can be asked for by what they are.
 pub trait History {
@@ -82,8 +84,11 @@ impl<H: History> Selection<'_, H> {
     fn of_test(&mut self, test: &RequiredTest) -> Result<(), H::Error> {
         let name = || test.name.clone();
         self.take_newest(&Slice::NotPassed { test: name() }, count(MOST_EXCLUDED))?;
-        self.take_newest(&Slice::Passed { test: name() }, count(MOST_NEAR))?;
-        self.chain(test)?;
+        let near = self
+            .history
+            .newest(self.service, &Slice::Passed { test: name() }, &self.now, count(MOST_NEAR))?;
+        self.chain(test, &near)?;
+        self.found.extend(near.into_iter().map(|run| (run.summary.id.clone(), run)));
         for environment in self.history.environments(self.service, &Places::PassedElsewhere { test: name() })? {
             let there = Slice::PassedElsewhere { test: name(), environment };
             let newest = self.first(&there, self.now.clone(), test)?;
@@ -92,28 +97,33 @@ impl<H: History> Selection<'_, H> {
         Ok(())
     }
 
-    /// The passes that a cadence counts, and at both sides of each gap between them the pass next to it, up to the first gap that is
-    /// too long.
-    fn chain(&mut self, test: &RequiredTest) -> Result<(), H::Error> {
+    /// The passes that a cadence counts, up to the first gap between passes that is too long; where two that count are further apart
+    /// than that, also the pass next to the older one. `near` are the newest passes.
+    fn chain(&mut self, test: &RequiredTest, near: &[FinishedRun]) -> Result<(), H::Error> {
         let passed = Slice::Passed { test: test.name.clone() };
         // Over a longer interval a gap could hide between two passes that count.
-        let apart = if test.min_interval_ms <= CADENCE_DAYS * DAY_MS {
+        let apart = if test.min_interval_ms <= LONGEST_MS {
             test.min_interval_ms
         } else {
             0
         };
         let (mut before, mut last, mut counted) = (self.now.clone(), None, 0);
+        let mut newer: Option<Timestamp> = None;
         while counted < MOST_COUNTED {
-            let Some(run) = self.first(&passed, before, test)? else { break };
-            let Some(at) = moment(&run) else { break };
-            let next_newer = self.first_after(&passed, at.clone(), test)?;
-            let gap_to = next_newer.as_ref().and_then(moment).map(|newer| newer.ended_at);
-            let gap = gap_to.filter(|_| last.is_some()).map_or(0, |newer| newer.since(at.ended_at));
-            self.take(next_newer);
-            self.take(Some(run));
-            if gap > CADENCE_DAYS * DAY_MS {
+            let Some(run) = self.pass_before(near, &passed, before, test)? else {
                 break;
+            };
+            let Some(at) = moment(&run) else { break };
+            self.take(Some(run));
+            if newer.is_some_and(|newer| newer.since(at.ended_at) > LONGEST_MS) {
+                let next = self.first_after(&passed, at.clone(), test)?;
+                let ended = next.as_ref().and_then(moment).map(|next| next.ended_at);
+                self.take(next);
+                if ended.is_none_or(|next| next.since(at.ended_at) > LONGEST_MS) {
+                    break;
+                }
             }
+            newer = Some(at.ended_at);
             let counts = last.is_none_or(|last: Timestamp| last.since(at.ended_at) >= test.min_interval_ms);
             if counts {
                 (last, counted) = (Some(at.ended_at), counted + 1);
@@ -122,6 +132,24 @@ impl<H: History> Selection<'_, H> {
             before = far_enough.min(at);
         }
         Ok(())
+    }
+
+    /// The newest pass of the test before a moment: asked for only when it is none of the newest, which are read already.
+    fn pass_before(
+        &mut self,
+        near: &[FinishedRun],
+        passed: &Slice,
+        before: Moment,
+        test: &RequiredTest,
+    ) -> Result<Option<FinishedRun>, H::Error> {
+        let is_before = |run: &&FinishedRun| moment(run).is_some_and(|at| at < before) && is_of(test, run);
+        if let Some(found) = near.iter().find(is_before) {
+            return Ok(Some(found.clone()));
+        }
+        match near.last().filter(|_| near.len() == MOST_NEAR).and_then(moment) {
+            Some(oldest) => self.first(passed, oldest.min(before), test),
+            None => Ok(None),
+        }
     }
 
     /// The newest of the slice that is a run of the test.

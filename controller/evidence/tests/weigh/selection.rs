@@ -166,5 +166,13 @@ fn it_reads_as_much_of_a_long_and_dense_history_as_of_a_short_one() {
         (selected.len(), all.read)
     };
     assert_eq!(read(700, 60), read(1_400, 60));
-    assert_eq!(read(700, 60).1, read(2_100, 20).1);
+    // The newest 40 once, of the 20 that count those that are not among them, and the newest elsewhere.
+    let counted_of_newest = [(60, 2), (20, 1), (8 * 60, 14)];
+    for (minutes, counted) in counted_of_newest {
+        assert_eq!(
+            read(500 * 60 / minutes as u64 + 40, minutes).1,
+            40 + (20 - counted) + 1,
+            "each {minutes} minutes"
+        );
+    }
 }

@@ -1,11 +1,10 @@
 //! `fracas-agent doctor`: what this host can and cannot do, why not, and what mends it; it works without the agent and changes nothing.
 
-use std::process::ExitCode;
-
-use agent_journal::Shelf;
+use agent_levers::Shelf;
 use agent_view::LinuxView;
 use agent_warden::{Kinds, Policy, examine};
 use proto_model::doctor::{Ability, Can, HostDoctor};
+use std::process::ExitCode;
 
 use crate::options::Output;
 use crate::places::Places;

@@ -1,19 +1,17 @@
 //! This host, as every command of the agent opens it: eyes, hands, journals; opening changes nothing.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use agent_journal::Shelf;
-use agent_levers::{Hands, LinuxHands};
+use agent_levers::{HostOps, LinuxOps, Shelf};
 use agent_view::{HostView, LinuxView};
 use anyhow::{Context, bail};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::places::Places;
 
 /// What acts on this host and looks at it.
 pub struct Here {
     pub view: Arc<dyn HostView>,
-    pub hands: Box<dyn Hands>,
+    pub hands: Box<dyn HostOps>,
     pub shelf: Shelf,
 }
 
@@ -24,7 +22,7 @@ impl Here {
         let shelf = Shelf::open(&places.journal(), &places.journal_mirror()).context("open the journals")?;
         Ok(Self {
             view: Arc::new(LinuxView::with_group_root(&places.group_root)),
-            hands: Box::new(LinuxHands::with_group_root(program, &places.group_root)),
+            hands: Box::new(LinuxOps::with_group_root(program, &places.group_root)),
             shelf,
         })
     }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_faults::{AnyFault, Protection, Scene, WorkControl, find};
-use agent_journal::{Journal, Opened, Shelf};
-use agent_levers::{Levers, LinuxHands, PullContext, Rewound, Spared, prove, rewind};
+use agent_journal::Opened;
+use agent_levers::{Journal, Levers, LinuxOps, PullContext, RewindReport, Shelf, Spared, prove, rewind};
 use agent_view::{HostView, LinuxView, Process, Volume};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -90,8 +90,8 @@ impl Ground {
     }
 
     /// Hands whose workers only wait.
-    fn hands(&self) -> LinuxHands {
-        LinuxHands::with_group_root("/bin/grep".into(), &self.below)
+    fn hands(&self) -> LinuxOps {
+        LinuxOps::with_group_root("/bin/grep".into(), &self.below)
     }
 
     fn volume(&self) -> Volume {
@@ -157,7 +157,7 @@ struct Held<'a> {
     ground: &'a Ground,
     id: InjectionId,
     journal: Journal,
-    hands: LinuxHands,
+    hands: LinuxOps,
     effect: Value,
 }
 
@@ -175,7 +175,7 @@ impl Held<'_> {
         self.is_clean();
     }
 
-    fn rewound(&mut self) -> Rewound {
+    fn rewound(&mut self) -> RewindReport {
         self.journal.ending(EndedBy::Stop).unwrap();
         rewind(&mut self.journal, &mut self.hands, &self.ground.view)
     }

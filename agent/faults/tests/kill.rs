@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
-use agent_journal::{Journal, Opened, Shelf};
+use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{Levers, PullContext, Spared};
+use agent_levers::{Journal, Levers, PullContext, Shelf, Spared};
 use agent_view::{HostView, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
-use agent_journal::{Opened, Shelf};
+use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{Levers, LinuxHands, PullContext, Spared, rewind};
+use agent_levers::{Levers, LinuxOps, PullContext, Shelf, Spared, rewind};
 use agent_view::{HostView, LinuxView, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -284,7 +284,7 @@ fn one_that_goes_on_forking_is_stopped_with_all_of_them() {
     let params = json!({"pid": forker.id(), "children": true});
     let id = InjectionId::generate();
     let mut journal = Shelf::memory().create(opened(&id, &params, &view)).unwrap();
-    let mut hands = LinuxHands::new("/bin/false".into());
+    let mut hands = LinuxOps::new("/bin/false".into());
     let effect = pause().apply(&params, &scene, &mut Levers::new(&mut journal, &mut hands, &view, context(id)));
     let states: Vec<ProcessState> = below().iter().map(|p| p.state).collect();
     journal.ending(EndedBy::Stop).unwrap();

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_faults::{AnyFault, Protection, Scene, registry};
-use agent_journal::{Journal, JournalError, Opened, Outcome, Shelf, Undo};
+use agent_journal::{JournalError, Opened, Outcome};
 use agent_levers::fake::{CrashPlan, FakeHost, Footprint};
-use agent_levers::{Levers, PullContext, Rewound, Spared, UndoLog, prove, rewind};
+use agent_levers::{Journal, Levers, PullContext, RewindReport, Shelf, Spared, Undo, UndoLog, prove, rewind};
 use agent_view::{Feature, HostView, Presence, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -175,7 +175,7 @@ impl World {
         case.fault.apply(&case.params, &scene, &mut levers).map_err(|e| e.to_string())
     }
 
-    fn rewind(&self, journal: &mut Journal) -> Rewound {
+    fn rewind(&self, journal: &mut Journal) -> RewindReport {
         rewind(journal, &mut self.host.clone(), &self.host)
     }
 
@@ -433,7 +433,7 @@ fn rescue_until_crash(world: &World) -> Result<(), String> {
 
 fn victims(undo: &Undo) -> Vec<u32> {
     match undo {
-        Undo::ResumeProcesses { victims } => victims.iter().map(|v| v.pid).collect(),
+        Undo::ResumeProcesses(undo) => undo.victims.iter().map(|v| v.pid).collect(),
         _ => Vec::new(),
     }
 }

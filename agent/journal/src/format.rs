@@ -2,6 +2,7 @@
 
 use crate::error::JournalError;
 use crate::record::Record;
+use crate::undo::UndoData;
 
 /// Length and checksum, 4 bytes each, little endian, and the version's byte.
 pub(crate) const HEADER: usize = 9;
@@ -13,15 +14,15 @@ const SEED: u32 = 0x4652_4143;
 
 /// One record as it is written.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Line {
+pub(crate) struct Line<U> {
     pub(crate) bytes: Vec<u8>,
     pub(crate) checksum: u32,
     /// What it says, or why this version cannot read it although it is whole.
-    pub(crate) says: Result<Record, String>,
+    pub(crate) says: Result<Record<U>, String>,
 }
 
 /// Writes a record to come after `last`.
-pub(crate) fn encode(last: Option<&Line>, record: Record) -> Result<Line, JournalError> {
+pub(crate) fn encode<U: UndoData>(last: Option<&Line<U>>, record: Record<U>) -> Result<Line<U>, JournalError> {
     let payload = serde_json::to_vec(&record)?;
     let bytes = HEADER + payload.len();
     if bytes > LONGEST {
@@ -42,8 +43,8 @@ pub(crate) fn encode(last: Option<&Line>, record: Record) -> Result<Line, Journa
 }
 
 /// Every whole record from the start; what follows the last of them never happened.
-pub(crate) fn decode(bytes: &[u8]) -> Vec<Line> {
-    let mut lines: Vec<Line> = Vec::new();
+pub(crate) fn decode<U: UndoData>(bytes: &[u8]) -> Vec<Line<U>> {
+    let mut lines: Vec<Line<U>> = Vec::new();
     let mut rest = bytes;
     while let Some(line) = first_line(lines.last(), rest) {
         rest = &rest[line.bytes.len()..];
@@ -52,7 +53,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Vec<Line> {
     lines
 }
 
-fn first_line(last: Option<&Line>, bytes: &[u8]) -> Option<Line> {
+fn first_line<U: UndoData>(last: Option<&Line<U>>, bytes: &[u8]) -> Option<Line<U>> {
     let length: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
     let written = u32::from_le_bytes(bytes.get(4..8)?.try_into().ok()?);
     let version = *bytes.get(8)?;
@@ -69,7 +70,7 @@ fn first_line(last: Option<&Line>, bytes: &[u8]) -> Option<Line> {
     })
 }
 
-fn read(version: u8, payload: &[u8]) -> Result<Record, String> {
+fn read<U: UndoData>(version: u8, payload: &[u8]) -> Result<Record<U>, String> {
     if version != VERSION {
         return Err(format!("a record of format {version}; this program knows {VERSION}"));
     }
@@ -90,6 +91,8 @@ mod tests {
     use proto_model::injection::EndedBy;
 
     use super::*;
+
+    type Line = super::Line<()>;
 
     fn three() -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
@@ -128,7 +131,7 @@ mod tests {
             for bit in 0..8 {
                 let mut bytes = whole.clone();
                 bytes[at] ^= 1 << bit;
-                let read = decode(&bytes);
+                let read: Vec<Line> = decode(&bytes);
                 assert!(read.len() < 3 && read == lines[..read.len()], "bit {bit} of byte {at}");
             }
         }
@@ -138,8 +141,8 @@ mod tests {
     fn a_whole_record_in_the_wrong_place_is_none() {
         let lines = three();
         let swapped = [lines[0].clone(), lines[2].clone()];
-        assert_eq!(decode(&bytes_of(&swapped)).len(), 1);
-        assert!(decode(&bytes_of(&lines[1..])).is_empty());
+        assert_eq!(decode::<()>(&bytes_of(&swapped)).len(), 1);
+        assert!(decode::<()>(&bytes_of(&lines[1..])).is_empty());
     }
 
     #[test]
@@ -151,7 +154,7 @@ mod tests {
             let mut bytes = [length, checksum.to_le_bytes()].concat();
             bytes.push(version);
             bytes.extend(payload);
-            let lines = decode(&bytes);
+            let lines: Vec<Line> = decode(&bytes);
             assert!(lines[0].says.as_ref().unwrap_err().contains(words));
         }
     }
@@ -160,8 +163,8 @@ mod tests {
     fn any_bytes_are_read_without_harm() {
         for length in 0..200_usize {
             let bytes: Vec<u8> = (0..length).map(|i| (i * 37 + length) as u8).collect();
-            assert!(decode(&bytes).is_empty());
+            assert!(decode::<()>(&bytes).is_empty());
         }
-        assert!(decode(&[0xff; 64]).is_empty());
+        assert!(decode::<()>(&[0xff; 64]).is_empty());
     }
 }

@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::format::Line;
 use crate::record::{Opened, Outcome, Record};
-use crate::undo::{Undo, UndoOutcome};
+use crate::undo::{UndoData, UndoOutcome};
 
 /// So many consequences are told one by one: a report must fit into the space that a journal keeps for its end.
 const MOST_TOLD: usize = 64;
 
 /// One injection as its journal tells it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct History {
+pub struct History<U> {
     pub opened: Opened,
     /// Every recorded way back by its number, in the order of the pulls.
-    pub intents: Vec<(u32, Undo)>,
+    pub intents: Vec<(u32, U)>,
     pub applied: Option<Value>,
     /// What was declared, before it was done, to have no way back; in order.
     pub consequences: Vec<String>,
@@ -30,7 +30,7 @@ pub struct History {
     pub strange: Vec<String>,
 }
 
-impl History {
+impl<U: UndoData> History<U> {
     pub(crate) fn begin(opened: Opened) -> Self {
         Self {
             opened,
@@ -46,7 +46,7 @@ impl History {
     }
 
     /// `None` when the lines do not begin with an opening.
-    pub(crate) fn of(lines: &[Line]) -> Option<Self> {
+    pub(crate) fn of(lines: &[Line<U>]) -> Option<Self> {
         let (first, rest) = lines.split_first()?;
         let Ok(Record::Opened(opened)) = &first.says else { return None };
         let mut history = Self::begin(opened.clone());
@@ -59,7 +59,7 @@ impl History {
         Some(history)
     }
 
-    pub(crate) fn take(&mut self, record: Record) {
+    pub(crate) fn take(&mut self, record: Record<U>) {
         match record {
             Record::Opened(_) => self.strange.push("a second opening".to_owned()),
             Record::Intends { seq, undo } => self.intents.push((seq, undo)),
@@ -101,7 +101,7 @@ impl History {
     }
 
     /// The ways back not yet carried out, last first.
-    pub fn pending(&self) -> impl Iterator<Item = (u32, &Undo)> {
+    pub fn pending(&self) -> impl Iterator<Item = (u32, &U)> {
         let undone = &self.undone;
         self.intents
             .iter()

@@ -11,7 +11,7 @@ use crate::format::{self, Line};
 use crate::history::History;
 use crate::paper::Paper;
 use crate::record::{Outcome, Record};
-use crate::undo::{Undo, UndoOutcome};
+use crate::undo::{UndoData, UndoOutcome};
 
 /// Space made at once, when a journal is created and whenever it grows.
 pub(crate) const CHUNK: u64 = 64 * 1024;
@@ -19,11 +19,11 @@ pub(crate) const CHUNK: u64 = 64 * 1024;
 const RESERVE: u64 = 16 * 1024;
 
 /// The lock is released when it is dropped.
-pub struct Journal {
+pub struct Journal<U> {
     pub(crate) disk: Option<Sheet>,
     pub(crate) mirror: Option<Sheet>,
-    pub(crate) lines: Vec<Line>,
-    pub(crate) history: History,
+    pub(crate) lines: Vec<Line<U>>,
+    pub(crate) history: History<U>,
     /// An undo may have been tried before, by us or by whoever held the journal then.
     pub(crate) tried: bool,
 }
@@ -43,8 +43,8 @@ enum Demand {
     Either,
 }
 
-impl Journal {
-    pub fn history(&self) -> &History {
+impl<U: UndoData> Journal<U> {
+    pub fn history(&self) -> &History<U> {
         &self.history
     }
 
@@ -57,7 +57,7 @@ impl Journal {
     }
 
     /// Records the way back; from its return on the deed may be done.
-    pub fn intend(&mut self, undo: Undo) -> Result<u32, JournalError> {
+    pub fn intend(&mut self, undo: U) -> Result<u32, JournalError> {
         if self.is_ending() {
             return Err(JournalError::Ending {
                 injection: self.injection().clone(),
@@ -107,7 +107,7 @@ impl Journal {
         !std::mem::replace(&mut self.tried, true)
     }
 
-    fn append(&mut self, record: Record, demand: Demand) -> Result<(), JournalError> {
+    fn append(&mut self, record: Record<U>, demand: Demand) -> Result<(), JournalError> {
         let line = format::encode(self.lines.last(), record.clone())?;
         self.lines.push(line);
         match demand {
@@ -141,7 +141,7 @@ impl Journal {
 }
 
 /// Brings a copy up to date.
-fn write_due(sheet: Option<&mut Sheet>, lines: &[Line], reserve: u64) -> Result<(), JournalError> {
+fn write_due<U>(sheet: Option<&mut Sheet>, lines: &[Line<U>], reserve: u64) -> Result<(), JournalError> {
     let Some(sheet) = sheet else {
         let missing = io::Error::new(io::ErrorKind::NotFound, "this copy of the journal is missing");
         return Err(JournalError::io("append to", std::path::Path::new("a journal"), missing));
@@ -152,7 +152,7 @@ fn write_due(sheet: Option<&mut Sheet>, lines: &[Line], reserve: u64) -> Result<
 }
 
 impl Sheet {
-    fn write_due(&mut self, lines: &[Line], reserve: u64) -> io::Result<()> {
+    fn write_due<U>(&mut self, lines: &[Line<U>], reserve: u64) -> io::Result<()> {
         let start: u64 = lines[..self.lines].iter().map(|line| line.bytes.len() as u64).sum();
         let due: Vec<u8> = lines[self.lines..].iter().flat_map(|line| line.bytes.iter().copied()).collect();
         let end = start + due.len() as u64;

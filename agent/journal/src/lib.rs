@@ -22,4 +22,4 @@ pub use history::History;
 pub use journal::Journal;
 pub use record::{Opened, Outcome, Record};
 pub use shelf::Shelf;
-pub use undo::{Ballast, FileHandle, ScaffoldPlace, Undo, UndoOutcome, Victim, may_set_knob};
+pub use undo::{UndoData, UndoOutcome};

@@ -13,10 +13,11 @@ use crate::error::JournalError;
 use crate::journal::CHUNK;
 use crate::paper::{Folder, Paper};
 use crate::shelf::Shelf;
+use crate::undo::UndoData;
 
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
-impl Shelf {
+impl<U: UndoData> Shelf<U> {
     /// A shelf that is gone with its last clone.
     pub fn memory() -> Self {
         Self::memory_with(&CrashPlan::new())

@@ -16,7 +16,11 @@ use tempfile::TempDir;
 
 use crate::disk::FileFolder;
 use crate::sync::Sync;
-use crate::{History, Journal, JournalError, Opened, Outcome, Shelf, Undo, UndoOutcome};
+use crate::{JournalError, Opened, Outcome, UndoOutcome};
+
+type History = crate::History<Value>;
+type Journal = crate::Journal<Value>;
+type Shelf = crate::Shelf<Value>;
 
 /// What survives: bytes by inode and names by folder, each as of its last sync.
 #[derive(Default)]
@@ -135,12 +139,8 @@ const STEPS: [Step; 11] = [
     },
 ];
 
-fn knob(bytes: usize) -> Undo {
-    Undo::RestoreKnob {
-        path: "/test/knob".to_owned(),
-        ours: "1".to_owned(),
-        before: "0".repeat(bytes),
-    }
+fn knob(bytes: usize) -> Value {
+    json!({"undo": "restore_knob", "path": "/test/knob", "ours": "1", "before": "0".repeat(bytes)})
 }
 
 #[test]

@@ -4,7 +4,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::{AgentReport, EndedBy};
 use serde::{Deserialize, Serialize};
 
-use crate::undo::{Undo, UndoOutcome};
+use crate::undo::UndoOutcome;
 
 /// The first record: which injection, and until when it may act.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,12 +31,12 @@ pub struct Outcome {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "record", rename_all = "snake_case")]
-pub enum Record {
+pub enum Record<U> {
     Opened(Opened),
     /// Written and synced before the pull it undoes.
     Intends {
         seq: u32,
-        undo: Undo,
+        undo: U,
     },
     /// What is about to be done and has no way back: written and synced before the deed.
     Consequences {

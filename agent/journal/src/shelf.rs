@@ -1,6 +1,7 @@
 //! Where journals are kept, each on disk and once more in /run; it opens, lists and forgets them and never reads their meaning.
 
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,18 +15,29 @@ use crate::history::History;
 use crate::journal::{Journal, Sheet};
 use crate::paper::{Folder, Paper};
 use crate::record::{Opened, Record};
+use crate::undo::UndoData;
 
 /// How long `forget` waits for a journal that somebody else holds.
 const FORGET_WAIT: Duration = Duration::from_secs(1);
 
 /// All journals of this host. Clones are the same shelf.
-#[derive(Clone)]
-pub struct Shelf {
+pub struct Shelf<U> {
     disk: Arc<dyn Folder>,
     mirror: Arc<dyn Folder>,
+    undos: PhantomData<fn() -> U>,
 }
 
-impl Shelf {
+impl<U> Clone for Shelf<U> {
+    fn clone(&self) -> Self {
+        Self {
+            disk: self.disk.clone(),
+            mirror: self.mirror.clone(),
+            undos: PhantomData,
+        }
+    }
+}
+
+impl<U: UndoData> Shelf<U> {
     /// Makes both folders (mode 0700) if they are missing.
     pub fn open(disk: &Path, mirror: &Path) -> Result<Self, JournalError> {
         Ok(Self::of(Arc::new(FileFolder::open(disk)?), Arc::new(FileFolder::open(mirror)?)))
@@ -39,7 +51,11 @@ impl Shelf {
     }
 
     pub(crate) fn of(disk: Arc<dyn Folder>, mirror: Arc<dyn Folder>) -> Self {
-        Self { disk, mirror }
+        Self {
+            disk,
+            mirror,
+            undos: PhantomData,
+        }
     }
 
     /// Whether a way back could be written down now; nothing stays of the try. The second copy is a chance, not a condition.
@@ -48,7 +64,7 @@ impl Shelf {
     }
 
     /// Starts a journal, synced and locked; fails when there is one of this injection already.
-    pub fn create(&self, opened: Opened) -> Result<Journal, JournalError> {
+    pub fn create(&self, opened: Opened) -> Result<Journal<U>, JournalError> {
         let injection = opened.injection.clone();
         if self.mirror.bytes(&injection).is_ok_and(|bytes| bytes.is_some()) {
             return Err(JournalError::Exists { injection });
@@ -86,7 +102,7 @@ impl Shelf {
     /// Holds a journal alone and reads it anew; `Locked` when somebody else still holds it after `wait`.
     ///
     /// Both copies are locked, the disk's first, so that one who finds only the mirror is kept out as well.
-    pub fn lock(&self, injection: &InjectionId, wait: Duration) -> Result<Journal, JournalError> {
+    pub fn lock(&self, injection: &InjectionId, wait: Duration) -> Result<Journal<U>, JournalError> {
         let disk = self.disk.open(injection, wait);
         if let Err(error @ (JournalError::Locked { .. } | JournalError::Crashed)) = disk {
             return Err(error);
@@ -109,18 +125,18 @@ impl Shelf {
         injection: &InjectionId,
         disk: Option<Box<dyn Paper>>,
         mirror: Option<Box<dyn Paper>>,
-    ) -> Result<Journal, JournalError> {
+    ) -> Result<Journal<U>, JournalError> {
         let lines_of = |paper: &Option<Box<dyn Paper>>| {
             paper
                 .as_ref()
                 .and_then(|p| p.read().ok())
-                .map(|b| format::decode(&b))
+                .map(|b| format::decode::<U>(&b))
                 .unwrap_or_default()
         };
         let (disk_lines, mirror_lines) = (lines_of(&disk), lines_of(&mirror));
         let lines = longer(&disk_lines, &mirror_lines).to_vec();
         let history = self.history_of(injection, &lines)?;
-        let sheet = |paper: Box<dyn Paper>, own: &[Line]| Sheet {
+        let sheet = |paper: Box<dyn Paper>, own: &[Line<U>]| Sheet {
             paper,
             lines: shared(own, &lines),
         };
@@ -144,7 +160,7 @@ impl Shelf {
     }
 
     /// What a journal says now, without holding it.
-    pub fn read(&self, injection: &InjectionId) -> Result<History, JournalError> {
+    pub fn read(&self, injection: &InjectionId) -> Result<History<U>, JournalError> {
         let disk = self.disk.bytes(injection);
         let mirror = self.mirror.bytes(injection).ok().flatten();
         let disk = match (disk, &mirror) {
@@ -156,7 +172,7 @@ impl Shelf {
             }
             (disk, _) => disk.ok().flatten(),
         };
-        let lines_of = |bytes: Option<Vec<u8>>| bytes.map(|b| format::decode(&b)).unwrap_or_default();
+        let lines_of = |bytes: Option<Vec<u8>>| bytes.map(|b| format::decode::<U>(&b)).unwrap_or_default();
         let (disk, mirror) = (lines_of(disk), lines_of(mirror));
         self.history_of(injection, longer(&disk, &mirror))
     }
@@ -173,7 +189,7 @@ impl Shelf {
         self.mirror.remove(injection)
     }
 
-    fn history_of(&self, injection: &InjectionId, lines: &[Line]) -> Result<History, JournalError> {
+    fn history_of(&self, injection: &InjectionId, lines: &[Line<U>]) -> Result<History<U>, JournalError> {
         let damaged = |why: &str| JournalError::Damaged {
             path: self.disk.path(injection),
             why: why.to_owned(),
@@ -187,11 +203,11 @@ impl Shelf {
 }
 
 /// The mirror counts when it goes on where the disk ends: same opening, so same boot.
-fn longer<'a>(disk: &'a [Line], mirror: &'a [Line]) -> &'a [Line] {
+fn longer<'a, U>(disk: &'a [Line<U>], mirror: &'a [Line<U>]) -> &'a [Line<U>] {
     if shared(disk, mirror) == disk.len() { mirror } else { disk }
 }
 
 /// How many lines two copies have in common, from the first on.
-fn shared(one: &[Line], other: &[Line]) -> usize {
+fn shared<U>(one: &[Line<U>], other: &[Line<U>]) -> usize {
     one.iter().zip(other).take_while(|(a, b)| a.checksum == b.checksum).count()
 }

@@ -4,12 +4,16 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use agent_journal::{Journal, JournalError, Opened, Outcome, Shelf, Undo, UndoOutcome};
+use agent_journal::{JournalError, Opened, Outcome, UndoOutcome};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use proto_model::id::InjectionId;
 use proto_model::injection::EndedBy;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+
+type Journal = agent_journal::Journal<Value>;
+type Shelf = agent_journal::Shelf<Value>;
 
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -70,10 +74,8 @@ fn create(shelf: &Shelf, id: &InjectionId) -> Result<Journal, JournalError> {
     })
 }
 
-fn group(n: usize) -> Undo {
-    Undo::EmptyGroup {
-        group: format!("fracas-{n}-{}", "x".repeat(500)),
-    }
+fn group(n: usize) -> Value {
+    json!({"undo": "empty_group", "group": format!("fracas-{n}-{}", "x".repeat(500))})
 }
 
 fn outcome() -> Outcome {

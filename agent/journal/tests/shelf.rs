@@ -5,11 +5,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agent_journal::{Journal, JournalError, Opened, Outcome, Shelf, Undo, UndoOutcome};
+use agent_journal::{JournalError, Opened, Outcome, UndoOutcome};
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, AgentReport, EndedBy, Ending};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
+
+type History = agent_journal::History<Value>;
+type Journal = agent_journal::Journal<Value>;
+type Shelf = agent_journal::Shelf<Value>;
 
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -52,12 +56,8 @@ fn opened(id: &InjectionId, boot_id: &str) -> Opened {
     }
 }
 
-fn knob(n: u32) -> Undo {
-    Undo::RestoreKnob {
-        path: format!("/proc/sys/x/{n}"),
-        ours: "1".to_owned(),
-        before: "0".to_owned(),
-    }
+fn knob(n: u32) -> Value {
+    json!({"undo": "restore_knob", "path": format!("/proc/sys/x/{n}"), "ours": "1", "before": "0"})
 }
 
 fn report(id: &InjectionId, agent_seq: u64, reason: &str) -> AgentReport {
@@ -103,7 +103,7 @@ fn used(path: &Path) -> Vec<u8> {
 }
 
 /// A number that grows with every record of a history.
-fn records(history: &agent_journal::History) -> usize {
+fn records(history: &History) -> usize {
     let flags = [history.applied.is_some(), history.ending.is_some(), history.closed.is_some()];
     1 + history.intents.len() + history.undone.len() + history.reports.len() + flags.iter().filter(|f| **f).count()
 }

@@ -1,21 +1,79 @@
 //! Ballast files on this kernel: made empty, grown by allocation, emptied and removed; no other file than the one meant is changed.
 
-mod state;
-
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
-use agent_journal::{Ballast, FileHandle};
 use agent_view::{anchor, handle_of, open_by_handle};
+use proto_model::id::InjectionId;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, openat, statat, unlinkat};
 use rustix::io::Errno;
-pub(crate) use state::{BallastState, Moved, as_known, hidden};
+use serde::{Deserialize, Serialize};
 
-use crate::hands::Made;
+/// What a file system calls one file by, whatever its path: never given to another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileHandle {
+    pub kind: i32,
+    #[serde(with = "hex")]
+    pub bytes: Vec<u8>,
+}
+
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let byte = |at: usize| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+        let bytes: Option<Vec<u8>> = (0..text.len()).step_by(2).map(byte).collect();
+        bytes.ok_or_else(|| de::Error::custom(format!("{text:?} is not hexadecimal")))
+    }
+}
+
+/// A file that does nothing but use a volume's space, named by its injection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ballast {
+    pub path: PathBuf,
+    /// Where its volume is mounted: with nothing mounted there, nobody can say that it is gone.
+    pub mount_point: PathBuf,
+    /// The volume, as `stat` numbers it; good for one boot.
+    pub device: u64,
+    /// Not known before it was made; as long as that is not recorded, it is empty.
+    pub inode: Option<u64>,
+    /// It does not outlive a reboot, nor its mount.
+    pub volatile: bool,
+    /// By which it is found wherever somebody moves it; none where its file system gives none, and before it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handle: Option<FileHandle>,
+}
+
+impl Ballast {
+    const PREFIX: &str = ".fracas-";
+
+    /// The path of an injection's ballast in a folder.
+    pub fn path_in(folder: &Path, injection: &InjectionId) -> PathBuf {
+        folder.join(format!("{}{injection}", Self::PREFIX))
+    }
+
+    /// The injection after which the file is named; none when the name is not one of ours.
+    pub fn injection(&self) -> Option<InjectionId> {
+        let name = self.path.file_name()?.to_str()?;
+        InjectionId::parse(name.strip_prefix(Self::PREFIX)?).ok()
+    }
+}
+
+/// How a ballast file is known once it was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    pub inode: u64,
+    pub handle: Option<FileHandle>,
+}
 
 /// A link in its place is not followed, and a pipe there keeps nobody waiting.
 const CAREFULLY: OFlags = OFlags::WRONLY
@@ -196,7 +254,6 @@ pub(crate) fn remove_moved(ballast: &Ballast, volume: &Path, name: Option<&Path>
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use proto_model::id::InjectionId;
     use tempfile::TempDir;
 
     use super::*;
@@ -290,5 +347,26 @@ mod tests {
         assert!(remove_moved(&ballast, folder.path(), Some(&again)).unwrap());
         assert!(!remove_moved(&ballast, folder.path(), None).unwrap());
         assert_eq!(std::fs::read_to_string(&ballast.path).unwrap(), "data");
+    }
+
+    #[test]
+    fn a_handle_is_read_as_it_is_written_and_older_journals_have_none() {
+        let old = r#"{"path":"/x/.fracas-1","mount_point":"/","device":7,"inode":5,"volatile":false}"#;
+        let ballast: Ballast = serde_json::from_str(old).unwrap();
+        assert_eq!(ballast.handle, None);
+        assert_eq!(serde_json::to_string(&ballast).unwrap(), old);
+        let handle = FileHandle {
+            kind: 1,
+            bytes: vec![0, 0xab, 0x10],
+        };
+        let written = serde_json::to_string(&handle).unwrap();
+        assert_eq!(written, r#"{"kind":1,"bytes":"00ab10"}"#);
+        assert_eq!(serde_json::from_str::<FileHandle>(&written).unwrap(), handle);
+        for wrong in ["0", "0g", "aµ"] {
+            assert!(
+                serde_json::from_str::<FileHandle>(&written.replace("00ab10", wrong)).is_err(),
+                "{wrong}"
+            );
+        }
     }
 }

@@ -11,7 +11,7 @@ use agent_view::hierarchy::{Hierarchies, Hierarchy, Version};
 use rustix::fs::OFlags;
 use rustix::process::Signal;
 
-use crate::hands::HandsError;
+use crate::error::OpsError;
 use crate::signal;
 
 /// Between two looks at a group that is ending.
@@ -21,10 +21,10 @@ const REMOVE_WITHIN: Duration = Duration::from_secs(1);
 /// How deep a group of ours is searched for groups below it.
 const DEEPEST: usize = 8;
 
-pub(crate) fn make(hierarchies: &Hierarchies, group: &GroupId) -> Result<(), HandsError> {
+pub(crate) fn make(hierarchies: &Hierarchies, group: &GroupId) -> Result<(), OpsError> {
     if hierarchies.used().is_empty() {
         let none = io::Error::new(io::ErrorKind::Unsupported, "no cgroup hierarchy is mounted here");
-        return Err(HandsError::new(format!("make group {}", group.0), none));
+        return Err(OpsError::new(format!("make group {}", group.0), none));
     }
     for hierarchy in hierarchies.used() {
         let folder = hierarchy.folder(group);
@@ -32,27 +32,27 @@ pub(crate) fn make(hierarchies: &Hierarchies, group: &GroupId) -> Result<(), Han
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             made => made,
         });
-        made.map_err(|e| HandsError::new(format!("make group {}", folder.display()), e))?;
+        made.map_err(|e| OpsError::new(format!("make group {}", folder.display()), e))?;
     }
     Ok(())
 }
 
 /// Where a process writes "0" to enter the group, in each hierarchy.
-pub(crate) fn doors(hierarchies: &Hierarchies, group: &GroupId) -> Result<Vec<File>, HandsError> {
+pub(crate) fn doors(hierarchies: &Hierarchies, group: &GroupId) -> Result<Vec<File>, OpsError> {
     let open = |hierarchy: &Hierarchy| {
         let path = hierarchy.folder(group).join("cgroup.procs");
         let opened = OpenOptions::new().write(true).open(&path);
-        opened.map_err(|e| HandsError::new(format!("open {}", path.display()), e))
+        opened.map_err(|e| OpsError::new(format!("open {}", path.display()), e))
     };
     hierarchies.used().iter().map(open).collect()
 }
 
 /// Kills every process of the group until none is left; `reap` is called between looks. Returns false when there was no group.
-pub(crate) fn end(hierarchies: &Hierarchies, group: &GroupId, wait: Duration, mut reap: impl FnMut()) -> Result<bool, HandsError> {
+pub(crate) fn end(hierarchies: &Hierarchies, group: &GroupId, wait: Duration, mut reap: impl FnMut()) -> Result<bool, OpsError> {
     if !hierarchies.used().iter().any(|h| h.folder(group).is_dir()) {
         return Ok(false);
     }
-    let failed = |e: io::Error| HandsError::new(format!("end the processes of group {}", group.0), e);
+    let failed = |e: io::Error| OpsError::new(format!("end the processes of group {}", group.0), e);
     let deadline = Instant::now() + wait;
     loop {
         let killed = kill_all(hierarchies, group);
@@ -116,12 +116,12 @@ fn is_member(pid: u32, group: &GroupId) -> io::Result<bool> {
 }
 
 /// Already gone is success.
-pub(crate) fn remove(hierarchies: &Hierarchies, group: &GroupId) -> Result<(), HandsError> {
+pub(crate) fn remove(hierarchies: &Hierarchies, group: &GroupId) -> Result<(), OpsError> {
     let mut first_failure = None;
     for hierarchy in hierarchies.used() {
         let folder = hierarchy.folder(group);
         if let Err(e) = remove_within(&folder, REMOVE_WITHIN) {
-            first_failure.get_or_insert(HandsError::new(format!("remove group {}", folder.display()), e));
+            first_failure.get_or_insert(OpsError::new(format!("remove group {}", folder.display()), e));
         }
     }
     first_failure.map_or(Ok(()), Err)

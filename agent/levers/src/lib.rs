@@ -1,13 +1,17 @@
 //! The agent's hands: journal first, then pull; rewind is the only way back. No kind of fault is known here.
 
 mod ballast;
+mod ballast_state;
+mod clean_check;
+mod error;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 mod groups;
-mod hands;
+mod host_ops;
+mod kinds;
 mod levers;
 mod linux;
-mod net;
+mod netfilter;
 mod path;
 mod prove;
 mod renew;
@@ -20,12 +24,24 @@ mod tc;
 mod traffic;
 pub mod work;
 
-pub use hands::{Hands, HandsError, Made, PathOpening, ScaffoldLeft, WorkerSpec};
-pub use levers::{LeverError, Levers, PathHandle, PullContext, UndoLog, WorkerHandle};
-pub use linux::LinuxHands;
-pub use path::{Packets, PathSpec, Rate, Shape};
+pub use ballast::{Ballast, FileHandle};
+pub use error::OpsError;
+pub use host_ops::HostOps;
+pub use kinds::ballast::RemoveBallast;
+pub use kinds::groups::{DrainGroup, EmptyGroup, WorkerHandle};
+pub use kinds::knobs::RestoreKnob;
+#[cfg(feature = "fake")]
+pub use kinds::ops;
+pub use kinds::path::{PathHandle, RemovePath};
+pub use kinds::processes::ResumeProcesses;
+pub use kinds::traffic::RemoveTraffic;
+pub use kinds::{History, Journal, Shelf, Undo};
+pub use levers::{LeverError, Levers, PullContext, UndoLog};
+pub use linux::LinuxOps;
+pub use path::{Packets, PathOpening, PathSpec, Rate, ScaffoldLeft, ScaffoldPlace, Shape};
 pub use prove::prove;
 pub use renew::renew;
-pub use rewind::{DRAIN_WITHIN_MS, END_GROUP_WITHIN_MS, Rewound, UndoFailure, rewind};
-pub use signal::KillSignal;
+pub use rewind::{RewindReport, UndoFailure, rewind};
+pub use signal::{KillSignal, Victim};
+pub use spawn::WorkerSpec;
 pub use traffic::{Direction, Fate, Lose, PacketFate, Protocol, Queues, SocketGroups, Spared, TrafficSpec};

@@ -1,11 +1,12 @@
 //! Which packets take a worse path and how bad it is, as data; making the path is done elsewhere.
 
+use agent_view::PathInterface;
 use agent_view::tc::listing::Hook;
 use proto_model::peer::Network;
 use proto_model::quantity::PortRange;
 use serde::{Deserialize, Serialize};
 
-use crate::traffic::{Direction, Protocol, TrafficSpec};
+use crate::traffic::{Direction, Protocol, Spared, TrafficSpec};
 use crate::work::packets::{Delay, GilbertElliott, Harm};
 
 /// Networks that one path may name; more is a mistake.
@@ -143,6 +144,43 @@ pub struct PathSpec {
     pub shape: Shape,
 }
 
+/// Where packets are led into a path, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathOpening {
+    pub interfaces: Vec<PathInterface>,
+    /// Of the filters for IPv4; those for IPv6 get the next.
+    pub preference: u16,
+    pub spared: Spared,
+    /// Milliseconds after which the kernel ends it by itself unless renewed.
+    pub gate_ms: u64,
+}
+
+/// An interface whose clsact we use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaffoldPlace {
+    /// Its name then, for people; the index is what counts.
+    pub interface: String,
+    pub index: u32,
+    /// There was no clsact before, so one that nothing hangs on is ours although it bears no mark yet.
+    pub was_absent: bool,
+}
+
+/// What became of a clsact that was to be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaffoldLeft {
+    Removed,
+    /// There is none any more.
+    Gone,
+    /// Another injection of ours uses it.
+    InUse,
+    /// It is not ours.
+    Foreign,
+    /// It was ours; so many filters of others hang on it now that it stays, without our mark.
+    HandedOver {
+        strangers: usize,
+    },
+}
+
 /// What the kernel would take and misunderstand, or refuse in words nobody understands.
 pub(crate) fn check(spec: &PathSpec) -> Result<(), String> {
     check_packets(&spec.packets)?;
@@ -180,6 +218,14 @@ fn check_shape(shape: &Shape) -> Result<(), String> {
             Err("a bandwidth or burst of nothing passes nothing".into())
         }
         _ => shape.is_beyond_netem().map_or(Ok(()), |why| Err(why.into())),
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn example() -> PathSpec {
+    PathSpec {
+        packets: Packets::from(&crate::traffic::example()),
+        shape: Shape::Loss(GilbertElliott::correlated(0.2, 0.0)),
     }
 }
 

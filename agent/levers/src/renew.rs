@@ -1,19 +1,12 @@
 //! Moves the deadlines that the kernel keeps by itself, as a lease is renewed; it ends nothing and revives nothing.
 
-use agent_journal::{History, Undo};
-
-use crate::hands::{Hands, HandsError};
+use crate::error::OpsError;
+use crate::host_ops::{HostOps, KEY};
+use crate::kinds::History;
 
 /// Lets the kernel hold what this injection pulled for `gate_ms` from now. Each lever is renewed whatever becomes of the others.
-pub fn renew(history: &History, hands: &mut dyn Hands, gate_ms: u64) -> Vec<HandsError> {
-    let mut failures = Vec::new();
-    for (_, undo) in &history.intents {
-        let renewed = match undo {
-            Undo::RemoveTraffic { injection } => hands.renew_traffic(injection, gate_ms),
-            Undo::RemovePath { injection, .. } => hands.renew_path(injection, gate_ms),
-            _ => Ok(()),
-        };
-        failures.extend(renewed.err());
-    }
-    failures
+pub fn renew(history: &History, ops: &mut dyn HostOps, gate_ms: u64) -> Vec<OpsError> {
+    let ops = ops.all(KEY);
+    let undos = history.intents.iter().map(|(_, undo)| undo);
+    undos.filter_map(|undo| undo.renew(ops, gate_ms).err()).collect()
 }

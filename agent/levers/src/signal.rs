@@ -3,13 +3,20 @@
 use std::fmt;
 use std::io;
 
-use agent_journal::Victim;
-use agent_view::{HostView, Process};
+use agent_view::{HostView, Process, ViewError};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
 
-use crate::hands::HandsError;
+use crate::error::OpsError;
+
+/// A process acted upon, by pid and start time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Victim {
+    pub pid: u32,
+    pub start_time: u64,
+    pub name: String,
+}
 
 /// The signals that a fault may send for good, under their usual names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,11 +112,16 @@ pub(crate) fn send(pid: u32, signal: Signal, is_meant: impl Fn() -> io::Result<b
     }
 }
 
-pub(crate) fn send_to(victim: &Victim, signal: Signal, deed: &str, view: &dyn HostView) -> Result<bool, HandsError> {
+pub(crate) fn send_to(victim: &Victim, signal: Signal, deed: &str, view: &dyn HostView) -> Result<bool, OpsError> {
     let is_meant = || Ok(look(victim, view)?.is_some());
-    send(victim.pid, signal, is_meant).map_err(|e| HandsError::new(format!("{deed} {} (pid {})", victim.name, victim.pid), e))
+    send(victim.pid, signal, is_meant).map_err(|e| OpsError::new(format!("{deed} {} (pid {})", victim.name, victim.pid), e))
 }
 
 pub(crate) fn look(victim: &Victim, view: &dyn HostView) -> io::Result<Option<Process>> {
-    crate::rewind::same_process(view, victim).map_err(io::Error::other)
+    same_process(view, victim).map_err(io::Error::other)
+}
+
+/// `None` when it has ended; a reused pid is somebody else.
+pub(crate) fn same_process(view: &dyn HostView, victim: &Victim) -> Result<Option<Process>, ViewError> {
+    Ok(view.process(victim.pid)?.filter(|p| p.is(victim.pid, victim.start_time)))
 }

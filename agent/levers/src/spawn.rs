@@ -8,12 +8,23 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 use agent_view::GroupId;
+use proto_model::id::InjectionId;
+use serde::{Deserialize, Serialize};
 
-use crate::hands::{HandsError, WorkerSpec};
+use crate::error::OpsError;
 
 /// The kernel ends a worker before anything else when memory runs out.
 const OOM_SCORE: &[u8] = b"1000";
 const OOM_FILE: &std::ffi::CStr = c"/proc/self/oom_score_adj";
+
+/// What a worker process is to do: it reads this as its first line, then works until its deadline or until the pipe closes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerSpec {
+    pub injection: InjectionId,
+    pub kind: String,
+    pub params: serde_json::Value,
+    pub deadline_boot_ms: u64,
+}
 
 /// A child of ours; it ends itself when `lifeline` is dropped.
 pub(crate) struct Worker {
@@ -24,8 +35,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// `doors` lead into the group; the worker is inside of it before its program starts.
-    pub(crate) fn start(agent: &Path, group: &GroupId, doors: Vec<File>, spec: &WorkerSpec) -> Result<Self, HandsError> {
-        let failed = |e: io::Error| HandsError::new(format!("start a worker of {} by {}", group.0, agent.display()), e);
+    pub(crate) fn start(agent: &Path, group: &GroupId, doors: Vec<File>, spec: &WorkerSpec) -> Result<Self, OpsError> {
+        let failed = |e: io::Error| OpsError::new(format!("start a worker of {} by {}", group.0, agent.display()), e);
         let mut order = serde_json::to_vec(spec).map_err(|e| failed(e.into()))?;
         order.push(b'\n');
         let fds: Vec<RawFd> = doors.iter().map(AsRawFd::as_raw_fd).collect();

@@ -1,12 +1,13 @@
 //! Every lever on a fake host, all of them in one injection, with a crash at every step: whatever kinds there are, levers are undone.
 
 mod looks;
+mod recorded;
 
 use std::path::Path;
 use std::time::Duration;
 
 use agent_journal::crash::CrashPlan;
-use agent_journal::{Ballast, Journal, Opened, Outcome, Shelf, Undo, UndoOutcome, Victim};
+use agent_journal::{Opened, Outcome, UndoOutcome};
 use agent_view::{Clsact, FileSeen, GroupId, HostView, ProcessState, Volume};
 use proto_model::id::InjectionId;
 use proto_model::injection::{Cleanliness, EndedBy};
@@ -14,10 +15,11 @@ use proto_model::peer::Network;
 use serde_json::{Value, json};
 
 use crate::fake::FakeHost;
-use crate::work::packets::GilbertElliott;
+use crate::kinds::EXAMPLES;
+use crate::path::example as path;
+use crate::traffic::example as traffic;
 use crate::{
-    Direction, Hands, LeverError, Levers, PacketFate, Packets, PathSpec, PullContext, Rewound, Shape, Spared, TrafficSpec, prove, renew,
-    rewind,
+    Ballast, Journal, LeverError, Levers, PullContext, RemoveBallast, RewindReport, Shelf, Spared, TrafficSpec, prove, renew, rewind,
 };
 
 const REDIS: u32 = 1_001;
@@ -60,15 +62,7 @@ impl World {
     fn pull_all(&self, journal: &mut Journal) -> Result<(), LeverError> {
         let mut hands = self.host.clone();
         let mut levers = Levers::new(journal, &mut hands, &self.host, self.context());
-        levers.start_worker(&json!({"percent": 50}))?;
-        levers.start_worker(&json!({"percent": 60}))?;
-        levers.stop_processes(vec![victim(&self.host, REDIS), victim(&self.host, 1_200)])?;
-        levers.set_knob(KNOB, "1")?;
-        let volume = self.host.volume(Path::new(SPACE))?.expect("an ordinary host has it");
-        let ballast = levers.make_ballast(Path::new(SPACE), &volume)?;
-        levers.grow_ballast(&ballast, 1 << 20)?;
-        levers.shape_traffic(&traffic())?;
-        levers.shape_path(&path()).map(|_| ())
+        EXAMPLES.iter().try_for_each(|pull| pull(&mut levers))
     }
 
     fn context(&self) -> PullContext {
@@ -98,7 +92,7 @@ impl World {
         self.finish(&mut journal).map(|_| ())
     }
 
-    fn finish(&self, journal: &mut Journal) -> Result<Rewound, String> {
+    fn finish(&self, journal: &mut Journal) -> Result<RewindReport, String> {
         let _ = journal.ending(EndedBy::Stop);
         let rewound = rewind(journal, &mut self.host.clone(), &self.host);
         if let Some(failure) = rewound.failures.first() {
@@ -134,38 +128,6 @@ impl World {
             true => Ok(()),
             false => Err(format!("{proof:?}\nbefore {before:?}\nafter  {after:?}")),
         }
-    }
-}
-
-fn victim(host: &FakeHost, pid: u32) -> Victim {
-    let process = host.process(pid).unwrap().unwrap();
-    Victim {
-        pid,
-        start_time: process.start_time,
-        name: process.name,
-    }
-}
-
-fn path() -> PathSpec {
-    PathSpec {
-        packets: Packets::from(&traffic()),
-        shape: Shape::Loss(GilbertElliott::correlated(0.2, 0.0)),
-    }
-}
-
-fn traffic() -> TrafficSpec {
-    TrafficSpec {
-        peers: vec![Network::parse("192.0.2.0/24").unwrap()],
-        except: Vec::new(),
-        ports: Vec::new(),
-        local_ports: Vec::new(),
-        protocol: None,
-        interface: None,
-        groups: None,
-        prober: None,
-        direction: Direction::Both,
-        fate: PacketFate::Drop.into(),
-        gate_ms: 15_000,
     }
 }
 
@@ -238,7 +200,7 @@ fn things_of_those_that_hold_are_nobodys_residue() {
     assert_eq!(held.result, Cleanliness::Clean, "{held:?}");
     let dirty = prove(&histories, &[], &world.host);
     assert_eq!(dirty.result, Cleanliness::Dirty);
-    assert_eq!((dirty.owned_left.len(), dirty.not_restored.len()), (8, 3), "{dirty:?}");
+    assert_eq!((dirty.owned_left.len(), dirty.not_restored.len()), (9, 3), "{dirty:?}");
 }
 
 #[test]
@@ -369,7 +331,7 @@ fn a_file_without_our_name_is_never_removed() {
         volatile: false,
         handle: None,
     };
-    journal.intend(Undo::RemoveBallast { ballast }).unwrap();
+    journal.intend(RemoveBallast { ballast }.into()).unwrap();
     assert!(world.finish(&mut journal).unwrap_err().contains("does not carry our name"));
     assert!(world.host.file(path).unwrap().is_some());
 }
@@ -415,7 +377,7 @@ fn rewinding_again_changes_nothing() {
     world.finish(&mut journal).unwrap();
     let after = world.host.footprint();
     let again = rewind(&mut journal, &mut world.host.clone(), &world.host);
-    assert_eq!(again, Rewound::default());
+    assert_eq!(again, RewindReport::default());
     assert_eq!(world.host.footprint(), after);
 }
 

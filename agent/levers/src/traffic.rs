@@ -164,6 +164,23 @@ pub struct Spared {
 }
 
 #[cfg(test)]
+pub(crate) fn example() -> TrafficSpec {
+    TrafficSpec {
+        peers: Network::parse("192.0.2.0/24").into_iter().collect(),
+        except: Vec::new(),
+        ports: Vec::new(),
+        local_ports: Vec::new(),
+        protocol: None,
+        interface: None,
+        groups: None,
+        prober: None,
+        direction: Direction::Both,
+        fate: PacketFate::Drop.into(),
+        gate_ms: 15_000,
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

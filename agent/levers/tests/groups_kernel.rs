@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agent_journal::{Journal, Opened, Shelf, Undo, UndoOutcome, Victim};
-use agent_levers::{Hands, LinuxHands, Rewound, WorkerSpec, prove, rewind};
+use agent_journal::{Opened, UndoOutcome};
+use agent_levers::ops::{GroupOps, KnobOps, ProcessOps};
+use agent_levers::{
+    EmptyGroup, History, HostOps, Journal, LinuxOps, RestoreKnob, ResumeProcesses, RewindReport, Shelf, Undo, Victim, WorkerSpec, prove,
+    rewind,
+};
 use agent_view::{GroupId, HostView, LinuxView, ProcessState};
 use proto_model::id::InjectionId;
 use proto_model::injection::{Cleanliness, EndedBy};
@@ -54,16 +58,16 @@ impl Ground {
     }
 
     /// Hands whose workers are `grep worker`: they read their order, and on until the pipe is closed.
-    fn hands(&self) -> LinuxHands {
-        LinuxHands::with_group_root(PathBuf::from("/bin/grep"), &self.below)
+    fn hands(&self) -> LinuxOps {
+        LinuxOps::with_group_root(PathBuf::from("/bin/grep"), &self.below)
     }
 
     /// Hands whose workers run a shell script.
-    fn hands_with(&self, script: &str) -> LinuxHands {
+    fn hands_with(&self, script: &str) -> LinuxOps {
         let path = self.folder.path().join("agent");
         fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        LinuxHands::with_group_root(path, &self.below)
+        LinuxOps::with_group_root(path, &self.below)
     }
 
     fn spec(&self) -> WorkerSpec {
@@ -90,15 +94,15 @@ impl Ground {
     }
 
     /// Recorded, held, and now at its end.
-    fn ending(&self, undo: Undo) -> Journal {
+    fn ending(&self, undo: impl Into<Undo>) -> Journal {
         let mut journal = self.journal();
-        journal.intend(undo).unwrap();
+        journal.intend(undo.into()).unwrap();
         journal.applied(&json!({})).unwrap();
         journal.ending(EndedBy::Stop).unwrap();
         journal
     }
 
-    fn rewind(&self, journal: &mut Journal) -> Rewound {
+    fn rewind(&self, journal: &mut Journal) -> RewindReport {
         rewind(journal, &mut self.hands(), &self.view)
     }
 
@@ -185,14 +189,14 @@ fn a_group_is_made_held_and_gone_without_a_trace() {
     assert_eq!(worker.command_line, [group.0.clone(), "worker".to_owned()]);
     assert!(ground.view.group_cpu_usec(&group).unwrap().is_some());
 
-    let dirty = prove::<agent_journal::History>(&[], &[], &ground.view);
+    let dirty = prove::<History>(&[], &[], &ground.view);
     // The worker is grep here, not our program: it is found by its group alone.
     assert!(
         dirty.owned_left.iter().any(|left| left.contains(ground.id.as_str())),
         "{:?}",
         dirty.owned_left
     );
-    let held = prove::<agent_journal::History>(&[], std::slice::from_ref(&ground.id), &ground.view);
+    let held = prove::<History>(&[], std::slice::from_ref(&ground.id), &ground.view);
     assert!(
         !held.owned_left.iter().any(|left| left.contains(ground.id.as_str())),
         "{:?}",
@@ -250,7 +254,7 @@ fn a_whole_family_that_ignores_its_end_is_ended() {
     eventually("the family", || ground.view.group_members(&group).unwrap().len() >= 20);
     let family = ground.view.group_members(&group).unwrap();
 
-    let mut journal = ground.ending(Undo::EmptyGroup { group: group.0.clone() });
+    let mut journal = ground.ending(EmptyGroup { group: group.0.clone() });
     let rewound = rewind(&mut journal, &mut hands, &ground.view);
     assert_eq!(rewound.failures, []);
     assert_eq!(rewound.outcomes, [UndoOutcome::Restored]);
@@ -266,7 +270,7 @@ fn a_whole_family_that_ignores_its_end_is_ended() {
 fn a_worker_that_cannot_start_is_an_error_that_names_it() {
     let Some(ground) = Ground::new() else { return };
     let group = ground.group();
-    let mut hands = LinuxHands::with_group_root(Path::new("/no/such/agent").to_owned(), &ground.below);
+    let mut hands = LinuxOps::with_group_root(Path::new("/no/such/agent").to_owned(), &ground.below);
     let error = hands.start_worker(&group, &ground.spec()).unwrap_err();
     assert!(error.to_string().contains(&group.0), "{error}");
     hands.make_group(&group).unwrap();
@@ -292,7 +296,7 @@ fn only_the_very_process_is_stopped_and_goes_on_again() {
     assert!(!hands.continue_process(&namesake).unwrap());
     assert_eq!(sleeper.state(&ground.view), ProcessState::Stopped);
 
-    let undo = Undo::ResumeProcesses { victims: vec![victim] };
+    let undo = ResumeProcesses { victims: vec![victim] };
     let mut journal = ground.ending(undo);
     let before = prove(&[journal.history()], &[], &ground.view);
     assert_eq!((before.result, before.not_restored.len()), (Cleanliness::Dirty, 1));
@@ -313,7 +317,7 @@ fn victims_that_ended_are_no_failure_and_what_others_resumed_is_drift() {
     for victim in &victims {
         assert!(hands.stop_process(victim).unwrap());
     }
-    let mut journal = ground.ending(Undo::ResumeProcesses { victims: victims.clone() });
+    let mut journal = ground.ending(ResumeProcesses { victims: victims.clone() });
     dying.end();
     assert!(hands.continue_process(&victims[1]).unwrap());
     eventually("it sleeps again", || resumed.state(&ground.view) == ProcessState::Sleeping);
@@ -351,7 +355,7 @@ fn a_knob_is_restored_only_while_it_is_ours() {
             Some(value) => fs::write(&path, value).unwrap(),
             None => fs::remove_dir(group(root)).unwrap(),
         }
-        let undo = Undo::RestoreKnob {
+        let undo = RestoreKnob {
             path: name.clone(),
             ours: frozen.to_owned(),
             before: thawed.to_owned(),
@@ -378,7 +382,7 @@ fn a_journal_that_names_another_file_writes_nothing() {
     let Some(ground) = Ground::new() else { return };
     let file = ground.folder.path().join("cgroup.freeze");
     fs::write(&file, "1").unwrap();
-    let undo = Undo::RestoreKnob {
+    let undo = RestoreKnob {
         path: file.to_str().unwrap().to_owned(),
         ours: "1".to_owned(),
         before: "* * * * * root id".to_owned(),
@@ -395,7 +399,7 @@ fn a_group_without_our_name_is_refused() {
     let Some(ground) = Ground::new() else { return };
     for group in ["system.slice", "fracas-x/../..", ""] {
         let ground = Ground::new().unwrap();
-        let mut journal = ground.ending(Undo::EmptyGroup { group: group.to_owned() });
+        let mut journal = ground.ending(EmptyGroup { group: group.to_owned() });
         assert_eq!(ground.rewind(&mut journal).failures.len(), 1, "{group:?}");
     }
     drop(ground);

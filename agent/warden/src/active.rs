@@ -1,7 +1,7 @@
 //! One injection while it acts or is being undone: its journal, its times, what it told; it decides nothing by itself.
 
 use agent_faults::{AnyFault, Claim, Look};
-use agent_journal::Journal;
+use agent_levers::Journal;
 use proto_model::id::InjectionId;
 use proto_model::injection::InjectionState;
 use serde_json::Value;

@@ -1,6 +1,5 @@
 //! What the warden tells when it is asked: inventory, reports again, proofs, status; none of it changes an injection.
-
-use agent_journal::History;
+use agent_levers::History;
 use agent_levers::prove;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentReport, CleanProof, Cleanliness, InjectionState};

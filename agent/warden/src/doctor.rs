@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use agent_faults::AnyFault;
-use agent_journal::Shelf;
+use agent_levers::Shelf;
 use agent_view::{Feature, HostView, Presence};
 use proto_model::doctor::{Ability, Can, Check, HostDoctor, KindAbility};
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use agent_journal::{JournalError, Shelf};
-use agent_levers::Hands;
+use agent_journal::JournalError;
+use agent_levers::{HostOps, Shelf};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoFailed};
@@ -40,7 +40,7 @@ impl Rescued {
 }
 
 /// Rewinds every open journal under its lock. Reports are recorded, so that the next agent tells the controller.
-pub fn rescue(shelf: &Shelf, hands: &mut dyn Hands, view: &dyn HostView, rescuer: Rescuer) -> Result<Rescued, JournalError> {
+pub fn rescue(shelf: &Shelf, hands: &mut dyn HostOps, view: &dyn HostView, rescuer: Rescuer) -> Result<Rescued, JournalError> {
     let mut rescued = Rescued::default();
     let ids = shelf.ids()?;
     let mut one = |rescuer, id: &InjectionId, rescued: &mut Rescued| match rescue_one(shelf, hands, view, rescuer, id, &ids) {
@@ -64,7 +64,7 @@ pub fn rescue(shelf: &Shelf, hands: &mut dyn Hands, view: &dyn HostView, rescuer
 /// How it ended, when it was open and acts no more.
 fn rescue_one(
     shelf: &Shelf,
-    hands: &mut dyn Hands,
+    hands: &mut dyn HostOps,
     view: &dyn HostView,
     rescuer: Rescuer,
     id: &InjectionId,
@@ -100,7 +100,7 @@ fn rescue_one(
     }
 }
 
-fn give_up_on(failure: UndoFailed, journal: &mut agent_journal::Journal, teller: &mut Teller, view: &dyn HostView) -> String {
+fn give_up_on(failure: UndoFailed, journal: &mut agent_levers::Journal, teller: &mut Teller, view: &dyn HostView) -> String {
     let why = format!("{}: {} (attempt {})", failure.undo, failure.error, failure.attempt);
     tracing::error!(why, "an injection could not be undone");
     let report = teller.tell(view, AgentFact::UndoFailed(failure));

@@ -3,8 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use agent_faults::{FaultError, Scene};
-use agent_journal::{Journal, Opened};
-use agent_levers::{Levers, PullContext};
+use agent_journal::Opened;
+use agent_levers::{Journal, Levers, PullContext};
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, Applied, EndedBy, Wish};
 use proto_model::problem::Refusal;

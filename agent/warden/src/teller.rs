@@ -1,6 +1,5 @@
 //! Puts facts about one injection into reports, numbered so that repeats are harmless; it sends nothing.
-
-use agent_journal::History;
+use agent_levers::History;
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, AgentReport};

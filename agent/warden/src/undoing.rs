@@ -1,7 +1,7 @@
 //! One try at putting an injection right, and when to try again; the same for agent, guardian and rescue.
 
-use agent_journal::{Journal, Outcome};
-use agent_levers::{Hands, prove, rewind};
+use agent_journal::Outcome;
+use agent_levers::{HostOps, Journal, prove, rewind};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, AgentReport, EndedBy, Ending, Spent, UndoAnswer, UndoFailed, Undone};
@@ -58,7 +58,7 @@ impl Undoing {
     pub(crate) fn attempt(
         &mut self,
         journal: &mut Journal,
-        hands: &mut dyn Hands,
+        hands: &mut dyn HostOps,
         view: &dyn HostView,
         others: &[InjectionId],
     ) -> Result<Vec<String>, UndoFailed> {
@@ -132,7 +132,7 @@ fn retry_after(attempts: u32) -> u64 {
 /// Rewinds, then looks: what is left in words, with the undo that left it.
 fn put_right(
     journal: &mut Journal,
-    hands: &mut dyn Hands,
+    hands: &mut dyn HostOps,
     view: &dyn HostView,
     others: &[InjectionId],
 ) -> Result<Vec<String>, (String, String)> {

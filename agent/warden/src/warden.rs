@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use agent_faults::AnyFault;
-use agent_journal::{History, JournalError, Shelf};
-use agent_levers::Hands;
+use agent_journal::JournalError;
+use agent_levers::{History, HostOps, Shelf};
 use agent_view::HostView;
 use proto_model::catalogue::{Catalogue, FaultKind};
 use proto_model::id::InjectionId;
@@ -49,7 +49,7 @@ pub type ReportSink = Box<dyn Fn(AgentReport) + Send>;
 /// What a warden is made of.
 pub struct Parts {
     pub view: Arc<dyn HostView>,
-    pub hands: Box<dyn Hands>,
+    pub hands: Box<dyn HostOps>,
     pub shelf: Shelf,
     pub policy: Policy,
     pub kinds: Kinds,
@@ -81,7 +81,7 @@ impl Ended {
 
 pub struct Warden {
     pub(crate) view: Arc<dyn HostView>,
-    pub(crate) hands: Box<dyn Hands>,
+    pub(crate) hands: Box<dyn HostOps>,
     pub(crate) shelf: Shelf,
     pub(crate) policy: Policy,
     pub(crate) kinds: Kinds,

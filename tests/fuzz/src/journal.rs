@@ -1,12 +1,10 @@
 //! Journal files of any bytes: they are read as far as they are whole, and what they say is undone without harm to others.
 
-use std::fs;
-use std::time::Duration;
-
-use agent_journal::Shelf;
-use agent_levers::{prove, rewind};
+use agent_levers::{Shelf, prove, rewind};
 use proto_model::id::InjectionId;
 use proto_model::injection::EndedBy;
+use std::fs;
+use std::time::Duration;
 
 use crate::undo::{host, untouched};
 

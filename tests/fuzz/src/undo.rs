@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use agent_journal::{Opened, Shelf, Undo};
+use agent_journal::Opened;
 use agent_levers::fake::{FakeHost, Footprint};
-use agent_levers::{Hands, rewind};
+use agent_levers::ops::GroupOps;
+use agent_levers::{Shelf, Undo, rewind};
 use agent_view::{FileSeen, GroupId, HostView, ProcessState};
 use proto_model::id::InjectionId;
 use proto_model::injection::EndedBy;
@@ -80,7 +81,8 @@ pub(crate) fn untouched(before: &Footprint, after: &Footprint, undos: &[Undo], h
     for (pid, state) in &before.processes {
         let started = host.process(*pid).ok().flatten().map(|process| process.start_time);
         let named = undos.iter().any(|undo| match undo {
-            Undo::ResumeProcesses { victims } => victims
+            Undo::ResumeProcesses(undo) => undo
+                .victims
                 .iter()
                 .any(|victim| victim.pid == *pid && Some(victim.start_time) == started),
             _ => false,
@@ -90,7 +92,7 @@ pub(crate) fn untouched(before: &Footprint, after: &Footprint, undos: &[Undo], h
     for (path, value) in &before.knobs {
         let chain = undos
             .iter()
-            .any(|undo| matches!(undo, Undo::RestoreKnob { path: named, ours, .. } if named == path && ours == value));
+            .any(|undo| matches!(undo, Undo::RestoreKnob(undo) if undo.path == *path && undo.ours == *value));
         assert!(chain || after.knobs.get(path) == Some(value), "{path} was {value:?}");
     }
     assert_eq!(before.knobs.len(), after.knobs.len());

@@ -1,12 +1,11 @@
 //! The agent is lost in every way, and what it held is undone by somebody else.
 
-use std::time::{Duration, Instant};
-
-use agent_journal::Shelf;
+use agent_levers::Shelf;
 use proto_model::id::InjectionId;
 use proto_model::injection::EndedBy;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, Victim, guardian_of, is_root, wait_until};
 

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use agent_faults::{AnyFault, Look, Protection, Scene};
-use agent_journal::{Journal, Opened, Shelf};
-use agent_levers::{Levers, LinuxHands, PullContext, Spared, prove, rewind};
+use agent_journal::Opened;
+use agent_levers::{Journal, Levers, LinuxOps, PullContext, Shelf, Spared, prove, rewind};
 use agent_view::{GroupId, HostView, LinuxView, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -55,7 +55,7 @@ struct Acting {
     fault: &'static dyn AnyFault,
     effect: Value,
     journal: Journal,
-    hands: LinuxHands,
+    hands: LinuxOps,
     view: LinuxView,
     last: Option<Look>,
     _dir: TempDir,
@@ -65,7 +65,7 @@ impl Acting {
     fn begin(kind: &str, params: Value) -> Self {
         let fault = agent_faults::find(&FaultKind::parse(kind).unwrap()).expect("it is registered");
         let params = fault.check(&params).unwrap_or_else(|problems| panic!("{problems}"));
-        let (view, mut hands, id) = (LinuxView::new(), LinuxHands::new(PROGRAM.into()), InjectionId::generate());
+        let (view, mut hands, id) = (LinuxView::new(), LinuxOps::new(PROGRAM.into()), InjectionId::generate());
         let dir = tempfile::tempdir().unwrap();
         let shelf = Shelf::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap();
         let deadline_boot_ms = view.boot_ms() + GATE_MS;

@@ -1,9 +1,6 @@
 //! `disk.fill`: fills a volume with a ballast file of its own; what the host keeps free stays free, and no other file is touched.
 
-use std::path::{Path, PathBuf};
-
-use agent_journal::Ballast;
-use agent_levers::{Levers, WorkerHandle};
+use agent_levers::{Ballast, Levers, WorkerHandle};
 use agent_view::{HostView, Volume};
 use proto_model::injection::Observation;
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -11,6 +8,7 @@ use proto_model::quantity::{Amount, Bytes, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 
 use super::goal::{Fullness, Goal};
 use super::grow::{self, Growth};

@@ -1,7 +1,5 @@
 //! `process.kill`: ends processes by a signal, again and again if asked; what it ends stays ended, and it never starts anything.
-
-use agent_journal::Victim;
-use agent_levers::{KillSignal, Levers};
+use agent_levers::{KillSignal, Levers, Victim};
 use agent_view::{Feature, HostView, Process};
 use proto_model::catalogue::DurationRule;
 use proto_model::doctor::Ability;

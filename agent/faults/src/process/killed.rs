@@ -1,6 +1,5 @@
 //! Those who were sent a signal, until they are gone and replaced; looking at them changes nothing.
-
-use agent_journal::Victim;
+use agent_levers::Victim;
 use agent_view::{HostView, Process, ProcessState, ViewError};
 use serde::{Deserialize, Serialize};
 

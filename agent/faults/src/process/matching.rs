@@ -1,14 +1,13 @@
 //! Which processes a fault means: the matchers all kinds of this family share; it chooses, and touches nothing.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-
-use agent_journal::Victim;
+use agent_levers::Victim;
 use agent_view::{HostView, Process, ProcessState};
 use proto_model::problem::{Problem, Problems, Refusal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::claim::Claim;
 use crate::fault::Scene;

@@ -1,9 +1,6 @@
 //! `process.pause`: stops processes where they are and lets them go on at the end; it never kills, and stops nothing twice.
 
-use std::collections::BTreeSet;
-
-use agent_journal::Victim;
-use agent_levers::Levers;
+use agent_levers::{Levers, Victim};
 use agent_view::{Feature, HostView, Process, ProcessState};
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
@@ -11,6 +8,7 @@ use proto_model::problem::{Problem, Problems, Refusal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 use super::matching::{Matching, Pick};
 use crate::ability::needs;

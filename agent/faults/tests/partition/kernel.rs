@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use agent_faults::{Answers, Look, Scene};
-use agent_journal::{JournalError, Undo};
-use agent_levers::{Hands, Levers, LinuxHands, PullContext, Spared, UndoLog};
+use agent_journal::JournalError;
+use agent_levers::ops::TrafficOps;
+use agent_levers::{Levers, LinuxOps, PullContext, RemoveTraffic, Spared, Undo, UndoLog};
 use agent_view::{HostView, LinuxView};
 use proto_model::id::InjectionId;
 use proto_model::injection::{EffectState, Observation};
@@ -39,7 +40,7 @@ pub struct Acting {
     pub injection: InjectionId,
     pub effect: Value,
     view: LinuxView,
-    hands: LinuxHands,
+    hands: LinuxOps,
     notes: Notes,
     context: PullContext,
     last: Option<Look>,
@@ -47,7 +48,7 @@ pub struct Acting {
 
 impl Acting {
     pub fn begin(params: &Value, gate_ms: u64) -> Self {
-        let (view, mut hands, mut notes) = (LinuxView::new(), LinuxHands::new("/nonexistent".into()), Notes::default());
+        let (view, mut hands, mut notes) = (LinuxView::new(), LinuxOps::new("/nonexistent".into()), Notes::default());
         let injection = InjectionId::generate();
         let context = PullContext {
             injection: injection.clone(),
@@ -67,9 +68,9 @@ impl Acting {
         let effect = partition().apply(params, &scene, &mut levers).expect("apply");
         assert_eq!(
             notes.0,
-            [Undo::RemoveTraffic {
+            [Undo::from(RemoveTraffic {
                 injection: injection.clone()
-            }]
+            })]
         );
         let mut acting = Self {
             injection,

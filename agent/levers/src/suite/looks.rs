@@ -3,6 +3,7 @@
 use agent_view::Process;
 
 use super::*;
+use crate::kinds::traffic::TrafficOps;
 
 /// What a proof needs to look at on a host where everything is undone.
 fn looks_of_a_proof(world: &World, journal: &Journal) -> u64 {
@@ -52,7 +53,7 @@ fn a_worker_outside_of_its_group_is_ours_by_its_program_and_by_who_started_it() 
     };
     let named = |process: Process| {
         world.host.add_process(process);
-        let proof = prove::<agent_journal::History>(&[], &[], &world.host);
+        let proof = prove::<crate::History>(&[], &[], &world.host);
         proof.owned_left.iter().any(|left| left.starts_with("worker "))
     };
     // Any user can start a setuid program under any name.

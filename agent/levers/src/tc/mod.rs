@@ -13,6 +13,7 @@ mod classifier;
 mod distribution;
 mod prefixes;
 mod queue;
+mod request;
 mod scaffold;
 
 use std::io;
@@ -23,13 +24,14 @@ use agent_view::tc::listing::{self, Hook, Link, ROOT};
 use agent_view::tc::{DEADLINE_MAP, Route, RouteError, deadline_of, filters_of, interfaces_to, names, redirect};
 use agent_view::{PathInterface, boot_ms};
 use netlink_bindings::rt_link::{self, IfinfoFlags, Ifinfomsg};
-use netlink_bindings::tc::{Request, Tcmsg};
+use netlink_bindings::tc::Request;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 
-use crate::hands::{HandsError, PathOpening};
-use crate::path::{self, Packets, PathSpec, Shape};
+use crate::error::OpsError;
+use crate::path::{self, Packets, PathOpening, PathSpec, Shape};
 use classifier::{Family, Maps};
+use request::{filter_head, refused};
 pub(crate) use scaffold::{make as make_scaffold, remove as remove_scaffold};
 
 /// Preferences of our filters: the lowest pair that nobody else uses. Those of others at lower ones see packets before us.
@@ -51,7 +53,7 @@ pub(crate) fn free_preference(interfaces: &[PathInterface]) -> Option<u16> {
 }
 
 /// Makes the injection's ifb with its queue, up and ready; nothing is led into it yet.
-pub(crate) fn make_path(injection: &InjectionId, shape: &Shape) -> Result<(), HandsError> {
+pub(crate) fn make_path(injection: &InjectionId, shape: &Shape) -> Result<(), OpsError> {
     let name = names::link_of(injection);
     let deed = format!("add the link {name}");
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
@@ -60,13 +62,13 @@ pub(crate) fn make_path(injection: &InjectionId, shape: &Shape) -> Result<(), Ha
     link.nested_linkinfo().push_kind(c"ifb").end_nested();
     kernel.order(&request).map_err(|e| refused(&deed, e))?;
     let link = our_link(&mut kernel, injection).map_err(|e| refused(&deed, e))?;
-    let link = link.ok_or_else(|| HandsError::new(deed, io::ErrorKind::NotFound.into()))?;
+    let link = link.ok_or_else(|| OpsError::new(deed, io::ErrorKind::NotFound.into()))?;
     let queue = queue::request(link.index, shape);
     kernel.order(&queue).map_err(|e| refused(&format!("add the queue of {name}"), e))?;
     bring_up(&mut kernel, &link)
 }
 
-fn bring_up(kernel: &mut Route, link: &Link) -> Result<(), HandsError> {
+fn bring_up(kernel: &mut Route, link: &Link) -> Result<(), OpsError> {
     let mut head = Ifinfomsg::new();
     head.ifi_index = link.index.cast_signed();
     let mut quiet = rt_link::Request::new().op_newlink_do(&head);
@@ -83,9 +85,9 @@ fn bring_up(kernel: &mut Route, link: &Link) -> Result<(), HandsError> {
 }
 
 /// Leads the packets into the injection's path, for `gate_ms` from now unless renewed.
-pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &PathOpening) -> Result<(), HandsError> {
+pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &PathOpening) -> Result<(), OpsError> {
     let deed = format!("lead packets into the path of {injection}");
-    let failed = |e: io::Error| HandsError::new(deed.clone(), e);
+    let failed = |e: io::Error| OpsError::new(deed.clone(), e);
     path::check(spec).map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
     let link = our_link(&mut kernel, injection).map_err(|e| refused(&deed, e))?;
@@ -157,9 +159,9 @@ fn set_deadline(map: &Map, gate_ms: u64) -> io::Result<()> {
 }
 
 /// Lets the kernel lead packets into the path for `gate_ms` from now. Fails, and changes nothing, when it has already ended.
-pub(crate) fn renew_path(injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {
+pub(crate) fn renew_path(injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
     let deed = format!("keep the path of {injection} for another {gate_ms} ms (one that has ended stays ended)");
-    let failed = |e: io::Error| HandsError::new(deed.clone(), e);
+    let failed = |e: io::Error| OpsError::new(deed.clone(), e);
     match deadline_of(injection).map_err(|e| failed(io::Error::other(e)))? {
         Some((map, at_ns)) if at_ns / NS_PER_MS > boot_ms() => set_deadline(&map, gate_ms).map_err(failed),
         _ => Err(failed(io::ErrorKind::NotFound.into())),
@@ -167,9 +169,9 @@ pub(crate) fn renew_path(injection: &InjectionId, gate_ms: u64) -> Result<(), Ha
 }
 
 /// Replaces the peers and exceptions by those of `packets`, which must not be reached through an interface that has no filter.
-pub(crate) fn replace_path_peers(injection: &InjectionId, packets: &Packets, spared: &[Network]) -> Result<(), HandsError> {
+pub(crate) fn replace_path_peers(injection: &InjectionId, packets: &Packets, spared: &[Network]) -> Result<(), OpsError> {
     let deed = format!("replace the peers of the path of {injection}");
-    let failed = |e: io::Error| HandsError::new(deed.clone(), e);
+    let failed = |e: io::Error| OpsError::new(deed.clone(), e);
     path::check_packets(packets).map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
     let filters = filters_of(&mut kernel, injection).map_err(|e| refused(&deed, e))?;
@@ -203,7 +205,7 @@ fn replace(map: &Map, table: &prefixes::Table) -> io::Result<()> {
 }
 
 /// Removes the injection's filters everywhere: nothing is led into the path any more. `false` when there were none.
-pub(crate) fn close_path(injection: &InjectionId) -> Result<bool, HandsError> {
+pub(crate) fn close_path(injection: &InjectionId) -> Result<bool, OpsError> {
     let deed = format!("remove the filters of {injection}");
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
     let filters = filters_of(&mut kernel, injection).map_err(|e| refused(&deed, e))?;
@@ -221,7 +223,7 @@ pub(crate) fn close_path(injection: &InjectionId) -> Result<bool, HandsError> {
 }
 
 /// Waits until the path is empty, at most `wait_ms`; returns how many packets are still in it.
-pub(crate) fn drain_path(injection: &InjectionId, wait_ms: u64) -> Result<u64, HandsError> {
+pub(crate) fn drain_path(injection: &InjectionId, wait_ms: u64) -> Result<u64, OpsError> {
     let deed = format!("empty the path of {injection}");
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
@@ -240,7 +242,7 @@ pub(crate) fn drain_path(injection: &InjectionId, wait_ms: u64) -> Result<u64, H
 }
 
 /// Removes the injection's ifb; `false` when there was none.
-pub(crate) fn remove_path(injection: &InjectionId) -> Result<bool, HandsError> {
+pub(crate) fn remove_path(injection: &InjectionId) -> Result<bool, OpsError> {
     let deed = format!("remove the link {}", names::link_of(injection));
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
     let Some(link) = our_link(&mut kernel, injection).map_err(|e| refused(&deed, e))? else {
@@ -258,26 +260,6 @@ fn our_link(kernel: &mut Route, injection: &InjectionId) -> Result<Option<Link>,
     let name = names::link_of(injection);
     let links = listing::links(kernel)?;
     Ok(links.into_iter().find(|link| link.is_ours() && link.name == name))
-}
-
-fn filter_head(link: u32, hook: Hook, preference: u16, protocol: u16) -> Tcmsg {
-    let mut head = Tcmsg::new();
-    head.ifindex = link.cast_signed();
-    head.parent = hook.parent();
-    head.info = u32::from(preference) << 16 | u32::from(protocol.to_be());
-    head
-}
-
-/// A program that matches no packet.
-fn never() -> Vec<u64> {
-    let mut code = assembler::Assembler::default();
-    code.set(0, 0);
-    code.exit();
-    code.finish().unwrap_or_default()
-}
-
-fn refused(deed: &str, error: RouteError) -> HandsError {
-    HandsError::new(deed, error.into())
 }
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 //! A clsact has no name. So we hang a filter of ours into a chain of it that nothing leads to: no packet meets that mark,
 //! and whoever lists filters sees whose the clsact is. Its users are the filters of injections that hang beside the mark.
 
-use agent_journal::ScaffoldPlace;
 use agent_view::tc::bpf::Program;
 use agent_view::tc::listing::{self, CLSACT_PARENT, Filter, Hook};
 use agent_view::tc::{Route, RouteError, names};
 use netlink_bindings::tc::{Request, Tcmsg};
 
-use super::{filter_head, refused};
-use crate::hands::{HandsError, ScaffoldLeft};
+use super::request::{filter_head, never, refused};
+use crate::error::OpsError;
+use crate::path::{ScaffoldLeft, ScaffoldPlace};
 
 /// The handle of a clsact, which the kernel fixes.
 const HANDLE: u32 = 0xffff_0000;
@@ -20,7 +20,7 @@ const MARK_HANDLE: u32 = 1;
 const EVERY_PROTOCOL: u16 = 3;
 
 /// Adds a clsact of ours. Fails when there is one already, anybody's.
-pub(crate) fn make(place: &ScaffoldPlace) -> Result<(), HandsError> {
+pub(crate) fn make(place: &ScaffoldPlace) -> Result<(), OpsError> {
     let deed = format!("add a clsact to {}", place.interface);
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
     let mut head = head(place);
@@ -31,9 +31,9 @@ pub(crate) fn make(place: &ScaffoldPlace) -> Result<(), HandsError> {
     mark(&mut kernel, place)
 }
 
-fn mark(kernel: &mut Route, place: &ScaffoldPlace) -> Result<(), HandsError> {
+fn mark(kernel: &mut Route, place: &ScaffoldPlace) -> Result<(), OpsError> {
     let deed = format!("mark the clsact of {} as ours", place.interface);
-    let program = Program::load("fracas_mark", &super::never()).map_err(|e| HandsError::new(deed.clone(), e))?;
+    let program = Program::load("fracas_mark", &never()).map_err(|e| OpsError::new(deed.clone(), e))?;
     let mut head = filter_head(place.index, Hook::In, MARK_PREFERENCE, EVERY_PROTOCOL);
     head.handle = MARK_HANDLE;
     let mut request = Request::new().set_create().set_excl().op_newtfilter_do(&head);
@@ -47,7 +47,7 @@ fn mark(kernel: &mut Route, place: &ScaffoldPlace) -> Result<(), HandsError> {
 ///
 /// One without a mark is ours when `place` was recorded as empty before us and nothing hangs on it: we ended between
 /// making it and marking it.
-pub(crate) fn remove(place: &ScaffoldPlace) -> Result<ScaffoldLeft, HandsError> {
+pub(crate) fn remove(place: &ScaffoldPlace) -> Result<ScaffoldLeft, OpsError> {
     let deed = format!("remove the clsact of {}", place.interface);
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
     let looked = standing(&mut kernel, place).map_err(|e| refused(&deed, e))?;
@@ -85,7 +85,7 @@ fn standing(kernel: &mut Route, place: &ScaffoldPlace) -> Result<Option<Vec<Filt
 }
 
 /// Others hang on it, so it is theirs from now on: only our mark goes.
-fn hand_over(kernel: &mut Route, place: &ScaffoldPlace, strangers: usize) -> Result<ScaffoldLeft, HandsError> {
+fn hand_over(kernel: &mut Route, place: &ScaffoldPlace, strangers: usize) -> Result<ScaffoldLeft, OpsError> {
     let deed = format!("take our mark from the clsact of {}", place.interface);
     let mut head = filter_head(place.index, Hook::In, MARK_PREFERENCE, EVERY_PROTOCOL);
     head.handle = MARK_HANDLE;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use agent_levers::ops::TrafficOps;
 use agent_levers::work::packets::{Delay, Distribution, GilbertElliott, Harm, PacketWork, run as work};
-use agent_levers::{Direction, Fate, Hands, Queues, TrafficSpec};
+use agent_levers::{Direction, Fate, Queues, TrafficSpec};
 use agent_view::{HostView, LinuxView};
 use proto_model::id::InjectionId;
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use agent_levers::{Direction, Fate, Hands, Lose, PacketFate, SocketGroups, Spared, TrafficSpec};
+use agent_levers::ops::TrafficOps;
+use agent_levers::{Direction, Fate, Lose, PacketFate, SocketGroups, Spared, TrafficSpec};
 use agent_view::hierarchy::Version;
 use agent_view::net::traffic;
 use agent_view::{HostView, LinuxView, UnifiedGroup};

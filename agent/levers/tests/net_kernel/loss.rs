@@ -2,7 +2,8 @@
 
 use std::net::UdpSocket;
 
-use agent_levers::{Direction, Fate, Hands, Lose, TrafficSpec};
+use agent_levers::ops::TrafficOps;
+use agent_levers::{Direction, Fate, Lose, TrafficSpec};
 
 use crate::world::*;
 use crate::{add, counters, hands, remove};

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_levers::{Direction, Hands, HandsError, LinuxHands, PacketFate, Protocol, Spared, TrafficSpec};
+use agent_levers::ops::TrafficOps;
+use agent_levers::{Direction, LinuxOps, OpsError, PacketFate, Protocol, Spared, TrafficSpec};
 use agent_view::TrafficCounters;
 use agent_view::net::{our_table, our_traffic, traffic};
 use proto_model::id::InjectionId;
@@ -19,11 +20,11 @@ use proto_model::quantity::PortRange;
 
 use world::*;
 
-fn hands() -> LinuxHands {
-    LinuxHands::new("/nonexistent".into())
+fn hands() -> LinuxOps {
+    LinuxOps::new("/nonexistent".into())
 }
 
-fn remove(injection: &InjectionId) -> Result<bool, HandsError> {
+fn remove(injection: &InjectionId) -> Result<bool, OpsError> {
     hands().remove_traffic(injection)
 }
 

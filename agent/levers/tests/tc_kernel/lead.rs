@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 
-use agent_levers::{Direction, Hands, Packets, PathSpec, Protocol, Spared};
+use agent_levers::ops::PathOps;
+use agent_levers::{Direction, Packets, PathSpec, Protocol, Spared};
 use agent_view::tc::interfaces_to;
 use proto_model::quantity::PortRange;
 

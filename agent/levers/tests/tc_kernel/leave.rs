@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use agent_journal::{Opened, ScaffoldPlace, Shelf, Undo, UndoOutcome};
-use agent_levers::{Direction, Hands, Levers, PullContext, ScaffoldLeft, Spared, prove, rewind};
+use agent_journal::{Opened, UndoOutcome};
+use agent_levers::ops::PathOps;
+use agent_levers::{Direction, Levers, PullContext, ScaffoldLeft, ScaffoldPlace, Shelf, Spared, Undo, prove, rewind};
 use agent_view::tc::our_paths;
 use agent_view::{Clsact, HostView, LinuxView};
 use proto_model::id::InjectionId;
@@ -259,7 +260,7 @@ fn a_lever_writes_its_undo_first_and_rewinding_proves_the_host_clean() {
             .shape_path(&to(&[PEER4], WIDE))
             .unwrap();
         assert_eq!(handle.interfaces, ["near0"]);
-        assert!(matches!(journal.history().intents[..], [(_, Undo::RemovePath { .. })]));
+        assert!(matches!(journal.history().intents[..], [(_, Undo::RemovePath(_))]));
         let (there, near) = (world.in_far(|| udp(PEER4)), udp(HERE4));
         assert!(arrives(&near, &there));
         let seen = view.path(&id).unwrap().unwrap();

@@ -3,8 +3,9 @@
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
+use agent_levers::ops::PathOps;
 use agent_levers::work::packets::{Delay, Distribution, GilbertElliott};
-use agent_levers::{Direction, Hands, Shape};
+use agent_levers::{Direction, Shape};
 use agent_view::{Feature, HostView, LinuxView, Presence};
 
 use crate::support::*;

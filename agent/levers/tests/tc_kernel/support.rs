@@ -1,14 +1,13 @@
 //! Paths for the tests, their counters, and what the tc tool says; the tests themselves are elsewhere.
 
-use std::net::UdpSocket;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use agent_journal::ScaffoldPlace;
-use agent_levers::{Direction, Hands, LinuxHands, Packets, PathOpening, PathSpec, Rate, ScaffoldLeft, Shape, Spared};
+use agent_levers::ops::PathOps;
+use agent_levers::{Direction, LinuxOps, Packets, PathOpening, PathSpec, Rate, ScaffoldLeft, ScaffoldPlace, Shape, Spared};
 use agent_view::tc::{counters, interfaces_to, our_paths};
 use agent_view::{Clsact, PathCounters};
 use proto_model::id::InjectionId;
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::world::{arrives, ip, networks};
 
@@ -16,8 +15,8 @@ use crate::world::{arrives, ip, networks};
 const LONG_MS: u64 = 60_000;
 pub const PREFERENCE: u16 = 10;
 
-pub fn hands() -> LinuxHands {
-    LinuxHands::new("/nonexistent".into())
+pub fn hands() -> LinuxOps {
+    LinuxOps::new("/nonexistent".into())
 }
 
 /// A bandwidth that no test reaches: packets take the path and nothing happens to them.
@@ -131,7 +130,7 @@ impl Path {
     }
 }
 
-pub fn done<T>(result: Result<T, agent_levers::HandsError>) -> T {
+pub fn done<T>(result: Result<T, agent_levers::OpsError>) -> T {
     result.unwrap_or_else(|error| panic!("{error}: {}", error.source))
 }
 

@@ -1,6 +1,5 @@
 //! What a host can do, told kind by kind: their own answers, the policy's, and the journal's; an agent's warden says the same.
-
-use agent_journal::Shelf;
+use agent_levers::Shelf;
 use agent_levers::fake::FakeHost;
 use agent_view::{Feature, Presence};
 use agent_warden::{Kinds, Policy, examine};

@@ -72,7 +72,7 @@ fn stop_has_three_answers() {
 fn what_it_started_is_gone_so_it_ends_early() {
     let mut bench = Bench::new();
     let id = bench.hold();
-    bench.host.set_knob("gone");
+    bench.host.turn_knob("gone");
     bench.pass(1_100);
     let undone = bench.undone(&id);
     assert_eq!(undone.ended_by, EndedBy::EndedEarly);
@@ -233,7 +233,7 @@ fn a_new_process_undoes_what_the_last_one_left_and_tells_it_under_new_numbers() 
 fn after_a_reboot_the_end_says_so() {
     let mut bench = Bench::new();
     bench.hold();
-    bench.host.reboot();
+    bench.host.reboot("boot-2");
     let mut bench = bench.crash();
     let told = bench.unsettled();
     assert!(
@@ -270,10 +270,10 @@ fn a_proof_is_clean_only_when_the_effect_is_gone() {
     );
     bench.stop(&id);
     assert_eq!(bench.verify(std::slice::from_ref(&id)).result, Cleanliness::Clean);
-    bench.host.set_knob("wild");
+    bench.host.turn_knob("wild");
     assert_eq!(bench.verify(std::slice::from_ref(&id)).result, Cleanliness::Dirty);
     assert_eq!(bench.refused(bench.order("test.hold", json!({}))).code, "dirty");
-    bench.host.set_knob("calm");
+    bench.host.turn_knob("calm");
     bench.pass(1_200);
     bench.hold();
 }

@@ -27,7 +27,7 @@ fn the_controller_and_what_the_policy_protects_are_exempt_from_a_real_injection(
         let order = bench.order("test.gated", json!({}));
         let injection = order.injection.clone();
         bench.start(order);
-        assert_eq!(bench.host.spared(), Some(expected(controllers)));
+        assert_eq!(bench.host.exempt(), Some(expected(controllers)));
         bench.stop(&injection);
     }
 }

@@ -1,14 +1,8 @@
 //! Real kinds of the network on a host in memory: names that move while a fault acts, and packets that two faults want.
 
-use std::net::IpAddr;
-use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use agent_journal::Shelf;
-use agent_levers::Hands;
+use agent_levers::Shelf;
 use agent_levers::fake::FakeHost;
+use agent_levers::ops::PathOps;
 use agent_view::HostView;
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, StartOrder, Warden};
 use proto_model::catalogue::FaultKind;
@@ -16,6 +10,11 @@ use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{AgentFact, AgentReport, Wish};
 use proto_model::peer::Network;
 use serde_json::{Value, json};
+use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::Guard;

@@ -1,8 +1,8 @@
 //! What `disk.fill` refuses, makes and says, on a host of paper; how a real volume takes it is tried on the real kernel.
 
-use agent_journal::{Opened, Shelf, Undo};
+use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{PullContext, Spared};
+use agent_levers::{PullContext, Shelf, Spared, Undo};
 use agent_view::FileSeen;
 use proto_model::id::InjectionId;
 use proto_model::injection::EffectState;
@@ -209,7 +209,7 @@ fn it_allocates_at_once_and_leaves_the_rest_to_a_worker() {
     assert_eq!((effect.worker.is_none(), undos.len()), (true, 2));
     assert_eq!(host.volume(Path::new("/var")).unwrap().unwrap().percent_used(), 90.0);
     let (slow, undos) = applied(&host, json!({"path": "/var/tmp", "amount": "64MiB", "rate": "16MiB"}));
-    assert!(slow.worker.is_some() && matches!(undos.last(), Some(Undo::EmptyGroup { .. })));
+    assert!(slow.worker.is_some() && matches!(undos.last(), Some(Undo::EmptyGroup(_))));
     let order = host.workers().into_values().next().unwrap().params;
     assert_eq!((&order["bytes"], &order["rate"]), (&json!(64 * MEBI), &json!(16 * MEBI)));
     host.refuse_to_allocate();

@@ -1,8 +1,8 @@
 //! What `memory.hog` refuses, takes and says, on a host of paper; how it is taken is tried on the real kernel.
 
-use agent_journal::{Opened, Shelf};
+use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{PullContext, Spared};
+use agent_levers::{PullContext, Shelf, Spared};
 use proto_model::id::InjectionId;
 use serde_json::Value;
 

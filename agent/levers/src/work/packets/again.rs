@@ -7,7 +7,7 @@ use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::split::split;
-use crate::net::expressions::{PRIORITY_KEPT, SENT_AGAIN};
+use crate::netfilter::expressions::{PRIORITY_KEPT, SENT_AGAIN};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, sockopt};

@@ -3,7 +3,7 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::{Delay, Distribution, GilbertElliott};
+use super::order::{Delay, Distribution, GilbertElliott};
 
 /// As netem's tables end: no packet is further from the mean than four deviations.
 const FURTHEST: f64 = 4.0;

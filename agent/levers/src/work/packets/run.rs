@@ -11,8 +11,8 @@ use super::chance::{Holds, Losses};
 use super::echo::Prober;
 use super::held::{Held, Room};
 use super::note::{PacketNote, Page};
+use super::order::{Harm, PacketWork};
 use super::queue::{ALL, AT_ONCE, Packet, QueueSocket, Terms, Verdict};
-use super::{Harm, PacketWork};
 
 /// How long it may be before a stop is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -1,4 +1,4 @@
-//! One kind of fault for each way in which a fault can behave; all of them turn the one knob of the paper host.
+//! One kind of fault for each way in which a fault can behave; all of them turn the one knob of the host.
 
 use agent_faults::{AnyFault, Claim, Example, Fault, FaultError, Kind, Look, Preflight, Scene};
 use agent_levers::{Direction, Levers, PacketFate, TrafficSpec};

@@ -1,19 +1,19 @@
-//! A host of paper, kinds of fault that only tests have, and a warden on top of both; time moves only when a test says so.
+//! The fake host, kinds of fault that only tests have, and a warden on top of both; time moves only when a test says so.
 
 mod host;
 mod kinds;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, channel, sync_channel};
-use std::sync::{Arc, Mutex};
-
-use agent_journal::Shelf;
+use agent_levers::Shelf;
+use agent_levers::fake::FakeHost;
 use agent_warden::{AgentStatus, Attendant, Command, HaltAnswer, Latches, Parts, Policy, Reply, StartOrder, Warden, WardenError};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{AgentFact, AgentReport, CleanProof, EndedBy, UndoAnswer, Undone, Wish};
 use proto_model::problem::Refusal;
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 pub use host::Host;
@@ -53,8 +53,8 @@ impl Bench {
         let guarded = Arc::new(AtomicBool::new(true));
         let sender = Mutex::new(sender);
         let parts = Parts {
-            view: Arc::new(host.clone()),
-            hands: Box::new(host.clone()),
+            view: Arc::new(FakeHost::clone(&host)),
+            hands: Box::new(FakeHost::clone(&host)),
             shelf: Shelf::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap(),
             policy,
             kinds: kinds::KINDS,

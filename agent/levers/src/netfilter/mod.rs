@@ -20,7 +20,7 @@ use agent_view::net::listing::{self, Listing};
 use agent_view::net::{Netfilter, NetfilterError, names, with_netfilter};
 use proto_model::id::InjectionId;
 
-use crate::hands::HandsError;
+use crate::error::OpsError;
 use crate::traffic::{Fate, Spared, TrafficSpec};
 use batch::{Batch, BatchError};
 pub(crate) use expressions::QueueBy;
@@ -33,9 +33,9 @@ const QUEUE_LISTENERS: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
 /// Makes our table if it is absent, and everything of the injection, in one transaction: all of it acts, or nothing was changed.
 ///
 /// The gate is open for `spec.gate_ms`. Fails when the injection already has rules. `queue_by` is what this kernel knew last.
-pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &Spared, queue_by: &mut QueueBy) -> Result<(), HandsError> {
+pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &Spared, queue_by: &mut QueueBy) -> Result<(), OpsError> {
     let deed = || format!("add the network rules of {injection}");
-    plan::check(spec).map_err(|why| HandsError::new(deed(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
+    plan::check(spec).map_err(|why| OpsError::new(deed(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
     let add = |queue_by| {
         transact(&deed(), |kernel| {
             let mut batch = Batch::begin(kernel, None);
@@ -58,7 +58,7 @@ pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &
 /// Keeps the gate open for `gate_ms` from now, without an instant in which a packet could pass.
 ///
 /// Fails, and changes nothing, when the gate has already closed by itself or the rules are gone.
-pub(crate) fn renew_traffic(injection: &InjectionId, gate_ms: u64) -> Result<(), HandsError> {
+pub(crate) fn renew_traffic(injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
     let deed = format!("keep the network rules of {injection} for another {gate_ms} ms (a gate that has closed stays closed)");
     transact(&deed, |kernel| {
         let mut batch = Batch::begin(kernel, None);
@@ -68,9 +68,9 @@ pub(crate) fn renew_traffic(injection: &InjectionId, gate_ms: u64) -> Result<(),
 }
 
 /// Replaces the injection's peers and exceptions by those of `spec`, in one transaction. Nothing else of `spec` is looked at.
-pub(crate) fn replace_peers(injection: &InjectionId, spec: &TrafficSpec) -> Result<(), HandsError> {
+pub(crate) fn replace_peers(injection: &InjectionId, spec: &TrafficSpec) -> Result<(), OpsError> {
     let deed = format!("replace the peers of {injection}");
-    plan::check(spec).map_err(|why| HandsError::new(deed.clone(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
+    plan::check(spec).map_err(|why| OpsError::new(deed.clone(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
     transact(&deed, |kernel| {
         let mut batch = Batch::begin(kernel, None);
         plan::replace(&mut batch, injection, spec);
@@ -80,7 +80,7 @@ pub(crate) fn replace_peers(injection: &InjectionId, spec: &TrafficSpec) -> Resu
 
 /// Removes everything that carries the injection's id, in one transaction; `false` when there was nothing. Our table goes with the
 /// last of its injections where that costs nobody a packet.
-pub(crate) fn remove_traffic(injection: &InjectionId) -> Result<bool, HandsError> {
+pub(crate) fn remove_traffic(injection: &InjectionId) -> Result<bool, OpsError> {
     let deed = format!("remove the network rules of {injection}");
     unless_changed(&deed, |kernel| {
         let generation = kernel.generation()?;
@@ -103,7 +103,7 @@ pub(crate) fn remove_traffic(injection: &InjectionId) -> Result<bool, HandsError
 
 /// Removes our table when it holds nothing but our own empty chains and nobody listens on an NFQUEUE: removing a base chain
 /// drops every packet that any queue of the namespace holds. Returns whether there is no table now.
-pub(crate) fn remove_idle_table() -> Result<bool, HandsError> {
+pub(crate) fn remove_idle_table() -> Result<bool, OpsError> {
     unless_changed("remove our idle packet table", |kernel| {
         let generation = kernel.generation()?;
         let Some(users) = listing::table_users(kernel)? else {
@@ -141,12 +141,12 @@ fn has_queue_listeners() -> Result<bool, BatchError> {
     }
 }
 
-fn transact<T>(deed: &str, act: impl FnOnce(&mut Netfilter) -> Result<T, BatchError>) -> Result<T, HandsError> {
-    with_netfilter(act).map_err(|error| HandsError::new(deed, error.into()))
+fn transact<T>(deed: &str, act: impl FnOnce(&mut Netfilter) -> Result<T, BatchError>) -> Result<T, OpsError> {
+    with_netfilter(act).map_err(|error| OpsError::new(deed, error.into()))
 }
 
 /// Looks and acts again while others change rules in between; `None` when the kernel has no nf_tables, so nothing of ours either.
-fn unless_changed<T>(deed: &str, act: impl Fn(&mut Netfilter) -> Result<T, BatchError>) -> Result<Option<T>, HandsError> {
+fn unless_changed<T>(deed: &str, act: impl Fn(&mut Netfilter) -> Result<T, BatchError>) -> Result<Option<T>, OpsError> {
     let mut last = None;
     for _ in 0..TRIES {
         match with_netfilter(&act) {
@@ -156,11 +156,11 @@ fn unless_changed<T>(deed: &str, act: impl Fn(&mut Netfilter) -> Result<T, Batch
                 ..
             }) => return Ok(None),
             Err(error) if error.was_overtaken() => last = Some(error),
-            Err(error) => return Err(HandsError::new(deed, error.into())),
+            Err(error) => return Err(OpsError::new(deed, error.into())),
         }
     }
     let error = last.unwrap_or_else(|| BatchError::from(NetfilterError::Restless));
-    Err(HandsError::new(deed, error.into()))
+    Err(OpsError::new(deed, error.into()))
 }
 
 #[cfg(test)]

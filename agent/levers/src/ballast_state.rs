@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use agent_journal::{Ballast, History, Undo};
 use agent_view::{FileFound, FileSeen, HostView, ViewError};
+
+use crate::ballast::Ballast;
 
 /// What a file system may keep of an empty file, such as its labels.
 const OF_AN_EMPTY_FILE: u64 = 64 << 10;
@@ -137,18 +138,6 @@ impl Ground {
 fn is_ours(ballast: &Ballast, found: &FileSeen, same_boot: bool) -> bool {
     let same_volume = !same_boot || found.device == ballast.device;
     found.regular && same_volume && ballast.inode.is_none_or(|inode| inode == found.inode)
-}
-
-/// The fullest record of the same file: the first was written before it was made, and knows only its path.
-pub(crate) fn as_known<'a>(ballast: &'a Ballast, history: &'a History) -> &'a Ballast {
-    let same = |(_, undo): &'a (u32, Undo)| match undo {
-        Undo::RemoveBallast { ballast: other } if other.path == ballast.path && other.inode.is_some() => Some(other),
-        _ => None,
-    };
-    match ballast.inode {
-        Some(_) => ballast,
-        None => history.intents.iter().rev().find_map(same).unwrap_or(ballast),
-    }
 }
 
 /// Why nobody can say what became of a ballast file, and what would help.

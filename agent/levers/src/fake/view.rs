@@ -12,7 +12,8 @@ use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 
-use super::{AGENT_PID, FakeHost, State};
+use super::fixtures::AGENT_PID;
+use super::host::{FakeHost, State};
 use crate::work::packets::{Echoes, PacketNote};
 
 impl FakeHost {
@@ -111,30 +112,30 @@ impl HostView for FakeHost {
     }
 
     fn memory(&self) -> Result<Memory, ViewError> {
-        self.look("memory", |state| state.goods.memory)
+        self.look("memory", |state| state.resources.memory)
     }
 
     fn process_memory(&self, pid: u32) -> Result<Option<ProcessMemory>, ViewError> {
         self.look("memory of a process", |state| {
             let lives = state.processes.contains_key(&pid);
-            lives.then(|| state.goods.workers.get(&pid).copied().unwrap_or_default())
+            lives.then(|| state.resources.workers.get(&pid).copied().unwrap_or_default())
         })
     }
 
     fn oom_kills(&self, _group: &GroupId) -> Result<u64, ViewError> {
-        self.look("kills for want of memory", |state| state.goods.oom_kills)
+        self.look("kills for want of memory", |state| state.resources.oom_kills)
     }
 
     fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError> {
-        self.look("a volume", |state| state.goods.volume(path))
+        self.look("a volume", |state| state.resources.volume(path))
     }
 
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError> {
-        self.look("a file", |state| state.goods.files.get(path).copied())
+        self.look("a file", |state| state.resources.files.get(path).copied())
     }
 
     fn file_by_handle(&self, volume: &Path, _near: &Path, _kind: i32, bytes: &[u8]) -> Result<Option<FileFound>, ViewError> {
-        self.look("a file by its handle", |state| state.goods.by_handle(volume, bytes))
+        self.look("a file by its handle", |state| state.resources.by_handle(volume, bytes))
     }
 
     fn traffic(&self, injection: &InjectionId) -> Result<Option<TrafficCounters>, ViewError> {

@@ -3,50 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use agent_view::{CpuTicks, Listener, Process, ProcessState};
+use agent_view::{CpuTicks, GroupId, Listener, Process, ProcessState};
 
-use super::{AGENT_PID, State};
-
-const CPUS: u32 = 4;
+/// The agent's own pid on a fake host.
+pub const AGENT_PID: u32 = 700;
+pub(super) const CPUS: u32 = 4;
 /// The number of the first of these groups.
 const FIRST_GROUP: u64 = 100;
 /// Folder of a service's group in the unified hierarchy.
 const UNIFIED: &str = "/sys/fs/cgroup";
 
-pub(super) fn state() -> State {
-    let processes: BTreeMap<u32, Process> = processes().into_iter().map(|p| (p.pid, p)).collect();
-    State {
-        boot_ms: 3_600_000,
-        boot_id: "0f0e0d0c-1111-4222-8333-444455556666".to_owned(),
-        knobs: knobs(&processes),
-        unified: unified(&processes),
-        processes,
-        next_pid: 5_000,
-        listeners: [(22, 400), (6379, 1_001), (80, 1_100), (80, 1_101)].map(listener).to_vec(),
-        groups: BTreeMap::new(),
-        workers: BTreeMap::new(),
-        traffic: BTreeMap::new(),
-        table: false,
-        goods: super::goods::Goods::default(),
-        paths: BTreeMap::new(),
-        scaffolds: BTreeMap::new(),
-        ticks: (0..CPUS).map(idle).collect(),
-        interfaces: vec!["eth0".to_owned(), "lo".to_owned()],
-        names: BTreeMap::from([("db.example".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))])]),
-        mounts: Vec::new(),
-        worker_load: 1.0,
-        lacking: BTreeMap::new(),
-        stubborn: BTreeSet::new(),
-        forks: BTreeMap::new(),
-        undo_calls: 0,
-        failing_undo: None,
-        looks: 0,
-        failing_look: None,
-        deeds: Vec::new(),
-    }
-}
-
-fn processes() -> Vec<Process> {
+pub(super) fn processes() -> Vec<Process> {
     let mut kernel_thread = process(2, 0, "kthreadd", 0, "/");
     kernel_thread.kernel_thread = true;
     kernel_thread.exe = None;
@@ -91,7 +58,7 @@ fn process(pid: u32, parent: u32, name: &str, uid: u32, group: &str) -> Process 
 }
 
 /// Each service's group in the unified hierarchy, and those above it.
-fn unified(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, u64> {
+pub(super) fn unified(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, u64> {
     let paths = processes.values().filter_map(|process| process.unified.as_deref());
     let above = |path| std::iter::successors(Some(path), |path: &&str| path.rsplit_once('/').map(|(above, _)| above));
     let all: BTreeSet<&str> = paths.flat_map(above).filter(|path| path.len() > 1).collect();
@@ -99,7 +66,7 @@ fn unified(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, u64> {
 }
 
 /// Each service's freezer and list of members.
-fn knobs(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, String> {
+pub(super) fn knobs(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, String> {
     let mut knobs = BTreeMap::from([("/proc/sys/kernel/ostype".to_owned(), "Linux".to_owned())]);
     for process in processes.values().filter(|p| p.groups[0].len() > 1) {
         let folder = format!("{UNIFIED}{}", process.groups[0]);
@@ -110,7 +77,7 @@ fn knobs(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, String> {
     knobs
 }
 
-fn listener((port, pid): (u16, u32)) -> Listener {
+pub(super) fn listener((port, pid): (u16, u32)) -> Listener {
     Listener {
         port,
         address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -118,10 +85,30 @@ fn listener((port, pid): (u16, u32)) -> Listener {
     }
 }
 
-fn idle(cpu: u32) -> CpuTicks {
+pub(super) fn idle(cpu: u32) -> CpuTicks {
     CpuTicks {
         cpu,
         busy: 0,
         total: 360_000,
+    }
+}
+
+/// A worker of ours as the kernel shows one.
+pub(crate) fn worker(pid: u32, boot_ms: u64, group: &GroupId) -> Process {
+    Process {
+        pid,
+        start_time: boot_ms / 10,
+        parent: AGENT_PID,
+        name: "fracas-agent".to_owned(),
+        exe: Some("/usr/bin/fracas-agent".to_owned()),
+        command_line: vec![group.0.clone(), "worker".to_owned()],
+        uid: 0,
+        real_uid: 0,
+        user: Some("root".to_owned()),
+        state: ProcessState::Running,
+        our_program: true,
+        kernel_thread: false,
+        groups: vec![format!("/{}", group.0)],
+        unified: Some(format!("/{}", group.0)),
     }
 }

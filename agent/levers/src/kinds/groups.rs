@@ -1,0 +1,341 @@
+//! Workers in a group of the injection's own: started there, and ended with everything in it.
+
+use std::fmt;
+#[cfg(any(test, feature = "fake"))]
+use std::io;
+use std::time::{Duration, Instant};
+
+use agent_journal::UndoOutcome;
+use agent_view::{GroupId, ProcessState};
+use proto_model::id::InjectionId;
+use serde::{Deserialize, Serialize};
+
+use super::{Lever, UndoError, UndoWay};
+use crate::clean_check::CleanCheck;
+use crate::error::OpsError;
+#[cfg(any(test, feature = "fake"))]
+use crate::fake::{FakeHost, absent, worker};
+use crate::groups;
+use crate::levers::{LeverError, Levers};
+use crate::linux::LinuxOps;
+use crate::spawn::{Worker, WorkerSpec};
+use crate::work::packets::{PacketNote, PacketWork, TimingWork};
+
+/// How long the processes of a group may take to be gone after they were killed.
+pub const END_GROUP_WITHIN_MS: u64 = 2_000;
+/// The longest that a worker may take to let go of what it holds.
+pub const DRAIN_WITHIN_MS: u64 = 1_000;
+/// How long a worker may take to begin, its look at the peers before the fault included.
+const READY_WITHIN: Duration = Duration::from_secs(3);
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
+
+/// End everything in our group `fracas-<id>` and remove it from every hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EmptyGroup {
+    pub group: String,
+}
+
+/// Let the worker of our group `fracas-<id>` end by itself and let go of what it holds; what is left after that is ended by `EmptyGroup`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainGroup {
+    pub group: String,
+    pub within_ms: u64,
+}
+
+/// A worker that runs in a group of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerHandle {
+    pub pid: u32,
+    pub group: GroupId,
+}
+
+/// Groups of ours and the workers in them.
+///
+/// Making is exact: it fails when the thing cannot be made. Unmaking is total: what is already gone is success.
+pub trait GroupOps {
+    /// Takes note of workers that have ended by themselves.
+    fn reap_workers(&mut self) {}
+    /// Makes our group in every hierarchy we use.
+    fn make_group(&mut self, group: &GroupId) -> Result<(), OpsError>;
+    /// Starts a worker inside the group, oom_score_adj 1000, tied to us by a pipe; returns its pid.
+    fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError>;
+    /// Tells the group's workers to end by themselves and waits at most `wait_ms` for it. Returns how many processes are still there.
+    fn drain_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<usize, OpsError>;
+    /// Ends every process of the group and waits until none is left (at most `wait_ms`).
+    /// Returns false when there was no such group.
+    fn end_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<bool, OpsError>;
+    /// Removes the empty group everywhere; already gone is success.
+    fn remove_group(&mut self, group: &GroupId) -> Result<(), OpsError>;
+}
+
+impl Levers<'_> {
+    /// Starts this kind's `work` in a worker process in the injection's own group.
+    pub fn start_worker<P: Serialize>(&mut self, params: &P) -> Result<WorkerHandle, LeverError> {
+        let group = GroupId::of(&self.context().injection);
+        self.intend(EmptyGroup { group: group.0.clone() })?;
+        self.start(group, params)
+    }
+
+    /// The same for a worker that takes packets out of queues, and returns when it reads them all: packets may be sent there now.
+    pub fn start_packet_worker(&mut self, order: &PacketWork) -> Result<WorkerHandle, LeverError> {
+        let group = GroupId::of(&self.context().injection);
+        self.intend(EmptyGroup { group: group.0.clone() })?;
+        self.intend(DrainGroup {
+            group: group.0.clone(),
+            within_ms: DRAIN_WITHIN_MS,
+        })?;
+        let worker = self.start(group, order)?;
+        self.wait_for_reader(&worker, order)?;
+        Ok(worker)
+    }
+
+    /// The same for one that times the way to a peer, and returns when it has done so: what is changed from here on shows.
+    pub fn start_timing_worker(&mut self, order: &TimingWork) -> Result<WorkerHandle, LeverError> {
+        let worker = self.start_worker(order)?;
+        let ready = || {
+            let note = self.view().worker_note(worker.pid)?;
+            Ok(note.is_some_and(|note| PacketNote::parse(&note).is_some()))
+        };
+        self.wait_for_worker(&worker, "has not timed the way to the peer", ready)?;
+        Ok(worker)
+    }
+
+    /// Numbers of queues that somebody reads.
+    pub fn queues_taken(&self) -> Result<Vec<u16>, LeverError> {
+        Ok(self.view().packet_queues()?.into_iter().map(|queue| queue.number).collect())
+    }
+
+    fn wait_for_reader(&self, worker: &WorkerHandle, order: &PacketWork) -> Result<(), LeverError> {
+        let ready = || {
+            let read = self.queues_taken()?;
+            Ok(order.queues.numbers().all(|number| read.contains(&number)))
+        };
+        self.wait_for_worker(worker, "does not read its queues", ready)
+    }
+
+    fn wait_for_worker(&self, worker: &WorkerHandle, not: &str, ready: impl Fn() -> Result<bool, LeverError>) -> Result<(), LeverError> {
+        let deadline = Instant::now() + READY_WITHIN;
+        while !ready()? {
+            let process = self.view().process(worker.pid)?;
+            if process.is_none_or(|p| matches!(p.state, ProcessState::Zombie | ProcessState::Dead)) {
+                let text = format!("the worker ended, and {not}; the agent's log says why");
+                return Err(LeverError::Other(text));
+            }
+            if Instant::now() >= deadline {
+                return Err(LeverError::Other(format!("the worker {not} after {} s", READY_WITHIN.as_secs())));
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+        Ok(())
+    }
+
+    fn start<P: Serialize>(&mut self, group: GroupId, params: &P) -> Result<WorkerHandle, LeverError> {
+        let params = serde_json::to_value(params).map_err(|e| LeverError::Other(format!("encode the worker's parameters: {e}")))?;
+        let spec = WorkerSpec {
+            injection: self.context().injection.clone(),
+            kind: self.context().kind.clone(),
+            params,
+            deadline_boot_ms: self.context().deadline_boot_ms,
+        };
+        self.ops().make_group(&group)?;
+        let pid = self.ops().start_worker(&group, &spec)?;
+        Ok(WorkerHandle { pid, group })
+    }
+}
+
+impl fmt::Display for EmptyGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "end the processes of group {} and remove it", self.group)
+    }
+}
+
+impl Lever for EmptyGroup {
+    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+        let group = ours(&self.group)?;
+        let found = way.ops.end_group(&group, END_GROUP_WITHIN_MS)?;
+        way.ops.remove_group(&group)?;
+        Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
+    }
+
+    fn residue(check: &mut CleanCheck<'_>) {
+        groups_left(check);
+        workers_left(check);
+    }
+
+    #[cfg(test)]
+    fn pull_example(levers: &mut Levers<'_>) -> Result<(), LeverError> {
+        levers.start_worker(&serde_json::json!({"percent": 50}))?;
+        levers.start_worker(&serde_json::json!({"percent": 60}))?;
+        Ok(())
+    }
+}
+
+impl fmt::Display for DrainGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "let the worker of group {} end by itself", self.group)
+    }
+}
+
+impl Lever for DrainGroup {
+    /// Ending by itself is a courtesy to what the worker holds; that it did not is no failure of this undo.
+    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+        let group = ours(&self.group)?;
+        let members = way.view.group_members(&group).unwrap_or_default();
+        let left = way.ops.drain_group(&group, self.within_ms.min(DRAIN_WITHIN_MS))?;
+        if left > 0 {
+            let held = members.iter().find_map(|pid| PacketNote::parse(&way.view.worker_note(*pid).ok()??));
+            let held = held.map_or(0, |note| note.held);
+            tracing::warn!(
+                group = group.0,
+                held,
+                "the worker did not end by itself: the packets that it holds are dropped"
+            );
+        }
+        Ok(if members.is_empty() {
+            UndoOutcome::AlreadyGone
+        } else {
+            UndoOutcome::Restored
+        })
+    }
+
+    #[cfg(test)]
+    fn pull_example(levers: &mut Levers<'_>) -> Result<(), LeverError> {
+        let order = PacketWork {
+            queues: crate::traffic::Queues::default(),
+            harm: crate::work::packets::Harm::Loss(crate::work::packets::GilbertElliott::correlated(0.2, 0.0)),
+            seed: 1,
+            probe: None,
+        };
+        levers.start_packet_worker(&order).map(|_| ())
+    }
+}
+
+fn ours(group: &str) -> Result<GroupId, UndoError> {
+    if !group.starts_with(GroupId::PREFIX) || group.contains('/') {
+        return Err(UndoError::NoEffect(format!("group {group:?} does not carry our name")));
+    }
+    Ok(GroupId(group.to_owned()))
+}
+
+fn may_be_there(check: &CleanCheck<'_>, group: &str) -> bool {
+    check.holding().iter().any(|id| GroupId::of(id).0 == group)
+}
+
+fn groups_left(check: &mut CleanCheck<'_>) {
+    for group in check.seen(check.view().our_groups()).unwrap_or_default() {
+        if !may_be_there(check, &group.0) {
+            let members = check.seen(check.view().group_members(&group)).unwrap_or_default();
+            check.owned_left(format!("group {} with {} processes", group.0, members.len()));
+        }
+    }
+}
+
+/// Workers begin their command line with their group's name, so that one outside of its group is found as well.
+fn workers_left(check: &mut CleanCheck<'_>) {
+    for process in check.seen(check.view().processes()).unwrap_or_default() {
+        let name = process.command_line.first().map(String::as_str).unwrap_or_default();
+        let id = name.strip_prefix(GroupId::PREFIX).and_then(|id| InjectionId::parse(id).ok());
+        let dead = matches!(process.state, ProcessState::Zombie | ProcessState::Dead);
+        // Any user can give a process, also one of a setuid program, any name: ours run our program and were started by root.
+        let ours = id.is_some() && process.our_program && process.real_uid == 0;
+        if ours && !dead && !may_be_there(check, name) {
+            check.owned_left(format!("worker {name} (pid {})", process.pid));
+        }
+    }
+}
+
+impl GroupOps for LinuxOps {
+    fn reap_workers(&mut self) {
+        self.workers.retain_mut(|worker| !worker.has_ended());
+    }
+
+    fn make_group(&mut self, group: &GroupId) -> Result<(), OpsError> {
+        groups::make(self.view.hierarchies(), group)
+    }
+
+    fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError> {
+        self.reap_workers();
+        let doors = groups::doors(self.view.hierarchies(), group)?;
+        let worker = Worker::start(&self.agent, group, doors, spec)?;
+        let pid = worker.pid();
+        self.workers.push(worker);
+        Ok(pid)
+    }
+
+    fn drain_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<usize, OpsError> {
+        self.let_go(group);
+        let deadline = Instant::now() + Duration::from_millis(wait_ms);
+        loop {
+            self.reap_workers();
+            let left = self.view.hierarchies().members(group);
+            let left = left.map_err(|e| OpsError::new(format!("look at group {}", group.0), std::io::Error::other(e)))?;
+            if left.is_empty() || Instant::now() >= deadline {
+                return Ok(left.len());
+            }
+            std::thread::sleep(LOOK_PAUSE);
+        }
+    }
+
+    fn end_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<bool, OpsError> {
+        self.let_go(group);
+        let hierarchies = self.view.hierarchies().clone();
+        let ended = groups::end(&hierarchies, group, Duration::from_millis(wait_ms), || self.reap_workers());
+        self.reap_workers();
+        ended
+    }
+
+    fn remove_group(&mut self, group: &GroupId) -> Result<(), OpsError> {
+        groups::remove(self.view.hierarchies(), group)
+    }
+}
+
+#[cfg(any(test, feature = "fake"))]
+impl GroupOps for FakeHost {
+    fn make_group(&mut self, group: &GroupId) -> Result<(), OpsError> {
+        self.deed(&format!("make group {}", group.0), |state| {
+            state.groups.entry(group.clone()).or_default();
+            Ok(())
+        })
+    }
+
+    fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError> {
+        self.deed(&format!("start a worker in {}", group.0), |state| {
+            let pid = state.next_pid;
+            let members = &mut state.groups.get_mut(group).ok_or_else(|| absent("such group"))?.members;
+            members.insert(pid);
+            state.next_pid += 1;
+            state.workers.insert(pid, spec.clone());
+            state.processes.insert(pid, worker(pid, state.boot_ms, group));
+            Ok(pid)
+        })
+    }
+
+    fn drain_group(&mut self, group: &GroupId, _wait_ms: u64) -> Result<usize, OpsError> {
+        self.undo(&format!("drain group {}", group.0), |state| {
+            for pid in state.groups.get(group).map(|g| g.members.clone()).unwrap_or_default() {
+                state.end(pid);
+            }
+            Ok(0)
+        })
+    }
+
+    fn end_group(&mut self, group: &GroupId, _wait_ms: u64) -> Result<bool, OpsError> {
+        self.undo(&format!("end group {}", group.0), |state| {
+            let Some(found) = state.groups.get(group) else { return Ok(false) };
+            for pid in found.members.clone() {
+                state.end(pid);
+            }
+            Ok(true)
+        })
+    }
+
+    fn remove_group(&mut self, group: &GroupId) -> Result<(), OpsError> {
+        self.undo(&format!("remove group {}", group.0), |state| {
+            if state.groups.get(group).is_some_and(|g| !g.members.is_empty()) {
+                return Err(io::ErrorKind::ResourceBusy.into());
+            }
+            state.groups.remove(group);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! What a lever is, and which there are: each is one file of this folder and one line of the table below.
+//!
+//! A lever's file holds the data by which it is undone, what is pulled (methods of `Levers`), how it is renewed, retargeted, undone
+//! and verified, and the calls that it makes to a host, for Linux and for the fake host of the suites.
+
+pub(crate) mod ballast;
+pub(crate) mod groups;
+pub(crate) mod knobs;
+pub(crate) mod path;
+pub(crate) mod processes;
+pub(crate) mod traffic;
+
+use std::fmt;
+
+use agent_journal::UndoOutcome;
+use agent_view::{HostView, ViewError};
+use serde::{Deserialize, Serialize};
+
+use crate::clean_check::{CleanCheck, Recorded, TouchedResource};
+use crate::error::OpsError;
+#[cfg(test)]
+use crate::levers::{LeverError, Levers};
+use crate::traffic::{Spared, TrafficSpec};
+
+/// The undo of one pull, as data that lies in a journal. Idempotent; it touches only what carries our name or what it names, and
+/// never flushes.
+pub(crate) trait Lever: fmt::Display + Clone {
+    /// The same undo with all that later records of its journal say about it.
+    fn complete(&self, _history: &History) -> Self {
+        self.clone()
+    }
+
+    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError>;
+
+    /// Once, after every undo of an injection that pulled this lever was tried: clears what its injections share.
+    fn tidy(_way: &mut UndoWay<'_>) {}
+
+    /// Lets the kernel hold it for `gate_ms` from now.
+    fn renew(&self, _ops: &mut dyn AllOps, _gate_ms: u64) -> Result<(), OpsError> {
+        Ok(())
+    }
+
+    /// Acts on other targets from now on; the undo stays what it is.
+    fn retarget(&self, _ops: &mut dyn AllOps, _to: &Targets<'_>) -> Result<(), OpsError> {
+        Ok(())
+    }
+
+    /// Things of others that it changed, by name.
+    fn touched(&self) -> Vec<TouchedResource> {
+        Vec::new()
+    }
+
+    /// Whether what it names is as before.
+    fn verify(&self, _check: &mut CleanCheck<'_>, _recorded: Recorded) {}
+
+    /// Everything on the host that carries our name because of such a lever, whoever's.
+    fn residue(_check: &mut CleanCheck<'_>) {}
+
+    /// Pulls it on the fake host, for the suite that crashes at every step.
+    #[cfg(test)]
+    fn pull_example(levers: &mut Levers<'_>) -> Result<(), LeverError>;
+}
+
+/// Why one undo did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UndoError {
+    #[error(transparent)]
+    Deed(#[from] OpsError),
+    #[error(transparent)]
+    Look(#[from] ViewError),
+    #[error("{0}")]
+    NoEffect(String),
+}
+
+/// What an undo works with.
+pub(crate) struct UndoWay<'a> {
+    pub(crate) ops: &'a mut dyn AllOps,
+    pub(crate) view: &'a dyn HostView,
+    /// Everything had been pulled and nobody has tried to undo it: what reads otherwise was changed by others.
+    pub(crate) detect_drift: bool,
+    pub(crate) same_boot: bool,
+}
+
+/// What a lever is to act on from now on.
+pub(crate) struct Targets<'a> {
+    pub(crate) packets: &'a TrafficSpec,
+    pub(crate) spared: &'a Spared,
+}
+
+/// Makes the closed vocabulary of undos and the calls to a host out of the levers.
+macro_rules! levers {
+    ($($file:ident: $ops:ident => $($undo:ident),+;)+) => {
+        /// The recorded way back from one pull. Its names and fields are what lies on disk.
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "undo", rename_all = "snake_case")]
+        pub enum Undo {
+            $($($undo($file::$undo),)+)+
+        }
+
+        $($(impl From<$file::$undo> for Undo {
+            fn from(undo: $file::$undo) -> Self {
+                Self::$undo(undo)
+            }
+        })+)+
+
+        impl fmt::Display for Undo {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $($(Self::$undo(undo) => undo.fmt(f),)+)+ }
+            }
+        }
+
+        impl Undo {
+            pub(crate) fn complete(&self, history: &History) -> Self {
+                match self { $($(Self::$undo(undo) => undo.complete(history).into(),)+)+ }
+            }
+
+            pub(crate) fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+                match self { $($(Self::$undo(undo) => undo.undo(way),)+)+ }
+            }
+
+            pub(crate) fn tidy(&self) -> fn(&mut UndoWay<'_>) {
+                match self { $($(Self::$undo(_) => <$file::$undo as Lever>::tidy,)+)+ }
+            }
+
+            pub(crate) fn renew(&self, ops: &mut dyn AllOps, gate_ms: u64) -> Result<(), OpsError> {
+                match self { $($(Self::$undo(undo) => undo.renew(ops, gate_ms),)+)+ }
+            }
+
+            pub(crate) fn retarget(&self, ops: &mut dyn AllOps, to: &Targets<'_>) -> Result<(), OpsError> {
+                match self { $($(Self::$undo(undo) => undo.retarget(ops, to),)+)+ }
+            }
+
+            pub(crate) fn touched(&self) -> Vec<TouchedResource> {
+                match self { $($(Self::$undo(undo) => undo.touched(),)+)+ }
+            }
+
+            pub(crate) fn verify(&self, check: &mut CleanCheck<'_>, recorded: Recorded) {
+                match self { $($(Self::$undo(undo) => undo.verify(check, recorded),)+)+ }
+            }
+        }
+
+        /// Every call to a host that a lever makes.
+        pub trait AllOps: Send $(+ $file::$ops)+ {}
+
+        impl<T: Send $(+ $file::$ops)+> AllOps for T {}
+
+        /// Looks for what carries our name, lever by lever.
+        pub(crate) const RESIDUE: &[fn(&mut CleanCheck<'_>)] = &[$($(<$file::$undo as Lever>::residue,)+)+];
+
+        #[cfg(test)]
+        pub(crate) const EXAMPLES: &[fn(&mut Levers<'_>) -> Result<(), LeverError>] =
+            &[$($(<$file::$undo as Lever>::pull_example,)+)+];
+
+        /// The calls of each lever, for suites that try them one by one on a real kernel.
+        #[cfg(feature = "fake")]
+        pub mod ops {
+            $(pub use super::$file::$ops;)+
+        }
+    };
+}
+
+levers! {
+    groups: GroupOps => EmptyGroup, DrainGroup;
+    processes: ProcessOps => ResumeProcesses;
+    knobs: KnobOps => RestoreKnob;
+    ballast: BallastOps => RemoveBallast;
+    traffic: TrafficOps => RemoveTraffic;
+    path: PathOps => RemovePath;
+}
+
+/// A journal whose undos are these.
+pub type Journal = agent_journal::Journal<Undo>;
+/// One injection as its journal tells it.
+pub type History = agent_journal::History<Undo>;
+/// All journals of this host.
+pub type Shelf = agent_journal::Shelf<Undo>;

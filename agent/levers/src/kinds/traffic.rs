@@ -1,0 +1,175 @@
+//! Rules for packets in our own table: cut, lost or handed to a queue, for as long as the kernel is told to hold them.
+
+use std::fmt;
+#[cfg(any(test, feature = "fake"))]
+use std::io;
+
+use agent_journal::UndoOutcome;
+#[cfg(any(test, feature = "fake"))]
+use agent_view::TrafficCounters;
+use proto_model::id::InjectionId;
+use serde::{Deserialize, Serialize};
+
+use super::{AllOps, Lever, Targets, UndoError, UndoWay};
+use crate::clean_check::CleanCheck;
+use crate::error::{OpsError, with_causes};
+#[cfg(any(test, feature = "fake"))]
+use crate::fake::{FakeHost, Traffic, absent};
+use crate::levers::{LeverError, Levers};
+use crate::linux::LinuxOps;
+use crate::netfilter;
+use crate::traffic::{Spared, TrafficSpec};
+
+/// Remove the rules, sets and elements of our table that carry the injection's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveTraffic {
+    pub injection: InjectionId,
+}
+
+/// Rules for packets.
+pub trait TrafficOps {
+    /// Makes our table if it is absent and adds the injection's sets and rules, in one transaction.
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), OpsError>;
+    /// Lets the kernel hold it for `gate_ms` from now.
+    fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError>;
+    /// Replaces the peers' addresses (names that resolved to something else).
+    fn replace_peers(&mut self, injection: &InjectionId, spec: &TrafficSpec) -> Result<(), OpsError>;
+    /// Removes everything of the injection; returns false when there was nothing.
+    fn remove_traffic(&mut self, injection: &InjectionId) -> Result<bool, OpsError>;
+    /// Removes our table when nothing hangs on it and removing it harms nobody; returns whether it is gone.
+    fn remove_idle_table(&mut self) -> Result<bool, OpsError>;
+}
+
+impl Levers<'_> {
+    /// Gives these packets their fate, held by the kernel for at most the context's gate unless renewed.
+    pub fn shape_traffic(&mut self, spec: &TrafficSpec) -> Result<(), LeverError> {
+        self.intend(RemoveTraffic {
+            injection: self.context().injection.clone(),
+        })?;
+        let (ops, context) = self.ops_with_context();
+        ops.add_traffic(&context.injection, spec, &context.spared)?;
+        Ok(())
+    }
+}
+
+impl fmt::Display for RemoveTraffic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "remove the network rules of {}", self.injection)
+    }
+}
+
+impl Lever for RemoveTraffic {
+    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+        let found = way.ops.remove_traffic(&self.injection)?;
+        Self::tidy(way);
+        Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
+    }
+
+    /// The table may have to wait for the last worker that reads a queue. Empty it harms nobody: that it stays is no failure of any undo.
+    fn tidy(way: &mut UndoWay<'_>) {
+        match way.view.our_traffic() {
+            Ok(left) if left.is_empty() => {
+                if let Err(error) = way.ops.remove_idle_table() {
+                    tracing::warn!(error = with_causes(&error), "our idle packet table could not be removed");
+                }
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error = with_causes(&error), "our packet table could not be read"),
+        }
+    }
+
+    fn renew(&self, ops: &mut dyn AllOps, gate_ms: u64) -> Result<(), OpsError> {
+        ops.renew_traffic(&self.injection, gate_ms)
+    }
+
+    fn retarget(&self, ops: &mut dyn AllOps, to: &Targets<'_>) -> Result<(), OpsError> {
+        ops.replace_peers(&self.injection, to.packets)
+    }
+
+    fn residue(check: &mut CleanCheck<'_>) {
+        for injection in check.seen(check.view().our_traffic()).unwrap_or_default() {
+            if !check.holding().contains(&injection) {
+                check.owned_left(format!("network rules of {injection}"));
+            }
+        }
+    }
+
+    #[cfg(test)]
+    fn pull_example(levers: &mut Levers<'_>) -> Result<(), LeverError> {
+        levers.shape_traffic(&crate::traffic::example())
+    }
+}
+
+impl TrafficOps for LinuxOps {
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), OpsError> {
+        netfilter::add_traffic(injection, spec, spared, &mut self.queue_by)
+    }
+
+    fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
+        netfilter::renew_traffic(injection, gate_ms)
+    }
+
+    fn replace_peers(&mut self, injection: &InjectionId, spec: &TrafficSpec) -> Result<(), OpsError> {
+        netfilter::replace_peers(injection, spec)
+    }
+
+    fn remove_traffic(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {
+        netfilter::remove_traffic(injection)
+    }
+
+    fn remove_idle_table(&mut self) -> Result<bool, OpsError> {
+        netfilter::remove_idle_table()
+    }
+}
+
+#[cfg(any(test, feature = "fake"))]
+impl TrafficOps for FakeHost {
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), OpsError> {
+        self.deed(&format!("add the network rules of {injection}"), |state| {
+            if state.traffic.contains_key(injection) {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            let traffic = Traffic {
+                spec: spec.clone(),
+                spared: spared.clone(),
+                gate_until_ms: state.boot_ms + spec.gate_ms,
+                counters: TrafficCounters::default(),
+            };
+            state.traffic.insert(injection.clone(), traffic);
+            state.table = true;
+            Ok(())
+        })
+    }
+
+    fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
+        self.deed(&format!("keep the network rules of {injection}"), |state| {
+            let now = state.boot_ms;
+            let traffic = state.traffic.get_mut(injection).filter(|t| t.gate_until_ms > now);
+            traffic.ok_or_else(|| absent("open gate"))?.gate_until_ms = now + gate_ms;
+            Ok(())
+        })
+    }
+
+    fn replace_peers(&mut self, injection: &InjectionId, spec: &TrafficSpec) -> Result<(), OpsError> {
+        self.deed(&format!("replace the peers of {injection}"), |state| {
+            let traffic = state.traffic.get_mut(injection).ok_or_else(|| absent("such rules"))?;
+            traffic.spec.peers.clone_from(&spec.peers);
+            traffic.spec.except.clone_from(&spec.except);
+            traffic.spec.groups.clone_from(&spec.groups);
+            Ok(())
+        })
+    }
+
+    fn remove_traffic(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {
+        self.undo(&format!("remove the network rules of {injection}"), |state| {
+            Ok(state.traffic.remove(injection).is_some())
+        })
+    }
+
+    fn remove_idle_table(&mut self) -> Result<bool, OpsError> {
+        self.deed("remove our idle packet table", |state| {
+            state.table &= !state.traffic.is_empty();
+            Ok(!state.table)
+        })
+    }
+}

@@ -6,7 +6,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::InjectionState;
 use serde_json::Value;
 
-use crate::follow::Following;
+use crate::following::Following;
 use crate::handle::{ActiveInjection, StartOrder};
 use crate::teller::Teller;
 use crate::undoing::Undoing;

@@ -7,10 +7,9 @@ use agent_levers::Shelf;
 use agent_view::{Feature, HostView, Presence};
 use proto_model::doctor::{Ability, Can, Check, HostDoctor, KindAbility};
 
-use crate::admit::panic_text;
+use crate::causes::{chain, panic_text};
+use crate::kinds::Kinds;
 use crate::policy::Policy;
-use crate::start::chain;
-use crate::warden::Kinds;
 
 /// Looks at everything; `journal` is where the ways back are written, or why there is none.
 pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Result<&Shelf, String>) -> HostDoctor {

@@ -1,20 +1,21 @@
 //! Admits, keeps and ends injections, one at a time on one thread; it knows no kind by name and never talks to a network.
 
 mod active;
-mod admit;
-mod answers;
+mod admission;
 mod bound;
+mod causes;
 mod doctor;
-mod end;
-mod follow;
+mod executor;
+mod following;
 mod handle;
-mod keep;
+mod kinds;
 mod latch;
+mod lease;
 mod policy;
 mod policy_file;
 mod protection;
 mod rescue;
-mod start;
+mod state;
 mod teller;
 mod thread;
 mod undoing;
@@ -26,10 +27,11 @@ pub use handle::{
     ANSWER_WITHIN, ActiveInjection, AgentStatus, Command, HaltAnswer, HaltLatch, Halted, InventoryItem, QUEUE, Reply, StartOrder,
     WardenError, WardenHandle,
 };
+pub use kinds::Kinds;
 pub use latch::{Latches, engage_host_file, host_latch, release_host_file};
 pub use policy::{Policy, SHIPPED};
 pub use policy_file::PolicyError;
 pub use protection::Wards;
 pub use rescue::{Rescued, Rescuer, rescue};
 pub use thread::{SpawnError, spawn};
-pub use warden::{Attendant, Kinds, Parts, ReportSink, Warden};
+pub use warden::{Attendant, Parts, ReportSink, Warden};

@@ -8,10 +8,10 @@ use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoFailed};
 
-use crate::start::chain;
+use crate::causes::chain;
+use crate::state::Ended;
 use crate::teller::Teller;
 use crate::undoing::{Undoing, kept};
-use crate::warden::Ended;
 
 /// Who undoes, and why.
 #[derive(Debug, Clone, Copy)]

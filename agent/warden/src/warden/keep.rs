@@ -6,15 +6,16 @@ use agent_faults::{FaultError, Look};
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EffectState, EndedBy, Observation, Observed};
 
+use super::{TICK_MS, Warden};
 use crate::active::{ALIVE_EVERY_MS, Holding, Stage};
-use crate::admit::panic_text;
-use crate::start::{Deed, LEASE_MS, chain, kernel_holds};
-use crate::warden::{TICK_MS, Warden};
+use crate::causes::{chain, panic_text};
+use crate::executor::Deed;
+use crate::lease::{LEASE_MS, kernel_holds};
 
 impl Warden {
     /// Does what is due for an injection that acts: its end first.
-    pub(crate) fn keep(&mut self, id: &InjectionId) {
-        let now = self.view.boot_ms();
+    pub(super) fn keep(&mut self, id: &InjectionId) {
+        let now = self.view().boot_ms();
         let Some((deadline_ms, holding)) = self.holding(id) else { return };
         if now >= deadline_ms {
             return self.end(id, EndedBy::DurationElapsed, None);
@@ -53,10 +54,30 @@ impl Warden {
         }
     }
 
+    /// What a look has found is acted on at once; the fault's undo names no peer, so it stays what it was.
+    fn follow(&mut self, id: &InjectionId, now_ms: u64) {
+        let view = self.executor.view().clone();
+        let Some((_, holding)) = self.holding(id) else { return };
+        let Some(answers) = holding.following.poll(now_ms, &view) else {
+            return;
+        };
+        let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
+        let deed: Deed<'_> = &|_, levers| fault.follow(&order.wish.params, &effect, &answers, levers);
+        match self.pull_again(id, &order, deed) {
+            Some(Ok(effect)) => {
+                if let Some((_, holding)) = self.holding(id) {
+                    holding.effect = effect;
+                }
+            }
+            Some(Err(error)) => tracing::warn!(injection = %id, error, "what it stands on has moved, and cannot be followed"),
+            None => {}
+        }
+    }
+
     /// The right to hold for `lease_ms` from now; what the kernel holds by itself is renewed with it.
-    pub(crate) fn renew(&mut self, ids: &[InjectionId], lease_ms: u64) {
+    pub(super) fn renew(&mut self, ids: &[InjectionId], lease_ms: u64) {
         let lease_ms = lease_ms.clamp(*LEASE_MS.start(), *LEASE_MS.end());
-        let now = self.view.boot_ms();
+        let now = self.view().boot_ms();
         for id in ids {
             let Some((deadline_ms, holding)) = self.holding(id) else { continue };
             // A lease that has lapsed is not revived: its end is merely due.
@@ -65,15 +86,15 @@ impl Warden {
             }
             holding.lease_until_ms = now + lease_ms;
             let gate_ms = kernel_holds(deadline_ms.saturating_sub(now), lease_ms);
-            let Some(active) = self.active.get(id) else { continue };
-            for error in agent_levers::renew(active.journal.history(), self.hands.as_mut(), gate_ms) {
+            let Some(active) = self.state.active(id) else { continue };
+            for error in self.executor.renew(active.journal.history(), gate_ms) {
                 tracing::warn!(injection = %id, error = chain(&error), "the kernel's own deadline cannot be moved");
             }
         }
     }
 
-    pub(crate) fn holding(&mut self, id: &InjectionId) -> Option<(u64, &mut Holding)> {
-        let active = self.active.get_mut(id)?;
+    pub(super) fn holding(&mut self, id: &InjectionId) -> Option<(u64, &mut Holding)> {
+        let active = self.state.active_mut(id)?;
         match &mut active.stage {
             Stage::Holding(holding) => Some((active.deadline_ms, holding)),
             Stage::Undoing(_) => None,
@@ -81,14 +102,14 @@ impl Warden {
     }
 
     fn ask_alive(&mut self, id: &InjectionId) -> Result<(), String> {
-        let view = self.view.clone();
+        let view = self.executor.view().clone();
         let Some((_, holding)) = self.holding(id) else { return Ok(()) };
         let asked = catch_unwind(AssertUnwindSafe(|| holding.fault.alive(&holding.effect, view.as_ref())));
         asked.unwrap_or_else(|panic| Err(format!("the fault panicked: {}", panic_text(&*panic))))
     }
 
     fn observe(&mut self, id: &InjectionId, now: u64) {
-        let view = self.view.clone();
+        let view = self.executor.view().clone();
         let Some((_, holding)) = self.holding(id) else { return };
         if now < holding.windows.next_ms {
             return;

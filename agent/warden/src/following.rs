@@ -7,10 +7,6 @@ use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use agent_faults::{Answers, GroupSeen};
 use agent_view::{HostView, UnifiedGroup};
-use proto_model::id::InjectionId;
-
-use crate::start::Deed;
-use crate::warden::Warden;
 
 /// Between two looks at the names of one injection.
 const EVERY_MS: u64 = 5_000;
@@ -73,7 +69,7 @@ impl Following {
     }
 
     /// Names that were looked up, and groups that are others now.
-    fn poll(&mut self, now_ms: u64, view: &Arc<dyn HostView>) -> Option<Answers> {
+    pub(crate) fn poll(&mut self, now_ms: u64, view: &Arc<dyn HostView>) -> Option<Answers> {
         let names = self.poll_names(now_ms, view);
         let groups: BTreeMap<String, GroupSeen> = self
             .groups
@@ -121,28 +117,6 @@ fn look_up(names: Vec<String>, view: Arc<dyn HostView>) -> Option<Receiver<Names
         Err(error) => {
             tracing::warn!(%error, "names cannot be looked up again");
             None
-        }
-    }
-}
-
-impl Warden {
-    /// What a look has found is acted on at once; the fault's undo names no peer, so it stays what it was.
-    pub(crate) fn follow(&mut self, id: &InjectionId, now_ms: u64) {
-        let view = self.view.clone();
-        let Some((_, holding)) = self.holding(id) else { return };
-        let Some(answers) = holding.following.poll(now_ms, &view) else {
-            return;
-        };
-        let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
-        let deed: Deed<'_> = &|_, levers| fault.follow(&order.wish.params, &effect, &answers, levers);
-        match self.pull_again(id, &order, deed) {
-            Some(Ok(effect)) => {
-                if let Some((_, holding)) = self.holding(id) {
-                    holding.effect = effect;
-                }
-            }
-            Some(Err(error)) => tracing::warn!(injection = %id, error, "what it stands on has moved, and cannot be followed"),
-            None => {}
         }
     }
 }

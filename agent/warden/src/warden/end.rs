@@ -1,43 +1,40 @@
 //! Every end of an injection, whatever its cause: recorded, rewound, looked at, told; tried again until nothing is left.
 
-use std::collections::BTreeSet;
-
 use proto_model::id::InjectionId;
-use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoAnswer, UndoFailed, Undone};
+use proto_model::injection::{AgentFact, EndedBy, UndoAnswer, UndoFailed, Undone};
 
+use super::Warden;
 use crate::active::Stage;
 use crate::handle::{HaltAnswer, Reply, WardenError};
 use crate::teller::Teller;
 use crate::undoing::{Undoing, kept};
 use crate::waits::{Answer, End};
-use crate::warden::{Ended, Warden};
 
 /// While an undo keeps failing, every so many tries are told.
 const TELL_EVERY: u32 = 12;
 
 impl Warden {
     /// Ends one injection and tries at once to undo it. One that is ending already goes on as it does.
-    pub(crate) fn end(&mut self, id: &InjectionId, by: EndedBy, reason: Option<String>) {
-        let Some(active) = self.active.get_mut(id) else { return };
+    pub(super) fn end(&mut self, id: &InjectionId, by: EndedBy, reason: Option<String>) {
+        let Some(active) = self.state.active_mut(id) else { return };
         if matches!(active.stage, Stage::Undoing(_)) {
             return;
         }
         tracing::info!(injection = %id, fault = active.kind, ended_by = by.as_str(), reason, "ending");
-        let (undoing, report) = Undoing::begin(by, reason, &mut active.journal, &mut active.teller, self.view.as_ref());
+        let (undoing, report) = Undoing::begin(by, reason, &mut active.journal, &mut active.teller, self.executor.view().as_ref());
         active.stage = Stage::Undoing(undoing);
         self.send(report);
         self.try_undo(id);
     }
 
     /// One try; on success the injection is told to be undone, or spent, and only its journal is kept.
-    pub(crate) fn try_undo(&mut self, id: &InjectionId) {
-        let others: Vec<InjectionId> = self.active.keys().filter(|other| *other != id).cloned().collect();
-        let view = self.view.clone();
-        let Some(active) = self.active.get_mut(id) else { return };
+    pub(super) fn try_undo(&mut self, id: &InjectionId) {
+        let others = self.state.other_than(id);
+        let Some(active) = self.state.active_mut(id) else { return };
         let Stage::Undoing(undoing) = &mut active.stage else { return };
-        let result = undoing.attempt(&mut active.journal, self.hands.as_mut(), view.as_ref(), &others);
+        let result = self.executor.undo(undoing, &mut active.journal, &others);
         // A rewind may take seconds; the guardian must not take that for silence.
-        self.attendant.tick(view.boot_ms());
+        self.attendant.tick(self.executor.view().boot_ms());
         match result {
             Ok(drift) => self.undone(id, None, drift),
             Err(failure) => self.undo_failed(id, failure),
@@ -46,7 +43,7 @@ impl Warden {
 
     /// The end is there; `accepted` when it is so by a person's word only.
     fn undone(&mut self, id: &InjectionId, accepted: Option<String>, drift: Vec<String>) {
-        let Some(mut active) = self.active.remove(id) else { return };
+        let Some(mut active) = self.state.take(id) else { return };
         let Stage::Undoing(undoing) = &active.stage else { return };
         let ours = match undoing.by {
             EndedBy::Rescue | EndedBy::Boot => "rescue",
@@ -54,17 +51,23 @@ impl Warden {
         };
         let undone_by = accepted.as_deref().unwrap_or(ours);
         let spent = active.journal.history().is_spent();
-        let report = undoing.close(undone_by, drift, &mut active.journal, &mut active.teller, self.view.as_ref());
+        let report = undoing.close(
+            undone_by,
+            drift,
+            &mut active.journal,
+            &mut active.teller,
+            self.executor.view().as_ref(),
+        );
         tracing::info!(injection = %id, fault = active.kind, ended_by = undoing.by.as_str(), spent, "ended, and nothing is left");
-        self.ended.insert(id.clone(), Ended::of(active.journal.history()));
+        self.state.remember_end(active.journal.history());
         drop(active);
         self.send(report);
         self.waits.ended(id, if spent { &End::Spent } else { &End::Undone });
     }
 
     fn undo_failed(&mut self, id: &InjectionId, failure: UndoFailed) {
-        let now = self.view.boot_ms();
-        let Some(active) = self.active.get_mut(id) else { return };
+        let now = self.view().boot_ms();
+        let Some(active) = self.state.active_mut(id) else { return };
         let Stage::Undoing(undoing) = &mut active.stage else { return };
         let turned_dirty = !undoing.dirty && undoing.is_overdue(now);
         undoing.dirty |= turned_dirty;
@@ -83,17 +86,17 @@ impl Warden {
     }
 
     /// Undone now, undone already, or never heard of: three answers, given once the effect is gone.
-    pub(crate) fn stop(&mut self, id: InjectionId, by: EndedBy, reply: Reply<Result<UndoAnswer, WardenError>>) {
-        if self.active.contains_key(&id) {
+    pub(super) fn stop(&mut self, id: InjectionId, by: EndedBy, reply: Reply<Result<UndoAnswer, WardenError>>) {
+        if self.state.active(&id).is_some() {
             self.end(&id, by, None);
             return self.answer_stop(id, reply);
         }
-        if self.strays.contains_key(&id) {
+        if self.state.unopened(&id).is_some() {
             return self.stop_stray(id, by, reply);
         }
-        if self.is_known(&id) {
+        if self.state.is_known(&id) {
             self.tell_again(&id);
-            let spent = self.has_spent(&id);
+            let spent = self.state.has_spent(&id);
             return reply(Ok(if spent { UndoAnswer::Spent } else { UndoAnswer::AlreadyUndone }));
         }
         // Whatever arrives later under this id comes too late, so the answer is remembered as its end.
@@ -105,8 +108,8 @@ impl Warden {
             answer: UndoAnswer::UnknownId,
             drift: Vec::new(),
         };
-        let report = teller.tell(self.view.as_ref(), AgentFact::Undone(undone));
-        self.remember_refused(report.clone());
+        let report = teller.tell(self.view(), AgentFact::Undone(undone));
+        self.state.remember_refused(report.clone());
         self.send(report);
         reply(Ok(UndoAnswer::UnknownId));
     }
@@ -114,7 +117,7 @@ impl Warden {
     /// One whose journal could not be opened: it is undone as soon as it can be, and until then nobody may hear that it is.
     fn stop_stray(&mut self, id: InjectionId, by: EndedBy, reply: Reply<Result<UndoAnswer, WardenError>>) {
         self.take_over(id.clone());
-        match self.strays.get(&id).cloned() {
+        match self.state.unopened(&id).cloned() {
             None => self.stop(id, by, reply),
             Some(why) => reply(Err(WardenError::UndoFailed(UndoFailed {
                 undo: "open its journal".to_owned(),
@@ -124,30 +127,26 @@ impl Warden {
         }
     }
 
-    fn has_spent(&self, id: &InjectionId) -> bool {
-        self.ended.get(id).is_some_and(|ended| ended.state == InjectionState::Spent)
-    }
-
     fn answer_stop(&mut self, id: InjectionId, reply: Reply<Result<UndoAnswer, WardenError>>) {
         if let Some(failure) = self.last_failure(&id) {
             return reply(Err(WardenError::UndoFailed(failure)));
         }
-        if self.has_spent(&id) {
+        if self.state.has_spent(&id) {
             return reply(Ok(UndoAnswer::Spent));
         }
-        let pending = self.active.contains_key(&id).then_some(id);
+        let pending = self.state.active(&id).is_some().then_some(id);
         self.waits.add(pending.into_iter().collect(), Answer::Stop(reply));
     }
 
     /// Set when an undo has been failing for so long that nobody waits for it any more.
     fn last_failure(&self, id: &InjectionId) -> Option<UndoFailed> {
-        match &self.active.get(id)?.stage {
+        match &self.state.active(id)?.stage {
             Stage::Undoing(undoing) if undoing.dirty => undoing.last_failure.clone(),
             _ => None,
         }
     }
 
-    pub(crate) fn halt(&mut self, epoch: u64, reason: &str, reply: Reply<HaltAnswer>) {
+    pub(super) fn halt(&mut self, epoch: u64, reason: &str, reply: Reply<HaltAnswer>) {
         // A halt is obeyed whatever its epoch, so that a controller from an old backup can give one; a newer release ends it.
         self.latches.controller_says(epoch.max(self.latches.epoch()), true, reason);
         tracing::warn!(epoch, reason, "halted by the controller");
@@ -155,12 +154,12 @@ impl Warden {
     }
 
     /// Ends everything and answers when the last is gone, or counts as failed.
-    pub(crate) fn end_all(&mut self, by: EndedBy, reason: &str, reply: Reply<HaltAnswer>) {
-        let all: BTreeSet<InjectionId> = self.active.keys().cloned().collect();
+    pub(super) fn end_all(&mut self, by: EndedBy, reason: &str, reply: Reply<HaltAnswer>) {
+        let all = self.state.active_ids();
         // What cannot even be opened is not undone.
-        let strays = u32::try_from(self.strays.len()).unwrap_or(u32::MAX);
+        let unopened = u32::try_from(self.state.all_unopened().len()).unwrap_or(u32::MAX);
         let reply: Reply<HaltAnswer> = Box::new(move |mut answer: HaltAnswer| {
-            answer.failed = answer.failed.saturating_add(strays);
+            answer.failed = answer.failed.saturating_add(unopened);
             reply(answer);
         });
         let hopeless: Vec<(InjectionId, UndoFailed)> = all.iter().filter_map(|id| Some((id.clone(), self.last_failure(id)?))).collect();
@@ -174,10 +173,10 @@ impl Warden {
     }
 
     /// A person answers for what is left; it is told under their name, and the host may be used again.
-    pub(crate) fn accept(&mut self, by: &str, reason: &str) {
+    pub(super) fn accept(&mut self, by: &str, reason: &str) {
         let dirty: Vec<(InjectionId, String)> = self
-            .active
-            .values()
+            .state
+            .actives()
             .filter_map(|a| Some((a.injection.clone(), a.residue()?)))
             .collect();
         tracing::warn!(by, reason, injections = dirty.len(), "what is left on this host was accepted");
@@ -188,10 +187,9 @@ impl Warden {
                 vec![format!("left behind: {residue}")],
             );
         }
-        for (id, _) in std::mem::take(&mut self.strays) {
-            kept(self.shelf.forget(&id), "unreadable journal");
+        for id in self.state.take_unopened().into_keys() {
+            kept(self.executor.shelf().forget(&id), "unreadable journal");
         }
-        self.residue.clear();
-        self.suspects.clear();
+        self.state.accept_residue();
     }
 }

@@ -1,16 +1,22 @@
 //! Whether a fault may start, asked in a fixed order; the first no is the answer, and nothing has been touched by then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 
 use agent_faults::{AnyFault, Claim, Preflight, Scene};
+use agent_view::HostView;
 use proto_model::catalogue::{DurationRule, FaultKind, nearest};
 use proto_model::injection::{PreflightAnswer, Wish};
 use proto_model::problem::Refusal;
 use proto_model::quantity::Millis;
 use serde_json::Value;
 
+use crate::active::Active;
+use crate::causes::panic_text;
+use crate::handle::{HaltLatch, Halted};
+use crate::kinds::Kinds;
+use crate::policy::Policy;
 use crate::protection::Wards;
-use crate::warden::Warden;
 
 /// A yes, with what the deed needs.
 pub(crate) struct Admitted {
@@ -22,7 +28,45 @@ pub(crate) struct Admitted {
     pub(crate) preflight: Preflight,
 }
 
-impl Warden {
+/// Whether this host takes anything at all now.
+pub(crate) struct Readiness {
+    pub(crate) leaving: bool,
+    pub(crate) halted: Option<Halted>,
+    pub(crate) guarded: bool,
+    /// Something that is left behind.
+    pub(crate) residue: Option<String>,
+}
+
+/// What a wish is held against: this host as it is now. It changes nothing and remembers nothing.
+pub(crate) struct Admission<'a> {
+    view: &'a dyn HostView,
+    policy: &'a Policy,
+    kinds: Kinds,
+    readiness: Readiness,
+    active: Vec<&'a Active>,
+    /// Where journals lie: what fills these volumes must leave some room.
+    journals: Vec<PathBuf>,
+}
+
+impl<'a> Admission<'a> {
+    pub(crate) fn new(
+        view: &'a dyn HostView,
+        policy: &'a Policy,
+        kinds: Kinds,
+        readiness: Readiness,
+        active: Vec<&'a Active>,
+        journals: Vec<PathBuf>,
+    ) -> Self {
+        Self {
+            view,
+            policy,
+            kinds,
+            readiness,
+            active,
+            journals,
+        }
+    }
+
     /// What would be answered to orders like these; nothing is changed. Wishes that may act at the same time are also held
     /// against each other.
     pub(crate) fn preflight(&self, wishes: &[Wish]) -> Vec<PreflightAnswer> {
@@ -52,7 +96,7 @@ impl Warden {
         let duration_ms = lasts(fault, wish.duration_ms)?;
         self.policy.check(kind, &fault.reversal(), &params, duration_ms)?;
         self.policy.check_attended(kind, &fault.reversal(), wish.unattended)?;
-        let claims = fault.claims_here(&params, self.view.as_ref()).map_err(first)?;
+        let claims = fault.claims_here(&params, self.view).map_err(first)?;
         self.check_conflicts(&claims)?;
         let preflight = self.ask_kind(fault, &params, duration_ms, wish.seed)?;
         Ok(Admitted {
@@ -65,13 +109,13 @@ impl Warden {
     }
 
     fn check_halts(&self) -> Result<(), Refusal> {
-        if self.is_leaving() {
+        if self.readiness.leaving {
             return Err(Refusal::new("leaving", "", "the agent is about to end"));
         }
-        let Some(halted) = self.latches.engaged() else { return Ok(()) };
+        let Some(halted) = &self.readiness.halted else { return Ok(()) };
         let release = match halted.latch {
-            crate::handle::HaltLatch::Host => "`fracas-agent release` on the host",
-            crate::handle::HaltLatch::Controller => "`fracas release`",
+            HaltLatch::Host => "`fracas-agent release` on the host",
+            HaltLatch::Controller => "`fracas release`",
         };
         Err(Refusal::new(
             "halted",
@@ -81,7 +125,7 @@ impl Warden {
     }
 
     fn check_guardian(&self) -> Result<(), Refusal> {
-        if self.attendant.is_guarded() {
+        if self.readiness.guarded {
             return Ok(());
         }
         Err(Refusal::new(
@@ -92,7 +136,7 @@ impl Warden {
     }
 
     fn check_clean(&self) -> Result<(), Refusal> {
-        match self.all_residue().first() {
+        match &self.readiness.residue {
             None => Ok(()),
             Some(residue) => Err(Refusal::new("dirty", "", format!("this host is dirty: {residue}"))),
         }
@@ -107,7 +151,7 @@ impl Warden {
     }
 
     fn check_conflicts(&self, claims: &[Claim]) -> Result<(), Refusal> {
-        let holder = self.active.values().find_map(|active| {
+        let holder = self.active.iter().find_map(|active| {
             let claim = active
                 .claims
                 .iter()
@@ -125,9 +169,9 @@ impl Warden {
 
     /// The kind's own look; one that panics has refused.
     fn ask_kind(&self, fault: &'static dyn AnyFault, params: &Value, duration_ms: u64, seed: u64) -> Result<Preflight, Refusal> {
-        let wards = Wards::of(&self.policy, self.view.as_ref()).with_journals(&self.shelf.folders(), self.view.as_ref());
+        let wards = Wards::of(self.policy, self.view).with_journals(&self.journals, self.view);
         let scene = Scene {
-            view: self.view.as_ref(),
+            view: self.view,
             protection: &wards,
             seed,
             duration_ms,
@@ -195,11 +239,4 @@ fn first(problems: proto_model::problem::Problems) -> Refusal {
         Some(problem) => problem.into(),
         None => Refusal::new("invalid_params", "params", "the parameters are not valid"),
     }
-}
-
-/// What a panic said.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "without a word".to_owned())
 }

@@ -14,7 +14,7 @@ use proto_model::time::Timestamp;
 use proto_transport::{Authorities, MAX_MESSAGE};
 use proto_wire::v1::agents_server::AgentsServer;
 use proto_wire::v1::enrolment_server::EnrolmentServer;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use tonic::Status;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
@@ -26,7 +26,7 @@ use crate::link::Epochs;
 use crate::name_locks::NameLocks;
 use crate::peer::must_be_host;
 use crate::rate::{GuessLimiter, Rate};
-use crate::settings::{DispatcherSettings, ENROLMENTS_AT_ONCE, MAX_ENROL_REQUEST, SESSIONS};
+use crate::settings::{ANSWERS_AT_ONCE, DispatcherSettings, ENROLMENTS_AT_ONCE, HALT_ANSWERS, MAX_ENROL_REQUEST, SESSIONS};
 use crate::tokens::TokenCache;
 
 /// A record that follows the stored one: what hosts cause from the first, what people cause from the second. Joining anew sets everything,
@@ -95,12 +95,16 @@ pub(crate) struct Inner {
     pub sessions: Rate,
     /// Observations and samples that found no room.
     pub dropped: AtomicU64,
-    /// Rung when a host has answered a halt.
-    pub halt_heard: Notify,
+    /// Who has answered a halt or a release of which epoch.
+    pub halt_heard: broadcast::Sender<(HostName, u64)>,
     /// Held from reading or writing a record until memory has it, so that memory never goes back.
     pub refreshing: tokio::sync::Mutex<()>,
     /// Enrolments that are being carried out; others wait.
     pub enrolling: Semaphore,
+    /// Preflights that are awaited; others are not asked yet.
+    pub preflights: Semaphore,
+    /// Proofs that are awaited, likewise, so that no preflight keeps a run from its proof.
+    pub proofs: Semaphore,
     /// Names that are being enrolled: one at a time each, so that a name is never given twice.
     pub names: NameLocks,
 }
@@ -128,9 +132,11 @@ impl Dispatcher {
             tokens: TokenCache::default(),
             sessions: Rate::of(SESSIONS),
             dropped: AtomicU64::new(0),
-            halt_heard: Notify::new(),
+            halt_heard: broadcast::Sender::new(HALT_ANSWERS),
             refreshing: tokio::sync::Mutex::default(),
             enrolling: Semaphore::new(ENROLMENTS_AT_ONCE),
+            preflights: Semaphore::new(ANSWERS_AT_ONCE),
+            proofs: Semaphore::new(ANSWERS_AT_ONCE),
             names: NameLocks::default(),
         })))
     }

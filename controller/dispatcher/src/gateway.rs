@@ -1,5 +1,6 @@
 //! Orders to hosts, each with its deadline: the dispatcher as the rest of the controller sees it.
 
+use std::collections::HashSet;
 use std::future::ready;
 use std::io;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::{
     Accept, Doctor, Halt, Lease, Preflight, PreflightQuestion, ProbeStart, ProbeStop, Release, Settled, Start, Stop, Verify,
 };
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::oneshot;
 
 use crate::dispatcher::Dispatcher;
@@ -137,6 +139,8 @@ impl HostGateway for Dispatcher {
         Box::pin(async move {
             self.may_start(host)?;
             let questions = wishes.iter().map(PreflightQuestion::from).collect();
+            // Nobody closes it.
+            let _turn = self.0.preflights.acquire().await;
             let asked = self.link(host)?.ask(|request| Body::Preflight(Preflight { request, questions }));
             let Answer::Preflight(answer) = await_reply(host, "preflight", self.0.parts.settings.preflight_within_ms, asked).await? else {
                 return Err(malformed(host, "a proof where preflight was asked"));
@@ -214,6 +218,7 @@ impl HostGateway for Dispatcher {
     fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, GatewayError>> {
         Box::pin(async move {
             let injections = injections.iter().map(ToString::to_string).collect();
+            let _turn = self.0.proofs.acquire().await;
             let asked = self.link(host)?.ask(|request| Body::Verify(Verify { request, injections }));
             let Answer::Verify(answer) = await_reply(host, "its proof", self.0.parts.settings.verify_within_ms, asked).await? else {
                 return Err(malformed(host, "a preflight where a proof was asked"));
@@ -288,6 +293,7 @@ impl HostGateway for Dispatcher {
                     reason: state.reason.clone(),
                 }),
             };
+            let mut heard = self.0.halt_heard.subscribe();
             // A host whose queue is full counts as told: it stays silent, and is shown as silent.
             let mut told = Vec::new();
             for (name, entry) in self.fleet().iter() {
@@ -297,25 +303,32 @@ impl HostGateway for Dispatcher {
                 told.extend(entry.live.is_some().then(|| name.clone()));
             }
             let until = tokio::time::Instant::now() + Duration::from_millis(wait_ms);
-            loop {
-                let heard = self.0.halt_heard.notified();
-                let (answered, undone) = self.halt_answers(&told, state.epoch);
-                let all = answered.len() == told.len();
-                if all || tokio::time::timeout_at(until, heard).await.is_err() {
-                    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                    return HaltOutcome {
-                        told,
-                        answered,
-                        undone,
-                        took_ms,
-                    };
+            let mut missing = self.unanswered(&told, state.epoch);
+            while !missing.is_empty() {
+                match tokio::time::timeout_at(until, heard.recv()).await {
+                    Ok(Ok((host, epoch))) if epoch >= state.epoch => drop(missing.remove(&host)),
+                    Ok(Ok(_)) => {}
+                    Ok(Err(RecvError::Lagged(_))) => missing = self.unanswered(&told, state.epoch),
+                    Ok(Err(RecvError::Closed)) | Err(_) => break,
                 }
+            }
+            let (answered, undone) = self.halt_answers(&told, state.epoch);
+            HaltOutcome {
+                told,
+                answered,
+                undone,
+                took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             }
         })
     }
 }
 
 impl Dispatcher {
+    fn unanswered(&self, told: &[HostName], epoch: u64) -> HashSet<HostName> {
+        let answered: HashSet<HostName> = self.halt_answers(told, epoch).0.into_iter().collect();
+        told.iter().filter(|host| !answered.contains(*host)).cloned().collect()
+    }
+
     fn halt_answers(&self, told: &[HostName], epoch: u64) -> (Vec<HostName>, u32) {
         let fleet = self.fleet();
         let answers = told.iter().filter_map(|name| {

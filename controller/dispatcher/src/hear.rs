@@ -56,7 +56,8 @@ impl Dispatcher {
                 if let Some(entry) = self.fleet().get_mut(name).filter(|entry| entry.is_first(&link.nonce)) {
                     entry.halt_answer = Some((answer.epoch, answer.undone));
                 }
-                self.0.halt_heard.notify_waiters();
+                // Often nobody waits for it.
+                let _ = self.0.halt_heard.send((name.clone(), answer.epoch));
             }
         }
     }

@@ -55,3 +55,10 @@ pub(crate) const MISSED_HEARTBEATS: u64 = 3;
 
 /// How far a host's clock may be off before it is said.
 pub(crate) const TOLERATED_OFFSET_MS: i64 = 5_000;
+
+/// Preflights and proofs that are awaited at once, of each. A host's time to answer begins when it is asked, so that the last host of a large
+/// fleet has as long as the first.
+pub(crate) const ANSWERS_AT_ONCE: usize = 256;
+
+/// Answers to a halt that may wait to be counted; after more at once, the hosts are looked through.
+pub(crate) const HALT_ANSWERS: usize = 1_024;

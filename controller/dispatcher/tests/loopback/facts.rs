@@ -61,11 +61,7 @@ async fn a_preflight_brings_the_facts_of_that_moment() {
         unattended: false,
     };
     let asked = tokio::spawn(async move { dispatcher.preflight(&name("web"), vec![wish]).await });
-    let request = loop {
-        if let Some(Order::Preflight(question)) = bare.order().await.unwrap().unwrap().body {
-            break question.request;
-        }
-    };
+    let request = question(&mut bare).await;
     let facts = v1::HostFacts {
         addresses: vec!["10.9.9.9".into()],
         ..v1::HostFacts::default()
@@ -79,4 +75,47 @@ async fn a_preflight_brings_the_facts_of_that_moment() {
     asked.await.unwrap().unwrap();
     let known = controller.host("web").unwrap().facts.addresses;
     assert_eq!(known, ["10.9.9.9".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+/// Its time to answer begins when a host is asked: so many are asked at once, and the others wait.
+#[tokio::test]
+async fn a_host_that_waits_for_its_turn_is_not_asked_yet() {
+    const AT_ONCE: usize = 256;
+    let (_dir, host, controller) = joined().await;
+    let mut bare = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..=AT_ONCE {
+        let dispatcher = controller.dispatcher.clone();
+        asked.spawn(async move { dispatcher.preflight(&name("web"), vec![]).await });
+    }
+    let mut requests = Vec::new();
+    while requests.len() < AT_ONCE {
+        requests.push(question(&mut bare).await);
+    }
+    // Less than a host may be silent.
+    let early = tokio::time::timeout(std::time::Duration::from_millis(300), bare.order()).await;
+    assert!(early.is_err(), "one more is asked before another has answered: {early:?}");
+    for request in requests {
+        bare.say(answer_to(request)).await;
+    }
+    let last = question(&mut bare).await;
+    bare.say(answer_to(last)).await;
+    for reply in asked.join_all().await {
+        reply.unwrap();
+    }
+}
+
+async fn question(bare: &mut Bare) -> u64 {
+    loop {
+        if let Some(Order::Preflight(question)) = bare.order().await.unwrap().unwrap().body {
+            return question.request;
+        }
+    }
+}
+
+fn answer_to(request: u64) -> Body {
+    Body::Preflight(v1::PreflightAnswer {
+        request,
+        ..v1::PreflightAnswer::default()
+    })
 }

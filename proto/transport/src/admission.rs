@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::budget::{Budget, Full, Quota, Seat};
 
@@ -13,6 +14,9 @@ use crate::budget::{Budget, Full, Quota, Seat};
 const RESERVED_FILES: usize = 256;
 /// At most this share of the other open files is for peers that nobody knows.
 const OUTSIDERS_SHARE: usize = 4;
+
+/// How often a newcomer looks for a seat whose protection has run out.
+const SEAT_AGAIN: Duration = Duration::from_millis(20);
 
 /// How much the listeners of one program take together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,9 +106,19 @@ impl Admission {
         &self.0.limits
     }
 
-    pub(crate) fn handshake(&self, address: IpAddr) -> Option<(Seat<IpAddr>, oneshot::Receiver<()>)> {
-        let taken = self.0.handshakes.take(network_of(address), Some(self.0.limits.silence));
-        self.or_refusal(taken, address, "TLS handshakes", self.0.limits.handshakes)
+    /// A seat for a handshake. Who has none waits for one as long as a handshake may take: a fleet that returns at once is served in turn,
+    /// where a refusal would cost both sides another handshake. Who has one already is refused, and so keeps nobody else waiting.
+    pub(crate) async fn handshake(&self, address: IpAddr) -> Option<(Seat<IpAddr>, oneshot::Receiver<()>)> {
+        let (limits, until) = (&self.0.limits, tokio::time::Instant::now() + self.0.limits.handshake);
+        loop {
+            let taken = self.0.handshakes.take(network_of(address), Some(limits.silence));
+            let waits = matches!(taken, Err(Full::All)) && self.0.handshakes.held(&network_of(address)) == 0;
+            if !waits || tokio::time::Instant::now() >= until {
+                return self.or_refusal(taken, address, "TLS handshakes", limits.handshakes);
+            }
+            // Seats are also had by waiting: their protection runs out.
+            drop(timeout(SEAT_AGAIN, self.0.handshakes.freed()).await);
+        }
     }
 
     pub(crate) fn outsider(&self, address: IpAddr) -> Option<(Seat<IpAddr>, oneshot::Receiver<()>)> {

@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 /// How many seats there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub(crate) struct Budget<K>(Arc<Inner<K>>);
 struct Inner<K> {
     quota: Quota,
     state: Mutex<State<K>>,
+    /// Rung when a seat is free again.
+    freed: Notify,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,7 @@ impl<K: Eq + Hash + Clone> Budget<K> {
         Self(Arc::new(Inner {
             quota,
             state: Mutex::new(state),
+            freed: Notify::new(),
         }))
     }
 
@@ -100,6 +103,16 @@ impl<K: Eq + Hash + Clone> Budget<K> {
         drop(state);
         let budget = self.clone();
         Ok((Seat { budget, key, id }, evicted))
+    }
+
+    /// How many seats this key has.
+    pub fn held(&self, key: &K) -> usize {
+        self.state().taken.get(key).map_or(0, BTreeMap::len)
+    }
+
+    /// Comes when a seat has become free; of several who wait, to one.
+    pub async fn freed(&self) {
+        self.0.freed.notified().await;
     }
 
     #[cfg(test)]
@@ -132,6 +145,8 @@ impl<K: Eq + Hash> Drop for Seat<K> {
             state.taken.remove(&self.key);
         }
         state.count -= usize::from(freed);
+        drop(state);
+        self.budget.0.freed.notify_one();
     }
 }
 

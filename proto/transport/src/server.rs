@@ -131,7 +131,7 @@ async fn accept(listener: TcpListener, tls: ServerTls, admission: Admission, sen
                 continue;
             }
         };
-        let Some((seat, evicted)) = admission.handshake(address.ip()) else {
+        let Some((seat, evicted)) = admission.handshake(address.ip()).await else {
             continue;
         };
         let (acceptor, admission, sender) = (TlsAcceptor::from(tls.0.load_full()), admission.clone(), sender.clone());

@@ -221,6 +221,27 @@ async fn silent_connections_from_everywhere_keep_no_honest_handshake_out() {
     eventually("all but 16 are hung up on", || closed() >= 64).await;
 }
 
+/// As when a fleet returns at once, each host from its own address.
+#[tokio::test]
+async fn who_has_no_handshake_yet_waits_for_its_turn_and_who_has_one_is_refused() {
+    let place = place();
+    let limits = Limits {
+        handshakes: Quota { each: 4, all: 4 },
+        silence: Duration::from_secs(2),
+        ..Limits::default()
+    };
+    let (address, mut incoming) = place.listen(limits).await;
+    let mut silent = Vec::new();
+    for n in 0..4 {
+        silent.push(dial_from(n, &address).await);
+    }
+    let again = dial_from(1, &address).await;
+    eventually("a second handshake of the same address is refused", || is_closed(&again)).await;
+    assert!(!silent.iter().any(is_closed), "the others are within their two seconds");
+    let _channel = connect(&address, place.trust(), Some(&place.host("web", DAY_MS))).await.unwrap();
+    peer(&mut incoming).await;
+}
+
 #[tokio::test]
 async fn a_connection_without_identity_ends_in_time_unless_a_request_proves_one() {
     let place = place();

@@ -188,13 +188,13 @@ impl Entry {
     }
 }
 
-/// Hosts by name.
+/// Hosts by name. In boxes: a tree keeps room for entries that are not there.
 #[derive(Default)]
-pub(crate) struct Fleet(BTreeMap<HostName, Entry>);
+pub(crate) struct Fleet(BTreeMap<HostName, Box<Entry>>);
 
 impl Fleet {
     pub fn of(entries: impl Iterator<Item = Entry>) -> Self {
-        Self(entries.map(|entry| (entry.record.name.clone(), entry)).collect())
+        Self(entries.map(|entry| (entry.record.name.clone(), Box::new(entry))).collect())
     }
 
     pub fn len(&self) -> usize {
@@ -202,7 +202,7 @@ impl Fleet {
     }
 
     pub fn get(&self, host: &HostName) -> Option<&Entry> {
-        self.0.get(host)
+        self.0.get(host).map(Box::as_ref)
     }
 
     /// For a change: what others see of the host is made anew.
@@ -213,18 +213,18 @@ impl Fleet {
     }
 
     pub fn insert(&mut self, entry: Entry) {
-        self.0.insert(entry.record.name.clone(), entry);
+        self.0.insert(entry.record.name.clone(), Box::new(entry));
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&HostName, &Entry)> {
-        self.0.iter()
+        self.0.iter().map(|(name, entry)| (name, entry.as_ref()))
     }
 
     /// Every host that is not removed, as it is now. What has not changed since the last look is shared, not made again.
     pub fn hosts(&mut self) -> Vec<Arc<Host>> {
         let all = self.0.values_mut();
         all.filter(|entry| entry.record.membership != Membership::Removed)
-            .map(Entry::seen)
+            .map(|entry| entry.seen())
             .collect()
     }
 
@@ -239,7 +239,7 @@ impl Fleet {
 
     /// Every session of this name, clones included.
     pub fn links(&self, host: &HostName) -> Vec<Link> {
-        let entry = self.0.get(host);
+        let entry = self.get(host);
         entry.into_iter().flat_map(Entry::sessions).map(|live| live.link.clone()).collect()
     }
 }

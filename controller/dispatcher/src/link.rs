@@ -4,16 +4,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::stream::unfold;
 use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::{ControllerMessage, DoctorAnswer, PreflightAnswer, Start, VerifyAnswer};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio_stream::Stream;
 use tonic::Status;
 
-/// Orders that may wait for one host.
+/// Orders that may wait for one host, in each queue.
 const QUEUE: usize = 256;
 
 /// Starts remembered, so that a refusal finds its injection.
@@ -32,8 +32,6 @@ pub(crate) struct SentStart {
     pub injection: String,
     pub run: String,
 }
-
-type Starts = Arc<Mutex<VecDeque<SentStart>>>;
 
 /// What the host reads: each order is numbered as the connection takes it, so that nothing overtakes a halt once it is taken.
 pub(crate) type Orders = Pin<Box<dyn Stream<Item = Result<ControllerMessage, Status>> + Send>>;
@@ -55,107 +53,119 @@ pub(crate) struct Epochs {
 #[derive(Clone)]
 pub(crate) struct Link {
     pub nonce: String,
-    // In boxes: a queue keeps room for dozens of items from the first on, and there are two for each host.
-    urgent: mpsc::Sender<Box<Order>>,
-    normal: mpsc::Sender<Box<Order>>,
     epochs: Arc<Epochs>,
-    starts: Starts,
+    shared: Arc<Shared>,
+}
+
+/// One session's memory. A fleet has thousands of these, so that it holds nothing for what may come.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Rung for the writer, when there is an order or the session is over.
+    queued: Notify,
+    /// Rung for whoever waits for the end.
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    urgent: VecDeque<Order>,
+    normal: VecDeque<Order>,
     /// Why the session is over, once it is.
-    over: Arc<watch::Sender<Option<Status>>>,
-    waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Answer>>>>,
-    next_request: Arc<AtomicU64>,
+    over: Option<Status>,
+    /// The connection takes no more orders.
+    hung_up: bool,
+    starts: VecDeque<SentStart>,
+    waiting: HashMap<u64, oneshot::Sender<Answer>>,
+    requests: u64,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Link {
     /// A link, and the stream that the host reads.
     pub fn new(nonce: String, epochs: Arc<Epochs>) -> (Self, Orders) {
-        let (urgent, urgent_rx) = mpsc::channel(QUEUE);
-        let (normal, normal_rx) = mpsc::channel(QUEUE);
-        let (over, is_over) = watch::channel(None);
-        let starts = Starts::default();
+        let shared = Arc::<Shared>::default();
         let writer = Writer {
             nonce: nonce.clone(),
             epochs: epochs.clone(),
-            starts: starts.clone(),
-            urgent: urgent_rx,
-            normal: normal_rx,
-            over: is_over,
+            shared: shared.clone(),
             seq: 0,
         };
-        (
-            Self {
-                nonce,
-                urgent,
-                normal,
-                epochs,
-                starts,
-                over: Arc::new(over),
-                waiting: Arc::default(),
-                next_request: Arc::new(AtomicU64::new(1)),
-            },
-            writer.orders(),
-        )
+        (Self { nonce, epochs, shared }, writer.orders())
     }
 
     /// Queues an order; false when the session is over or too far behind.
     pub fn send(&self, body: Body) -> bool {
-        self.normal.try_send(self.made_now(body)).is_ok()
+        self.queue(body, |state| &mut state.normal)
     }
 
     /// Before everything that waits: stops and halts.
     pub fn send_first(&self, body: Body) -> bool {
-        self.urgent.try_send(self.made_now(body)).is_ok()
+        self.queue(body, |state| &mut state.urgent)
     }
 
-    fn made_now(&self, body: Body) -> Box<Order> {
+    fn queue(&self, body: Body, queue: fn(&mut State) -> &mut VecDeque<Order>) -> bool {
         let halt_epoch = self.epochs.halt.load(Ordering::SeqCst);
-        Box::new(Order { body, halt_epoch })
+        let mut state = self.shared.state();
+        if state.hung_up || state.over.is_some() || queue(&mut state).len() >= QUEUE {
+            return false;
+        }
+        queue(&mut state).push_back(Order { body, halt_epoch });
+        drop(state);
+        self.shared.queued.notify_one();
+        true
     }
 
     /// Ends the session: the host reads why.
     pub fn end(&self, why: Status) {
-        self.over.send_if_modified(|over| {
-            let first = over.is_none();
-            if first {
-                *over = Some(why);
-            }
-            first
-        });
+        self.shared.state().over.get_or_insert(why);
+        self.shared.queued.notify_one();
+        self.shared.ended.notify_waiters();
         self.hang_up();
     }
 
     /// Comes when the session was ended from this side.
     pub async fn ended(&self) {
-        let mut over = self.over.subscribe();
-        // The sender lives in this link.
-        drop(over.wait_for(Option::is_some).await);
+        loop {
+            let ended = self.shared.ended.notified();
+            if self.shared.state().over.is_some() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// The start that left under this number.
     pub fn start_of(&self, order: u64) -> Option<SentStart> {
-        let starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        starts.iter().find(|start| start.seq == order).cloned()
+        self.shared.state().starts.iter().find(|start| start.seq == order).cloned()
     }
 
     /// Sends a numbered request; the receiver hears the answer.
     pub fn ask(&self, make: impl FnOnce(u64) -> Body) -> Option<oneshot::Receiver<Answer>> {
-        let request = self.next_request.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = oneshot::channel();
-        {
-            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = {
+            let mut state = self.shared.state();
+            state.requests += 1;
+            let request = state.requests;
             // Whoever asked before and gave up.
-            waiting.retain(|_, asker| !asker.is_closed());
-            waiting.insert(request, sender);
-        }
+            state.waiting.retain(|_, asker| !asker.is_closed());
+            state.waiting.insert(request, sender);
+            request
+        };
         if self.send(make(request)) {
             return Some(receiver);
         }
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+        self.shared.state().waiting.remove(&request);
         None
     }
 
     pub fn answered(&self, request: u64, answer: Answer) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+        let waiting = self.shared.state().waiting.remove(&request);
         if let Some(sender) = waiting {
             // Nobody waits any more: the asker's time is over.
             let _ = sender.send(answer);
@@ -164,7 +174,7 @@ impl Link {
 
     /// Nobody will answer any more.
     pub fn hang_up(&self) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.shared.state().waiting = HashMap::new();
     }
 }
 
@@ -172,11 +182,17 @@ impl Link {
 struct Writer {
     nonce: String,
     epochs: Arc<Epochs>,
-    starts: Starts,
-    urgent: mpsc::Receiver<Box<Order>>,
-    normal: mpsc::Receiver<Box<Order>>,
-    over: watch::Receiver<Option<Status>>,
+    shared: Arc<Shared>,
     seq: u64,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.hung_up = true;
+        // Nobody takes them.
+        (state.urgent, state.normal) = Default::default();
+    }
 }
 
 impl Writer {
@@ -192,19 +208,12 @@ impl Writer {
     }
 
     async fn next(&mut self) -> Result<ControllerMessage, Status> {
-        let order = tokio::select! {
-            biased;
-            why = self.over.wait_for(Option::is_some) => {
-                let why = why.ok().and_then(|why| why.clone());
-                return Err(why.unwrap_or_else(|| Status::aborted("the session is over")));
+        let order = loop {
+            if let Some(order) = self.take()? {
+                break order;
             }
-            Some(order) = self.urgent.recv() => order,
-            Some(order) = self.normal.recv() => order,
+            self.shared.queued.notified().await;
         };
-        self.seq += 1;
-        if let Body::Start(start) = &order.body {
-            self.remember(start);
-        }
         Ok(ControllerMessage {
             nonce: self.nonce.clone(),
             seq: self.seq,
@@ -214,17 +223,35 @@ impl Writer {
         })
     }
 
-    fn remember(&self, start: &Start) {
-        let mut starts = self.starts.lock().unwrap_or_else(PoisonError::into_inner);
-        if starts.len() >= STARTS {
-            starts.pop_front();
+    /// The next order, numbered; why the session is over, once it is.
+    fn take(&mut self) -> Result<Option<Order>, Status> {
+        let mut state = self.shared.state();
+        if let Some(why) = &state.over {
+            return Err(why.clone());
         }
-        starts.push_back(SentStart {
-            seq: self.seq,
-            injection: start.injection.clone(),
-            run: start.run.clone(),
-        });
+        let state = &mut *state;
+        let Some(order) = state.urgent.pop_front().or_else(|| state.normal.pop_front()) else {
+            // What a burst needed is given back.
+            (state.urgent, state.normal) = Default::default();
+            return Ok(None);
+        };
+        self.seq += 1;
+        if let Body::Start(start) = &order.body {
+            remember(&mut state.starts, self.seq, start);
+        }
+        Ok(Some(order))
     }
+}
+
+fn remember(starts: &mut VecDeque<SentStart>, seq: u64, start: &Start) {
+    if starts.len() >= STARTS {
+        starts.pop_front();
+    }
+    starts.push_back(SentStart {
+        seq,
+        injection: start.injection.clone(),
+        run: start.run.clone(),
+    });
 }
 
 #[cfg(test)]

@@ -319,7 +319,8 @@ impl Dispatcher {
                 Ok(Ok(None)) => break "closed".to_owned(),
                 Ok(Ok(Some(message))) => {
                     if let Some(body) = message.body {
-                        self.hear(&name, &link, body).await;
+                        // In a box while it lasts: it is many times as large as what a session keeps while it waits.
+                        Box::pin(self.hear(&name, &link, body)).await;
                     }
                 }
             }

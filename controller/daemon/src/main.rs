@@ -3,6 +3,7 @@
 mod certificate;
 mod clock;
 mod config;
+mod huge_pages;
 mod open_files;
 mod operator;
 mod options;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         };
     }
     clock::move_cadence(options.clock_offset);
+    huge_pages::do_without();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::failed(NAME, &error, FAILED),

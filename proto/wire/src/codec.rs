@@ -8,7 +8,7 @@ use tonic_prost::{ProstDecoder, ProstEncoder};
 
 /// Room for an ordinary message. Each open call keeps two buffers for as long as it lives, and a controller has one for each host;
 /// a larger message makes its buffer grow.
-const BUFFER: usize = 1 << 10;
+const BUFFER: usize = 256;
 /// How much may be encoded before it is passed on, as tonic has it.
 const PASS_ON: usize = 32 << 10;
 

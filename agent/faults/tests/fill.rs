@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use agent_faults::{AnyFault, Protection, Scene, WorkControl, find};
 use agent_journal::Opened;
-use agent_levers::{Journal, Levers, LinuxOps, PullContext, RewindReport, Shelf, Spared, prove, rewind};
+use agent_levers::{Exemptions, Journal, Levers, LinuxOps, PullContext, RewindReport, Shelf, prove, rewind};
 use agent_view::{HostView, LinuxView, Process, Volume};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -128,7 +128,7 @@ impl Ground {
             seed: 1,
             deadline_boot_ms: self.view.boot_ms() + 60_000,
             gate_ms: 0,
-            spared: Spared::default(),
+            exemptions: Exemptions::default(),
         };
         let mut hands = self.hands();
         let mut levers = Levers::new(&mut journal, &mut hands, &self.view, context);

@@ -5,7 +5,7 @@ use std::path::Path;
 use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{Journal, Levers, PullContext, Shelf, Spared};
+use agent_levers::{Exemptions, Journal, Levers, PullContext, Shelf};
 use agent_view::{HostView, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -99,7 +99,7 @@ impl Acting {
             seed: 7,
             deadline_boot_ms: 0,
             gate_ms: 0,
-            spared: Spared::default(),
+            exemptions: Exemptions::default(),
         };
         let mut hands = self.host.clone();
         let mut levers = Levers::new(&mut self.journal, &mut hands, &self.host, context);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{Levers, LinuxOps, PullContext, Shelf, Spared, rewind};
+use agent_levers::{Exemptions, Levers, LinuxOps, PullContext, Shelf, rewind};
 use agent_view::{HostView, LinuxView, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -81,7 +81,7 @@ fn context(injection: InjectionId) -> PullContext {
         seed: 7,
         deadline_boot_ms: 10_000,
         gate_ms: 10_000,
-        spared: Spared::default(),
+        exemptions: Exemptions::default(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_faults::{AnyFault, Protection, Scene, registry};
 use agent_journal::{JournalError, Opened, Outcome};
 use agent_levers::fake::{CrashPlan, FakeHost, Footprint};
-use agent_levers::{Journal, Levers, PullContext, RewindReport, Shelf, Spared, Undo, UndoLog, prove, rewind};
+use agent_levers::{Exemptions, Journal, Levers, PullContext, RewindReport, Shelf, Undo, UndoLog, prove, rewind};
 use agent_view::{Feature, HostView, Presence, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -168,7 +168,7 @@ impl World {
             seed: 7,
             deadline_boot_ms: self.host.boot_ms() + DURATION_MS,
             gate_ms: 15_000,
-            spared: Spared::default(),
+            exemptions: Exemptions::default(),
         };
         let mut hands = self.host.clone();
         let mut levers = Levers::new(log, &mut hands, &self.host, context);

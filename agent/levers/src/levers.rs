@@ -6,7 +6,7 @@ use proto_model::id::InjectionId;
 use crate::error::OpsError;
 use crate::host_ops::{HostOps, KEY};
 use crate::kinds::{AllOps, Journal, Targets, Undo};
-use crate::traffic::{Spared, TrafficSpec};
+use crate::traffic::{Exemptions, TrafficSpec};
 
 /// Why a pull did not happen, or went wrong after its undo was recorded.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub struct PullContext {
     pub deadline_boot_ms: u64,
     /// min(what is left of the duration, the lease): how long the kernel may hold by itself.
     pub gate_ms: u64,
-    pub spared: Spared,
+    pub exemptions: Exemptions,
 }
 
 /// Where undos are recorded; a locked journal, or the suites' paper with crash points.
@@ -100,7 +100,7 @@ impl<'a> Levers<'a> {
         self.check_open()?;
         let to = Targets {
             packets: spec,
-            spared: &self.context.spared,
+            exemptions: &self.context.exemptions,
         };
         for undo in self.log.undos() {
             undo.retarget(self.ops, &to)?;

@@ -6,7 +6,7 @@ use proto_model::peer::Network;
 use proto_model::quantity::PortRange;
 use serde::{Deserialize, Serialize};
 
-use crate::traffic::{Direction, Protocol, Spared, TrafficSpec};
+use crate::traffic::{Direction, Exemptions, Protocol, TrafficSpec};
 use crate::work::packets::{Delay, GilbertElliott, Harm};
 
 /// Networks that one path may name; more is a mistake.
@@ -150,14 +150,14 @@ pub struct PathOpening {
     pub interfaces: Vec<PathInterface>,
     /// Of the filters for IPv4; those for IPv6 get the next.
     pub preference: u16,
-    pub spared: Spared,
+    pub exemptions: Exemptions,
     /// Milliseconds after which the kernel ends it by itself unless renewed.
     pub gate_ms: u64,
 }
 
 /// An interface whose clsact we use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScaffoldPlace {
+pub struct ClsactPlace {
     /// Its name then, for people; the index is what counts.
     pub interface: String,
     pub index: u32,
@@ -167,7 +167,7 @@ pub struct ScaffoldPlace {
 
 /// What became of a clsact that was to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScaffoldLeft {
+pub enum ClsactRemoval {
     Removed,
     /// There is none any more.
     Gone,

@@ -19,7 +19,7 @@ use crate::kinds::EXAMPLES;
 use crate::path::example as path;
 use crate::traffic::example as traffic;
 use crate::{
-    Ballast, Journal, LeverError, Levers, PullContext, RemoveBallast, RewindReport, Shelf, Spared, TrafficSpec, prove, renew, rewind,
+    Ballast, Exemptions, Journal, LeverError, Levers, PullContext, RemoveBallast, RewindReport, Shelf, TrafficSpec, prove, renew, rewind,
 };
 
 const REDIS: u32 = 1_001;
@@ -72,7 +72,7 @@ impl World {
             seed: 1,
             deadline_boot_ms: self.host.boot_ms() + 60_000,
             gate_ms: 15_000,
-            spared: Spared::default(),
+            exemptions: Exemptions::default(),
         }
     }
 
@@ -445,7 +445,7 @@ fn a_clsact_of_somebody_else_is_used_and_left() {
     world.host.set_clsact("eth0", Clsact::Foreign);
     let mut journal = world.held();
     world.finish(&mut journal).unwrap();
-    assert!(world.host.footprint().scaffolds.contains("eth0"));
+    assert!(world.host.footprint().clsacts.contains("eth0"));
     assert_eq!(prove(&[journal.history()], &[], &world.host).result, Cleanliness::Clean);
 
     let refused = World::new();

@@ -156,7 +156,7 @@ pub struct TrafficSpec {
 
 /// What no network fault may ever touch on this host, besides loopback, port 22, DHCP and neighbour discovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spared {
+pub struct Exemptions {
     /// The controller's addresses and port.
     pub controllers: Vec<std::net::SocketAddr>,
     pub networks: Vec<Network>,

@@ -2,7 +2,7 @@
 //! It changes no rule and touches nothing of anybody else.
 
 mod filler;
-mod hoard;
+mod memory_block;
 pub mod packets;
 mod pattern;
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use agent_view::boot_ms;
 pub use filler::Filler;
-pub use hoard::Hoard;
+pub use memory_block::MemoryBlock;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};

@@ -77,7 +77,7 @@ impl Executor {
                 journal.history().opened.deadline_boot_ms.saturating_sub(view.boot_ms()),
                 order.lease_ms,
             ),
-            spared: wards.spared(&self.controllers),
+            exemptions: wards.exemptions(&self.controllers),
         };
         let mut levers = Levers::new(journal, self.ops.as_mut(), view.as_ref(), context);
         let applied = catch_unwind(AssertUnwindSafe(|| deed(&scene, &mut levers)));

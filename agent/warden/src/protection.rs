@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent_faults::Protection;
-use agent_levers::Spared;
+use agent_levers::Exemptions;
 use agent_view::{GroupId, HostView, Process, Volume};
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
@@ -64,8 +64,8 @@ impl<'a> Wards<'a> {
     }
 
     /// The same for the levers: what the kernel's rules must leave alone.
-    pub fn spared(&self, controllers: &[SocketAddr]) -> Spared {
-        Spared {
+    pub fn exemptions(&self, controllers: &[SocketAddr]) -> Exemptions {
+        Exemptions {
             controllers: controllers.to_vec(),
             networks: self.networks.clone(),
             ports: self.policy.protect.ports.clone(),

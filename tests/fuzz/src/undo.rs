@@ -75,8 +75,8 @@ pub(crate) fn untouched(before: &Footprint, after: &Footprint, undos: &[Undo], h
     assert_eq!(before.groups, after.groups, "a group of others");
     assert_eq!(before.files, after.files, "a file of others");
     assert_eq!(
-        (&before.workers, &before.traffic, &before.paths, &before.scaffolds),
-        (&after.workers, &after.traffic, &after.paths, &after.scaffolds)
+        (&before.workers, &before.traffic, &before.paths, &before.clsacts),
+        (&after.workers, &after.traffic, &after.paths, &after.clsacts)
     );
     for (pid, state) in &before.processes {
         let started = host.process(*pid).ok().flatten().map(|process| process.start_time);

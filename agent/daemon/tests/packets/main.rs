@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agent_faults::{AnyFault, Look, Protection, Scene};
 use agent_journal::Opened;
-use agent_levers::{Journal, Levers, LinuxOps, PullContext, Shelf, Spared, prove, rewind};
+use agent_levers::{Exemptions, Journal, Levers, LinuxOps, PullContext, Shelf, prove, rewind};
 use agent_view::{GroupId, HostView, LinuxView, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -86,7 +86,7 @@ impl Acting {
             seed: 1,
             deadline_boot_ms,
             gate_ms: GATE_MS,
-            spared: Spared::default(),
+            exemptions: Exemptions::default(),
         };
         let scene = Scene {
             view: &view,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agent_levers::work::Hoard;
+use agent_levers::work::MemoryBlock;
 use agent_view::HostView;
 
 use super::aim::{Aim, Sight};
@@ -21,7 +21,7 @@ pub(super) fn hold(aim: &Aim, lock: bool, control: &WorkControl) -> Result<(), F
     let failed = |deed: &str, e: std::io::Error| FaultError::Other(format!("{deed}: {e}"));
     let view = control.view();
     let began = view.boot_ms();
-    let mut hoard = Hoard::new(aim.amount, lock, began ^ u64::from(view.own_pid())).map_err(|e| failed("set memory aside", e))?;
+    let mut hoard = MemoryBlock::new(aim.amount, lock, began ^ u64::from(view.own_pid())).map_err(|e| failed("set memory aside", e))?;
     let mut looks = 0;
     let mut needs = 0;
     while !control.should_stop() {

@@ -112,7 +112,7 @@ pub(super) fn check_protected(to: &[Network], except: &[Network], scene: &Scene<
         .networks()
         .into_iter()
         .map(|network| (network, "it is protected on this host"));
-    let mut spared: Vec<String> = Vec::new();
+    let mut exemptions: Vec<String> = Vec::new();
     for (network, why) in mounts.chain(protected) {
         if except.iter().any(|excepted| is_within(&network, excepted)) {
             continue;
@@ -122,12 +122,12 @@ pub(super) fn check_protected(to: &[Network], except: &[Network], scene: &Scene<
                 let message = format!("{peer} covers {network}: {why}; name it in except to leave it out");
                 return Err(Refusal::new("protected", "params.to", message));
             }
-            spared.push(format!("{network} is spared: {why}"));
+            exemptions.push(format!("{network} is spared: {why}"));
         }
     }
-    spared.sort_unstable();
-    spared.dedup();
-    Ok(spared)
+    exemptions.sort_unstable();
+    exemptions.dedup();
+    Ok(exemptions)
 }
 
 /// Refuses a fault that could meet no packet, since loopback and the host's own addresses are always spared.

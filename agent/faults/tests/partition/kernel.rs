@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_faults::{Answers, Look, Scene};
 use agent_journal::JournalError;
 use agent_levers::ops::TrafficOps;
-use agent_levers::{Levers, LinuxOps, PullContext, RemoveTraffic, Spared, Undo, UndoLog};
+use agent_levers::{Exemptions, Levers, LinuxOps, PullContext, RemoveTraffic, Undo, UndoLog};
 use agent_view::{HostView, LinuxView};
 use proto_model::id::InjectionId;
 use proto_model::injection::{EffectState, Observation};
@@ -56,7 +56,7 @@ impl Acting {
             seed: 1,
             deadline_boot_ms: u64::MAX,
             gate_ms,
-            spared: Spared::default(),
+            exemptions: Exemptions::default(),
         };
         let scene = Scene {
             view: &view,

@@ -15,7 +15,7 @@ use super::paths::Path;
 use super::resources::Resources;
 use crate::error::OpsError;
 use crate::spawn::WorkerSpec;
-use crate::traffic::{Spared, TrafficSpec};
+use crate::traffic::{Exemptions, TrafficSpec};
 
 /// Jiffies per second on a fake host.
 const TICKS_PER_SECOND: u64 = 100;
@@ -44,7 +44,7 @@ pub(crate) struct State {
     pub(crate) resources: Resources,
     pub(crate) paths: BTreeMap<InjectionId, Path>,
     /// Interfaces that have a clsact, and whose it is.
-    pub(crate) scaffolds: BTreeMap<String, Clsact>,
+    pub(crate) clsacts: BTreeMap<String, Clsact>,
     pub(crate) ticks: Vec<CpuTicks>,
     pub(crate) interfaces: Vec<String>,
     pub(crate) names: BTreeMap<String, Vec<IpAddr>>,
@@ -74,7 +74,7 @@ pub(crate) struct Group {
 #[derive(Debug, Clone)]
 pub(crate) struct Traffic {
     pub(crate) spec: TrafficSpec,
-    pub(crate) spared: Spared,
+    pub(crate) exemptions: Exemptions,
     pub(crate) gate_until_ms: u64,
     pub(crate) counters: TrafficCounters,
 }
@@ -91,7 +91,7 @@ pub struct Footprint {
     /// Files of ours, with their sizes.
     pub files: BTreeMap<PathBuf, u64>,
     pub paths: BTreeSet<InjectionId>,
-    pub scaffolds: BTreeSet<String>,
+    pub clsacts: BTreeSet<String>,
 }
 
 impl Default for FakeHost {
@@ -227,10 +227,10 @@ impl FakeHost {
     }
 
     /// What the rules or the path of an injection leave alone.
-    pub fn spared(&self, injection: &InjectionId) -> Option<Spared> {
+    pub fn exemptions(&self, injection: &InjectionId) -> Option<Exemptions> {
         let state = self.state();
-        let by_rules = state.traffic.get(injection).map(|traffic| &traffic.spared);
-        by_rules.or_else(|| state.paths.get(injection)?.spared.as_ref()).cloned()
+        let by_rules = state.traffic.get(injection).map(|traffic| &traffic.exemptions);
+        by_rules.or_else(|| state.paths.get(injection)?.exemptions.as_ref()).cloned()
     }
 
     /// Pids of living workers, with what they were told.
@@ -286,7 +286,7 @@ impl FakeHost {
                 .map(|(path, file)| (path.clone(), file.allocated))
                 .collect(),
             paths: state.paths.keys().cloned().collect(),
-            scaffolds: state.scaffolds.keys().cloned().collect(),
+            clsacts: state.clsacts.keys().cloned().collect(),
         }
     }
 }
@@ -370,7 +370,7 @@ fn fixture() -> State {
         table: false,
         resources: Resources::default(),
         paths: BTreeMap::new(),
-        scaffolds: BTreeMap::new(),
+        clsacts: BTreeMap::new(),
         ticks: (0..CPUS).map(fixtures::idle).collect(),
         interfaces: vec!["eth0".to_owned(), "lo".to_owned()],
         names: BTreeMap::from([("db.example".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))])]),

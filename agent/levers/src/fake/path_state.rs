@@ -7,8 +7,8 @@ use proto_model::id::InjectionId;
 
 use super::host::{FakeHost, State};
 use super::paths::{Open, Path};
-use crate::path::{Packets, PathOpening, PathSpec, ScaffoldLeft, ScaffoldPlace, Shape};
-use crate::traffic::Spared;
+use crate::path::{ClsactPlace, ClsactRemoval, Packets, PathOpening, PathSpec, Shape};
+use crate::traffic::Exemptions;
 
 impl FakeHost {
     /// Packets that were led into the path, and how many of them it lost.
@@ -30,7 +30,7 @@ impl FakeHost {
 
     /// As if somebody else had added one.
     pub fn set_clsact(&self, interface: &str, clsact: Clsact) {
-        self.state().scaffolds.insert(interface.to_owned(), clsact);
+        self.state().clsacts.insert(interface.to_owned(), clsact);
     }
 
     /// What a path is told to do, and for which packets once it is open.
@@ -48,7 +48,7 @@ impl State {
         let interface = |(index, name): (u32, &String)| PathInterface {
             index,
             name: name.clone(),
-            clsact: self.scaffolds.get(name).cloned().unwrap_or(Clsact::Absent),
+            clsact: self.clsacts.get(name).cloned().unwrap_or(Clsact::Absent),
             strangers: Vec::new(),
             taken: Vec::new(),
         };
@@ -80,31 +80,31 @@ impl State {
                 things.push(PathThing::Filter { injection, interface });
             }
         }
-        let ours = self.scaffolds.iter().filter(|(_, clsact)| **clsact == Clsact::Ours);
-        things.extend(ours.map(|(interface, _)| PathThing::Scaffold {
+        let ours = self.clsacts.iter().filter(|(_, clsact)| **clsact == Clsact::Ours);
+        things.extend(ours.map(|(interface, _)| PathThing::Clsact {
             interface: interface.clone(),
             users: self.users_of(interface),
         }));
         things
     }
 
-    pub(crate) fn make_scaffold(&mut self, place: &ScaffoldPlace) -> io::Result<()> {
-        if self.scaffolds.contains_key(&place.interface) {
+    pub(crate) fn add_clsact(&mut self, place: &ClsactPlace) -> io::Result<()> {
+        if self.clsacts.contains_key(&place.interface) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.scaffolds.insert(place.interface.clone(), Clsact::Ours);
+        self.clsacts.insert(place.interface.clone(), Clsact::Ours);
         Ok(())
     }
 
-    pub(crate) fn remove_scaffold(&mut self, place: &ScaffoldPlace) -> ScaffoldLeft {
-        match self.scaffolds.get(&place.interface) {
-            None => ScaffoldLeft::Gone,
-            Some(Clsact::Ours) if !self.users_of(&place.interface).is_empty() => ScaffoldLeft::InUse,
+    pub(crate) fn remove_clsact(&mut self, place: &ClsactPlace) -> ClsactRemoval {
+        match self.clsacts.get(&place.interface) {
+            None => ClsactRemoval::Gone,
+            Some(Clsact::Ours) if !self.users_of(&place.interface).is_empty() => ClsactRemoval::InUse,
             Some(Clsact::Ours) => {
-                self.scaffolds.remove(&place.interface);
-                ScaffoldLeft::Removed
+                self.clsacts.remove(&place.interface);
+                ClsactRemoval::Removed
             }
-            Some(_) => ScaffoldLeft::Foreign,
+            Some(_) => ClsactRemoval::Foreign,
         }
     }
 
@@ -115,7 +115,7 @@ impl State {
         let path = Path {
             shape: *shape,
             open: None,
-            spared: None,
+            exemptions: None,
             counters: PathCounters::default(),
         };
         self.paths.insert(injection.clone(), path);
@@ -123,7 +123,7 @@ impl State {
     }
 
     pub(crate) fn open_path(&mut self, injection: &InjectionId, spec: &PathSpec, opening: &PathOpening) -> io::Result<()> {
-        let bare = opening.interfaces.iter().any(|i| !self.scaffolds.contains_key(&i.name));
+        let bare = opening.interfaces.iter().any(|i| !self.clsacts.contains_key(&i.name));
         let until_ms = self.boot_ms + opening.gate_ms;
         let path = self.paths.get_mut(injection).filter(|path| path.open.is_none() && !bare);
         let open = Open {
@@ -132,7 +132,7 @@ impl State {
             until_ms,
         };
         let path = path.ok_or(io::ErrorKind::NotFound)?;
-        (path.open, path.spared) = (Some(open), Some(opening.spared.clone()));
+        (path.open, path.exemptions) = (Some(open), Some(opening.exemptions.clone()));
         Ok(())
     }
 
@@ -144,12 +144,12 @@ impl State {
         Ok(())
     }
 
-    pub(crate) fn replace_path_peers(&mut self, injection: &InjectionId, now: &Packets, spared: &Spared) -> io::Result<()> {
+    pub(crate) fn replace_path_peers(&mut self, injection: &InjectionId, now: &Packets, exemptions: &Exemptions) -> io::Result<()> {
         let path = self.paths.get_mut(injection).ok_or(io::ErrorKind::NotFound)?;
         let packets = &mut path.open.as_mut().ok_or(io::ErrorKind::NotFound)?.spec.packets;
         packets.peers.clone_from(&now.peers);
         packets.except.clone_from(&now.except);
-        path.spared = Some(spared.clone());
+        path.exemptions = Some(exemptions.clone());
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use agent_view::PathCounters;
 
 use crate::path::{PathSpec, Shape};
-use crate::traffic::Spared;
+use crate::traffic::Exemptions;
 
 /// A link, and the filters that lead into it once it is open.
 #[derive(Debug, Clone)]
@@ -11,7 +11,7 @@ pub(crate) struct Path {
     pub shape: Shape,
     pub open: Option<Open>,
     /// What is left alone, as it was given last.
-    pub spared: Option<Spared>,
+    pub exemptions: Option<Exemptions>,
     pub counters: PathCounters,
 }
 

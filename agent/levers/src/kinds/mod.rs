@@ -20,7 +20,7 @@ use crate::clean_check::{CleanCheck, Recorded, TouchedResource};
 use crate::error::OpsError;
 #[cfg(test)]
 use crate::levers::{LeverError, Levers};
-use crate::traffic::{Spared, TrafficSpec};
+use crate::traffic::{Exemptions, TrafficSpec};
 
 /// The undo of one pull, as data that lies in a journal. Idempotent; it touches only what carries our name or what it names, and
 /// never flushes.
@@ -84,7 +84,7 @@ pub(crate) struct UndoWay<'a> {
 /// What a lever is to act on from now on.
 pub(crate) struct Targets<'a> {
     pub(crate) packets: &'a TrafficSpec,
-    pub(crate) spared: &'a Spared,
+    pub(crate) exemptions: &'a Exemptions,
 }
 
 /// Makes the closed vocabulary of undos and the calls to a host out of the levers.

@@ -15,9 +15,9 @@ use crate::error::OpsError;
 use crate::fake::FakeHost;
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
-use crate::path::{self, DRAIN_AT_MOST_MS, Packets, PathOpening, PathSpec, ScaffoldLeft, ScaffoldPlace, Shape};
+use crate::path::{self, ClsactPlace, ClsactRemoval, DRAIN_AT_MOST_MS, Packets, PathOpening, PathSpec, Shape};
 use crate::tc::{self, free_preference};
-use crate::traffic::Spared;
+use crate::traffic::Exemptions;
 
 /// Remove the injection's filters, wait for its link to be empty, then remove the link, and at last the clsact of these
 /// interfaces where it is ours and nothing hangs on it.
@@ -28,7 +28,8 @@ pub struct RemovePath {
     /// The preference of the filters for IPv4; those for IPv6 have the next.
     pub preference: u16,
     pub drain_ms: u64,
-    pub scaffolds: Vec<ScaffoldPlace>,
+    #[serde(rename = "scaffolds")]
+    pub clsacts: Vec<ClsactPlace>,
 }
 
 /// A path that packets take now.
@@ -45,9 +46,9 @@ pub struct PathHandle {
 /// Links, filters and clsacts.
 pub trait PathOps {
     /// Adds a clsact of ours to an interface that has none.
-    fn make_scaffold(&mut self, place: &ScaffoldPlace) -> Result<(), OpsError>;
+    fn add_clsact(&mut self, place: &ClsactPlace) -> Result<(), OpsError>;
     /// Removes it where it is ours and nothing hangs on it.
-    fn remove_scaffold(&mut self, place: &ScaffoldPlace) -> Result<ScaffoldLeft, OpsError>;
+    fn remove_clsact(&mut self, place: &ClsactPlace) -> Result<ClsactRemoval, OpsError>;
     /// Makes the injection's link with the queue that worsens packets; none is led into it yet.
     fn make_path(&mut self, injection: &InjectionId, shape: &Shape) -> Result<(), OpsError>;
     /// Leads the packets into it.
@@ -55,7 +56,7 @@ pub trait PathOps {
     /// Lets the kernel hold it for `gate_ms` from now; one that has ended by itself stays ended, which is an error.
     fn renew_path(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError>;
     /// Replaces the peers' and exceptions' addresses; what is spared must be told again.
-    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, spared: &Spared) -> Result<(), OpsError>;
+    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, exemptions: &Exemptions) -> Result<(), OpsError>;
     /// Leads nothing into it any more; returns false when nothing was led into it.
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError>;
     /// Waits until it is empty, at most `wait_ms`; returns how many packets are still in it.
@@ -71,16 +72,16 @@ impl Levers<'_> {
         let interfaces = self.begins_at(spec)?;
         let preference = free_preference(&interfaces).ok_or_else(|| LeverError::Other("others hold every preference of filters".into()))?;
         let injection = self.context().injection.clone();
-        let scaffolds = places(&interfaces);
+        let clsacts = places(&interfaces);
         self.intend(RemovePath {
             injection: injection.clone(),
             link: names::link_of(&injection),
             preference,
             drain_ms: spec.shape.drain_ms(),
-            scaffolds: scaffolds.clone(),
+            clsacts: clsacts.clone(),
         })?;
-        for place in scaffolds.iter().filter(|place| place.was_absent) {
-            self.ops().make_scaffold(place)?;
+        for place in clsacts.iter().filter(|place| place.was_absent) {
+            self.ops().add_clsact(place)?;
         }
         self.ops().make_path(&injection, &spec.shape)?;
         let handle = PathHandle {
@@ -92,7 +93,7 @@ impl Levers<'_> {
         let opening = PathOpening {
             interfaces,
             preference,
-            spared: self.context().spared.clone(),
+            exemptions: self.context().exemptions.clone(),
             gate_ms: self.context().gate_ms,
         };
         self.ops().open_path(&injection, spec, &opening)?;
@@ -118,9 +119,9 @@ impl Levers<'_> {
 }
 
 /// Where a clsact of ours is or will be.
-fn places(interfaces: &[PathInterface]) -> Vec<ScaffoldPlace> {
+fn places(interfaces: &[PathInterface]) -> Vec<ClsactPlace> {
     let ours = interfaces.iter().filter(|i| matches!(i.clsact, Clsact::Absent | Clsact::Ours));
-    let place = |interface: &PathInterface| ScaffoldPlace {
+    let place = |interface: &PathInterface| ClsactPlace {
         interface: interface.name.clone(),
         index: interface.index,
         was_absent: interface.clsact == Clsact::Absent,
@@ -144,8 +145,8 @@ impl Lever for RemovePath {
         let packets = way.ops.drain_path(injection, self.drain_ms.min(DRAIN_AT_MOST_MS))?;
         let removed = way.ops.remove_path(injection)?;
         // Interfaces are numbered anew at every boot, and a clsact does not outlive one.
-        let scaffolds = if way.same_boot { self.scaffolds.as_slice() } else { &[] };
-        let (cleared, by_others) = remove_scaffolds(scaffolds, way)?;
+        let clsacts = if way.same_boot { self.clsacts.as_slice() } else { &[] };
+        let (cleared, by_others) = remove_clsacts(clsacts, way)?;
         if packets > 0 {
             tracing::warn!(injection = %injection, packets, "packets that were still under way were dropped with their path");
         }
@@ -163,7 +164,7 @@ impl Lever for RemovePath {
     }
 
     fn retarget(&self, ops: &mut dyn AllOps, to: &Targets<'_>) -> Result<(), OpsError> {
-        ops.replace_path_peers(&self.injection, &Packets::from(to.packets), to.spared)
+        ops.replace_path_peers(&self.injection, &Packets::from(to.packets), to.exemptions)
     }
 
     /// A link's name holds a part of an id only; those whose journals are at hand are known in full.
@@ -188,13 +189,13 @@ impl Lever for RemovePath {
 }
 
 /// Whether one was removed, and what others made of them. Each is tried whatever becomes of the others.
-fn remove_scaffolds(places: &[ScaffoldPlace], way: &mut UndoWay<'_>) -> Result<(bool, Vec<String>), UndoError> {
+fn remove_clsacts(places: &[ClsactPlace], way: &mut UndoWay<'_>) -> Result<(bool, Vec<String>), UndoError> {
     let (mut removed, mut by_others, mut failure) = (false, Vec::new(), None);
     for place in places {
-        match way.ops.remove_scaffold(place) {
-            Ok(ScaffoldLeft::Removed) => removed = true,
-            Ok(ScaffoldLeft::Gone | ScaffoldLeft::InUse | ScaffoldLeft::Foreign) => {}
-            Ok(ScaffoldLeft::HandedOver { strangers }) => by_others.push(format!(
+        match way.ops.remove_clsact(place) {
+            Ok(ClsactRemoval::Removed) => removed = true,
+            Ok(ClsactRemoval::Gone | ClsactRemoval::InUse | ClsactRemoval::Foreign) => {}
+            Ok(ClsactRemoval::HandedOver { strangers }) => by_others.push(format!(
                 "the clsact of {} stays: {strangers} filters of somebody else hang on it",
                 place.interface
             )),
@@ -205,12 +206,12 @@ fn remove_scaffolds(places: &[ScaffoldPlace], way: &mut UndoWay<'_>) -> Result<(
 }
 
 impl PathOps for LinuxOps {
-    fn make_scaffold(&mut self, place: &ScaffoldPlace) -> Result<(), OpsError> {
-        tc::make_scaffold(place)
+    fn add_clsact(&mut self, place: &ClsactPlace) -> Result<(), OpsError> {
+        tc::add_clsact(place)
     }
 
-    fn remove_scaffold(&mut self, place: &ScaffoldPlace) -> Result<ScaffoldLeft, OpsError> {
-        tc::remove_scaffold(place)
+    fn remove_clsact(&mut self, place: &ClsactPlace) -> Result<ClsactRemoval, OpsError> {
+        tc::remove_clsact(place)
     }
 
     fn make_path(&mut self, injection: &InjectionId, shape: &Shape) -> Result<(), OpsError> {
@@ -225,8 +226,8 @@ impl PathOps for LinuxOps {
         tc::renew_path(injection, gate_ms)
     }
 
-    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, spared: &Spared) -> Result<(), OpsError> {
-        tc::replace_path_peers(injection, packets, &spared.networks)
+    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, exemptions: &Exemptions) -> Result<(), OpsError> {
+        tc::replace_path_peers(injection, packets, &exemptions.networks)
     }
 
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {
@@ -244,13 +245,13 @@ impl PathOps for LinuxOps {
 
 #[cfg(any(test, feature = "fake"))]
 impl PathOps for FakeHost {
-    fn make_scaffold(&mut self, place: &ScaffoldPlace) -> Result<(), OpsError> {
-        self.deed(&format!("add a clsact to {}", place.interface), |state| state.make_scaffold(place))
+    fn add_clsact(&mut self, place: &ClsactPlace) -> Result<(), OpsError> {
+        self.deed(&format!("add a clsact to {}", place.interface), |state| state.add_clsact(place))
     }
 
-    fn remove_scaffold(&mut self, place: &ScaffoldPlace) -> Result<ScaffoldLeft, OpsError> {
+    fn remove_clsact(&mut self, place: &ClsactPlace) -> Result<ClsactRemoval, OpsError> {
         let deed = format!("remove the clsact of {}", place.interface);
-        self.undo(&deed, |state| Ok(state.remove_scaffold(place)))
+        self.undo(&deed, |state| Ok(state.remove_clsact(place)))
     }
 
     fn make_path(&mut self, injection: &InjectionId, shape: &Shape) -> Result<(), OpsError> {
@@ -268,9 +269,9 @@ impl PathOps for FakeHost {
         })
     }
 
-    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, spared: &Spared) -> Result<(), OpsError> {
+    fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, exemptions: &Exemptions) -> Result<(), OpsError> {
         let deed = format!("replace the peers of the path of {injection}");
-        self.deed(&deed, |state| state.replace_path_peers(injection, packets, spared))
+        self.deed(&deed, |state| state.replace_path_peers(injection, packets, exemptions))
     }
 
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {

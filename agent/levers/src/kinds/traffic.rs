@@ -18,7 +18,7 @@ use crate::fake::{FakeHost, Traffic, absent};
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
 use crate::netfilter;
-use crate::traffic::{Spared, TrafficSpec};
+use crate::traffic::{Exemptions, TrafficSpec};
 
 /// Remove the rules, sets and elements of our table that carry the injection's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub struct RemoveTraffic {
 /// Rules for packets.
 pub trait TrafficOps {
     /// Makes our table if it is absent and adds the injection's sets and rules, in one transaction.
-    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), OpsError>;
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) -> Result<(), OpsError>;
     /// Lets the kernel hold it for `gate_ms` from now.
     fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError>;
     /// Replaces the peers' addresses (names that resolved to something else).
@@ -47,7 +47,7 @@ impl Levers<'_> {
             injection: self.context().injection.clone(),
         })?;
         let (ops, context) = self.ops_with_context();
-        ops.add_traffic(&context.injection, spec, &context.spared)?;
+        ops.add_traffic(&context.injection, spec, &context.exemptions)?;
         Ok(())
     }
 }
@@ -101,8 +101,8 @@ impl Lever for RemoveTraffic {
 }
 
 impl TrafficOps for LinuxOps {
-    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), OpsError> {
-        netfilter::add_traffic(injection, spec, spared, &mut self.queue_by)
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) -> Result<(), OpsError> {
+        netfilter::add_traffic(injection, spec, exemptions, &mut self.queue_by)
     }
 
     fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
@@ -124,14 +124,14 @@ impl TrafficOps for LinuxOps {
 
 #[cfg(any(test, feature = "fake"))]
 impl TrafficOps for FakeHost {
-    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Result<(), OpsError> {
+    fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) -> Result<(), OpsError> {
         self.deed(&format!("add the network rules of {injection}"), |state| {
             if state.traffic.contains_key(injection) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             let traffic = Traffic {
                 spec: spec.clone(),
-                spared: spared.clone(),
+                exemptions: exemptions.clone(),
                 gate_until_ms: state.boot_ms + spec.gate_ms,
                 counters: TrafficCounters::default(),
             };

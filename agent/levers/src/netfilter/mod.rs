@@ -21,7 +21,7 @@ use agent_view::net::{Netfilter, NetfilterError, names, with_netfilter};
 use proto_model::id::InjectionId;
 
 use crate::error::OpsError;
-use crate::traffic::{Fate, Spared, TrafficSpec};
+use crate::traffic::{Exemptions, Fate, TrafficSpec};
 use batch::{Batch, BatchError};
 pub(crate) use expressions::QueueBy;
 
@@ -33,14 +33,19 @@ const QUEUE_LISTENERS: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
 /// Makes our table if it is absent, and everything of the injection, in one transaction: all of it acts, or nothing was changed.
 ///
 /// The gate is open for `spec.gate_ms`. Fails when the injection already has rules. `queue_by` is what this kernel knew last.
-pub(crate) fn add_traffic(injection: &InjectionId, spec: &TrafficSpec, spared: &Spared, queue_by: &mut QueueBy) -> Result<(), OpsError> {
+pub(crate) fn add_traffic(
+    injection: &InjectionId,
+    spec: &TrafficSpec,
+    exemptions: &Exemptions,
+    queue_by: &mut QueueBy,
+) -> Result<(), OpsError> {
     let deed = || format!("add the network rules of {injection}");
     plan::check(spec).map_err(|why| OpsError::new(deed(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
     let add = |queue_by| {
         transact(&deed(), |kernel| {
             let mut batch = Batch::begin(kernel, None);
             batch.queue_by(queue_by);
-            plan::add(&mut batch, injection, spec, spared);
+            plan::add(&mut batch, injection, spec, exemptions);
             batch.commit(kernel)
         })
     };

@@ -10,7 +10,7 @@ use proto_model::id::InjectionId;
 use super::batch::Batch;
 use super::expressions::{End, Family, Field, ICMP, ICMPV6, Match, Rule, TCP, UDP};
 use super::interval::Spans;
-use crate::traffic::{Fate, PacketFate, Protocol, SocketGroups, Spared, TrafficSpec};
+use crate::traffic::{Exemptions, Fate, PacketFate, Protocol, SocketGroups, TrafficSpec};
 
 /// Networks that one injection may name; more is a mistake.
 const MAX_NETWORKS: usize = 10_000;
@@ -56,7 +56,7 @@ pub(super) fn check(spec: &TrafficSpec) -> Result<(), String> {
 }
 
 /// The table and base chains if absent, then everything of the injection.
-pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) {
+pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) {
     batch.add_table();
     for base in Base::ALL {
         batch.add_base_chain(base);
@@ -65,10 +65,10 @@ pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec
     for base in &bases {
         batch.add_chain(&base.chain_of(injection));
     }
-    add_sets(batch, injection, spec, spared);
+    add_sets(batch, injection, spec, exemptions);
     for base in bases {
         let chain = base.chain_of(injection);
-        for rule in rules(base, injection, spec, spared) {
+        for rule in rules(base, injection, spec, exemptions) {
             batch.add_rule(&chain, &rule, &comment(base, injection, &rule));
         }
         for rule in entrances(base, injection) {
@@ -144,11 +144,11 @@ fn peer_sets(spec: &TrafficSpec) -> [(SetRole, Spans); 4] {
 }
 
 /// Sets that are there only when they hold something.
-fn fixed_sets(spec: &TrafficSpec, spared: &Spared) -> impl Iterator<Item = (SetRole, Spans)> {
+fn fixed_sets(spec: &TrafficSpec, exemptions: &Exemptions) -> impl Iterator<Item = (SetRole, Spans)> {
     [
-        (SetRole::Spared4, Spans::v4(&spared.networks)),
-        (SetRole::Spared6, Spans::v6(&spared.networks)),
-        (SetRole::SparedPorts, Spans::ports(&spared.ports)),
+        (SetRole::Spared4, Spans::v4(&exemptions.networks)),
+        (SetRole::Spared6, Spans::v6(&exemptions.networks)),
+        (SetRole::SparedPorts, Spans::ports(&exemptions.ports)),
         (SetRole::RemotePorts, Spans::ports(&spec.ports)),
         (SetRole::LocalPorts, Spans::ports(&spec.local_ports)),
     ]
@@ -156,8 +156,8 @@ fn fixed_sets(spec: &TrafficSpec, spared: &Spared) -> impl Iterator<Item = (SetR
     .filter(|(_, spans)| !spans.is_empty())
 }
 
-fn add_sets(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) {
-    for (role, spans) in peer_sets(spec).into_iter().chain(fixed_sets(spec, spared)) {
+fn add_sets(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) {
+    for (role, spans) in peer_sets(spec).into_iter().chain(fixed_sets(spec, exemptions)) {
         batch.add_interval_set(&role.set_of(injection), &spans);
     }
     if let Some(groups) = &spec.groups {
@@ -184,11 +184,11 @@ fn entrances(base: Base, injection: &InjectionId) -> impl Iterator<Item = Rule> 
 }
 
 /// The injection's own chain at this hook: what is spared returns, then the fate; or, late in the hook, only the count.
-fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, spared: &Spared) -> Vec<Rule> {
+fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) -> Vec<Rule> {
     let mut rules = sent_again(base, spec);
     rules.extend(always_spared(base));
-    rules.extend(spared.controllers.iter().map(|endpoint| spared_controller(base, endpoint)));
-    for (role, _) in fixed_sets(spec, spared) {
+    rules.extend(exemptions.controllers.iter().map(|endpoint| spared_controller(base, endpoint)));
+    for (role, _) in fixed_sets(spec, exemptions) {
         rules.extend(spared_by_set(base, injection, role));
     }
     rules.extend(spared_by_set(base, injection, SetRole::Except4));

@@ -105,7 +105,7 @@ fn an_undo_whose_look_fails_is_done_the_next_time() {
 fn what_is_exempt_reaches_the_rules_and_the_path() {
     let world = World::new();
     let mut journal = world.open().unwrap();
-    let spared = Spared {
+    let exemptions = Exemptions {
         controllers: vec!["192.0.2.7:7443".parse().unwrap()],
         networks: vec![Network::parse("198.51.100.0/24").unwrap()],
         ports: vec![proto_model::quantity::PortRange { first: 5432, last: 5432 }],
@@ -116,13 +116,13 @@ fn what_is_exempt_reaches_the_rules_and_the_path() {
         seed: 1,
         deadline_boot_ms: world.host.boot_ms() + 60_000,
         gate_ms: 15_000,
-        spared: spared.clone(),
+        exemptions: exemptions.clone(),
     };
     let mut hands = world.host.clone();
     let mut levers = Levers::new(&mut journal, &mut hands, &world.host, context);
     levers.shape_traffic(&traffic()).unwrap();
-    assert_eq!(world.host.spared(&world.id), Some(spared.clone()));
+    assert_eq!(world.host.exemptions(&world.id), Some(exemptions.clone()));
     world.host.clone().remove_traffic(&world.id).unwrap();
     levers.shape_path(&path()).unwrap();
-    assert_eq!(world.host.spared(&world.id), Some(spared));
+    assert_eq!(world.host.exemptions(&world.id), Some(exemptions));
 }

@@ -11,7 +11,7 @@ use proto_model::quantity::PortRange;
 
 use super::assembler::{Assembler, FRAME, Helper, Label, Register, Test, Width};
 use crate::path::Packets;
-use crate::traffic::{Protocol, Spared};
+use crate::traffic::{Exemptions, Protocol};
 
 /// What a classifier answers for a packet that takes the path: the filter's own class, so its action.
 const TAKE: i32 = -1;
@@ -104,7 +104,13 @@ pub(super) struct Maps {
 }
 
 /// The program for one hook and family.
-pub(super) fn program(family: Family, hook: Hook, packets: &Packets, spared: &Spared, maps: Maps) -> Result<Vec<u64>, &'static str> {
+pub(super) fn program(
+    family: Family,
+    hook: Hook,
+    packets: &Packets,
+    exemptions: &Exemptions,
+    maps: Maps,
+) -> Result<Vec<u64>, &'static str> {
     let mut code = Assembler::default();
     let labels = Labels {
         pass: code.label(),
@@ -117,7 +123,7 @@ pub(super) fn program(family: Family, hook: Hook, packets: &Packets, spared: &Sp
         family,
         hook,
         packets,
-        spared,
+        exemptions,
     };
     classifier.deadline(maps.deadline);
     classifier.own();
@@ -146,7 +152,7 @@ struct Classifier<'a> {
     family: Family,
     hook: Hook,
     packets: &'a Packets,
-    spared: &'a Spared,
+    exemptions: &'a Exemptions,
 }
 
 impl Classifier<'_> {
@@ -274,7 +280,7 @@ impl Classifier<'_> {
 
     fn spared_endpoints(&mut self) {
         let of_family = |endpoint: &&SocketAddr| self.family.is_of(endpoint.ip().to_canonical());
-        let controllers: Vec<SocketAddr> = self.spared.controllers.iter().filter(of_family).copied().collect();
+        let controllers: Vec<SocketAddr> = self.exemptions.controllers.iter().filter(of_family).copied().collect();
         for controller in controllers {
             let other = self.code.label();
             self.code.jump_if(PROTOCOL, Test::Differs, TCP, other);
@@ -290,14 +296,14 @@ impl Classifier<'_> {
             self.code.jump(self.labels.pass);
             self.code.place(other);
         }
-        if self.spared.ports.is_empty() {
+        if self.exemptions.ports.is_empty() {
             return;
         }
         let (has_ports, other) = (self.code.label(), self.code.label());
         self.code.jump_if(PROTOCOL, Test::Equal, TCP, has_ports);
         self.code.jump_if(PROTOCOL, Test::Differs, UDP, other);
         self.code.place(has_ports);
-        for range in &self.spared.ports {
+        for range in &self.exemptions.ports {
             for side in [REMOTE_PORT, LOCAL_PORT] {
                 self.jump_within(side, range.first.into(), range.last.into(), self.labels.pass);
             }

@@ -10,11 +10,11 @@
 
 mod assembler;
 mod classifier;
+mod clsact;
 mod distribution;
 mod prefixes;
 mod queue;
 mod request;
-mod scaffold;
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -31,8 +31,8 @@ use proto_model::peer::Network;
 use crate::error::OpsError;
 use crate::path::{self, Packets, PathOpening, PathSpec, Shape};
 use classifier::{Family, Maps};
+pub(crate) use clsact::{add as add_clsact, remove as remove_clsact};
 use request::{filter_head, refused};
-pub(crate) use scaffold::{make as make_scaffold, remove as remove_scaffold};
 
 /// Preferences of our filters: the lowest pair that nobody else uses. Those of others at lower ones see packets before us.
 const PREFERENCES: std::ops::Range<u16> = 10..1_000;
@@ -101,7 +101,7 @@ pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &Path
             peers: peers.raw_fd(),
         };
         for hook in spec.packets.hooks() {
-            let code = classifier::program(family, hook, &spec.packets, &opening.spared, maps);
+            let code = classifier::program(family, hook, &spec.packets, &opening.exemptions, maps);
             let code = code.map_err(|why| failed(io::Error::other(why)))?;
             let program = Program::load("fracas_path", &code).map_err(failed)?;
             for interface in &opening.interfaces {
@@ -139,7 +139,7 @@ fn filter(
 fn peer_map(family: Family, spec: &PathSpec, opening: &PathOpening) -> io::Result<Map> {
     let key = 4 + family.address_bytes();
     let map = Map::create(MapKind::Prefixes, map_of(family), key, prefixes::VALUE, MOST_NETWORKS)?;
-    let except = [spec.packets.except.as_slice(), opening.spared.networks.as_slice()];
+    let except = [spec.packets.except.as_slice(), opening.exemptions.networks.as_slice()];
     for (key, takes) in prefixes::table(family, &spec.packets.peers, &except) {
         map.set(&key, &prefixes::value(takes))?;
     }
@@ -169,7 +169,7 @@ pub(crate) fn renew_path(injection: &InjectionId, gate_ms: u64) -> Result<(), Op
 }
 
 /// Replaces the peers and exceptions by those of `packets`, which must not be reached through an interface that has no filter.
-pub(crate) fn replace_path_peers(injection: &InjectionId, packets: &Packets, spared: &[Network]) -> Result<(), OpsError> {
+pub(crate) fn replace_path_peers(injection: &InjectionId, packets: &Packets, exemptions: &[Network]) -> Result<(), OpsError> {
     let deed = format!("replace the peers of the path of {injection}");
     let failed = |e: io::Error| OpsError::new(deed.clone(), e);
     path::check_packets(packets).map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
@@ -187,7 +187,7 @@ pub(crate) fn replace_path_peers(injection: &InjectionId, packets: &Packets, spa
         };
         let maps = Program::by_id(program).and_then(|p| p.maps()).map_err(failed)?;
         for (_, map) in maps.iter().filter(|(name, _)| name == map_of(family)) {
-            replace(map, &prefixes::table(family, &packets.peers, &[&packets.except, spared])).map_err(failed)?;
+            replace(map, &prefixes::table(family, &packets.peers, &[&packets.except, exemptions])).map_err(failed)?;
         }
     }
     Ok(())

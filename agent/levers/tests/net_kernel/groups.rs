@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use agent_levers::ops::TrafficOps;
-use agent_levers::{Direction, Fate, Lose, PacketFate, SocketGroups, Spared, TrafficSpec};
+use agent_levers::{Direction, Exemptions, Fate, Lose, PacketFate, SocketGroups, TrafficSpec};
 use agent_view::hierarchy::Version;
 use agent_view::net::traffic;
 use agent_view::{HostView, LinuxView, UnifiedGroup};
@@ -271,7 +271,7 @@ fn what_the_kernel_would_misunderstand_is_refused_and_nothing_is_added() {
             let groups = Some(SocketGroups { level, ids });
             let injection = InjectionId::generate();
             let spec = TrafficSpec { groups, ..cut(&[PEER4]) };
-            let error = hands().add_traffic(&injection, &spec, &Spared::default()).unwrap_err();
+            let error = hands().add_traffic(&injection, &spec, &Exemptions::default()).unwrap_err();
             assert!(error.source.to_string().contains(says), "{}", error.source);
             assert_eq!(traffic(&injection).unwrap(), None);
         }

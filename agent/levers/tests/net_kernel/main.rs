@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_levers::ops::TrafficOps;
-use agent_levers::{Direction, LinuxOps, OpsError, PacketFate, Protocol, Spared, TrafficSpec};
+use agent_levers::{Direction, Exemptions, LinuxOps, OpsError, PacketFate, Protocol, TrafficSpec};
 use agent_view::TrafficCounters;
 use agent_view::net::{our_table, our_traffic, traffic};
 use proto_model::id::InjectionId;
@@ -33,13 +33,13 @@ fn counters(injection: &InjectionId) -> TrafficCounters {
 }
 
 fn add(spec: &TrafficSpec) -> InjectionId {
-    add_sparing(spec, &Spared::default())
+    add_sparing(spec, &Exemptions::default())
 }
 
-fn add_sparing(spec: &TrafficSpec, spared: &Spared) -> InjectionId {
+fn add_sparing(spec: &TrafficSpec, exemptions: &Exemptions) -> InjectionId {
     let injection = InjectionId::generate();
     hands()
-        .add_traffic(&injection, spec, spared)
+        .add_traffic(&injection, spec, exemptions)
         .unwrap_or_else(|error| panic!("{error}: {}", error.source));
     injection
 }
@@ -230,13 +230,13 @@ fn a_cut_of_everything_spares_what_keeps_the_host_reachable() {
         let (server, kept) = (world.serve_far(PEER4, 0), world.serve_far(PEER4, 0));
         let (server6, near_net) = (world.serve_far(PEER6, 0), world.serve_far(OTHER6, 0));
         let (here, mut loopback) = (serve(HERE4, 0), connect(serve("127.0.0.1", 0)).unwrap());
-        let spared = Spared {
+        let exemptions = Exemptions {
             controllers: vec![controller],
             networks: networks(&[OTHER6]),
             ports: only(kept.port()),
         };
         let spec = cut(&["0.0.0.0/0", "::/0"]);
-        let injection = add_sparing(&spec, &spared);
+        let injection = add_sparing(&spec, &exemptions);
         ip("neigh flush dev near0");
         world.in_far(|| ip("neigh flush dev far0"));
         for reached in [ssh, ssh6, controller, kept, near_net, here] {
@@ -322,7 +322,7 @@ fn injections_compose_and_go_one_by_one() {
         expected.sort();
         assert_eq!(our_traffic().unwrap(), expected);
         assert!(
-            hands().add_traffic(&first, &cut(&[OTHER4]), &Spared::default()).is_err(),
+            hands().add_traffic(&first, &cut(&[OTHER4]), &Exemptions::default()).is_err(),
             "the same id twice"
         );
         assert!(remove(&second).unwrap());
@@ -433,7 +433,9 @@ fn thousands_of_networks_fit_and_a_refusal_names_the_deed_and_changes_nothing() 
             .extend((0..2_000).map(|n| proto_model::peer::Network::parse(&format!("2001:db8:{n:x}::/48")).unwrap()));
         let injection = add(&spec);
         assert!(stalls(connect(server)));
-        let error = hands().add_traffic(&injection, &cut(&[OTHER4]), &Spared::default()).unwrap_err();
+        let error = hands()
+            .add_traffic(&injection, &cut(&[OTHER4]), &Exemptions::default())
+            .unwrap_err();
         let text = format!("{error}: {}", error.source);
         assert!(text.contains(injection.as_str()) && text.contains("add the chain out_"), "{text}");
         assert_eq!(our_traffic().unwrap(), vec![injection.clone()]);

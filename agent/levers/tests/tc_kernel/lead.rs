@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 
 use agent_levers::ops::PathOps;
-use agent_levers::{Direction, Packets, PathSpec, Protocol, Spared};
+use agent_levers::{Direction, Exemptions, Packets, PathSpec, Protocol};
 use agent_view::tc::interfaces_to;
 use proto_model::quantity::PortRange;
 
@@ -123,13 +123,13 @@ fn what_keeps_the_host_reachable_never_takes_a_path() {
         spec.packets.direction = Direction::Both;
         let controllers = [world.serve_far(OTHER4, 0), world.serve_far(PEER6, 0)];
         let kept = world.serve_far(PEER4, 0);
-        let spared = Spared {
+        let exemptions = Exemptions {
             controllers: controllers.to_vec(),
             networks: networks(&[OTHER6]),
             ports: only(kept.port()),
         };
         let (ssh, ssh6, beside) = (world.serve_far(PEER4, 22), world.serve_far(PEER6, 22), world.serve_far(OTHER6, 0));
-        let path = Path::make_with(&spec, spared, 60_000);
+        let path = Path::make_with(&spec, exemptions, 60_000);
         ip("neigh flush dev near0");
         world.in_far(|| ip("neigh flush dev far0"));
         let led = path.led_by(|| {
@@ -212,7 +212,7 @@ fn thousands_of_networks_fit_and_peers_are_replaced_while_it_acts() {
         let replace = |peers: &[&str], except: &[&str]| {
             let mut spec = to(peers, WIDE);
             spec.packets.except = networks(except);
-            hands().replace_path_peers(&path.injection, &spec.packets, &Spared::default())
+            hands().replace_path_peers(&path.injection, &spec.packets, &Exemptions::default())
         };
         done(replace(&[OTHER4], &[]));
         assert!(!path.takes(&near, &there) && path.takes(&near, &beside));

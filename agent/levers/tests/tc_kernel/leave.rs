@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use agent_journal::{Opened, UndoOutcome};
 use agent_levers::ops::PathOps;
-use agent_levers::{Direction, Levers, PullContext, ScaffoldLeft, ScaffoldPlace, Shelf, Spared, Undo, prove, rewind};
+use agent_levers::{ClsactPlace, ClsactRemoval, Direction, Exemptions, Levers, PullContext, Shelf, Undo, prove, rewind};
 use agent_view::tc::our_paths;
 use agent_view::{Clsact, HostView, LinuxView};
 use proto_model::id::InjectionId;
@@ -62,7 +62,7 @@ fn the_kernel_ends_it_when_nobody_renews_and_it_stays_ended() {
         let (there, near) = (world.in_far(|| udp(PEER4)), udp(HERE4));
         let mut spec = to(&[PEER4], WIDE);
         spec.packets.direction = Direction::Both;
-        let path = Path::make_with(&spec, Spared::default(), 700);
+        let path = Path::make_with(&spec, Exemptions::default(), 700);
         let begun = Instant::now();
         assert!(path.takes(&near, &there) && path.takes(&there, &near));
         done(hands().renew_path(&path.injection, 1_500));
@@ -154,11 +154,11 @@ fn a_clsact_lasts_as_long_as_somebody_hangs_on_it() {
         let before = footprint();
         let first = Path::make(&to(&[PEER4], WIDE));
         let second = Path::make(&to(&[OTHER4], WIDE));
-        assert!(second.scaffolds.iter().all(|place| !place.was_absent));
+        assert!(second.clsacts.iter().all(|place| !place.was_absent));
         first.remove();
-        assert_eq!(first.remove_scaffolds(), [ScaffoldLeft::InUse]);
+        assert_eq!(first.remove_clsacts(), [ClsactRemoval::InUse]);
         second.remove();
-        assert_eq!(second.remove_scaffolds(), [ScaffoldLeft::Gone]);
+        assert_eq!(second.remove_clsacts(), [ClsactRemoval::Gone]);
         assert_as_before(&before);
 
         let ours = Path::make(&to(&[PEER4], WIDE));
@@ -169,7 +169,7 @@ fn a_clsact_lasts_as_long_as_somebody_hangs_on_it() {
         assert!(tc("qdisc show dev near0").contains("clsact"));
         assert_eq!(our_paths().unwrap(), Vec::new());
         let again = Path::make(&to(&[PEER4], WIDE));
-        assert!(again.scaffolds.is_empty(), "it is theirs now");
+        assert!(again.clsacts.is_empty(), "it is theirs now");
         again.remove();
         assert!(tc("filter show dev near0 ingress").contains("pref 77"));
     });
@@ -180,19 +180,19 @@ fn a_clsact_of_somebody_else_stays_and_one_that_bears_no_mark_yet_goes() {
     run(|_| {
         tc("qdisc add dev near0 clsact");
         let path = Path::make(&to(&[PEER4], WIDE));
-        assert!(path.scaffolds.is_empty());
+        assert!(path.clsacts.is_empty());
         path.remove();
         assert!(tc("qdisc show dev near0").contains("clsact"), "theirs");
         let listed = agent_view::tc::interfaces_to(&networks(&[PEER4]), None).unwrap();
-        let place = |was_absent| ScaffoldPlace {
+        let place = |was_absent| ClsactPlace {
             interface: "near0".into(),
             index: listed[0].index,
             was_absent,
         };
-        assert_eq!(done(hands().remove_scaffold(&place(false))), ScaffoldLeft::Foreign);
+        assert_eq!(done(hands().remove_clsact(&place(false))), ClsactRemoval::Foreign);
         assert_eq!(
-            done(hands().remove_scaffold(&place(true))),
-            ScaffoldLeft::Removed,
+            done(hands().remove_clsact(&place(true))),
+            ClsactRemoval::Removed,
             "made and not marked yet"
         );
         assert!(!tc("qdisc show dev near0").contains("clsact"));
@@ -244,7 +244,7 @@ fn a_lever_writes_its_undo_first_and_rewinding_proves_the_host_clean() {
             seed: 1,
             deadline_boot_ms: view.boot_ms() + 60_000,
             gate_ms: 15_000,
-            spared: Spared::default(),
+            exemptions: Exemptions::default(),
         };
         let mut hands = hands();
         let quiet = Path::make(&to(&[PEER6], WIDE));

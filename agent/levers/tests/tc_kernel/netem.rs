@@ -189,7 +189,7 @@ fn a_share_of_packets_is_lost_and_counted() {
 fn a_delay_ends_in_the_kernel_and_what_is_under_way_still_arrives() {
     run_with_netem(|world| {
         let (there, near) = (world.in_far(|| udp(PEER4)), udp(HERE4));
-        let path = Path::make_with(&to(&[PEER4], delay(100_000)), agent_levers::Spared::default(), 600);
+        let path = Path::make_with(&to(&[PEER4], delay(100_000)), agent_levers::Exemptions::default(), 600);
         let begun = Instant::now();
         let felt = || {
             let begun = Instant::now();

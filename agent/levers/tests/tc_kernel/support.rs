@@ -1,7 +1,7 @@
 //! Paths for the tests, their counters, and what the tc tool says; the tests themselves are elsewhere.
 
 use agent_levers::ops::PathOps;
-use agent_levers::{Direction, LinuxOps, Packets, PathOpening, PathSpec, Rate, ScaffoldLeft, ScaffoldPlace, Shape, Spared};
+use agent_levers::{ClsactPlace, ClsactRemoval, Direction, Exemptions, LinuxOps, Packets, PathOpening, PathSpec, Rate, Shape};
 use agent_view::tc::{counters, interfaces_to, our_paths};
 use agent_view::{Clsact, PathCounters};
 use proto_model::id::InjectionId;
@@ -50,46 +50,46 @@ pub fn to(peers: &[&str], shape: Shape) -> PathSpec {
 /// A path as a lever makes it, without a journal.
 pub struct Path {
     pub injection: InjectionId,
-    pub scaffolds: Vec<ScaffoldPlace>,
+    pub clsacts: Vec<ClsactPlace>,
 }
 
 impl Path {
     pub fn make(spec: &PathSpec) -> Self {
-        Self::make_with(spec, Spared::default(), LONG_MS)
+        Self::make_with(spec, Exemptions::default(), LONG_MS)
     }
 
-    pub fn make_with(spec: &PathSpec, spared: Spared, gate_ms: u64) -> Self {
+    pub fn make_with(spec: &PathSpec, exemptions: Exemptions, gate_ms: u64) -> Self {
         let path = Self::prepare(spec);
-        path.open(spec, spared, gate_ms);
+        path.open(spec, exemptions, gate_ms);
         path
     }
 
     /// Scaffolds and the link, without filters.
     pub fn prepare(spec: &PathSpec) -> Self {
         let interfaces = interfaces_to(&spec.packets.peers, spec.packets.interface.as_deref()).expect("look");
-        let place = |interface: &agent_view::PathInterface| ScaffoldPlace {
+        let place = |interface: &agent_view::PathInterface| ClsactPlace {
             interface: interface.name.clone(),
             index: interface.index,
             was_absent: interface.clsact == Clsact::Absent,
         };
-        let scaffolds: Vec<ScaffoldPlace> = interfaces
+        let clsacts: Vec<ClsactPlace> = interfaces
             .iter()
             .filter(|i| matches!(i.clsact, Clsact::Absent | Clsact::Ours))
             .map(place)
             .collect();
-        for place in scaffolds.iter().filter(|place| place.was_absent) {
-            done(hands().make_scaffold(place));
+        for place in clsacts.iter().filter(|place| place.was_absent) {
+            done(hands().add_clsact(place));
         }
         let injection = InjectionId::generate();
         done(hands().make_path(&injection, &spec.shape));
-        Self { injection, scaffolds }
+        Self { injection, clsacts }
     }
 
-    pub fn open(&self, spec: &PathSpec, spared: Spared, gate_ms: u64) {
+    pub fn open(&self, spec: &PathSpec, exemptions: Exemptions, gate_ms: u64) {
         let opening = PathOpening {
             interfaces: interfaces_to(&spec.packets.peers, spec.packets.interface.as_deref()).expect("look"),
             preference: PREFERENCE,
-            spared,
+            exemptions,
             gate_ms,
         };
         assert!(!opening.interfaces.is_empty(), "no interface leads to the peers");
@@ -119,14 +119,14 @@ impl Path {
         done(hands().close_path(&self.injection));
         let dropped = done(hands().drain_path(&self.injection, 1_500));
         done(hands().remove_path(&self.injection));
-        for place in &self.scaffolds {
-            done(hands().remove_scaffold(place));
+        for place in &self.clsacts {
+            done(hands().remove_clsact(place));
         }
         dropped
     }
 
-    pub fn remove_scaffolds(&self) -> Vec<ScaffoldLeft> {
-        self.scaffolds.iter().map(|place| done(hands().remove_scaffold(place))).collect()
+    pub fn remove_clsacts(&self) -> Vec<ClsactRemoval> {
+        self.clsacts.iter().map(|place| done(hands().remove_clsact(place))).collect()
     }
 }
 

@@ -48,7 +48,7 @@ fn things_on(interface: &str, filters: &[Filter]) -> Vec<PathThing> {
     let mut things: Vec<PathThing> = users.iter().map(of).collect();
     if filters.iter().any(Filter::is_mark) {
         let interface = interface.to_owned();
-        things.push(PathThing::Scaffold { interface, users });
+        things.push(PathThing::Clsact { interface, users });
     }
     things
 }

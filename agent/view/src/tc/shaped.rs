@@ -33,7 +33,7 @@ pub enum PathThing {
     /// A filter on an interface.
     Filter { injection: InjectionId, interface: String },
     /// A clsact that we made on an interface, with the injections whose filters hang on it.
-    Scaffold { interface: String, users: Vec<InjectionId> },
+    Clsact { interface: String, users: Vec<InjectionId> },
 }
 
 impl PathThing {
@@ -42,7 +42,7 @@ impl PathThing {
         match self {
             Self::Link { name } => *name == names::link_of(injection),
             Self::Filter { injection: of, .. } => of == injection,
-            Self::Scaffold { users, .. } => users.contains(injection),
+            Self::Clsact { users, .. } => users.contains(injection),
         }
     }
 }
@@ -52,7 +52,7 @@ impl std::fmt::Display for PathThing {
         match self {
             Self::Link { name } => write!(f, "link {name}"),
             Self::Filter { injection, interface } => write!(f, "filter of {injection} on {interface}"),
-            Self::Scaffold { interface, .. } => write!(f, "clsact of ours on {interface}"),
+            Self::Clsact { interface, .. } => write!(f, "clsact of ours on {interface}"),
         }
     }
 }

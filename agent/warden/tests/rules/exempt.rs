@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use agent_levers::Spared;
+use agent_levers::Exemptions;
 use agent_warden::{Command, Policy};
 use proto_model::peer::Network;
 use proto_model::quantity::PortRange;
@@ -17,7 +17,7 @@ fn the_controller_and_what_the_policy_protects_are_exempt_from_a_real_injection(
     bench.host.set_network_mounts(vec!["192.0.2.9".parse().unwrap()]);
     let [first, second] = ["192.0.2.7:7443", "[2001:db8::7]:7443"].map(|text| text.parse().unwrap());
     let network = |text: &str| Network::parse(text).unwrap();
-    let expected = |controllers: &[std::net::SocketAddr]| Spared {
+    let expected = |controllers: &[std::net::SocketAddr]| Exemptions {
         controllers: controllers.to_vec(),
         networks: vec![network("198.51.100.0/24"), network("192.0.2.9")],
         ports: vec![PortRange { first: 5432, last: 5432 }, PortRange { first: 8000, last: 8010 }],

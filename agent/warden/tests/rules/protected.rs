@@ -58,7 +58,7 @@ fn interfaces_ports_and_networks() {
     assert!(wards.port(22).is_some() && wards.port(9_005).is_some() && wards.port(80).is_none());
     let networks: Vec<String> = wards.networks().iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.0.0.0/8", "192.0.2.9"]);
-    assert_eq!(wards.spared(&[]).networks, wards.networks());
+    assert_eq!(wards.exemptions(&[]).networks, wards.networks());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{PullContext, Shelf, Spared, Undo};
+use agent_levers::{Exemptions, PullContext, Shelf, Undo};
 use agent_view::FileSeen;
 use proto_model::id::InjectionId;
 use proto_model::injection::EffectState;
@@ -48,7 +48,7 @@ fn applied(host: &FakeHost, value: Value) -> (FillEffect, Vec<Undo>) {
         seed: 1,
         deadline_boot_ms: u64::MAX,
         gate_ms: 0,
-        spared: Spared::default(),
+        exemptions: Exemptions::default(),
     };
     let mut hands = host.clone();
     let mut levers = Levers::new(&mut journal, &mut hands, host, context);

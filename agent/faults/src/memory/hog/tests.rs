@@ -2,7 +2,7 @@
 
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{PullContext, Shelf, Spared};
+use agent_levers::{Exemptions, PullContext, Shelf};
 use proto_model::id::InjectionId;
 use serde_json::Value;
 
@@ -110,7 +110,7 @@ impl Acting {
             seed: 1,
             deadline_boot_ms: u64::MAX,
             gate_ms: 0,
-            spared: Spared::default(),
+            exemptions: Exemptions::default(),
         };
         let mut hands = host.clone();
         let mut levers = Levers::new(&mut journal, &mut hands, &host, context);

@@ -3,19 +3,19 @@
 //! What leaves is dropped at once and its copy sent again later: a packet held at the output hook keeps its sender's socket
 //! waiting, and TCP crawls. What comes in belongs to no socket yet and is held where it is.
 
-mod again;
-mod chance;
-mod echo;
-mod held;
-mod note;
+mod delay_queue;
+mod fragment;
 mod order;
 mod queue;
+mod random_model;
+mod reinject;
+mod rtt_probe;
 mod run;
-mod split;
+mod stats_page;
 mod timing;
 
-pub use echo::Probe;
-pub use note::{Echoes, PacketNote};
 pub use order::{Delay, Distribution, GilbertElliott, Harm, PacketWork};
+pub use rtt_probe::Probe;
 pub use run::run;
+pub use stats_page::{Echoes, PacketNote};
 pub use timing::{TimingWork, time};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::echo::Probe;
+use super::rtt_probe::Probe;
 use crate::traffic::Queues;
 
 /// What a worker is told to do with the packets of its queues.

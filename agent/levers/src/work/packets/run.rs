@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::again::{Again, Parcel};
-use super::chance::{Holds, Losses};
-use super::echo::Prober;
-use super::held::{Held, Room};
-use super::note::{PacketNote, Page};
+use super::delay_queue::{Held, Room};
 use super::order::{Harm, PacketWork};
 use super::queue::{ALL, AT_ONCE, Packet, QueueSocket, Terms, Verdict};
+use super::random_model::{Holds, Losses};
+use super::reinject::{Again, Parcel};
+use super::rtt_probe::Prober;
+use super::stats_page::{PacketNote, Page};
 
 /// How long it may be before a stop is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::echo::{Probe, Prober};
-use super::note::{PacketNote, Page};
+use super::rtt_probe::{Probe, Prober};
+use super::stats_page::{PacketNote, Page};
 
 /// How long it may be before a stop is noticed.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

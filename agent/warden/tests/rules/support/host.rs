@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use agent_levers::Spared;
+use agent_levers::Exemptions;
 use agent_levers::fake::FakeHost;
 use agent_view::HostView;
 use proto_model::id::InjectionId;
@@ -36,8 +36,8 @@ impl Host {
     }
 
     /// What the rules of the only injection leave alone.
-    pub fn exempt(&self) -> Option<Spared> {
-        self.spared(&self.with_rules()?)
+    pub fn exempt(&self) -> Option<Exemptions> {
+        self.exemptions(&self.with_rules()?)
     }
 
     /// How long the kernel holds the rules of the only injection by itself.

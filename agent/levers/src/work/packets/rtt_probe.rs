@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 use serde::{Deserialize, Serialize};
 
-use super::note::Echoes;
+use super::stats_page::Echoes;
 
 /// Echoes before the fault acts, and how long they may take together.
 const BEFORE: usize = 3;

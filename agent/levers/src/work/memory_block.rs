@@ -12,7 +12,7 @@ const LEAST_PER_THREAD: u64 = 4 << 20;
 const MOST_THREADS: u64 = 16;
 
 /// Address space of a fixed size, of which the first `held` bytes are in memory.
-pub struct Hoard {
+pub struct MemoryBlock {
     base: NonNull<u8>,
     capacity: u64,
     held: u64,
@@ -21,7 +21,7 @@ pub struct Hoard {
     pattern: Pattern,
 }
 
-impl Hoard {
+impl MemoryBlock {
     /// Sets aside addresses for at most `capacity` bytes; takes no memory yet. With `lock` nothing of it is ever swapped out.
     pub fn new(capacity: u64, lock: bool, seed: u64) -> io::Result<Self> {
         let capacity = capacity.max(PAGE).next_multiple_of(HUGE);
@@ -139,7 +139,7 @@ impl Hoard {
     }
 }
 
-impl Drop for Hoard {
+impl Drop for MemoryBlock {
     fn drop(&mut self) {
         let Ok(capacity) = size(self.capacity) else { return };
         // SAFETY: the whole mapping, made in `new` and unmapped once.
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     /// What the kernel says is in memory of our mapping.
-    fn resident(hoard: &Hoard) -> u64 {
+    fn resident(hoard: &MemoryBlock) -> u64 {
         let base = hoard.base.as_ptr() as u64;
         let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
         let (mut inside, mut kilobytes) = (false, 0);
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_in_memory_up_and_down() {
-        let mut hoard = Hoard::new(64 << 20, false, 1).unwrap();
+        let mut hoard = MemoryBlock::new(64 << 20, false, 1).unwrap();
         for asked in [0, 1 << 20, 33 << 20, (40 << 20) + 4_096, 7 << 20, 50 << 20, 0] {
             hoard.resize(asked).unwrap();
             assert_eq!((hoard.held(), resident(&hoard)), (asked, asked));
@@ -187,7 +187,7 @@ mod tests {
         if tests_notes::lacks_root("to lock this much memory") {
             return;
         }
-        let mut hoard = Hoard::new(16 << 20, true, 1).unwrap();
+        let mut hoard = MemoryBlock::new(16 << 20, true, 1).unwrap();
         hoard.resize(12 << 20).unwrap();
         let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
         let locked = rollup.lines().find_map(|line| line.strip_prefix("Locked:")).unwrap();

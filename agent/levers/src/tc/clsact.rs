@@ -10,7 +10,7 @@ use netlink_bindings::tc::{Request, Tcmsg};
 
 use super::request::{filter_head, never, refused};
 use crate::error::OpsError;
-use crate::path::{ScaffoldLeft, ScaffoldPlace};
+use crate::path::{ClsactPlace, ClsactRemoval};
 
 /// The handle of a clsact, which the kernel fixes.
 const HANDLE: u32 = 0xffff_0000;
@@ -20,7 +20,7 @@ const MARK_HANDLE: u32 = 1;
 const EVERY_PROTOCOL: u16 = 3;
 
 /// Adds a clsact of ours. Fails when there is one already, anybody's.
-pub(crate) fn make(place: &ScaffoldPlace) -> Result<(), OpsError> {
+pub(crate) fn add(place: &ClsactPlace) -> Result<(), OpsError> {
     let deed = format!("add a clsact to {}", place.interface);
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
     let mut head = head(place);
@@ -31,7 +31,7 @@ pub(crate) fn make(place: &ScaffoldPlace) -> Result<(), OpsError> {
     mark(&mut kernel, place)
 }
 
-fn mark(kernel: &mut Route, place: &ScaffoldPlace) -> Result<(), OpsError> {
+fn mark(kernel: &mut Route, place: &ClsactPlace) -> Result<(), OpsError> {
     let deed = format!("mark the clsact of {} as ours", place.interface);
     let program = Program::load("fracas_mark", &never()).map_err(|e| OpsError::new(deed.clone(), e))?;
     let mut head = filter_head(place.index, Hook::In, MARK_PREFERENCE, EVERY_PROTOCOL);
@@ -47,36 +47,36 @@ fn mark(kernel: &mut Route, place: &ScaffoldPlace) -> Result<(), OpsError> {
 ///
 /// One without a mark is ours when `place` was recorded as empty before us and nothing hangs on it: we ended between
 /// making it and marking it.
-pub(crate) fn remove(place: &ScaffoldPlace) -> Result<ScaffoldLeft, OpsError> {
+pub(crate) fn remove(place: &ClsactPlace) -> Result<ClsactRemoval, OpsError> {
     let deed = format!("remove the clsact of {}", place.interface);
     let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
     let looked = standing(&mut kernel, place).map_err(|e| refused(&deed, e))?;
     let Some(filters) = looked else {
-        return Ok(ScaffoldLeft::Gone);
+        return Ok(ClsactRemoval::Gone);
     };
     let marked = filters.iter().any(Filter::is_mark);
     let strangers = listing::strangers(&filters).len();
     if filters.iter().any(|filter| filter.injection().is_some()) {
-        return Ok(ScaffoldLeft::InUse);
+        return Ok(ClsactRemoval::InUse);
     }
     if strangers > 0 {
         return if marked {
             hand_over(&mut kernel, place, strangers)
         } else {
-            Ok(ScaffoldLeft::Foreign)
+            Ok(ClsactRemoval::Foreign)
         };
     }
     if !marked && !place.was_absent {
-        return Ok(ScaffoldLeft::Foreign);
+        return Ok(ClsactRemoval::Foreign);
     }
     match kernel.order(&Request::new().op_delqdisc_do(&head(place))) {
         Err(error) if !error.is_gone() && error.errno() != Some(libc::EINVAL) => Err(refused(&deed, error)),
-        _ => Ok(ScaffoldLeft::Removed),
+        _ => Ok(ClsactRemoval::Removed),
     }
 }
 
 /// Filters of the clsact on the interface that is meant; `None` when either is gone.
-fn standing(kernel: &mut Route, place: &ScaffoldPlace) -> Result<Option<Vec<Filter>>, RouteError> {
+fn standing(kernel: &mut Route, place: &ClsactPlace) -> Result<Option<Vec<Filter>>, RouteError> {
     let queues = listing::queues(kernel)?;
     let there = queues
         .iter()
@@ -85,7 +85,7 @@ fn standing(kernel: &mut Route, place: &ScaffoldPlace) -> Result<Option<Vec<Filt
 }
 
 /// Others hang on it, so it is theirs from now on: only our mark goes.
-fn hand_over(kernel: &mut Route, place: &ScaffoldPlace, strangers: usize) -> Result<ScaffoldLeft, OpsError> {
+fn hand_over(kernel: &mut Route, place: &ClsactPlace, strangers: usize) -> Result<ClsactRemoval, OpsError> {
     let deed = format!("take our mark from the clsact of {}", place.interface);
     let mut head = filter_head(place.index, Hook::In, MARK_PREFERENCE, EVERY_PROTOCOL);
     head.handle = MARK_HANDLE;
@@ -93,11 +93,11 @@ fn hand_over(kernel: &mut Route, place: &ScaffoldPlace, strangers: usize) -> Res
     request.encode().push_kind(c"bpf").push_chain(names::MARK_CHAIN);
     match kernel.order(&request) {
         Err(error) if !error.is_gone() => Err(refused(&deed, error)),
-        _ => Ok(ScaffoldLeft::HandedOver { strangers }),
+        _ => Ok(ClsactRemoval::HandedOver { strangers }),
     }
 }
 
-fn head(place: &ScaffoldPlace) -> Tcmsg {
+fn head(place: &ClsactPlace) -> Tcmsg {
     let mut head = Tcmsg::new();
     head.ifindex = place.index.cast_signed();
     head.parent = CLSACT_PARENT;

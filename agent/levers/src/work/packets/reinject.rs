@@ -6,7 +6,7 @@ use std::mem::size_of;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use super::split::split;
+use super::fragment::split;
 use crate::netfilter::expressions::{PRIORITY_KEPT, SENT_AGAIN};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

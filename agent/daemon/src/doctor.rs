@@ -1,6 +1,6 @@
 //! `fracas-agent doctor`: what this host can and cannot do, why not, and what mends it; it works without the agent and changes nothing.
 
-use agent_levers::Shelf;
+use agent_levers::JournalStore;
 use agent_view::LinuxView;
 use agent_warden::{Kinds, Policy, examine};
 use proto_model::doctor::{Ability, Can, HostDoctor};
@@ -24,8 +24,8 @@ pub fn doctor(places: &Places, output: Output) -> anyhow::Result<ExitCode> {
         catalogue: agent_faults::catalogue,
     };
     let view = LinuxView::with_group_root(&places.group_root);
-    let shelf = open(places);
-    let told = examine(&view, &policy, kinds, shelf.as_ref().map_err(Clone::clone));
+    let journal_store = open(places);
+    let told = examine(&view, &policy, kinds, journal_store.as_ref().map_err(Clone::clone));
     match output {
         Output::Json => println!(
             "{}",
@@ -41,11 +41,11 @@ pub fn doctor(places: &Places, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 /// Folders that no agent has made yet are not made here.
-fn open(places: &Places) -> Result<Shelf, String> {
+fn open(places: &Places) -> Result<JournalStore, String> {
     if !places.journal().is_dir() || !places.journal_mirror().is_dir() {
         return Err(format!("no agent has run here yet: {} is not there", places.journal().display()));
     }
-    Shelf::open(&places.journal(), &places.journal_mirror()).map_err(|error| error.to_string())
+    JournalStore::open(&places.journal(), &places.journal_mirror()).map_err(|error| error.to_string())
 }
 
 fn lines(told: &HostDoctor) -> Vec<String> {

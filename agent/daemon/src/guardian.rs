@@ -179,7 +179,7 @@ fn undo_all(places: &Places) -> anyhow::Result<bool> {
         name: "guardian",
         patience: PATIENCE,
     };
-    let rescued = rescue(&here.shelf, here.hands.as_mut(), here.view.as_ref(), rescuer)?;
+    let rescued = rescue(&here.journal_store, here.hands.as_mut(), here.view.as_ref(), rescuer)?;
     tracing::info!(undone = rescued.undone.len(), left = rescued.left.len(), "the guardian has undone");
     Ok(rescued.is_clean())
 }

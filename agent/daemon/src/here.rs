@@ -1,6 +1,6 @@
 //! This host, as every command of the agent opens it: eyes, hands, journals; opening changes nothing.
 
-use agent_levers::{HostOps, LinuxOps, Shelf};
+use agent_levers::{HostOps, JournalStore, LinuxOps};
 use agent_view::{HostView, LinuxView};
 use anyhow::{Context, bail};
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use crate::places::Places;
 pub struct Here {
     pub view: Arc<dyn HostView>,
     pub hands: Box<dyn HostOps>,
-    pub shelf: Shelf,
+    pub journal_store: JournalStore,
 }
 
 impl Here {
     /// `program` is what workers are started from.
     pub fn open(places: &Places, program: PathBuf) -> anyhow::Result<Self> {
         places.make()?;
-        let shelf = Shelf::open(&places.journal(), &places.journal_mirror()).context("open the journals")?;
+        let journal_store = JournalStore::open(&places.journal(), &places.journal_mirror()).context("open the journals")?;
         Ok(Self {
             view: Arc::new(LinuxView::with_group_root(&places.group_root)),
             hands: Box::new(LinuxOps::with_group_root(program, &places.group_root)),
-            shelf,
+            journal_store,
         })
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agent_warden::Attendant;
+use agent_warden::Guardian;
 use proto_program::notify::Notifier;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -25,7 +25,7 @@ pub struct Keeper {
     places: Places,
     watchdog: Duration,
     beats: Beats,
-    guardian: Option<Guardian>,
+    guardian: Option<GuardianProcess>,
     next_start: Instant,
     manager: Manager,
 }
@@ -59,7 +59,7 @@ impl Manager {
     }
 }
 
-struct Guardian {
+struct GuardianProcess {
     child: Child,
     /// Kept open: its end tells the guardian that we are gone.
     orders: ChildStdin,
@@ -84,7 +84,7 @@ impl Keeper {
         })
     }
 
-    fn start(&mut self) -> std::io::Result<Guardian> {
+    fn start(&mut self) -> std::io::Result<GuardianProcess> {
         let silence = Silence::begin(&self.beats, Whose::Guardian);
         let mut command = Command::new(&self.program);
         command.arg("--config").arg(&self.places.config);
@@ -99,7 +99,7 @@ impl Keeper {
             return Err(std::io::Error::other("the guardian has no standard input"));
         };
         let handle = pidfd_open(pid, PidfdFlags::empty())?;
-        Ok(Guardian {
+        Ok(GuardianProcess {
             child,
             orders,
             handle,
@@ -136,7 +136,7 @@ impl Keeper {
     }
 }
 
-impl Attendant for Keeper {
+impl Guardian for Keeper {
     fn tick(&mut self, boot_ms: u64) {
         if let Err(error) = self.beats.write(Whose::Agent, boot_ms) {
             tracing::error!(%error, "the sign of life cannot be written");

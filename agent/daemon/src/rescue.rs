@@ -30,7 +30,7 @@ fn undo_under_lock(places: &Places, ended_by: EndedBy) -> anyhow::Result<Rescued
         name: "rescue",
         patience: PATIENCE,
     };
-    rescue(&here.shelf, here.hands.as_mut(), here.view.as_ref(), rescuer).context("list the journals")
+    rescue(&here.journal_store, here.hands.as_mut(), here.view.as_ref(), rescuer).context("list the journals")
 }
 
 fn print(rescued: &Rescued) {

@@ -100,14 +100,14 @@ pub fn start_warden(
     let parts = Parts {
         view: here.view,
         hands: here.hands,
-        shelf: here.shelf,
+        journal_store: here.journal_store,
         policy,
         kinds: Kinds {
             find: agent_faults::find,
             catalogue: agent_faults::catalogue,
         },
         latches: Latches::open(&places.state_dir),
-        attendant: Box::new(keeper),
+        guardian: Box::new(keeper),
         reports: Box::new(move |report| {
             if reports.try_send(report).is_err() {
                 tracing::debug!("a report waits in its journal");

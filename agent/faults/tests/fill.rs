@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use agent_faults::{AnyFault, Protection, Scene, WorkControl, find};
 use agent_journal::Opened;
-use agent_levers::{Exemptions, Journal, Levers, LinuxOps, PullContext, RewindReport, Shelf, prove, rewind};
+use agent_levers::{Exemptions, Journal, JournalStore, Levers, LinuxOps, PullContext, RewindReport, prove, rewind};
 use agent_view::{HostView, LinuxView, Process, Volume};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -56,7 +56,7 @@ struct Ground {
     folder: TempDir,
     below: PathBuf,
     view: LinuxView,
-    shelf: Shelf,
+    journal_store: JournalStore,
 }
 
 impl Ground {
@@ -67,7 +67,7 @@ impl Ground {
         let below = PathBuf::from(format!("fill-test-{}", InjectionId::generate()));
         let ground = Self {
             view: LinuxView::with_group_root(&below),
-            shelf: Shelf::open(&folder.path().join("journal"), &folder.path().join("mirror")).unwrap(),
+            journal_store: JournalStore::open(&folder.path().join("journal"), &folder.path().join("mirror")).unwrap(),
             folder,
             below,
         };
@@ -115,7 +115,7 @@ impl Ground {
             deadline_boot_ms: self.view.boot_ms() + 60_000,
             plan_digest: String::new(),
         };
-        let mut journal = self.shelf.create(opened).unwrap();
+        let mut journal = self.journal_store.create(opened).unwrap();
         let scene = Scene {
             view: &self.view,
             protection: &Nothing,
@@ -357,7 +357,7 @@ fn the_journal_alone_leads_to_a_moved_file_also_on_a_disk_that_was_mounted_anew(
         assert!(ground.volume().available + 9 * MEBI < before);
         let mut held = Held {
             ground: &ground,
-            journal: ground.shelf.lock(&id, Duration::from_secs(1)).unwrap(),
+            journal: ground.journal_store.lock(&id, Duration::from_secs(1)).unwrap(),
             hands: ground.hands(),
             effect: Value::Null,
             id,

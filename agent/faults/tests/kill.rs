@@ -5,7 +5,7 @@ use std::path::Path;
 use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{Exemptions, Journal, Levers, PullContext, Shelf};
+use agent_levers::{Exemptions, Journal, JournalStore, Levers, PullContext};
 use agent_view::{HostView, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -77,7 +77,7 @@ impl Acting {
             deadline_boot_ms: host.boot_ms() + DURATION_MS,
             plan_digest: String::new(),
         };
-        let journal = Shelf::memory().create(opened).unwrap();
+        let journal = JournalStore::memory().create(opened).unwrap();
         let mut acting = Self {
             host: host.clone(),
             params: kill().check(&params).unwrap(),

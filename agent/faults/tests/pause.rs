@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{Exemptions, Levers, LinuxOps, PullContext, Shelf, rewind};
+use agent_levers::{Exemptions, JournalStore, Levers, LinuxOps, PullContext, rewind};
 use agent_view::{HostView, LinuxView, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -87,7 +87,7 @@ fn context(injection: InjectionId) -> PullContext {
 
 fn try_apply(host: &FakeHost, params: &Value) -> Result<Value, FaultError> {
     let injection = InjectionId::generate();
-    let mut journal = Shelf::memory().create(opened(&injection, params, host)).unwrap();
+    let mut journal = JournalStore::memory().create(opened(&injection, params, host)).unwrap();
     let mut hands = host.clone();
     let mut levers = Levers::new(&mut journal, &mut hands, host, context(injection));
     pause().apply(params, &scene(host, 7), &mut levers)
@@ -283,7 +283,7 @@ fn one_that_goes_on_forking_is_stopped_with_all_of_them() {
     };
     let params = json!({"pid": forker.id(), "children": true});
     let id = InjectionId::generate();
-    let mut journal = Shelf::memory().create(opened(&id, &params, &view)).unwrap();
+    let mut journal = JournalStore::memory().create(opened(&id, &params, &view)).unwrap();
     let mut hands = LinuxOps::new("/bin/false".into());
     let effect = pause().apply(&params, &scene, &mut Levers::new(&mut journal, &mut hands, &view, context(id)));
     let states: Vec<ProcessState> = below().iter().map(|p| p.state).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use agent_faults::{AnyFault, Protection, Scene, registry};
 use agent_journal::{JournalError, Opened, Outcome};
 use agent_levers::fake::{CrashPlan, FakeHost, Footprint};
-use agent_levers::{Exemptions, Journal, Levers, PullContext, RewindReport, Shelf, Undo, UndoLog, prove, rewind};
+use agent_levers::{Exemptions, Journal, JournalStore, Levers, PullContext, RewindReport, Undo, UndoLog, prove, rewind};
 use agent_view::{Feature, HostView, Presence, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -122,7 +122,7 @@ impl std::fmt::Display for Case {
 struct World {
     plan: CrashPlan,
     host: FakeHost,
-    shelf: Shelf,
+    journal_store: JournalStore,
     id: InjectionId,
     before: Footprint,
 }
@@ -133,7 +133,7 @@ impl World {
         let host = case.host(&plan);
         Self {
             before: host.footprint(),
-            shelf: Shelf::memory_with(&plan),
+            journal_store: JournalStore::memory_with(&plan),
             host,
             plan,
             id: InjectionId::generate(),
@@ -152,7 +152,7 @@ impl World {
             deadline_boot_ms: now + DURATION_MS,
             plan_digest: String::new(),
         };
-        self.shelf.create(opened).map_err(|e| e.to_string())
+        self.journal_store.create(opened).map_err(|e| e.to_string())
     }
 
     fn apply(&self, case: &Case, log: &mut dyn UndoLog) -> Result<Value, String> {
@@ -209,8 +209,8 @@ impl World {
     /// What the next process does with what the last one left.
     fn rescue(&self) -> Result<(), String> {
         self.plan.restart();
-        for id in self.shelf.ids().map_err(|e| e.to_string())? {
-            let mut journal = self.shelf.lock(&id, Duration::from_secs(1)).map_err(|e| e.to_string())?;
+        for id in self.journal_store.ids().map_err(|e| e.to_string())? {
+            let mut journal = self.journal_store.lock(&id, Duration::from_secs(1)).map_err(|e| e.to_string())?;
             if journal.history().is_open() {
                 self.finish(&mut journal, EndedBy::Rescue)?;
             }
@@ -220,10 +220,10 @@ impl World {
 
     /// The oracle: nothing owned, everything touched restored, and the host as a whole as it was.
     fn judge(&self) -> Result<(), String> {
-        let ids = self.shelf.ids().map_err(|e| e.to_string())?;
+        let ids = self.journal_store.ids().map_err(|e| e.to_string())?;
         let histories: Vec<_> = ids
             .iter()
-            .map(|id| self.shelf.read(id).map_err(|e| e.to_string()))
+            .map(|id| self.journal_store.read(id).map_err(|e| e.to_string()))
             .collect::<Result<_, _>>()?;
         if let Some(open) = histories.iter().find(|h| h.is_open()) {
             return Err(format!("the journal of {} is still open", open.opened.injection));
@@ -424,7 +424,10 @@ fn held(world: &World, case: &Case) -> (Journal, usize) {
 
 /// A rescue in a process that is to crash, so nothing is restarted first.
 fn rescue_until_crash(world: &World) -> Result<(), String> {
-    let mut journal = world.shelf.lock(&world.id, Duration::from_secs(1)).map_err(|e| e.to_string())?;
+    let mut journal = world
+        .journal_store
+        .lock(&world.id, Duration::from_secs(1))
+        .map_err(|e| e.to_string())?;
     if journal.history().is_open() {
         world.finish(&mut journal, EndedBy::Rescue)?;
     }

@@ -12,8 +12,8 @@ use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
 
 use crate::error::JournalError;
+use crate::file::{JournalDir, JournalFile};
 use crate::journal::CHUNK;
-use crate::paper::{Folder, Paper};
 use crate::sync::{KernelSync, Sync};
 
 const SUFFIX: &str = ".journal";
@@ -25,18 +25,18 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 const MOST_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A folder of journals, one file each.
-pub(crate) struct FileFolder {
+pub(crate) struct DiskDir {
     folder: PathBuf,
     sync: Arc<dyn Sync>,
 }
 
-struct FilePaper {
+struct DiskFile {
     file: File,
     path: PathBuf,
     sync: Arc<dyn Sync>,
 }
 
-impl FileFolder {
+impl DiskDir {
     pub(crate) fn open(folder: &Path) -> Result<Self, JournalError> {
         Self::with(folder, Arc::new(KernelSync))
     }
@@ -75,15 +75,15 @@ impl FileFolder {
             .map_err(|e| JournalError::io("sync the folder", &self.folder, e))
     }
 
-    fn paper(&self, file: File, path: &Path) -> FilePaper {
-        FilePaper {
+    fn journal_file(&self, file: File, path: &Path) -> DiskFile {
+        DiskFile {
             file,
             path: path.to_owned(),
             sync: self.sync.clone(),
         }
     }
 
-    fn write_new(&self, path: &Path, first: &[u8]) -> Result<FilePaper, JournalError> {
+    fn write_new(&self, path: &Path, first: &[u8]) -> Result<DiskFile, JournalError> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -92,40 +92,40 @@ impl FileFolder {
             .open(path)
             .map_err(|e| JournalError::io("create", path, e))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| JournalError::io("lock", path, e.into()))?;
-        let mut paper = self.paper(file, path);
-        paper.grow(CHUNK).map_err(|e| JournalError::io("make room for", path, e))?;
-        paper.write(0, first).map_err(|e| JournalError::io("write", path, e))?;
-        self.sync.all(&paper.file).map_err(|e| JournalError::io("sync", path, e))?;
-        Ok(paper)
+        let mut journal_file = self.journal_file(file, path);
+        journal_file.grow(CHUNK).map_err(|e| JournalError::io("make room for", path, e))?;
+        journal_file.write(0, first).map_err(|e| JournalError::io("write", path, e))?;
+        self.sync.all(&journal_file.file).map_err(|e| JournalError::io("sync", path, e))?;
+        Ok(journal_file)
     }
 }
 
-impl Folder for FileFolder {
-    fn create(&self, injection: &InjectionId, first: &[u8]) -> Result<Box<dyn Paper>, JournalError> {
+impl JournalDir for DiskDir {
+    fn create(&self, injection: &InjectionId, first: &[u8]) -> Result<Box<dyn JournalFile>, JournalError> {
         let path = self.path(injection);
         let unfinished = self.folder.join(format!("{UNFINISHED}{injection}-{}", std::process::id()));
         // Left by a crash of a process with our pid; a living one would be us.
         let _ = fs::remove_file(&unfinished);
         let made = self
             .write_new(&unfinished, first)
-            .and_then(|paper| match fs::hard_link(&unfinished, &path) {
-                Ok(()) => Ok(paper),
+            .and_then(|journal_file| match fs::hard_link(&unfinished, &path) {
+                Ok(()) => Ok(journal_file),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Err(JournalError::Exists {
                     injection: injection.clone(),
                 }),
                 Err(e) => Err(JournalError::io("name", &path, e)),
             });
         let _ = fs::remove_file(&unfinished);
-        let mut paper = made?;
+        let mut journal_file = made?;
         if let Err(error) = self.sync() {
             let _ = fs::remove_file(&path);
             return Err(error);
         }
-        paper.path = path;
-        Ok(Box::new(paper))
+        journal_file.path = path;
+        Ok(Box::new(journal_file))
     }
 
-    fn open(&self, injection: &InjectionId, wait: Duration) -> Result<Option<Box<dyn Paper>>, JournalError> {
+    fn open(&self, injection: &InjectionId, wait: Duration) -> Result<Option<Box<dyn JournalFile>>, JournalError> {
         let path = self.path(injection);
         let Some(file) = open_writable(&path)? else { return Ok(None) };
         lock_within(&file, &path, wait)?;
@@ -134,14 +134,14 @@ impl Folder for FileFolder {
             // Forgotten while we waited.
             return Ok(None);
         }
-        Ok(Some(Box::new(self.paper(file, &path))))
+        Ok(Some(Box::new(self.journal_file(file, &path))))
     }
 
     fn bytes(&self, injection: &InjectionId) -> Result<Option<Vec<u8>>, JournalError> {
         let path = self.path(injection);
         match File::open(&path) {
             Ok(file) => self
-                .paper(file, &path)
+                .journal_file(file, &path)
                 .read()
                 .map(Some)
                 .map_err(|e| JournalError::io("read", &path, e)),
@@ -209,7 +209,7 @@ fn lock_within(file: &File, path: &Path, wait: Duration) -> Result<(), JournalEr
     }
 }
 
-impl Paper for FilePaper {
+impl JournalFile for DiskFile {
     fn read(&self) -> io::Result<Vec<u8>> {
         let length = self.file.metadata()?.len().min(MOST_BYTES);
         let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];

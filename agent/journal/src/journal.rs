@@ -7,9 +7,9 @@ use proto_model::injection::{AgentReport, EndedBy};
 use serde_json::Value;
 
 use crate::error::JournalError;
+use crate::file::JournalFile;
 use crate::format::{self, Line};
 use crate::history::History;
-use crate::paper::Paper;
 use crate::record::{Outcome, Record};
 use crate::undo::{UndoData, UndoOutcome};
 
@@ -20,8 +20,8 @@ const RESERVE: u64 = 16 * 1024;
 
 /// The lock is released when it is dropped.
 pub struct Journal<U> {
-    pub(crate) disk: Option<Sheet>,
-    pub(crate) mirror: Option<Sheet>,
+    pub(crate) disk: Option<JournalCopy>,
+    pub(crate) mirror: Option<JournalCopy>,
     pub(crate) lines: Vec<Line<U>>,
     pub(crate) history: History<U>,
     /// An undo may have been tried before, by us or by whoever held the journal then.
@@ -29,8 +29,8 @@ pub struct Journal<U> {
 }
 
 /// One of the two copies and how far it has come.
-pub(crate) struct Sheet {
-    pub(crate) paper: Box<dyn Paper>,
+pub(crate) struct JournalCopy {
+    pub(crate) file: Box<dyn JournalFile>,
     pub(crate) lines: usize,
 }
 
@@ -141,26 +141,25 @@ impl<U: UndoData> Journal<U> {
 }
 
 /// Brings a copy up to date.
-fn write_due<U>(sheet: Option<&mut Sheet>, lines: &[Line<U>], reserve: u64) -> Result<(), JournalError> {
-    let Some(sheet) = sheet else {
+fn write_due<U>(copy: Option<&mut JournalCopy>, lines: &[Line<U>], reserve: u64) -> Result<(), JournalError> {
+    let Some(copy) = copy else {
         let missing = io::Error::new(io::ErrorKind::NotFound, "this copy of the journal is missing");
         return Err(JournalError::io("append to", std::path::Path::new("a journal"), missing));
     };
-    sheet
-        .write_due(lines, reserve)
-        .map_err(|e| JournalError::io("append to", sheet.paper.path(), e))
+    copy.write_due(lines, reserve)
+        .map_err(|e| JournalError::io("append to", copy.file.path(), e))
 }
 
-impl Sheet {
+impl JournalCopy {
     fn write_due<U>(&mut self, lines: &[Line<U>], reserve: u64) -> io::Result<()> {
         let start: u64 = lines[..self.lines].iter().map(|line| line.bytes.len() as u64).sum();
         let due: Vec<u8> = lines[self.lines..].iter().flat_map(|line| line.bytes.iter().copied()).collect();
         let end = start + due.len() as u64;
-        let size = self.paper.size()?;
+        let size = self.file.size()?;
         if end + reserve > size {
-            self.paper.grow((end + reserve).next_multiple_of(CHUNK))?;
+            self.file.grow((end + reserve).next_multiple_of(CHUNK))?;
         }
-        self.paper.write(start, &due)?;
+        self.file.write(start, &due)?;
         self.lines = lines.len();
         Ok(())
     }

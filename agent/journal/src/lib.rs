@@ -4,16 +4,16 @@
 pub mod crash;
 mod disk;
 mod error;
+mod file;
 mod format;
 mod history;
 mod journal;
 #[cfg(any(test, feature = "fake"))]
 mod memory;
-mod paper;
 #[cfg(test)]
 mod power;
 mod record;
-mod shelf;
+mod store;
 mod sync;
 mod undo;
 
@@ -21,5 +21,5 @@ pub use error::JournalError;
 pub use history::History;
 pub use journal::Journal;
 pub use record::{Opened, Outcome, Record};
-pub use shelf::Shelf;
+pub use store::JournalStore;
 pub use undo::{UndoData, UndoOutcome};

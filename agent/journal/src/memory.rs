@@ -10,15 +10,15 @@ use proto_model::id::InjectionId;
 
 use crate::crash::CrashPlan;
 use crate::error::JournalError;
+use crate::file::{JournalDir, JournalFile};
 use crate::journal::CHUNK;
-use crate::paper::{Folder, Paper};
-use crate::shelf::Shelf;
+use crate::store::JournalStore;
 use crate::undo::UndoData;
 
 const LOCK_PAUSE: Duration = Duration::from_millis(1);
 
-impl<U: UndoData> Shelf<U> {
-    /// A shelf that is gone with its last clone.
+impl<U: UndoData> JournalStore<U> {
+    /// A store that is gone with its last clone.
     pub fn memory() -> Self {
         Self::memory_with(&CrashPlan::new())
     }
@@ -26,9 +26,9 @@ impl<U: UndoData> Shelf<U> {
     /// The same, whose every write is three steps of `plan`.
     pub fn memory_with(plan: &CrashPlan) -> Self {
         let folder = |name: &'static str| {
-            Arc::new(MemoryFolder {
+            Arc::new(MemoryDir {
                 name,
-                sheets: Arc::default(),
+                files: Arc::default(),
                 plan: plan.clone(),
             })
         };
@@ -36,7 +36,7 @@ impl<U: UndoData> Shelf<U> {
     }
 }
 
-type Sheets = Arc<Mutex<BTreeMap<InjectionId, Stored>>>;
+type MemoryFiles = Arc<Mutex<BTreeMap<InjectionId, Stored>>>;
 
 #[derive(Default)]
 struct Stored {
@@ -44,67 +44,67 @@ struct Stored {
     locked: bool,
 }
 
-struct MemoryFolder {
+struct MemoryDir {
     name: &'static str,
-    sheets: Sheets,
+    files: MemoryFiles,
     plan: CrashPlan,
 }
 
-struct MemoryPaper {
+struct MemoryFile {
     injection: InjectionId,
     path: PathBuf,
-    sheets: Sheets,
+    files: MemoryFiles,
     plan: CrashPlan,
 }
 
-fn locked(sheets: &Sheets) -> MutexGuard<'_, BTreeMap<InjectionId, Stored>> {
-    sheets.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(files: &MemoryFiles) -> MutexGuard<'_, BTreeMap<InjectionId, Stored>> {
+    files.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl MemoryFolder {
+impl MemoryDir {
     fn step(&self, step: &str) -> Result<(), JournalError> {
         self.plan.pass(&format!("{step} {}", self.name)).map_err(|_| JournalError::Crashed)
     }
 
-    fn paper(&self, injection: &InjectionId) -> Box<dyn Paper> {
-        Box::new(MemoryPaper {
+    fn file(&self, injection: &InjectionId) -> Box<dyn JournalFile> {
+        Box::new(MemoryFile {
             injection: injection.clone(),
             path: self.path(injection),
-            sheets: self.sheets.clone(),
+            files: self.files.clone(),
             plan: self.plan.clone(),
         })
     }
 
-    /// `None` when there is no such sheet, else whether the lock was free and is ours now.
+    /// `None` when there is no such file, else whether the lock was free and is ours now.
     fn try_lock(&self, injection: &InjectionId) -> Option<bool> {
-        locked(&self.sheets)
+        locked(&self.files)
             .get_mut(injection)
-            .map(|sheet| !std::mem::replace(&mut sheet.locked, true))
+            .map(|copy| !std::mem::replace(&mut copy.locked, true))
     }
 }
 
-impl Folder for MemoryFolder {
-    fn create(&self, injection: &InjectionId, first: &[u8]) -> Result<Box<dyn Paper>, JournalError> {
+impl JournalDir for MemoryDir {
+    fn create(&self, injection: &InjectionId, first: &[u8]) -> Result<Box<dyn JournalFile>, JournalError> {
         self.step("before creating the journal on")?;
-        if locked(&self.sheets).contains_key(injection) {
+        if locked(&self.files).contains_key(injection) {
             return Err(JournalError::Exists {
                 injection: injection.clone(),
             });
         }
         let mut bytes = first.to_vec();
         bytes.resize(CHUNK as usize, 0);
-        locked(&self.sheets).insert(injection.clone(), Stored { bytes, locked: true });
-        let paper = self.paper(injection);
+        locked(&self.files).insert(injection.clone(), Stored { bytes, locked: true });
+        let file = self.file(injection);
         self.step("after creating the journal on")?;
-        Ok(paper)
+        Ok(file)
     }
 
-    fn open(&self, injection: &InjectionId, wait: Duration) -> Result<Option<Box<dyn Paper>>, JournalError> {
+    fn open(&self, injection: &InjectionId, wait: Duration) -> Result<Option<Box<dyn JournalFile>>, JournalError> {
         let deadline = Instant::now() + wait;
         loop {
             match self.try_lock(injection) {
                 None => return Ok(None),
-                Some(true) => return Ok(Some(self.paper(injection))),
+                Some(true) => return Ok(Some(self.file(injection))),
                 Some(false) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
                 Some(false) => {
                     return Err(JournalError::Locked {
@@ -116,16 +116,16 @@ impl Folder for MemoryFolder {
     }
 
     fn bytes(&self, injection: &InjectionId) -> Result<Option<Vec<u8>>, JournalError> {
-        Ok(locked(&self.sheets).get(injection).map(|sheet| sheet.bytes.clone()))
+        Ok(locked(&self.files).get(injection).map(|copy| copy.bytes.clone()))
     }
 
     fn ids(&self) -> Result<Vec<InjectionId>, JournalError> {
-        Ok(locked(&self.sheets).keys().cloned().collect())
+        Ok(locked(&self.files).keys().cloned().collect())
     }
 
     fn remove(&self, injection: &InjectionId) -> Result<(), JournalError> {
         self.step("before removing the journal from")?;
-        locked(&self.sheets).remove(injection);
+        locked(&self.files).remove(injection);
         self.step("after removing the journal from")
     }
 
@@ -134,27 +134,27 @@ impl Folder for MemoryFolder {
     }
 }
 
-impl MemoryPaper {
+impl MemoryFile {
     fn step(&self, step: &str) -> io::Result<()> {
         self.plan.pass(&format!("{step} {}", self.path.display())).map_err(io::Error::other)
     }
 
     fn put(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut sheets = locked(&self.sheets);
-        let sheet = sheets.get_mut(&self.injection).ok_or(io::ErrorKind::NotFound)?;
+        let mut files = locked(&self.files);
+        let copy = files.get_mut(&self.injection).ok_or(io::ErrorKind::NotFound)?;
         let start = usize::try_from(offset).map_err(io::Error::other)?;
-        let room = sheet.bytes.get_mut(start..start + bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        let room = copy.bytes.get_mut(start..start + bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
         room.copy_from_slice(bytes);
         Ok(())
     }
 }
 
-impl Paper for MemoryPaper {
+impl JournalFile for MemoryFile {
     fn read(&self) -> io::Result<Vec<u8>> {
-        let sheets = locked(&self.sheets);
-        sheets
+        let files = locked(&self.files);
+        files
             .get(&self.injection)
-            .map(|sheet| sheet.bytes.clone())
+            .map(|copy| copy.bytes.clone())
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
@@ -173,10 +173,10 @@ impl Paper for MemoryPaper {
 
     fn grow(&mut self, size: u64) -> io::Result<()> {
         let size = usize::try_from(size).map_err(io::Error::other)?;
-        let mut sheets = locked(&self.sheets);
-        let sheet = sheets.get_mut(&self.injection).ok_or(io::ErrorKind::NotFound)?;
-        if size > sheet.bytes.len() {
-            sheet.bytes.resize(size, 0);
+        let mut files = locked(&self.files);
+        let copy = files.get_mut(&self.injection).ok_or(io::ErrorKind::NotFound)?;
+        if size > copy.bytes.len() {
+            copy.bytes.resize(size, 0);
         }
         Ok(())
     }
@@ -186,10 +186,10 @@ impl Paper for MemoryPaper {
     }
 }
 
-impl Drop for MemoryPaper {
+impl Drop for MemoryFile {
     fn drop(&mut self) {
-        if let Some(sheet) = locked(&self.sheets).get_mut(&self.injection) {
-            sheet.locked = false;
+        if let Some(copy) = locked(&self.files).get_mut(&self.injection) {
+            copy.locked = false;
         }
     }
 }

@@ -14,13 +14,13 @@ use proto_model::injection::EndedBy;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::disk::FileFolder;
+use crate::disk::DiskDir;
 use crate::sync::Sync;
 use crate::{JournalError, Opened, Outcome, UndoOutcome};
 
 type History = crate::History<Value>;
 type Journal = crate::Journal<Value>;
-type Shelf = crate::Shelf<Value>;
+type JournalStore = crate::JournalStore<Value>;
 
 /// What survives: bytes by inode and names by folder, each as of its last sync.
 #[derive(Default)]
@@ -87,10 +87,10 @@ impl World {
         self.dir.path().join("disk")
     }
 
-    fn shelf(&self) -> Shelf {
-        let disk = FileFolder::with(&self.disk(), self.platter.clone()).unwrap();
-        let mirror = FileFolder::with(&self.dir.path().join("run"), self.platter.clone()).unwrap();
-        Shelf::of(Arc::new(disk), Arc::new(mirror))
+    fn journal_store(&self) -> JournalStore {
+        let disk = DiskDir::with(&self.disk(), self.platter.clone()).unwrap();
+        let mirror = DiskDir::with(&self.dir.path().join("run"), self.platter.clone()).unwrap();
+        JournalStore::of(Arc::new(disk), Arc::new(mirror))
     }
 
     fn open(&self) -> Journal {
@@ -104,14 +104,14 @@ impl World {
             deadline_boot_ms: 2,
             plan_digest: String::new(),
         };
-        self.shelf().create(opened).unwrap()
+        self.journal_store().create(opened).unwrap()
     }
 
     /// What the next boot finds: the disk as of its last syncs, and nothing in /run.
     fn after_power_cut(&self) -> Result<History, JournalError> {
         self.platter.cut_power(&self.disk()).unwrap();
         fs::remove_dir_all(self.dir.path().join("run")).unwrap();
-        Ok(self.shelf().lock(&self.id, Duration::ZERO)?.history().clone())
+        Ok(self.journal_store().lock(&self.id, Duration::ZERO)?.history().clone())
     }
 }
 
@@ -164,7 +164,7 @@ fn a_forgotten_journal_does_not_come_back_after_a_power_cut() {
     let mut journal = world.open();
     STEPS[STEPS.len() - 1](&mut journal).unwrap();
     drop(journal);
-    world.shelf().forget(&world.id).unwrap();
+    world.journal_store().forget(&world.id).unwrap();
     assert!(matches!(world.after_power_cut(), Err(JournalError::Absent { .. })));
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 type Journal = agent_journal::Journal<Value>;
-type Shelf = agent_journal::Shelf<Value>;
+type JournalStore = agent_journal::JournalStore<Value>;
 
 const WAIT: Duration = Duration::from_millis(20);
 
@@ -45,8 +45,8 @@ impl Small {
         self.folder.path().join("disk")
     }
 
-    fn shelf(&self) -> Shelf {
-        Shelf::open(&self.disk().join("journal"), &self.folder.path().join("run")).unwrap()
+    fn journal_store(&self) -> JournalStore {
+        JournalStore::open(&self.disk().join("journal"), &self.folder.path().join("run")).unwrap()
     }
 
     fn fill(&self) {
@@ -61,8 +61,8 @@ fn alone(test: impl FnOnce() + Send + 'static) {
     std::thread::spawn(test).join().unwrap();
 }
 
-fn create(shelf: &Shelf, id: &InjectionId) -> Result<Journal, JournalError> {
-    shelf.create(Opened {
+fn create(journal_store: &JournalStore, id: &InjectionId) -> Result<Journal, JournalError> {
+    journal_store.create(Opened {
         injection: id.clone(),
         run: "run".to_owned(),
         kind: "disk.fill".to_owned(),
@@ -95,11 +95,18 @@ fn remove_mirror(folder: &Path, id: &InjectionId) {
 fn with_the_disk_full_nothing_begins_and_every_undo_is_recorded() {
     alone(|| {
         let Some(small) = Small::new() else { return };
-        let (shelf, id) = (small.shelf(), InjectionId::generate());
-        let mut journal = create(&shelf, &id).unwrap();
+        let (journal_store, id) = (small.journal_store(), InjectionId::generate());
+        let mut journal = create(&journal_store, &id).unwrap();
         small.fill();
-        assert!(matches!(create(&shelf, &InjectionId::generate()), Err(JournalError::Io { .. })));
-        assert_eq!(shelf.ids().unwrap(), std::slice::from_ref(&id), "a refused journal left a file");
+        assert!(matches!(
+            create(&journal_store, &InjectionId::generate()),
+            Err(JournalError::Io { .. })
+        ));
+        assert_eq!(
+            journal_store.ids().unwrap(),
+            std::slice::from_ref(&id),
+            "a refused journal left a file"
+        );
         let mut intents = 0;
         while journal.intend(group(intents)).is_ok() {
             intents += 1;
@@ -114,7 +121,7 @@ fn with_the_disk_full_nothing_begins_and_every_undo_is_recorded() {
         journal.closed(&outcome()).unwrap();
         drop(journal);
         remove_mirror(small.folder.path(), &id);
-        let told = shelf.read(&id).unwrap();
+        let told = journal_store.read(&id).unwrap();
         assert!(
             !told.is_open() && told.pending().count() == 0,
             "the disk alone does not tell it all"
@@ -126,20 +133,20 @@ fn with_the_disk_full_nothing_begins_and_every_undo_is_recorded() {
 fn on_a_read_only_disk_the_mirror_takes_the_undo() {
     alone(|| {
         let Some(small) = Small::new() else { return };
-        let (shelf, id) = (small.shelf(), InjectionId::generate());
-        create(&shelf, &id).unwrap().intend(group(1)).unwrap();
+        let (journal_store, id) = (small.journal_store(), InjectionId::generate());
+        create(&journal_store, &id).unwrap().intend(group(1)).unwrap();
         small.mount(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
-        let mut journal = shelf.lock(&id, WAIT).unwrap();
+        let mut journal = journal_store.lock(&id, WAIT).unwrap();
         assert!(journal.intend(group(2)).is_err());
         journal.ending(EndedBy::Rescue).unwrap();
         journal.undone(1, UndoOutcome::Restored).unwrap();
         drop(journal);
-        assert_eq!(shelf.read(&id).unwrap().pending().count(), 0, "the mirror is not believed");
+        assert_eq!(journal_store.read(&id).unwrap().pending().count(), 0, "the mirror is not believed");
 
         small.mount(MsFlags::MS_REMOUNT);
-        shelf.lock(&id, WAIT).unwrap().closed(&outcome()).unwrap();
+        journal_store.lock(&id, WAIT).unwrap().closed(&outcome()).unwrap();
         remove_mirror(small.folder.path(), &id);
-        let told = shelf.read(&id).unwrap();
+        let told = journal_store.read(&id).unwrap();
         assert!(
             !told.is_open() && told.ending == Some(EndedBy::Rescue) && told.undone.len() == 1,
             "the disk was not brought up to date"
@@ -151,12 +158,12 @@ fn on_a_read_only_disk_the_mirror_takes_the_undo() {
 fn with_no_paper_at_all_the_end_still_holds() {
     alone(|| {
         let Some(small) = Small::new() else { return };
-        let (shelf, id) = (small.shelf(), InjectionId::generate());
-        create(&shelf, &id).unwrap().intend(group(1)).unwrap();
+        let (journal_store, id) = (small.journal_store(), InjectionId::generate());
+        create(&journal_store, &id).unwrap().intend(group(1)).unwrap();
         remove_mirror(small.folder.path(), &id);
         small.mount(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
         fs::remove_dir(small.folder.path().join("run")).unwrap();
-        let mut journal = shelf.lock(&id, WAIT).unwrap();
+        let mut journal = journal_store.lock(&id, WAIT).unwrap();
         assert!(journal.ending(EndedBy::Stop).is_err());
         assert!(journal.is_ending() && matches!(journal.intend(group(2)), Err(JournalError::Ending { .. })));
         assert!(journal.undone(1, UndoOutcome::Restored).is_err());

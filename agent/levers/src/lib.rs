@@ -35,7 +35,7 @@ pub use kinds::ops;
 pub use kinds::path::{PathHandle, RemovePath};
 pub use kinds::processes::ResumeProcesses;
 pub use kinds::traffic::RemoveTraffic;
-pub use kinds::{History, Journal, Shelf, Undo};
+pub use kinds::{History, Journal, JournalStore, Undo};
 pub use levers::{LeverError, Levers, PullContext, UndoLog};
 pub use linux::LinuxOps;
 pub use path::{ClsactPlace, ClsactRemoval, Packets, PathOpening, PathSpec, Rate, Shape};

@@ -19,7 +19,8 @@ use crate::kinds::EXAMPLES;
 use crate::path::example as path;
 use crate::traffic::example as traffic;
 use crate::{
-    Ballast, Exemptions, Journal, LeverError, Levers, PullContext, RemoveBallast, RewindReport, Shelf, TrafficSpec, prove, renew, rewind,
+    Ballast, Exemptions, Journal, JournalStore, LeverError, Levers, PullContext, RemoveBallast, RewindReport, TrafficSpec, prove, renew,
+    rewind,
 };
 
 const REDIS: u32 = 1_001;
@@ -30,7 +31,7 @@ const WAIT: Duration = Duration::from_secs(1);
 struct World {
     plan: CrashPlan,
     host: FakeHost,
-    shelf: Shelf,
+    journal_store: JournalStore,
     id: InjectionId,
 }
 
@@ -39,7 +40,7 @@ impl World {
         let plan = CrashPlan::new();
         Self {
             host: FakeHost::with_plan(&plan),
-            shelf: Shelf::memory_with(&plan),
+            journal_store: JournalStore::memory_with(&plan),
             plan,
             id: InjectionId::generate(),
         }
@@ -56,7 +57,7 @@ impl World {
             deadline_boot_ms: self.host.boot_ms() + 60_000,
             plan_digest: String::new(),
         };
-        self.shelf.create(opened).map_err(LeverError::Journal)
+        self.journal_store.create(opened).map_err(LeverError::Journal)
     }
 
     fn pull_all(&self, journal: &mut Journal) -> Result<(), LeverError> {
@@ -110,8 +111,8 @@ impl World {
 
     fn rescue(&self) -> Result<(), String> {
         self.plan.restart();
-        for id in self.shelf.ids().map_err(|e| e.to_string())? {
-            let mut journal = self.shelf.lock(&id, WAIT).map_err(|e| e.to_string())?;
+        for id in self.journal_store.ids().map_err(|e| e.to_string())? {
+            let mut journal = self.journal_store.lock(&id, WAIT).map_err(|e| e.to_string())?;
             if journal.history().is_open() {
                 self.finish(&mut journal)?;
             }
@@ -120,8 +121,8 @@ impl World {
     }
 
     fn judge(&self) -> Result<(), String> {
-        let ids = self.shelf.ids().map_err(|e| e.to_string())?;
-        let histories: Vec<_> = ids.iter().filter_map(|id| self.shelf.read(id).ok()).collect();
+        let ids = self.journal_store.ids().map_err(|e| e.to_string())?;
+        let histories: Vec<_> = ids.iter().filter_map(|id| self.journal_store.read(id).ok()).collect();
         let proof = prove(&histories, &[], &self.host);
         let (before, after) = (FakeHost::new().footprint(), self.host.footprint());
         match proof.result == Cleanliness::Clean && proof.drift.is_empty() && before == after {
@@ -191,7 +192,7 @@ fn things_of_those_that_hold_are_nobodys_residue() {
     let later = World {
         id: InjectionId::generate(),
         host: world.host.clone(),
-        shelf: world.shelf.clone(),
+        journal_store: world.journal_store.clone(),
         plan: world.plan.clone(),
     };
     let holder = later.held();
@@ -210,7 +211,11 @@ fn a_reboot_leaves_only_knobs_and_files_to_put_back() {
     world.host.reboot("another-boot");
     world.rescue().unwrap();
     assert_eq!(world.host.knob(KNOB).unwrap().as_deref(), Some("0"));
-    assert!(prove(&[world.shelf.read(&world.id).unwrap()], &[], &world.host).drift.is_empty());
+    assert!(
+        prove(&[world.journal_store.read(&world.id).unwrap()], &[], &world.host)
+            .drift
+            .is_empty()
+    );
     assert!(world.host.footprint().files.is_empty());
 }
 
@@ -272,7 +277,13 @@ fn a_crash_at_any_step_and_a_file_that_was_moved_meanwhile_leave_nothing() {
         moved += u32::from(moves_ours(&world));
         boot.into_iter().for_each(|boot| world.host.reboot(boot));
         world.rescue().unwrap();
-        let histories: Vec<_> = world.shelf.ids().unwrap().iter().map(|id| world.shelf.read(id).unwrap()).collect();
+        let histories: Vec<_> = world
+            .journal_store
+            .ids()
+            .unwrap()
+            .iter()
+            .map(|id| world.journal_store.read(id).unwrap())
+            .collect();
         let proof = prove(&histories, &[], &world.host);
         assert_eq!(proof.result, Cleanliness::Clean, "crash at step {point}: {proof:?}");
         assert!(world.host.footprint().files.is_empty(), "crash at step {point}");

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use agent_journal::{Opened, UndoOutcome};
 use agent_levers::ops::{GroupOps, KnobOps, ProcessOps};
 use agent_levers::{
-    EmptyGroup, History, HostOps, Journal, LinuxOps, RestoreKnob, ResumeProcesses, RewindReport, Shelf, Undo, Victim, WorkerSpec, prove,
-    rewind,
+    EmptyGroup, History, HostOps, Journal, JournalStore, LinuxOps, RestoreKnob, ResumeProcesses, RewindReport, Undo, Victim, WorkerSpec,
+    prove, rewind,
 };
 use agent_view::{GroupId, HostView, LinuxView, ProcessState};
 use proto_model::id::InjectionId;
@@ -25,7 +25,7 @@ const WITHIN: Duration = Duration::from_secs(5);
 struct Ground {
     below: PathBuf,
     view: LinuxView,
-    shelf: Shelf,
+    journal_store: JournalStore,
     folder: TempDir,
     id: InjectionId,
 }
@@ -43,11 +43,11 @@ impl Ground {
             return None;
         }
         let folder = TempDir::new().unwrap();
-        let shelf = Shelf::open(&folder.path().join("disk"), &folder.path().join("run")).unwrap();
+        let journal_store = JournalStore::open(&folder.path().join("disk"), &folder.path().join("run")).unwrap();
         Some(Self {
             below,
             view,
-            shelf,
+            journal_store,
             folder,
             id,
         })
@@ -90,7 +90,7 @@ impl Ground {
             deadline_boot_ms: self.view.boot_ms() + 60_000,
             plan_digest: String::new(),
         };
-        self.shelf.create(opened).unwrap()
+        self.journal_store.create(opened).unwrap()
     }
 
     /// Recorded, held, and now at its end.

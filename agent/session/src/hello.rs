@@ -7,8 +7,8 @@ use proto_wire::v1;
 use proto_wire::v1::Hello;
 
 use crate::epochs::Epochs;
-use crate::errand::{answer, ask};
 use crate::options::SessionOptions;
+use crate::warden_client::{answer, ask};
 
 pub(crate) async fn status(warden: &WardenHandle) -> Result<AgentStatus, WardenError> {
     answer(ask(warden, Command::Status)?).await

@@ -3,19 +3,19 @@
 mod clock;
 mod enrol;
 mod epochs;
-mod errand;
 mod files;
-mod gatekeeper;
+mod heartbeat;
 mod hello;
-mod numbered;
 mod obey;
 mod options;
+mod order_validator;
 mod probes;
-mod pulse;
 mod renew;
 mod run;
+mod sequence;
 mod session;
 mod trust;
+mod warden_client;
 
 pub use enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
 pub use files::IdentityError;

@@ -12,9 +12,9 @@ use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::order_refused::Why;
 use tokio::sync::mpsc;
 
-use crate::errand::{HALT_ANSWER_WITHIN, ask, insist, pass_on, pass_on_within};
-use crate::gatekeeper::NotObeyed;
+use crate::order_validator::OrderRejected;
 use crate::probes::Probes;
+use crate::warden_client::{HALT_ANSWER_WITHIN, ask, forward, forward_within, request_retrying};
 
 /// The hands of one session.
 pub(crate) struct Hands<'a> {
@@ -29,7 +29,7 @@ pub(crate) struct Hands<'a> {
 
 impl Hands<'_> {
     /// Carries an order out, or hands it on; `halt_epoch` is the order's.
-    pub fn obey(&mut self, body: Body, halt_epoch: u64) -> Result<(), NotObeyed> {
+    pub fn obey(&mut self, body: Body, halt_epoch: u64) -> Result<(), OrderRejected> {
         match body {
             // What concerns the session itself is its own.
             Body::Welcome(_) | Body::Trust(_) => Ok(()),
@@ -57,7 +57,7 @@ impl Hands<'_> {
         }
     }
 
-    fn start(&self, start: v1::Start) -> Result<(), NotObeyed> {
+    fn start(&self, start: v1::Start) -> Result<(), OrderRejected> {
         let order = StartOrder {
             injection: InjectionId::parse(&start.injection).map_err(malformed)?,
             run: run(&start.run)?,
@@ -75,14 +75,14 @@ impl Hands<'_> {
         self.tell(Command::Start(order, Box::new(drop)))
     }
 
-    fn stop(&self, stop: &v1::Stop) -> Result<(), NotObeyed> {
+    fn stop(&self, stop: &v1::Stop) -> Result<(), OrderRejected> {
         let injection = InjectionId::parse(&stop.injection).map_err(malformed)?;
         let cause = ended_by(stop.cause).map_err(malformed)?;
         let command = move |reply| Command::Stop(injection.clone(), cause, reply);
-        insist(self.warden, command, drop).map_err(|e| not_taken(&e))
+        request_retrying(self.warden, command, drop).map_err(|e| not_taken(&e))
     }
 
-    fn preflight(&self, question: v1::Preflight) -> Result<(), NotObeyed> {
+    fn preflight(&self, question: v1::Preflight) -> Result<(), OrderRejected> {
         let questions = question.questions.into_iter().map(Wish::try_from);
         let wishes: Vec<Wish> = questions.collect::<Result<_, _>>().map_err(malformed)?;
         let facts = (!wishes.is_empty()).then(|| v1::HostFacts::from(&(self.facts)()));
@@ -97,42 +97,42 @@ impl Hands<'_> {
         };
         // No question: only whether this session lives, which a busy warden must not hide.
         if wishes.is_empty() {
-            let full = |_| NotObeyed::new(Why::Busy, "too many answers wait to be sent");
+            let full = |_| OrderRejected::new(Why::Busy, "too many answers wait to be sent");
             return self.out.try_send(into(Vec::new())).map_err(full);
         }
         let told = ask(self.warden, |reply| Command::Preflight(wishes, reply)).map_err(|e| not_taken(&e))?;
-        pass_on(told, self.out, into);
+        forward(told, self.out, into);
         Ok(())
     }
 
-    fn verify(&self, question: &v1::Verify) -> Result<(), NotObeyed> {
+    fn verify(&self, question: &v1::Verify) -> Result<(), OrderRejected> {
         let (ids, request) = (ids(&question.injections)?, question.request);
         let told = ask(self.warden, |reply| Command::Verify(ids, reply)).map_err(|e| not_taken(&e))?;
-        pass_on(told, self.out, move |proof| {
+        forward(told, self.out, move |proof| {
             let proof = Some(v1::CleanProof::from(proof));
             Out::Verified(v1::VerifyAnswer { request, proof })
         });
         Ok(())
     }
 
-    fn doctor(&self, request: u64) -> Result<(), NotObeyed> {
+    fn doctor(&self, request: u64) -> Result<(), OrderRejected> {
         let told = ask(self.warden, Command::Doctor).map_err(|e| not_taken(&e))?;
-        pass_on(told, self.out, move |doctor| {
+        forward(told, self.out, move |doctor| {
             let doctor_json = serde_json::to_string(&doctor).unwrap_or_default();
             Out::Doctor(v1::DoctorAnswer { request, doctor_json })
         });
         Ok(())
     }
 
-    fn probe(&mut self, start: v1::ProbeStart) -> Result<(), NotObeyed> {
+    fn probe(&mut self, start: v1::ProbeStart) -> Result<(), OrderRejected> {
         let run = run(&start.run)?;
         let probe = start.probe.ok_or_else(|| malformed("the order names no probe"))?;
         let spec = probe_from_wire(self.host, probe).map_err(malformed)?;
         let started = self.probes.start(run, spec);
-        started.map_err(|why| NotObeyed::new(Why::Busy, why))
+        started.map_err(|why| OrderRejected::new(Why::Busy, why))
     }
 
-    fn halt(&self, epoch: u64, reason: String) -> Result<(), NotObeyed> {
+    fn halt(&self, epoch: u64, reason: String) -> Result<(), OrderRejected> {
         let command = move |reply| Command::Halt {
             epoch,
             reason: reason.clone(),
@@ -140,7 +140,7 @@ impl Hands<'_> {
         };
         let out = self.out.clone();
         let tell = move |told| {
-            pass_on_within(HALT_ANSWER_WITHIN, told, &out, move |answer: HaltAnswer| {
+            forward_within(HALT_ANSWER_WITHIN, told, &out, move |answer: HaltAnswer| {
                 Out::Halt(v1::HaltAnswer {
                     epoch,
                     halted: true,
@@ -149,10 +149,10 @@ impl Hands<'_> {
                 })
             });
         };
-        insist(self.warden, command, tell).map_err(|e| not_taken(&e))
+        request_retrying(self.warden, command, tell).map_err(|e| not_taken(&e))
     }
 
-    fn release(&self, epoch: u64) -> Result<(), NotObeyed> {
+    fn release(&self, epoch: u64) -> Result<(), OrderRejected> {
         // The warden does not answer a release; its status after it does.
         let command = move |taken: Reply<()>| {
             taken(());
@@ -160,8 +160,8 @@ impl Hands<'_> {
         };
         let (warden, out) = (self.warden.clone(), self.out.clone());
         let tell = move |_| {
-            let look = insist(&warden, Command::Status, move |told| {
-                pass_on(told, &out, move |status: AgentStatus| {
+            let look = request_retrying(&warden, Command::Status, move |told| {
+                forward(told, &out, move |status: AgentStatus| {
                     Out::Halt(v1::HaltAnswer {
                         epoch,
                         halted: status.halted.is_some(),
@@ -174,26 +174,26 @@ impl Hands<'_> {
                 tracing::warn!(%error, "a release stays without its answer");
             }
         };
-        insist(self.warden, command, tell).map_err(|e| not_taken(&e))
+        request_retrying(self.warden, command, tell).map_err(|e| not_taken(&e))
     }
 
-    fn tell(&self, command: Command) -> Result<(), NotObeyed> {
+    fn tell(&self, command: Command) -> Result<(), OrderRejected> {
         self.warden.send(command).map_err(|e| not_taken(&e))
     }
 }
 
-fn ids(texts: &[String]) -> Result<Vec<InjectionId>, NotObeyed> {
+fn ids(texts: &[String]) -> Result<Vec<InjectionId>, OrderRejected> {
     texts.iter().map(|text| InjectionId::parse(text).map_err(malformed)).collect()
 }
 
-fn run(text: &str) -> Result<RunId, NotObeyed> {
+fn run(text: &str) -> Result<RunId, OrderRejected> {
     RunId::parse(text).map_err(malformed)
 }
 
-fn malformed(why: impl std::fmt::Display) -> NotObeyed {
-    NotObeyed::new(Why::Malformed, why.to_string())
+fn malformed(why: impl std::fmt::Display) -> OrderRejected {
+    OrderRejected::new(Why::Malformed, why.to_string())
 }
 
-fn not_taken(error: &WardenError) -> NotObeyed {
-    NotObeyed::new(Why::Busy, error.to_string())
+fn not_taken(error: &WardenError) -> OrderRejected {
+    OrderRejected::new(Why::Busy, error.to_string())
 }

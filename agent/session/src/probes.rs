@@ -55,14 +55,14 @@ impl Probes {
         let (sender, mut samples) = mpsc::channel(1);
         let probe = ask(spec, self.prober.clone(), self.commands.clone(), sender);
         let seen = self.seen.clone();
-        let pass_on = async move {
+        let forward = async move {
             while let Some(sample) = samples.recv().await {
                 if seen.try_send((run.clone(), sample)).is_err() {
                     tracing::debug!("a sample is dropped: too many wait");
                 }
             }
         };
-        let task = tokio::spawn(async move { tokio::join!(probe, pass_on) });
+        let task = tokio::spawn(async move { tokio::join!(probe, forward) });
         self.going.insert(key, task.abort_handle());
         Ok(())
     }

@@ -25,16 +25,16 @@ use tonic::{Code, Status, Streaming};
 use crate::clock::{ControllerClock, offset_ms};
 use crate::enrol::ANSWER_WITHIN;
 use crate::epochs::{EpochFile, Epochs};
-use crate::errand::ask;
 use crate::files::Files;
-use crate::gatekeeper::{Gatekeeper, NotObeyed};
+use crate::heartbeat::Heartbeat;
 use crate::hello;
-use crate::numbered::numbered;
 use crate::obey::Hands;
 use crate::options::SessionOptions;
+use crate::order_validator::{OrderRejected, OrderValidator};
 use crate::probes::Probes;
-use crate::pulse::Pulse;
+use crate::sequence::numbered;
 use crate::trust::{Renewals, is_issued_by_first, take_trust, trust_of};
+use crate::warden_client::ask;
 
 /// How often what the probes saw is sent.
 const BATCH_EVERY: Duration = Duration::from_secs(1);
@@ -107,9 +107,9 @@ pub(crate) async fn hold(channel: Channel, host: &HostName, lasting: Lasting<'_>
 struct Session<'a> {
     lasting: Lasting<'a>,
     out: mpsc::Sender<Out>,
-    keeper: Gatekeeper,
+    keeper: OrderValidator,
     probes: Probes,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     boot_id: String,
     host: HostName,
     /// As the controller knows them.
@@ -148,9 +148,9 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
     let session = Session {
         lasting,
         out,
-        keeper: Gatekeeper::new(nonce),
+        keeper: OrderValidator::new(nonce),
         probes: Probes::of(host, commands),
-        pulse: Pulse::new(status),
+        heartbeat: Heartbeat::new(status),
         boot_id,
         host: host.clone(),
         facts,
@@ -198,7 +198,7 @@ impl Session<'_> {
                     // The warden has ended, and everything it told is on its way.
                     None => return End::Leaving,
                 },
-                heartbeat = self.pulse.beat(self.lasting.warden) => self.beat(heartbeat),
+                heartbeat = self.heartbeat.beat(self.lasting.warden) => self.beat(heartbeat),
                 () = sleep_until(batch), if !self.probes.is_idle() => {
                     batch = Instant::now() + BATCH_EVERY;
                     self.send_samples();
@@ -248,13 +248,13 @@ impl Session<'_> {
         if gap { Err(End::Gap(message)) } else { Ok(()) }
     }
 
-    fn admitted(&mut self, body: Option<Body>, epochs: Epochs) -> Result<(), NotObeyed> {
+    fn admitted(&mut self, body: Option<Body>, epochs: Epochs) -> Result<(), OrderRejected> {
         let Some(body) = body else { return Ok(()) };
         self.lasting.epochs.saw(epochs);
         if let Body::Welcome(welcome) = &body {
             tracing::info!(host = welcome.host, halted = welcome.halted, "the session is up");
             self.compare_clocks(Timestamp(welcome.clock_ms));
-            self.pulse.set_every(welcome.heartbeat_ms);
+            self.heartbeat.set_every(welcome.heartbeat_ms);
         }
         if let Body::Trust(trust) = &body {
             return self.trust(trust);
@@ -271,7 +271,7 @@ impl Session<'_> {
     }
 
     /// Stored before it is said: the controller counts on it.
-    fn trust(&self, trust: &v1::Trust) -> Result<(), NotObeyed> {
+    fn trust(&self, trust: &v1::Trust) -> Result<(), OrderRejected> {
         take_trust(self.lasting.files, trust)?;
         self.say_trust();
         if !is_issued_by_first(self.lasting.files) {
@@ -298,7 +298,7 @@ impl Session<'_> {
     fn beat(&mut self, heartbeat: v1::Heartbeat) {
         // A full queue says that we live as well as a heartbeat would.
         drop(self.out.try_send(Out::Heartbeat(heartbeat)));
-        if self.pulse.unsettled() == 0 || !self.backlog.is_empty() || self.told_again.elapsed() < TELL_AGAIN {
+        if self.heartbeat.unsettled() == 0 || !self.backlog.is_empty() || self.told_again.elapsed() < TELL_AGAIN {
             return;
         }
         self.told_again = Instant::now();

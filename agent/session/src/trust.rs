@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 use tokio::sync::Notify;
 
 use crate::files::Files;
-use crate::gatekeeper::NotObeyed;
+use crate::order_validator::OrderRejected;
 
 /// What is said of the identity on the disk; an identity that cannot be read trusts nobody.
 pub(crate) fn trust_of(files: &Files) -> HostTrust {
@@ -34,15 +34,15 @@ pub(crate) fn is_issued_by_first(files: &Files) -> bool {
 }
 
 /// Stores what is trusted from now on. Nothing is taken in part.
-pub(crate) fn take_trust(files: &Files, trust: &Trust) -> Result<(), NotObeyed> {
+pub(crate) fn take_trust(files: &Files, trust: &Trust) -> Result<(), OrderRejected> {
     if !are_certificates(&trust.authority_der) {
-        return Err(NotObeyed::new(
+        return Err(OrderRejected::new(
             Why::Malformed,
             "the order names no authority, or one that is no certificate",
         ));
     }
     let stored = files.trust(&trust.authority_der);
-    stored.map_err(|error| NotObeyed::new(Why::Busy, format!("the authorities cannot be stored: {error}")))?;
+    stored.map_err(|error| OrderRejected::new(Why::Busy, format!("the authorities cannot be stored: {error}")))?;
     tracing::info!(authorities = ?trust_of(files).authorities, "these authorities are trusted from now on");
     Ok(())
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::following::Following;
 use crate::handle::{ActiveInjection, StartOrder};
-use crate::teller::Teller;
+use crate::report_sequence::ReportSequence;
 use crate::undoing::Undoing;
 
 /// How often it is asked whether what was started is still there.
@@ -23,7 +23,7 @@ pub(crate) struct Active {
     pub(crate) deadline_ms: u64,
     pub(crate) claims: Vec<Claim>,
     pub(crate) journal: Journal,
-    pub(crate) teller: Teller,
+    pub(crate) teller: ReportSequence,
     pub(crate) stage: Stage,
 }
 

@@ -16,7 +16,7 @@ use crate::causes::panic_text;
 use crate::handle::{HaltLatch, Halted};
 use crate::kinds::Kinds;
 use crate::policy::Policy;
-use crate::protection::Wards;
+use crate::protection::ProtectedResources;
 
 /// A yes, with what the deed needs.
 pub(crate) struct Admitted {
@@ -169,10 +169,10 @@ impl<'a> Admission<'a> {
 
     /// The kind's own look; one that panics has refused.
     fn ask_kind(&self, fault: &'static dyn AnyFault, params: &Value, duration_ms: u64, seed: u64) -> Result<Preflight, Refusal> {
-        let wards = Wards::of(self.policy, self.view).with_journals(&self.journals, self.view);
+        let protected = ProtectedResources::of(self.policy, self.view).with_journals(&self.journals, self.view);
         let scene = Scene {
             view: self.view,
-            protection: &wards,
+            protection: &protected,
             seed,
             duration_ms,
         };

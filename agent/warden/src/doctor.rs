@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use agent_faults::AnyFault;
-use agent_levers::Shelf;
+use agent_levers::JournalStore;
 use agent_view::{Feature, HostView, Presence};
 use proto_model::doctor::{Ability, Can, Check, HostDoctor, KindAbility};
 
@@ -12,7 +12,7 @@ use crate::kinds::Kinds;
 use crate::policy::Policy;
 
 /// Looks at everything; `journal` is where the ways back are written, or why there is none.
-pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Result<&Shelf, String>) -> HostDoctor {
+pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Result<&JournalStore, String>) -> HostDoctor {
     let facts = view.facts();
     let journal = journal_check(journal);
     let kinds = kinds_here(view, policy, kinds, &journal);
@@ -50,8 +50,8 @@ fn check(name: &str, says: &str, ability: Ability) -> Check {
     }
 }
 
-fn journal_check(journal: Result<&Shelf, String>) -> Check {
-    let ability = match journal.map(Shelf::check) {
+fn journal_check(journal: Result<&JournalStore, String>) -> Check {
+    let ability = match journal.map(JournalStore::check) {
         Ok(Ok(())) => Ability::yes(),
         Ok(Err(error)) => Ability::no(chain(&error), None),
         Err(why) => Ability::not_evaluated(why),

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use agent_faults::{FaultError, Scene};
-use agent_levers::{History, HostOps, Journal, Levers, OpsError, PullContext, Shelf};
+use agent_levers::{History, HostOps, Journal, JournalStore, Levers, OpsError, PullContext};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::UndoFailed;
@@ -15,7 +15,7 @@ use crate::causes::{chain, panic_text};
 use crate::handle::StartOrder;
 use crate::lease::kernel_holds;
 use crate::policy::Policy;
-use crate::protection::Wards;
+use crate::protection::ProtectedResources;
 use crate::undoing::Undoing;
 
 /// What is done to the host, once it may be.
@@ -24,18 +24,18 @@ pub(crate) type Deed<'a> = &'a dyn Fn(&Scene<'_>, &mut Levers<'_>) -> Result<Val
 pub(crate) struct Executor {
     view: Arc<dyn HostView>,
     ops: Box<dyn HostOps>,
-    shelf: Shelf,
+    journal_store: JournalStore,
     policy: Arc<Policy>,
     /// Addresses that no fault may cut.
     controllers: Vec<SocketAddr>,
 }
 
 impl Executor {
-    pub(crate) fn new(view: Arc<dyn HostView>, ops: Box<dyn HostOps>, shelf: Shelf, policy: Arc<Policy>) -> Self {
+    pub(crate) fn new(view: Arc<dyn HostView>, ops: Box<dyn HostOps>, journal_store: JournalStore, policy: Arc<Policy>) -> Self {
         Self {
             view,
             ops,
-            shelf,
+            journal_store,
             policy,
             controllers: Vec::new(),
         }
@@ -45,8 +45,8 @@ impl Executor {
         &self.view
     }
 
-    pub(crate) fn shelf(&self) -> &Shelf {
-        &self.shelf
+    pub(crate) fn journal_store(&self) -> &JournalStore {
+        &self.journal_store
     }
 
     pub(crate) fn spare_controllers(&mut self, addresses: Vec<SocketAddr>) {
@@ -61,10 +61,10 @@ impl Executor {
     /// The deed itself, at whose border a panic stops. What was pulled before it failed is in the journal.
     pub(crate) fn pull(&mut self, order: &StartOrder, journal: &mut Journal, deed: Deed<'_>) -> Result<Value, String> {
         let view = self.view.clone();
-        let wards = Wards::of(&self.policy, view.as_ref()).with_journals(&self.shelf.folders(), view.as_ref());
+        let protected = ProtectedResources::of(&self.policy, view.as_ref()).with_journals(&self.journal_store.folders(), view.as_ref());
         let scene = Scene {
             view: view.as_ref(),
-            protection: &wards,
+            protection: &protected,
             seed: order.wish.seed,
             duration_ms: order.wish.duration_ms,
         };
@@ -77,7 +77,7 @@ impl Executor {
                 journal.history().opened.deadline_boot_ms.saturating_sub(view.boot_ms()),
                 order.lease_ms,
             ),
-            exemptions: wards.exemptions(&self.controllers),
+            exemptions: protected.exemptions(&self.controllers),
         };
         let mut levers = Levers::new(journal, self.ops.as_mut(), view.as_ref(), context);
         let applied = catch_unwind(AssertUnwindSafe(|| deed(&scene, &mut levers)));

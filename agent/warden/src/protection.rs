@@ -30,7 +30,7 @@ const JOURNALS_KEEP: u64 = 64 << 20;
 const DEEPEST: usize = 64;
 
 /// Protection as it is at this moment.
-pub struct Wards<'a> {
+pub struct ProtectedResources<'a> {
     policy: &'a Policy,
     /// The agent and its ancestors, with words for each.
     kin: BTreeMap<u32, &'static str>,
@@ -41,7 +41,7 @@ pub struct Wards<'a> {
     journals: Vec<u64>,
 }
 
-impl<'a> Wards<'a> {
+impl<'a> ProtectedResources<'a> {
     pub fn of(policy: &'a Policy, view: &dyn HostView) -> Self {
         let mounts = view.network_mount_addresses().unwrap_or_else(|error| {
             tracing::warn!(%error, "network mounts cannot be read");
@@ -96,7 +96,7 @@ fn kin(view: &dyn HostView) -> BTreeMap<u32, &'static str> {
     kin
 }
 
-impl Protection for Wards<'_> {
+impl Protection for ProtectedResources<'_> {
     fn process(&self, process: &Process) -> Option<String> {
         let in_part = |fits: &dyn Fn(&str) -> bool| process.groups.iter().any(|path| path.split('/').any(fits));
         if process.pid == 1 {

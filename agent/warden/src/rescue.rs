@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use agent_journal::JournalError;
-use agent_levers::{HostOps, Shelf};
+use agent_levers::{HostOps, JournalStore};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoFailed};
 
 use crate::causes::chain;
+use crate::report_sequence::ReportSequence;
 use crate::state::Ended;
-use crate::teller::Teller;
 use crate::undoing::{Undoing, kept};
 
 /// Who undoes, and why.
@@ -40,10 +40,15 @@ impl Rescued {
 }
 
 /// Rewinds every open journal under its lock. Reports are recorded, so that the next agent tells the controller.
-pub fn rescue(shelf: &Shelf, hands: &mut dyn HostOps, view: &dyn HostView, rescuer: Rescuer) -> Result<Rescued, JournalError> {
+pub fn rescue(
+    journal_store: &JournalStore,
+    hands: &mut dyn HostOps,
+    view: &dyn HostView,
+    rescuer: Rescuer,
+) -> Result<Rescued, JournalError> {
     let mut rescued = Rescued::default();
-    let ids = shelf.ids()?;
-    let mut one = |rescuer, id: &InjectionId, rescued: &mut Rescued| match rescue_one(shelf, hands, view, rescuer, id, &ids) {
+    let ids = journal_store.ids()?;
+    let mut one = |rescuer, id: &InjectionId, rescued: &mut Rescued| match rescue_one(journal_store, hands, view, rescuer, id, &ids) {
         Ok(Some(InjectionState::Spent)) => rescued.spent.push(id.clone()),
         Ok(Some(_)) => rescued.undone.push(id.clone()),
         Ok(None) => {}
@@ -63,23 +68,23 @@ pub fn rescue(shelf: &Shelf, hands: &mut dyn HostOps, view: &dyn HostView, rescu
 
 /// How it ended, when it was open and acts no more.
 fn rescue_one(
-    shelf: &Shelf,
+    journal_store: &JournalStore,
     hands: &mut dyn HostOps,
     view: &dyn HostView,
     rescuer: Rescuer,
     id: &InjectionId,
     all: &[InjectionId],
 ) -> Result<Option<InjectionState>, String> {
-    if shelf.read(id).is_ok_and(|history| !history.is_open()) {
+    if journal_store.read(id).is_ok_and(|history| !history.is_open()) {
         return Ok(None);
     }
-    let mut journal = shelf.lock(id, rescuer.patience).map_err(|e| chain(&e))?;
+    let mut journal = journal_store.lock(id, rescuer.patience).map_err(|e| chain(&e))?;
     if !journal.history().is_open() {
         return Ok(None);
     }
     let another_boot = journal.history().opened.boot_id != view.boot_id();
     let by = if another_boot { EndedBy::Boot } else { rescuer.ended_by };
-    let mut teller = Teller::resume(journal.history());
+    let mut teller = ReportSequence::resume(journal.history());
     let (mut undoing, _) = Undoing::begin(by, None, &mut journal, &mut teller, view);
     let others: Vec<InjectionId> = all.iter().filter(|other| *other != id).cloned().collect();
     let give_up = Instant::now() + rescuer.patience;
@@ -100,7 +105,7 @@ fn rescue_one(
     }
 }
 
-fn give_up_on(failure: UndoFailed, journal: &mut agent_levers::Journal, teller: &mut Teller, view: &dyn HostView) -> String {
+fn give_up_on(failure: UndoFailed, journal: &mut agent_levers::Journal, teller: &mut ReportSequence, view: &dyn HostView) -> String {
     let why = format!("{}: {} (attempt {})", failure.undo, failure.error, failure.attempt);
     tracing::error!(why, "an injection could not be undone");
     let report = teller.tell(view, AgentFact::UndoFailed(failure));

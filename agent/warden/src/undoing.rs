@@ -6,7 +6,7 @@ use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, AgentReport, EndedBy, Ending, Spent, UndoAnswer, UndoFailed, Undone};
 
-use crate::teller::Teller;
+use crate::report_sequence::ReportSequence;
 
 /// An undo that has not succeeded after this long makes the host dirty.
 pub(crate) const DIRTY_AFTER_MS: u64 = 10_000;
@@ -30,7 +30,7 @@ impl Undoing {
         by: EndedBy,
         reason: Option<String>,
         journal: &mut Journal,
-        teller: &mut Teller,
+        teller: &mut ReportSequence,
         view: &dyn HostView,
     ) -> (Self, AgentReport) {
         let by = match journal.history().ending {
@@ -93,7 +93,7 @@ impl Undoing {
         undone_by: &str,
         drift: Vec<String>,
         journal: &mut Journal,
-        teller: &mut Teller,
+        teller: &mut ReportSequence,
         view: &dyn HostView,
     ) -> AgentReport {
         let undo_ms = view.boot_ms().saturating_sub(self.since_ms);

@@ -1,6 +1,6 @@
 //! Journal files of any bytes: they are read as far as they are whole, and what they say is undone without harm to others.
 
-use agent_levers::{Shelf, prove, rewind};
+use agent_levers::{JournalStore, prove, rewind};
 use proto_model::id::InjectionId;
 use proto_model::injection::EndedBy;
 use std::fs;
@@ -14,11 +14,11 @@ const WAIT: Duration = Duration::from_secs(1);
 pub fn check(bytes: &[u8]) {
     let dir = tempfile::tempdir().expect("a folder");
     let (disk, mirror) = (dir.path().join("disk"), dir.path().join("run"));
-    let shelf = Shelf::open(&disk, &mirror).expect("a shelf");
+    let journal_store = JournalStore::open(&disk, &mirror).expect("a shelf");
     let id = InjectionId::parse(ID).expect("an id");
     fs::write(disk.join(format!("{id}.journal")), bytes).expect("write the journal");
-    let read = shelf.read(&id);
-    let Ok(mut journal) = shelf.lock(&id, WAIT) else {
+    let read = journal_store.read(&id);
+    let Ok(mut journal) = journal_store.lock(&id, WAIT) else {
         assert!(read.is_err(), "it is read and cannot be held");
         return;
     };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_journal::Opened;
 use agent_levers::fake::{FakeHost, Footprint};
 use agent_levers::ops::GroupOps;
-use agent_levers::{Shelf, Undo, rewind};
+use agent_levers::{JournalStore, Undo, rewind};
 use agent_view::{FileSeen, GroupId, HostView, ProcessState};
 use proto_model::id::InjectionId;
 use proto_model::injection::EndedBy;
@@ -25,8 +25,10 @@ pub fn check(bytes: &[u8]) {
     };
     let host = host();
     let before = host.footprint();
-    let shelf = Shelf::memory();
-    let mut journal = shelf.create(opened(&InjectionId::generate(), &host)).expect("a new journal");
+    let journal_store = JournalStore::memory();
+    let mut journal = journal_store
+        .create(opened(&InjectionId::generate(), &host))
+        .expect("a new journal");
     for undo in &undos {
         // One that is too long for a record is refused, and then nothing was pulled for it.
         if journal.intend(undo.clone()).is_err() {
@@ -35,7 +37,7 @@ pub fn check(bytes: &[u8]) {
     }
     let id = journal.injection().clone();
     drop(journal);
-    let mut journal = shelf.lock(&id, WAIT).expect("it is free");
+    let mut journal = journal_store.lock(&id, WAIT).expect("it is free");
     journal.ending(EndedBy::Rescue).expect("memory takes it");
     rewind(&mut journal, &mut host.clone(), &host);
     untouched(&before, &host.footprint(), &undos, &host);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agent_daemon::keeper::Keeper;
-use agent_warden::Attendant;
+use agent_warden::Guardian;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::agent::{PROGRAM, guardian_of, is_root, places, wait_until};

@@ -1,6 +1,6 @@
 //! The agent is lost in every way, and what it held is undone by somebody else.
 
-use agent_levers::Shelf;
+use agent_levers::JournalStore;
 use proto_model::id::InjectionId;
 use proto_model::injection::EndedBy;
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,8 +23,8 @@ fn pausing(victim: &Victim) -> (Agent, InjectionId) {
 
 fn closed_by(agent: &Agent, id: &InjectionId) -> Option<EndedBy> {
     let places = agent.places();
-    let shelf = Shelf::open(&places.journal(), &places.journal_mirror()).unwrap();
-    shelf.read(id).unwrap().closed.map(|outcome| outcome.ended_by)
+    let journal_store = JournalStore::open(&places.journal(), &places.journal_mirror()).unwrap();
+    journal_store.read(id).unwrap().closed.map(|outcome| outcome.ended_by)
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agent_faults::{AnyFault, Look, Protection, Scene};
 use agent_journal::Opened;
-use agent_levers::{Exemptions, Journal, Levers, LinuxOps, PullContext, Shelf, prove, rewind};
+use agent_levers::{Exemptions, Journal, JournalStore, Levers, LinuxOps, PullContext, prove, rewind};
 use agent_view::{GroupId, HostView, LinuxView, Process, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
@@ -67,7 +67,7 @@ impl Acting {
         let params = fault.check(&params).unwrap_or_else(|problems| panic!("{problems}"));
         let (view, mut hands, id) = (LinuxView::new(), LinuxOps::new(PROGRAM.into()), InjectionId::generate());
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap();
+        let journal_store = JournalStore::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap();
         let deadline_boot_ms = view.boot_ms() + GATE_MS;
         let opened = Opened {
             injection: id.clone(),
@@ -79,7 +79,7 @@ impl Acting {
             deadline_boot_ms,
             plan_digest: String::new(),
         };
-        let mut journal = shelf.create(opened).unwrap();
+        let mut journal = journal_store.create(opened).unwrap();
         let context = PullContext {
             injection: id.clone(),
             kind: kind.to_owned(),

@@ -173,4 +173,4 @@ pub type Journal = agent_journal::Journal<Undo>;
 /// One injection as its journal tells it.
 pub type History = agent_journal::History<Undo>;
 /// All journals of this host.
-pub type Shelf = agent_journal::Shelf<Undo>;
+pub type JournalStore = agent_journal::JournalStore<Undo>;

@@ -10,10 +10,10 @@ const ID: &str = "0123456789abcdef";
 #[test]
 fn a_journal_of_the_program_before_is_read_written_the_same_and_undone() {
     let dir = tempfile::tempdir().unwrap();
-    let shelf = Shelf::open(&dir.path().join("disk"), &dir.path().join("run")).unwrap();
+    let journal_store = JournalStore::open(&dir.path().join("disk"), &dir.path().join("run")).unwrap();
     let id = InjectionId::parse(ID).unwrap();
     fs::write(dir.path().join(format!("disk/{id}.journal")), RECORDED).unwrap();
-    let mut journal = shelf.lock(&id, WAIT).unwrap();
+    let mut journal = journal_store.lock(&id, WAIT).unwrap();
     let history = journal.history().clone();
     assert_eq!((history.strange.as_slice(), history.intents.len()), ([].as_slice(), 8));
     // Every undo that there is.

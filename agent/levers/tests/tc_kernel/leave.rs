@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use agent_journal::{Opened, UndoOutcome};
 use agent_levers::ops::PathOps;
-use agent_levers::{ClsactPlace, ClsactRemoval, Direction, Exemptions, Levers, PullContext, Shelf, Undo, prove, rewind};
+use agent_levers::{ClsactPlace, ClsactRemoval, Direction, Exemptions, JournalStore, Levers, PullContext, Undo, prove, rewind};
 use agent_view::tc::our_paths;
 use agent_view::{Clsact, HostView, LinuxView};
 use proto_model::id::InjectionId;
@@ -235,9 +235,9 @@ fn a_lever_writes_its_undo_first_and_rewinding_proves_the_host_clean() {
     run(|world| {
         let before = footprint();
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(&folder.path().join("disk"), &folder.path().join("run")).unwrap();
+        let journal_store = JournalStore::open(&folder.path().join("disk"), &folder.path().join("run")).unwrap();
         let (view, id) = (LinuxView::new(), InjectionId::generate());
-        let mut journal = shelf.create(opened(&id, &view)).unwrap();
+        let mut journal = journal_store.create(opened(&id, &view)).unwrap();
         let context = PullContext {
             injection: id.clone(),
             kind: "test.path".into(),

@@ -26,7 +26,7 @@ impl Warden {
         if self.state.ended(id).is_none() {
             return Vec::new();
         }
-        match self.executor.shelf().read(id) {
+        match self.executor.journal_store().read(id) {
             Ok(history) => history.reports,
             Err(error) => {
                 tracing::error!(%error, injection = %id, "an ended injection's journal cannot be read");
@@ -45,7 +45,7 @@ impl Warden {
         holding.retain(|id| !ids.contains(id));
         let (mut read, mut unread) = (Vec::new(), Vec::new());
         for id in ids.iter().filter(|id| self.state.ended(id).is_some()) {
-            match self.executor.shelf().read(id) {
+            match self.executor.journal_store().read(id) {
                 Ok(history) => read.push(history),
                 Err(error) => unread.push(error),
             }
@@ -96,7 +96,7 @@ impl Warden {
             halt_epoch: self.latches.epoch(),
             active: self.state.actives().map(|active| active.glance(now)).collect(),
             unsettled: self.state.unsettled_ends(),
-            guarded: self.attendant.is_guarded(),
+            guarded: self.guardian.is_guarded(),
             boot_id: self.view().boot_id(),
             boot_ms: now,
         }

@@ -6,9 +6,9 @@ use proto_model::injection::{AgentFact, EndedBy, UndoAnswer, UndoFailed, Undone}
 use super::Warden;
 use crate::active::Stage;
 use crate::handle::{HaltAnswer, Reply, WardenError};
-use crate::teller::Teller;
+use crate::pending_replies::{Answer, End};
+use crate::report_sequence::ReportSequence;
 use crate::undoing::{Undoing, kept};
-use crate::waits::{Answer, End};
 
 /// While an undo keeps failing, every so many tries are told.
 const TELL_EVERY: u32 = 12;
@@ -34,7 +34,7 @@ impl Warden {
         let Stage::Undoing(undoing) = &mut active.stage else { return };
         let result = self.executor.undo(undoing, &mut active.journal, &others);
         // A rewind may take seconds; the guardian must not take that for silence.
-        self.attendant.tick(self.executor.view().boot_ms());
+        self.guardian.tick(self.executor.view().boot_ms());
         match result {
             Ok(drift) => self.undone(id, None, drift),
             Err(failure) => self.undo_failed(id, failure),
@@ -100,7 +100,7 @@ impl Warden {
             return reply(Ok(if spent { UndoAnswer::Spent } else { UndoAnswer::AlreadyUndone }));
         }
         // Whatever arrives later under this id comes too late, so the answer is remembered as its end.
-        let mut teller = Teller::new(id, String::new());
+        let mut teller = ReportSequence::new(id, String::new());
         let undone = Undone {
             ended_by: by,
             undone_by: "agent".to_owned(),
@@ -188,7 +188,7 @@ impl Warden {
             );
         }
         for id in self.state.take_unopened().into_keys() {
-            kept(self.executor.shelf().forget(&id), "unreadable journal");
+            kept(self.executor.journal_store().forget(&id), "unreadable journal");
         }
         self.state.accept_residue();
     }

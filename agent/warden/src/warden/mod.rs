@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use agent_journal::JournalError;
-use agent_levers::{HostOps, Shelf};
+use agent_levers::{HostOps, JournalStore};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, AgentReport, EndedBy};
@@ -15,9 +15,9 @@ use crate::executor::Executor;
 use crate::handle::{Command, HaltAnswer, Reply};
 use crate::kinds::Kinds;
 use crate::latch::Latches;
+use crate::pending_replies::PendingReplies;
 use crate::policy::Policy;
 use crate::state::State;
-use crate::waits::Waits;
 
 mod answers;
 mod end;
@@ -29,7 +29,7 @@ const TICK_MS: u64 = 250;
 /// How often the host's latch and the residue are looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// What stands beside the warden's thread: its heartbeat and its guardian.
-pub trait Attendant: Send {
+pub trait Guardian: Send {
     /// Called on every tick, at least four times a second: tell the guardian that we live, and look after it.
     fn tick(&mut self, boot_ms: u64);
     /// Whether somebody would put things right if this process died now.
@@ -45,11 +45,11 @@ pub type ReportSink = Box<dyn Fn(AgentReport) + Send>;
 pub struct Parts {
     pub view: Arc<dyn HostView>,
     pub hands: Box<dyn HostOps>,
-    pub shelf: Shelf,
+    pub journal_store: JournalStore,
     pub policy: Policy,
     pub kinds: Kinds,
     pub latches: Latches,
-    pub attendant: Box<dyn Attendant>,
+    pub guardian: Box<dyn Guardian>,
     pub reports: ReportSink,
 }
 
@@ -59,9 +59,9 @@ pub struct Warden {
     policy: Arc<Policy>,
     kinds: Kinds,
     latches: Latches,
-    attendant: Box<dyn Attendant>,
+    guardian: Box<dyn Guardian>,
     reports: ReportSink,
-    waits: Waits,
+    waits: PendingReplies,
     next_look_ms: u64,
     leaving: bool,
 }
@@ -73,16 +73,16 @@ impl Warden {
         let mut warden = Self {
             next_look_ms: parts.view.boot_ms() + LOOK_EVERY_MS,
             state: State::default(),
-            executor: Executor::new(parts.view, parts.hands, parts.shelf, policy.clone()),
+            executor: Executor::new(parts.view, parts.hands, parts.journal_store, policy.clone()),
             policy,
             kinds: parts.kinds,
             latches: parts.latches,
-            attendant: parts.attendant,
+            guardian: parts.guardian,
             reports: parts.reports,
-            waits: Waits::default(),
+            waits: PendingReplies::default(),
             leaving: false,
         };
-        for id in warden.executor.shelf().ids()? {
+        for id in warden.executor.journal_store().ids()? {
             warden.take_over(id);
         }
         Ok(warden)
@@ -113,7 +113,7 @@ impl Warden {
             Command::Inventory(reply) => reply(self.state.inventory()),
             Command::Unsettled(reply) => reply(self.unsettled()),
             Command::Status(reply) => reply(self.status()),
-            Command::Doctor(reply) => reply(examine(self.view(), &self.policy, self.kinds, Ok(self.executor.shelf()))),
+            Command::Doctor(reply) => reply(examine(self.view(), &self.policy, self.kinds, Ok(self.executor.journal_store()))),
             Command::Controllers(addresses) => self.executor.spare_controllers(addresses),
             Command::Accept { by, reason } => self.accept(&by, &reason),
             Command::Shutdown(by, reply) => self.shut_down(by, reply),
@@ -123,7 +123,7 @@ impl Warden {
     /// Does whatever is due by now.
     pub fn tick(&mut self) {
         let now = self.view().boot_ms();
-        self.attendant.tick(now);
+        self.guardian.tick(now);
         if now >= self.next_look_ms {
             self.next_look_ms = now + LOOK_EVERY_MS;
             self.look_around();
@@ -157,7 +157,7 @@ impl Warden {
 
     /// The last act: the guardian may go only when there is nothing left for it.
     pub(crate) fn leave(&mut self) {
-        self.attendant.leave(self.state.is_idle());
+        self.guardian.leave(self.state.is_idle());
     }
 
     fn shut_down(&mut self, by: EndedBy, reply: Reply<HaltAnswer>) {
@@ -190,10 +190,10 @@ impl Warden {
         let readiness = Readiness {
             leaving: self.leaving,
             halted: self.latches.engaged(),
-            guarded: self.attendant.is_guarded(),
+            guarded: self.guardian.is_guarded(),
             residue: self.state.all_residue().into_iter().next(),
         };
-        let journals = self.executor.shelf().folders();
+        let journals = self.executor.journal_store().folders();
         let active = self.state.actives().collect();
         Admission::new(self.view(), &self.policy, self.kinds, readiness, active, journals)
     }
@@ -216,7 +216,7 @@ impl Warden {
     fn settle(&mut self, ids: &[InjectionId]) {
         for id in ids {
             if self.state.settle(id)
-                && let Err(error) = self.executor.shelf().forget(id)
+                && let Err(error) = self.executor.journal_store().forget(id)
             {
                 tracing::warn!(%error, injection = %id, "a settled journal cannot be removed");
             }

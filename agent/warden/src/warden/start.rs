@@ -15,7 +15,7 @@ use crate::executor::Deed;
 use crate::following::Following;
 use crate::handle::StartOrder;
 use crate::lease::check_lease;
-use crate::teller::Teller;
+use crate::report_sequence::ReportSequence;
 use crate::undoing::{Undoing, kept};
 
 impl Warden {
@@ -50,7 +50,7 @@ impl Warden {
 
     fn refuse(&mut self, order: &StartOrder, refusal: Refusal) {
         tracing::info!(injection = %order.injection, fault = %order.wish.fault, code = refusal.code, message = refusal.message, "refused");
-        let mut teller = Teller::new(order.injection.clone(), order.run.to_string());
+        let mut teller = ReportSequence::new(order.injection.clone(), order.run.to_string());
         let report = teller.tell(self.view(), AgentFact::Refused(refusal));
         self.state.remember_refused(report.clone());
         self.send(report);
@@ -70,7 +70,7 @@ impl Warden {
             plan_digest: order.plan_digest.to_string(),
         };
         self.executor
-            .shelf()
+            .journal_store()
             .create(opened)
             .map_err(|error| Refusal::new("journal", "", format!("the way back cannot be written down: {}", chain(&error))))
     }
@@ -102,7 +102,7 @@ impl Warden {
             kind: order.wish.fault.to_string(),
             deadline_ms,
             claims: admitted.claims,
-            teller: Teller::new(id.clone(), order.run.to_string()),
+            teller: ReportSequence::new(id.clone(), order.run.to_string()),
             journal,
             stage: Stage::Holding(holding),
         };
@@ -149,12 +149,12 @@ impl Warden {
 
     /// True when it was open and is being undone now.
     fn open_left(&mut self, id: &InjectionId) -> Result<bool, JournalError> {
-        let history = self.executor.shelf().read(id)?;
+        let history = self.executor.journal_store().read(id)?;
         if !history.is_open() {
             self.state.remember_end(&history);
             return Ok(false);
         }
-        let mut journal = self.executor.shelf().lock(id, std::time::Duration::from_millis(500))?;
+        let mut journal = self.executor.journal_store().lock(id, std::time::Duration::from_millis(500))?;
         if !journal.history().is_open() {
             self.state.remember_end(journal.history());
             return Ok(false);
@@ -164,7 +164,7 @@ impl Warden {
         } else {
             EndedBy::Boot
         };
-        let mut teller = Teller::resume(journal.history());
+        let mut teller = ReportSequence::resume(journal.history());
         let (undoing, report) = Undoing::begin(by, None, &mut journal, &mut teller, self.view());
         tracing::warn!(injection = %id, fault = history.opened.kind, ended_by = undoing.by.as_str(), "an injection was left behind and is undone");
         let active = Active {

@@ -1,5 +1,5 @@
 //! What a host can do, told kind by kind: their own answers, the policy's, and the journal's; an agent's warden says the same.
-use agent_levers::Shelf;
+use agent_levers::JournalStore;
 use agent_levers::fake::FakeHost;
 use agent_view::{Feature, Presence};
 use agent_warden::{Kinds, Policy, examine};
@@ -11,7 +11,7 @@ const KINDS: Kinds = Kinds {
 };
 
 fn told(host: &FakeHost) -> HostDoctor {
-    examine(host, &Policy::default(), KINDS, Ok(&Shelf::memory()))
+    examine(host, &Policy::default(), KINDS, Ok(&JournalStore::memory()))
 }
 
 fn without(feature: Feature, presence: Presence) -> HostDoctor {
@@ -72,7 +72,7 @@ fn what_the_host_does_not_allow_does_not_count() {
     let host = FakeHost::new();
     host.set_presence(Feature::PacketRules, absent());
     let policy = Policy::parse("[faults]\nallow = [\"cpu.*\"]\n", std::path::Path::new("agent.toml")).unwrap();
-    let told = examine(&host, &policy, KINDS, Ok(&Shelf::memory()));
+    let told = examine(&host, &policy, KINDS, Ok(&JournalStore::memory()));
     assert_eq!(told.can, Can::Yes);
     assert!(told.kinds.iter().all(|kind| kind.allowed == (kind.fault.family() == "cpu")));
 }
@@ -81,9 +81,9 @@ fn what_the_host_does_not_allow_does_not_count() {
 fn without_a_journal_nothing_can_be_done_and_without_a_look_nothing_is_said_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, mirror) = (dir.path().join("disk"), dir.path().join("mirror"));
-    let shelf = Shelf::open(&disk, &mirror).unwrap();
+    let journal_store = JournalStore::open(&disk, &mirror).unwrap();
     std::fs::remove_dir(&disk).unwrap();
-    let told = examine(&FakeHost::new(), &Policy::default(), KINDS, Ok(&shelf));
+    let told = examine(&FakeHost::new(), &Policy::default(), KINDS, Ok(&journal_store));
     assert!(told.kinds.iter().all(|kind| kind.ability.can == Can::No), "{told:?}");
     let told = examine(&FakeHost::new(), &Policy::default(), KINDS, Err("no agent has run here".into()));
     let journal = told.checks.iter().find(|check| check.name == "journal").unwrap();

@@ -1,6 +1,6 @@
 //! Real kinds of the network on a host in memory: names that move while a fault acts, and packets that two faults want.
 
-use agent_levers::Shelf;
+use agent_levers::JournalStore;
 use agent_levers::fake::FakeHost;
 use agent_levers::ops::PathOps;
 use agent_view::HostView;
@@ -35,14 +35,14 @@ impl Desk {
         let parts = Parts {
             view: Arc::new(host.clone()),
             hands: Box::new(host.clone()),
-            shelf: Shelf::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap(),
+            journal_store: JournalStore::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap(),
             policy: Policy::default(),
             kinds: Kinds {
                 find: agent_faults::find,
                 catalogue: agent_faults::catalogue,
             },
             latches: Latches::open(dir.path()),
-            attendant: Box::new(Guard(Arc::new(AtomicBool::new(true)))),
+            guardian: Box::new(Guard(Arc::new(AtomicBool::new(true)))),
             reports: Box::new(move |report| drop(sender.lock().unwrap().send(report))),
         };
         Self {

@@ -5,14 +5,14 @@ use std::path::Path;
 use agent_faults::Protection;
 use agent_levers::fake::{AGENT_PID, FakeHost};
 use agent_view::{HostView, Process};
-use agent_warden::{Policy, Wards};
+use agent_warden::{Policy, ProtectedResources};
 
 fn reason(policy: &str, pick: impl Fn(&Process) -> bool, mend: impl Fn(&mut Process)) -> Option<String> {
     let host = FakeHost::new();
     let policy = Policy::parse(policy, Path::new("agent.toml")).unwrap();
     let mut process = host.processes().unwrap().into_iter().find(|p| pick(p)).unwrap();
     mend(&mut process);
-    Wards::of(&policy, &host).process(&process)
+    ProtectedResources::of(&policy, &host).process(&process)
 }
 
 fn named(name: &'static str) -> impl Fn(&Process) -> bool {
@@ -53,12 +53,12 @@ fn interfaces_ports_and_networks() {
     host.set_network_mounts(vec!["192.0.2.9".parse().unwrap()]);
     let text = "[protect]\ninterfaces = [\"bond*\"]\nports = [\"9000-9010\"]\nnetworks = [\"10.0.0.0/8\"]\n";
     let policy = Policy::parse(text, Path::new("agent.toml")).unwrap();
-    let wards = Wards::of(&policy, &host);
-    assert!(wards.interface("lo").is_some() && wards.interface("bond0").is_some() && wards.interface("eth0").is_none());
-    assert!(wards.port(22).is_some() && wards.port(9_005).is_some() && wards.port(80).is_none());
-    let networks: Vec<String> = wards.networks().iter().map(ToString::to_string).collect();
+    let protected = ProtectedResources::of(&policy, &host);
+    assert!(protected.interface("lo").is_some() && protected.interface("bond0").is_some() && protected.interface("eth0").is_none());
+    assert!(protected.port(22).is_some() && protected.port(9_005).is_some() && protected.port(80).is_none());
+    let networks: Vec<String> = protected.networks().iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.0.0.0/8", "192.0.2.9"]);
-    assert_eq!(wards.exemptions(&[]).networks, wards.networks());
+    assert_eq!(protected.exemptions(&[]).networks, protected.networks());
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_volume_with_a_protected_path_is_protected_as_a_whole() {
     let reason = |policy: &str, path: &str| {
         let policy = Policy::parse(policy, Path::new("agent.toml")).unwrap();
         let volume = host.volume(Path::new(path)).unwrap().unwrap();
-        Wards::of(&policy, &host).path(&volume.path, &volume)
+        ProtectedResources::of(&policy, &host).path(&volume.path, &volume)
     };
     let policy = "[protect]\npaths = [\"/var/lib/db\"]\n";
     assert!(reason(policy, "/var/lib/db/x").is_some());
@@ -82,10 +82,10 @@ fn reserves_come_from_the_policy_and_journals_keep_theirs() {
     let volume = |path: &str| host.volume(Path::new(path)).unwrap().unwrap();
     let reserves = |policy: &str| {
         let policy = Policy::parse(policy, Path::new("agent.toml")).unwrap();
-        let wards = Wards::of(&policy, &host).with_journals(&["/var/lib/fracas/journal".into()], &host);
+        let protected = ProtectedResources::of(&policy, &host).with_journals(&["/var/lib/fracas/journal".into()], &host);
         (
-            wards.memory_reserve() >> 20,
-            [volume("/"), volume("/var")].map(|v| wards.disk_reserve(&v) >> 20),
+            protected.memory_reserve() >> 20,
+            [volume("/"), volume("/var")].map(|v| protected.disk_reserve(&v) >> 20),
         )
     };
     assert_eq!(reserves(""), (512, [2_048, 1_024]));

@@ -2,7 +2,7 @@
 
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{Exemptions, PullContext, Shelf, Undo};
+use agent_levers::{Exemptions, JournalStore, PullContext, Undo};
 use agent_view::FileSeen;
 use proto_model::id::InjectionId;
 use proto_model::injection::EffectState;
@@ -41,7 +41,7 @@ fn applied(host: &FakeHost, value: Value) -> (FillEffect, Vec<Undo>) {
         deadline_boot_ms: u64::MAX,
         plan_digest: String::new(),
     };
-    let mut journal = Shelf::memory().create(opened).unwrap();
+    let mut journal = JournalStore::memory().create(opened).unwrap();
     let context = PullContext {
         injection,
         kind: Fill::KIND.to_owned(),

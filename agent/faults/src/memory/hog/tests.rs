@@ -2,7 +2,7 @@
 
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
-use agent_levers::{Exemptions, PullContext, Shelf};
+use agent_levers::{Exemptions, JournalStore, PullContext};
 use proto_model::id::InjectionId;
 use serde_json::Value;
 
@@ -103,7 +103,7 @@ impl Acting {
             deadline_boot_ms: u64::MAX,
             plan_digest: String::new(),
         };
-        let mut journal = Shelf::memory().create(opened).unwrap();
+        let mut journal = JournalStore::memory().create(opened).unwrap();
         let context = PullContext {
             injection,
             kind: Hog::KIND.to_owned(),

@@ -3,9 +3,9 @@
 mod host;
 mod kinds;
 
-use agent_levers::Shelf;
+use agent_levers::JournalStore;
 use agent_levers::fake::FakeHost;
-use agent_warden::{AgentStatus, Attendant, Command, HaltAnswer, Latches, Parts, Policy, Reply, StartOrder, Warden, WardenError};
+use agent_warden::{AgentStatus, Command, Guardian, HaltAnswer, Latches, Parts, Policy, Reply, StartOrder, Warden, WardenError};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{AgentFact, AgentReport, CleanProof, EndedBy, UndoAnswer, Undone, Wish};
@@ -20,7 +20,7 @@ pub use host::Host;
 
 pub struct Guard(pub Arc<AtomicBool>);
 
-impl Attendant for Guard {
+impl Guardian for Guard {
     fn tick(&mut self, _boot_ms: u64) {}
     fn is_guarded(&self) -> bool {
         self.0.load(Ordering::Relaxed)
@@ -55,11 +55,11 @@ impl Bench {
         let parts = Parts {
             view: Arc::new(FakeHost::clone(&host)),
             hands: Box::new(FakeHost::clone(&host)),
-            shelf: Shelf::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap(),
+            journal_store: JournalStore::open(&dir.path().join("journal"), &dir.path().join("mirror")).unwrap(),
             policy,
             kinds: kinds::KINDS,
             latches: Latches::open(dir.path()),
-            attendant: Box::new(Guard(guarded.clone())),
+            guardian: Box::new(Guard(guarded.clone())),
             reports: Box::new(move |report| drop(sender.lock().unwrap().send(report))),
         };
         let warden = Warden::new(parts).unwrap();

@@ -13,29 +13,29 @@ use tempfile::TempDir;
 
 type History = agent_journal::History<Value>;
 type Journal = agent_journal::Journal<Value>;
-type Shelf = agent_journal::Shelf<Value>;
+type JournalStore = agent_journal::JournalStore<Value>;
 
 const WAIT: Duration = Duration::from_millis(20);
 
 struct Desk {
     folder: TempDir,
-    shelf: Shelf,
+    journal_store: JournalStore,
     id: InjectionId,
 }
 
 impl Desk {
     fn new() -> Self {
         let folder = TempDir::new().unwrap();
-        let shelf = Shelf::open(&folder.path().join("disk"), &folder.path().join("run")).unwrap();
+        let journal_store = JournalStore::open(&folder.path().join("disk"), &folder.path().join("run")).unwrap();
         Self {
             folder,
-            shelf,
+            journal_store,
             id: InjectionId::generate(),
         }
     }
 
     fn create(&self) -> Journal {
-        self.shelf.create(opened(&self.id, "boot-a")).unwrap()
+        self.journal_store.create(opened(&self.id, "boot-a")).unwrap()
     }
 
     fn file(&self, folder: &str) -> PathBuf {
@@ -115,8 +115,8 @@ fn everything_appended_is_read_back_by_whoever_holds_it_next() {
     whole_life(&mut journal, &desk.id);
     let told = journal.history().clone();
     drop(journal);
-    assert_eq!(desk.shelf.read(&desk.id).unwrap(), told);
-    let again = desk.shelf.lock(&desk.id, WAIT).unwrap();
+    assert_eq!(desk.journal_store.read(&desk.id).unwrap(), told);
+    let again = desk.journal_store.lock(&desk.id, WAIT).unwrap();
     assert_eq!(again.history(), &told);
     assert_eq!(
         (told.intents.len(), told.undone.len(), told.reports.len(), told.is_open()),
@@ -142,13 +142,13 @@ fn a_tail_torn_at_any_byte_never_happened_and_is_written_over() {
     let desk = Desk::new();
     whole_life(&mut desk.create(), &desk.id);
     fs::remove_file(desk.file("run")).unwrap();
-    let (whole, all) = (used(&desk.file("disk")), records(&desk.shelf.read(&desk.id).unwrap()));
+    let (whole, all) = (used(&desk.file("disk")), records(&desk.journal_store.read(&desk.id).unwrap()));
     let mut last = 0;
     for cut in 0..=whole.len() {
         let mut torn = whole[..cut].to_vec();
         torn.resize(64 * 1024, 0);
         fs::write(desk.file("disk"), &torn).unwrap();
-        let history = match desk.shelf.read(&desk.id) {
+        let history = match desk.journal_store.read(&desk.id) {
             Err(JournalError::Damaged { .. }) if last == 0 => continue,
             history => history.unwrap(),
         };
@@ -156,11 +156,11 @@ fn a_tail_torn_at_any_byte_never_happened_and_is_written_over() {
         assert!(count == last || count == last + 1, "cut at {cut}: {last} records, then {count}");
         last = count;
         if cut % 7 == 0 && history.is_open() {
-            let mut journal = desk.shelf.lock(&desk.id, WAIT).unwrap();
+            let mut journal = desk.journal_store.lock(&desk.id, WAIT).unwrap();
             journal.report(&report(&desk.id, 1, "after the crash")).unwrap();
             drop(journal);
             fs::remove_file(desk.file("run")).unwrap();
-            let told = desk.shelf.read(&desk.id).unwrap();
+            let told = desk.journal_store.read(&desk.id).unwrap();
             assert_eq!(records(&told), count + 1, "cut at {cut}");
             assert_eq!(told.intents, history.intents);
         }
@@ -179,12 +179,12 @@ fn the_mirror_completes_a_torn_disk_and_the_next_append_heals_it() {
     let mut torn = short.clone();
     torn.resize(64 * 1024, 0);
     fs::write(desk.file("disk"), &torn).unwrap();
-    let mut journal = desk.shelf.lock(&desk.id, WAIT).unwrap();
+    let mut journal = desk.journal_store.lock(&desk.id, WAIT).unwrap();
     assert_eq!(journal.history().intents.len(), 2);
     journal.ending(EndedBy::Rescue).unwrap();
     drop(journal);
     fs::remove_file(desk.file("run")).unwrap();
-    let told = desk.shelf.read(&desk.id).unwrap();
+    let told = desk.journal_store.read(&desk.id).unwrap();
     assert_eq!((told.intents.len(), told.ending), (2, Some(EndedBy::Rescue)));
 }
 
@@ -193,15 +193,15 @@ fn a_journal_lives_on_in_the_mirror_alone() {
     let desk = Desk::new();
     desk.create().intend(knob(1)).unwrap();
     fs::remove_file(desk.file("disk")).unwrap();
-    assert_eq!(desk.shelf.ids().unwrap(), std::slice::from_ref(&desk.id));
-    let mut journal = desk.shelf.lock(&desk.id, WAIT).unwrap();
-    assert!(matches!(desk.shelf.lock(&desk.id, WAIT), Err(JournalError::Locked { .. })));
+    assert_eq!(desk.journal_store.ids().unwrap(), std::slice::from_ref(&desk.id));
+    let mut journal = desk.journal_store.lock(&desk.id, WAIT).unwrap();
+    assert!(matches!(desk.journal_store.lock(&desk.id, WAIT), Err(JournalError::Locked { .. })));
     assert!(journal.intend(knob(2)).is_err(), "an intent needs the disk");
     journal.undone(1, UndoOutcome::Restored).unwrap();
     journal.closed(&outcome()).unwrap();
     drop(journal);
-    desk.shelf.forget(&desk.id).unwrap();
-    assert!(desk.shelf.ids().unwrap().is_empty());
+    desk.journal_store.forget(&desk.id).unwrap();
+    assert!(desk.journal_store.ids().unwrap().is_empty());
 }
 
 #[test]
@@ -209,22 +209,22 @@ fn the_mirror_of_another_boot_is_not_believed() {
     let desk = Desk::new();
     desk.create().intend(knob(1)).unwrap();
     let other = Desk::new();
-    let mut journal = other.shelf.create(opened(&desk.id, "boot-b")).unwrap();
+    let mut journal = other.journal_store.create(opened(&desk.id, "boot-b")).unwrap();
     for n in 0..5 {
         journal.intend(knob(n)).unwrap();
     }
     let name = format!("{}.journal", desk.id);
     fs::copy(other.folder.path().join("disk").join(&name), desk.file("run")).unwrap();
-    let told = desk.shelf.read(&desk.id).unwrap();
+    let told = desk.journal_store.read(&desk.id).unwrap();
     assert_eq!((told.opened.boot_id.as_str(), told.intents.len()), ("boot-a", 1));
-    let mut journal = desk.shelf.lock(&desk.id, WAIT).unwrap();
+    let mut journal = desk.journal_store.lock(&desk.id, WAIT).unwrap();
     journal.ending(EndedBy::Boot).unwrap();
     drop(journal);
     assert!(
         used(&desk.file("run")).starts_with(&used(&desk.file("disk"))),
         "the mirror was not brought in line"
     );
-    assert_eq!(desk.shelf.read(&desk.id).unwrap().ending, Some(EndedBy::Boot));
+    assert_eq!(desk.journal_store.read(&desk.id).unwrap().ending, Some(EndedBy::Boot));
 }
 
 #[test]
@@ -232,13 +232,13 @@ fn a_flipped_byte_is_never_read_as_something_else() {
     let desk = Desk::new();
     whole_life(&mut desk.create(), &desk.id);
     fs::remove_file(desk.file("run")).unwrap();
-    let told = desk.shelf.read(&desk.id).unwrap();
+    let told = desk.journal_store.read(&desk.id).unwrap();
     let whole = used(&desk.file("disk"));
     for at in 0..whole.len() {
         let mut flipped = whole.clone();
         flipped[at] ^= 0x10;
         fs::write(desk.file("disk"), &flipped).unwrap();
-        match desk.shelf.read(&desk.id) {
+        match desk.journal_store.read(&desk.id) {
             Err(JournalError::Damaged { .. }) => {}
             history => {
                 let history = history.unwrap();
@@ -256,11 +256,18 @@ fn only_one_holds_it_and_the_next_one_reads_anew() {
     let desk = Desk::new();
     let mut first = desk.create();
     let started = Instant::now();
-    let refused = desk.shelf.lock(&desk.id, Duration::from_millis(60));
+    let refused = desk.journal_store.lock(&desk.id, Duration::from_millis(60));
     assert!(matches!(refused, Err(JournalError::Locked { .. })));
     assert!(started.elapsed() >= Duration::from_millis(60));
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| desk.shelf.lock(&desk.id, Duration::from_secs(10)).unwrap().history().intents.len());
+        let waiting = scope.spawn(|| {
+            desk.journal_store
+                .lock(&desk.id, Duration::from_secs(10))
+                .unwrap()
+                .history()
+                .intents
+                .len()
+        });
         first.intend(knob(1)).unwrap();
         drop(first);
         assert_eq!(waiting.join().unwrap(), 1);
@@ -276,13 +283,20 @@ fn many_writers_in_turn_lose_nothing() {
             let desk = &desk;
             scope.spawn(move || {
                 for n in 0..10 {
-                    let mut journal = desk.shelf.lock(&desk.id, Duration::from_secs(30)).unwrap();
+                    let mut journal = desk.journal_store.lock(&desk.id, Duration::from_secs(30)).unwrap();
                     journal.report(&report(&desk.id, writer * 100 + n, "")).unwrap();
                 }
             });
         }
     });
-    let mut seqs: Vec<u64> = desk.shelf.read(&desk.id).unwrap().reports.iter().map(|r| r.agent_seq).collect();
+    let mut seqs: Vec<u64> = desk
+        .journal_store
+        .read(&desk.id)
+        .unwrap()
+        .reports
+        .iter()
+        .map(|r| r.agent_seq)
+        .collect();
     seqs.sort_unstable();
     let expected: Vec<u64> = (0..4).flat_map(|writer| (0..10).map(move |n| writer * 100 + n)).collect();
     assert_eq!(seqs, expected);
@@ -293,18 +307,18 @@ fn an_injection_has_one_journal_and_only_a_closed_one_is_forgotten() {
     let desk = Desk::new();
     let mut journal = desk.create();
     assert!(matches!(
-        desk.shelf.create(opened(&desk.id, "boot-a")),
+        desk.journal_store.create(opened(&desk.id, "boot-a")),
         Err(JournalError::Exists { .. })
     ));
     journal.ending(EndedBy::Stop).unwrap();
     assert!(matches!(journal.intend(knob(1)), Err(JournalError::Ending { .. })));
     drop(journal);
-    assert!(matches!(desk.shelf.forget(&desk.id), Err(JournalError::StillOpen { .. })));
-    desk.shelf.lock(&desk.id, WAIT).unwrap().closed(&outcome()).unwrap();
-    desk.shelf.forget(&desk.id).unwrap();
-    assert!(desk.shelf.ids().unwrap().is_empty());
-    assert!(matches!(desk.shelf.lock(&desk.id, WAIT), Err(JournalError::Absent { .. })));
-    assert!(matches!(desk.shelf.read(&desk.id), Err(JournalError::Absent { .. })));
+    assert!(matches!(desk.journal_store.forget(&desk.id), Err(JournalError::StillOpen { .. })));
+    desk.journal_store.lock(&desk.id, WAIT).unwrap().closed(&outcome()).unwrap();
+    desk.journal_store.forget(&desk.id).unwrap();
+    assert!(desk.journal_store.ids().unwrap().is_empty());
+    assert!(matches!(desk.journal_store.lock(&desk.id, WAIT), Err(JournalError::Absent { .. })));
+    assert!(matches!(desk.journal_store.read(&desk.id), Err(JournalError::Absent { .. })));
 }
 
 #[test]
@@ -315,7 +329,7 @@ fn only_an_end_of_our_own_leaves_somebody_to_blame() {
     assert!(journal.first_rewind());
     assert!(!journal.first_rewind());
     drop(journal);
-    assert!(!desk.shelf.lock(&desk.id, WAIT).unwrap().first_rewind());
+    assert!(!desk.journal_store.lock(&desk.id, WAIT).unwrap().first_rewind());
 }
 
 #[test]
@@ -330,7 +344,7 @@ fn it_grows_before_it_is_full() {
     }
     drop(journal);
     assert!(fs::metadata(desk.file("disk")).unwrap().len() >= 448 * 1024);
-    let told = desk.shelf.read(&desk.id).unwrap();
+    let told = desk.journal_store.read(&desk.id).unwrap();
     assert_eq!((told.reports.len(), told.intents.len()), (40, 40));
 }
 
@@ -343,7 +357,7 @@ fn strangers_in_the_folder_are_left_alone_and_damage_is_named() {
     fs::write(disk.join(".new-x"), "half").unwrap();
     let damaged = InjectionId::generate();
     fs::write(disk.join(format!("{damaged}.journal")), "rubbish").unwrap();
-    let again = Shelf::open(&disk, &desk.folder.path().join("run")).unwrap();
+    let again = JournalStore::open(&disk, &desk.folder.path().join("run")).unwrap();
     assert_eq!(again.ids().unwrap().len(), 2);
     assert!(disk.join("notes.txt").exists() && !disk.join(".new-x").exists());
     let error = again.lock(&damaged, WAIT).err().unwrap().to_string();
@@ -366,9 +380,9 @@ fn nobody_else_may_read_it() {
 fn a_shelf_that_can_be_written_says_so_and_keeps_nothing_of_the_try() {
     let dir = tempfile::tempdir().unwrap();
     let (disk, mirror) = (dir.path().join("disk"), dir.path().join("mirror"));
-    let shelf = Shelf::open(&disk, &mirror).unwrap();
-    shelf.check().unwrap();
+    let journal_store = JournalStore::open(&disk, &mirror).unwrap();
+    journal_store.check().unwrap();
     assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 0);
     std::fs::remove_dir(&disk).unwrap();
-    assert!(shelf.check().is_err());
+    assert!(journal_store.check().is_err());
 }

@@ -22,7 +22,7 @@ pub(crate) fn ask<T: Send + 'static>(
 }
 
 /// Asks until there is room: for what ends faults, which a full queue must not undo. `then` gets the way to the answer.
-pub(crate) fn insist<T: Send + 'static>(
+pub(crate) fn request_retrying<T: Send + 'static>(
     warden: &WardenHandle,
     command: impl Fn(Reply<T>) -> Command + Send + 'static,
     then: impl FnOnce(oneshot::Receiver<T>) + Send + 'static,
@@ -74,16 +74,16 @@ async fn answer_within<T>(limit: Duration, receiver: oneshot::Receiver<T>) -> Re
 }
 
 /// Passes the warden's answer on as a message, when it comes. At most as many are under way as the warden's queue holds.
-pub(crate) fn pass_on<T: Send + 'static>(
+pub(crate) fn forward<T: Send + 'static>(
     receiver: oneshot::Receiver<T>,
     out: &mpsc::Sender<Body>,
     into: impl FnOnce(T) -> Body + Send + 'static,
 ) {
-    pass_on_within(ANSWER_WITHIN, receiver, out, into);
+    forward_within(ANSWER_WITHIN, receiver, out, into);
 }
 
 /// The same for an answer that may take its time.
-pub(crate) fn pass_on_within<T: Send + 'static>(
+pub(crate) fn forward_within<T: Send + 'static>(
     limit: Duration,
     receiver: oneshot::Receiver<T>,
     out: &mpsc::Sender<Body>,

@@ -1,4 +1,4 @@
-//! The seam below the journal: sheets of bytes in a folder, durable when a write returns. Nothing here knows what a record is.
+//! The seam below the journal: files of bytes in a folder, durable when a write returns. Nothing here knows what a record is.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use proto_model::id::InjectionId;
 use crate::error::JournalError;
 
 /// One file of one journal; while it lives it holds that file's lock.
-pub(crate) trait Paper: Send {
+pub(crate) trait JournalFile: Send {
     fn read(&self) -> io::Result<Vec<u8>>;
     /// On return the bytes survive a power cut.
     fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
@@ -19,19 +19,19 @@ pub(crate) trait Paper: Send {
     fn path(&self) -> &Path;
 }
 
-/// Where sheets are kept.
-pub(crate) trait Folder: Send + Sync {
-    /// Makes a sheet that holds `first`, locked; there is never a moment at which others see it without. Fails when it exists.
-    fn create(&self, injection: &InjectionId, first: &[u8]) -> Result<Box<dyn Paper>, JournalError>;
-    /// Waits for the sheet's lock; `None` when there is no such sheet.
-    fn open(&self, injection: &InjectionId, wait: Duration) -> Result<Option<Box<dyn Paper>>, JournalError>;
+/// Where they are kept.
+pub(crate) trait JournalDir: Send + Sync {
+    /// Makes a file that holds `first`, locked; there is never a moment at which others see it without. Fails when it exists.
+    fn create(&self, injection: &InjectionId, first: &[u8]) -> Result<Box<dyn JournalFile>, JournalError>;
+    /// Waits for the file's lock; `None` when there is no such file.
+    fn open(&self, injection: &InjectionId, wait: Duration) -> Result<Option<Box<dyn JournalFile>>, JournalError>;
     /// Everything on it, without its lock.
     fn bytes(&self, injection: &InjectionId) -> Result<Option<Vec<u8>>, JournalError>;
     fn ids(&self) -> Result<Vec<InjectionId>, JournalError>;
     /// Already gone is success.
     fn remove(&self, injection: &InjectionId) -> Result<(), JournalError>;
     fn path(&self, injection: &InjectionId) -> PathBuf;
-    /// Whether a sheet could be made now; nothing stays of the try.
+    /// Whether a file could be made now; nothing stays of the try.
     fn check(&self) -> Result<(), JournalError> {
         Ok(())
     }

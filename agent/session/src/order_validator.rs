@@ -8,12 +8,12 @@ use crate::epochs::Epochs;
 
 /// Why an order is not obeyed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NotObeyed {
+pub(crate) struct OrderRejected {
     pub why: Why,
     pub message: String,
 }
 
-impl NotObeyed {
+impl OrderRejected {
     pub fn new(why: Why, message: impl Into<String>) -> Self {
         Self {
             why,
@@ -23,39 +23,42 @@ impl NotObeyed {
 }
 
 /// Stands before one session.
-pub(crate) struct Gatekeeper {
+pub(crate) struct OrderValidator {
     nonce: String,
     /// The last order's number; the next one has the next number.
     last: u64,
 }
 
-impl Gatekeeper {
+impl OrderValidator {
     pub fn new(nonce: String) -> Self {
         Self { nonce, last: 0 }
     }
 
     /// Lets an order in, given the newest epochs seen before it.
-    pub fn admit(&mut self, order: &ControllerMessage, seen: Epochs) -> Result<(), NotObeyed> {
+    pub fn admit(&mut self, order: &ControllerMessage, seen: Epochs) -> Result<(), OrderRejected> {
         if order.nonce != self.nonce {
-            return Err(NotObeyed::new(Why::WrongSession, "the order belongs to another session"));
+            return Err(OrderRejected::new(Why::WrongSession, "the order belongs to another session"));
         }
         if order.seq <= self.last {
             let message = format!("order {} came after order {}", order.seq, self.last);
-            return Err(NotObeyed::new(Why::Replayed, message));
+            return Err(OrderRejected::new(Why::Replayed, message));
         }
         if order.seq != self.last + 1 {
             let message = format!("order {} came, order {} is missing", order.seq, self.last + 1);
-            return Err(NotObeyed::new(Why::OrderMissing, message));
+            return Err(OrderRejected::new(Why::OrderMissing, message));
         }
         self.last = order.seq;
         let stale = |what: &str, of: u64, newest: u64| format!("the order's {what} epoch is {of}; this host has seen {newest}");
         match &order.body {
-            None => Err(NotObeyed::new(Why::Malformed, "the order is empty or of an unknown kind")),
+            None => Err(OrderRejected::new(Why::Malformed, "the order is empty or of an unknown kind")),
             Some(body) if is_harmless(body) => Ok(()),
-            Some(_) if order.store_epoch < seen.store => {
-                Err(NotObeyed::new(Why::StaleStoreEpoch, stale("store", order.store_epoch, seen.store)))
+            Some(_) if order.store_epoch < seen.store => Err(OrderRejected::new(
+                Why::StaleStoreEpoch,
+                stale("store", order.store_epoch, seen.store),
+            )),
+            Some(_) if order.halt_epoch < seen.halt => {
+                Err(OrderRejected::new(Why::StaleHaltEpoch, stale("halt", order.halt_epoch, seen.halt)))
             }
-            Some(_) if order.halt_epoch < seen.halt => Err(NotObeyed::new(Why::StaleHaltEpoch, stale("halt", order.halt_epoch, seen.halt))),
             Some(_) => Ok(()),
         }
     }
@@ -91,13 +94,13 @@ mod tests {
         Body::Start(Start::default())
     }
 
-    fn refused(result: Result<(), NotObeyed>) -> Option<Why> {
+    fn refused(result: Result<(), OrderRejected>) -> Option<Why> {
         result.err().map(|refused| refused.why)
     }
 
     #[test]
     fn orders_come_once_in_order_and_in_their_own_session() {
-        let mut keeper = Gatekeeper::new("n".into());
+        let mut keeper = OrderValidator::new("n".into());
         let first = order(1, 3, 7, start());
         assert_eq!(refused(keeper.admit(&first, SEEN)), None);
         assert_eq!(refused(keeper.admit(&first, SEEN)), Some(Why::Replayed));
@@ -117,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_past_may_stop_but_neither_start_nor_release() {
-        let mut keeper = Gatekeeper::new("n".into());
+        let mut keeper = OrderValidator::new("n".into());
         assert_eq!(refused(keeper.admit(&order(1, 2, 7, start()), SEEN)), Some(Why::StaleHaltEpoch));
         assert_eq!(refused(keeper.admit(&order(2, 3, 6, start()), SEEN)), Some(Why::StaleStoreEpoch));
         assert_eq!(
@@ -162,11 +165,11 @@ mod tests {
                 (SEEN.halt - 1, SEEN.store, Why::StaleHaltEpoch),
                 (SEEN.halt, SEEN.store - 1, Why::StaleStoreEpoch),
             ] {
-                let mut keeper = Gatekeeper::new("n".into());
+                let mut keeper = OrderValidator::new("n".into());
                 let answer = refused(keeper.admit(&order(1, halt, store, body.clone()), SEEN));
                 assert_eq!(answer, (!obeyed).then_some(why), "{body:?}");
             }
-            let mut keeper = Gatekeeper::new("n".into());
+            let mut keeper = OrderValidator::new("n".into());
             assert_eq!(
                 refused(keeper.admit(&order(1, SEEN.halt, SEEN.store, body.clone()), SEEN)),
                 None,

@@ -8,7 +8,7 @@ use proto_model::injection::{UndoAnswer, UndoFailed};
 use crate::handle::{HaltAnswer, Reply, WardenError};
 
 #[derive(Default)]
-pub(crate) struct Waits(Vec<Wait>);
+pub(crate) struct PendingReplies(Vec<Wait>);
 
 /// How an injection that was waited for ended.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub(crate) enum Answer {
     Halt(Reply<HaltAnswer>),
 }
 
-impl Waits {
+impl PendingReplies {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

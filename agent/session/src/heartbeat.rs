@@ -4,25 +4,24 @@ use std::time::Duration;
 
 use agent_warden::{AgentStatus, Command, WardenHandle};
 use proto_wire::v1;
-use proto_wire::v1::Heartbeat;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use crate::errand::ask;
+use crate::warden_client::ask;
 
 /// The interval until the controller has named one, and the bounds of what it may name.
 const FIRST: Duration = Duration::from_secs(5);
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(60);
 
-pub(crate) struct Pulse {
+pub(crate) struct Heartbeat {
     every: Duration,
     next: Instant,
     asked: Option<oneshot::Receiver<AgentStatus>>,
     known: AgentStatus,
 }
 
-impl Pulse {
+impl Heartbeat {
     pub fn new(known: AgentStatus) -> Self {
         Self {
             every: FIRST,
@@ -38,7 +37,7 @@ impl Pulse {
     }
 
     /// Waits for the next heartbeat. May be dropped while it waits.
-    pub async fn beat(&mut self, warden: &WardenHandle) -> Heartbeat {
+    pub async fn beat(&mut self, warden: &WardenHandle) -> v1::Heartbeat {
         loop {
             tokio::select! {
                 status = heard(&mut self.asked) => {
@@ -68,8 +67,8 @@ impl Pulse {
         self.known.unsettled
     }
 
-    fn heartbeat(&self) -> Heartbeat {
-        Heartbeat {
+    fn heartbeat(&self) -> v1::Heartbeat {
+        v1::Heartbeat {
             boot_ms: self.known.boot_ms,
             active: u32::try_from(self.known.active.len()).unwrap_or(u32::MAX),
             cleanliness: v1::Cleanliness::from(self.known.cleanliness).into(),

@@ -7,13 +7,13 @@ use proto_model::injection::{AgentFact, AgentReport};
 /// Observations are not recorded, so after a crash their numbers are skipped: at most one was given per second.
 const OBSERVED_AT_MOST_EVERY_MS: u64 = 1_000;
 
-pub(crate) struct Teller {
+pub(crate) struct ReportSequence {
     injection: InjectionId,
     run: String,
     next_seq: u64,
 }
 
-impl Teller {
+impl ReportSequence {
     pub(crate) fn new(injection: InjectionId, run: String) -> Self {
         Self {
             injection,

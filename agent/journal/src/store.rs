@@ -8,26 +8,26 @@ use std::time::Duration;
 
 use proto_model::id::InjectionId;
 
-use crate::disk::FileFolder;
+use crate::disk::DiskDir;
 use crate::error::JournalError;
+use crate::file::{JournalDir, JournalFile};
 use crate::format::{self, Line};
 use crate::history::History;
-use crate::journal::{Journal, Sheet};
-use crate::paper::{Folder, Paper};
+use crate::journal::{Journal, JournalCopy};
 use crate::record::{Opened, Record};
 use crate::undo::UndoData;
 
 /// How long `forget` waits for a journal that somebody else holds.
 const FORGET_WAIT: Duration = Duration::from_secs(1);
 
-/// All journals of this host. Clones are the same shelf.
-pub struct Shelf<U> {
-    disk: Arc<dyn Folder>,
-    mirror: Arc<dyn Folder>,
+/// All journals of this host. Clones are the same store.
+pub struct JournalStore<U> {
+    disk: Arc<dyn JournalDir>,
+    mirror: Arc<dyn JournalDir>,
     undos: PhantomData<fn() -> U>,
 }
 
-impl<U> Clone for Shelf<U> {
+impl<U> Clone for JournalStore<U> {
     fn clone(&self) -> Self {
         Self {
             disk: self.disk.clone(),
@@ -37,10 +37,10 @@ impl<U> Clone for Shelf<U> {
     }
 }
 
-impl<U: UndoData> Shelf<U> {
+impl<U: UndoData> JournalStore<U> {
     /// Makes both folders (mode 0700) if they are missing.
     pub fn open(disk: &Path, mirror: &Path) -> Result<Self, JournalError> {
-        Ok(Self::of(Arc::new(FileFolder::open(disk)?), Arc::new(FileFolder::open(mirror)?)))
+        Ok(Self::of(Arc::new(DiskDir::open(disk)?), Arc::new(DiskDir::open(mirror)?)))
     }
 
     /// Where the journals lie: what fills the volumes of these folders must leave some room.
@@ -50,7 +50,7 @@ impl<U: UndoData> Shelf<U> {
         paths.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect()
     }
 
-    pub(crate) fn of(disk: Arc<dyn Folder>, mirror: Arc<dyn Folder>) -> Self {
+    pub(crate) fn of(disk: Arc<dyn JournalDir>, mirror: Arc<dyn JournalDir>) -> Self {
         Self {
             disk,
             mirror,
@@ -70,15 +70,15 @@ impl<U: UndoData> Shelf<U> {
             return Err(JournalError::Exists { injection });
         }
         let line = format::encode(None, Record::Opened(opened.clone()))?;
-        let disk = Sheet {
-            paper: self.disk.create(&injection, &line.bytes)?,
+        let disk = JournalCopy {
+            file: self.disk.create(&injection, &line.bytes)?,
             lines: 1,
         };
         let mirror = self
             .mirror
             .create(&injection, &line.bytes)
             .ok()
-            .map(|paper| Sheet { paper, lines: 1 });
+            .map(|file| JournalCopy { file, lines: 1 });
         Ok(Journal {
             disk: Some(disk),
             mirror,
@@ -123,12 +123,11 @@ impl<U: UndoData> Shelf<U> {
     fn assemble(
         &self,
         injection: &InjectionId,
-        disk: Option<Box<dyn Paper>>,
-        mirror: Option<Box<dyn Paper>>,
+        disk: Option<Box<dyn JournalFile>>,
+        mirror: Option<Box<dyn JournalFile>>,
     ) -> Result<Journal<U>, JournalError> {
-        let lines_of = |paper: &Option<Box<dyn Paper>>| {
-            paper
-                .as_ref()
+        let lines_of = |file: &Option<Box<dyn JournalFile>>| {
+            file.as_ref()
                 .and_then(|p| p.read().ok())
                 .map(|b| format::decode::<U>(&b))
                 .unwrap_or_default()
@@ -136,18 +135,18 @@ impl<U: UndoData> Shelf<U> {
         let (disk_lines, mirror_lines) = (lines_of(&disk), lines_of(&mirror));
         let lines = longer(&disk_lines, &mirror_lines).to_vec();
         let history = self.history_of(injection, &lines)?;
-        let sheet = |paper: Box<dyn Paper>, own: &[Line<U>]| Sheet {
-            paper,
+        let copy = |file: Box<dyn JournalFile>, own: &[Line<U>]| JournalCopy {
+            file,
             lines: shared(own, &lines),
         };
-        let disk = disk.map(|paper| sheet(paper, &disk_lines));
+        let disk = disk.map(|file| copy(file, &disk_lines));
         let mirror = match mirror {
-            Some(paper) => Some(sheet(paper, &mirror_lines)),
+            Some(file) => Some(copy(file, &mirror_lines)),
             None => self
                 .mirror
                 .create(injection, &lines[0].bytes)
                 .ok()
-                .map(|paper| Sheet { paper, lines: 1 }),
+                .map(|file| JournalCopy { file, lines: 1 }),
         };
         let tried = history.is_ending();
         Ok(Journal {

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use crate::catalogues::KnownCatalogue;
 use crate::link::Link;
+use crate::rate::Writes;
 
 /// A session that is up.
 #[derive(Clone)]
@@ -71,6 +72,8 @@ pub(crate) struct Entry {
     pub halt_answer: Option<(u64, u32)>,
     /// What it could do when it was heard of last.
     pub catalogue: Option<Arc<KnownCatalogue>>,
+    /// What of it may still be written on its own word.
+    pub writes: Writes,
     /// The host as others see it, until something of it changes.
     seen: Option<Arc<Host>>,
 }
@@ -86,6 +89,7 @@ impl Entry {
             probes: Vec::new(),
             halt_answer: None,
             catalogue: None,
+            writes: Writes::default(),
             seen: None,
         }
     }

@@ -14,7 +14,7 @@ use proto_wire::v1::agent_message::Body as Said;
 use proto_wire::v1::order_refused::Why;
 
 use crate::dispatcher::Dispatcher;
-use crate::fleet::Live;
+use crate::fleet::{Entry, Live};
 use crate::link::{Answer, Link};
 
 impl Dispatcher {
@@ -29,13 +29,16 @@ impl Dispatcher {
         with_live(&|_| {});
         match body {
             Said::Hello(_) => tracing::warn!(host = %name, "a second hello is left out"),
-            Said::Heartbeat(beat) => with_live(&|live| {
-                live.halted = beat.halted;
-                match convert::cleanliness(beat.cleanliness) {
-                    Ok(cleanliness) => live.cleanliness = cleanliness,
-                    Err(error) => tracing::warn!(host = %name, %error, "a heartbeat cannot be understood"),
-                }
-            }),
+            Said::Heartbeat(beat) => {
+                with_live(&|live| {
+                    live.halted = beat.halted;
+                    match convert::cleanliness(beat.cleanliness) {
+                        Ok(cleanliness) => live.cleanliness = cleanliness,
+                        Err(error) => tracing::warn!(host = %name, %error, "a heartbeat cannot be understood"),
+                    }
+                });
+                self.remember(name).await;
+            }
             // What a clone tells is of another machine; it tells it again once there is only one.
             Said::Report(_) | Said::Samples(_) if !self.is_first(name, link) => {}
             Said::Report(report) => self.hear_report(name, report).await,
@@ -138,22 +141,13 @@ impl Dispatcher {
             Ok(facts) => facts,
             Err(error) => return tracing::warn!(host = %name, %error, "facts cannot be understood"),
         };
-        let address = {
-            let mut fleet = self.fleet();
-            let Some(live) = fleet
-                .get_mut(name)
-                .filter(|entry| entry.is_first(&link.nonce))
-                .and_then(|e| e.live.as_mut())
-            else {
-                return;
-            };
-            if live.facts == facts {
-                return;
+        let takes = |entry: &mut Entry| {
+            if let Some(live) = entry.live.as_mut().filter(|live| live.link.nonce == link.nonce) {
+                live.facts = facts;
             }
-            live.facts = facts;
-            live.source_address.clone()
         };
-        self.remember(name, &address).await;
+        self.fleet().get_mut(name).map(takes);
+        self.remember(name).await;
     }
 }
 

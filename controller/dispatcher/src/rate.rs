@@ -64,6 +64,18 @@ impl GuessLimiter {
     }
 }
 
+/// How often what one host says of itself may be written: eight times at once, and once more every five seconds. Each write waits for the disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Writes(Option<Bucket>);
+
+impl Writes {
+    pub fn take(&mut self, now: Timestamp) -> bool {
+        const EACH: (f64, f64) = (0.2, 8.0);
+        let fresh = Bucket { tokens: EACH.1, at: now };
+        self.0.get_or_insert(fresh).take(now, EACH.0, EACH.1)
+    }
+}
+
 /// One bucket for everybody, in which turns are taken ahead.
 #[derive(Debug)]
 pub(crate) struct Rate {
@@ -129,6 +141,13 @@ mod tests {
             "one turn came, and who was sent away took none"
         );
         assert_eq!(at(10_000), [ms(0), ms(0), ms(100), ms(200), None]);
+    }
+
+    #[test]
+    fn a_host_writes_eight_times_and_then_once_in_five_seconds() {
+        let mut writes = Writes::default();
+        let mut taken = |ms| (0..20).filter(|_| writes.take(Timestamp(ms))).count();
+        assert_eq!([taken(0), taken(4_999), taken(5_000), taken(60_000)], [8, 0, 1, 8]);
     }
 
     #[test]

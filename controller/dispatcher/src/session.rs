@@ -122,7 +122,7 @@ impl Dispatcher {
             self.record_clone(name, note).await;
             return Ok(());
         }
-        self.remember(name, &peer.address.to_string()).await;
+        self.remember(name).await;
         self.tell_authorities_to(name, link);
         self.probe_again(name, link);
         let returned = HostEvent::Returned {
@@ -276,10 +276,11 @@ impl Dispatcher {
         }
     }
 
-    /// Stores what a host says of itself, when it is news.
-    pub(crate) async fn remember(&self, name: &HostName, address: &str) {
+    /// Stores what a host says of itself, when it is news. Beyond its quota that waits for one of the next heartbeats; only the newest
+    /// word is written then, and what is known here is always that.
+    pub(crate) async fn remember(&self, name: &HostName) {
         let changed = {
-            let fleet = self.fleet();
+            let mut fleet = self.fleet();
             let Some((entry, live)) = fleet.get(name).and_then(|e| Some((e, e.live.as_ref()?))) else {
                 return;
             };
@@ -287,19 +288,22 @@ impl Dispatcher {
                 && entry.record.authority == live.authority
                 && entry.record.catalogue_digest == live.catalogue.digest
                 && entry.record.last_boot_id == live.boot_id;
-            (!same).then(|| {
-                let mut record = entry.record.clone();
-                record.facts = live.facts.clone();
-                record.authority = live.authority.clone();
-                record.catalogue_digest.clone_from(&live.catalogue.digest);
-                record.last_boot_id.clone_from(&live.boot_id);
-                let event = described(&record);
-                (record, live.catalogue.clone(), event)
-            })
+            if same {
+                return;
+            }
+            let mut record = entry.record.clone();
+            record.facts = live.facts.clone();
+            record.authority = live.authority.clone();
+            record.catalogue_digest.clone_from(&live.catalogue.digest);
+            record.last_boot_id.clone_from(&live.boot_id);
+            let news = (described(&record), live.catalogue.clone(), live.source_address.clone());
+            let may_write = fleet.get_mut(name).is_some_and(|entry| entry.writes.take(self.now()));
+            may_write.then_some((record, news))
         };
-        if let Some((record, catalogue, event)) = changed
-            && let Err(error) = self.put_with(record, Some(catalogue), event, name.as_str(), address).await
-        {
+        let Some((record, (event, catalogue, address))) = changed else {
+            return tracing::debug!(host = %name, "what the host says of itself changes often; it is stored later");
+        };
+        if let Err(error) = self.put_with(record, Some(catalogue), event, name.as_str(), &address).await {
             tracing::error!(host = %name, error = %error, "the host's facts could not be stored");
         }
     }

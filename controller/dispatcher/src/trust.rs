@@ -69,18 +69,13 @@ impl Dispatcher {
 
     /// What the host has stored since: durable at its end when this is heard.
     pub(crate) async fn hear_trust(&self, name: &HostName, link: &Link, said: v1::HostTrust) {
-        let address = {
-            let mut fleet = self.fleet();
-            let Some(live) = fleet.get_mut(name).and_then(|entry| entry.session(&link.nonce)) else {
-                return;
-            };
+        if let Some(live) = self.fleet().get_mut(name).and_then(|entry| entry.session(&link.nonce)) {
             live.authority = HostAuthority {
                 trusts: trusted(&said),
                 certificate_of: Some(said.issuer).filter(|issuer| is_fingerprint(issuer)).unwrap_or_default(),
             };
-            live.source_address.clone()
-        };
-        self.remember(name, &address).await;
+        }
+        self.remember(name).await;
     }
 
     fn trust(&self) -> Body {

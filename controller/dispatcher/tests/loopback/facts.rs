@@ -2,6 +2,7 @@
 
 use controller_conductor::HostGateway;
 use proto_model::catalogue::FaultKind;
+use proto_model::event::{FleetEvent, FleetEventBody};
 use proto_model::host::HostFacts;
 use proto_model::injection::Wish;
 use proto_wire::v1;
@@ -75,6 +76,40 @@ async fn a_preflight_brings_the_facts_of_that_moment() {
     asked.await.unwrap().unwrap();
     let known = controller.host("web").unwrap().facts.addresses;
     assert_eq!(known, ["10.9.9.9".parse::<std::net::IpAddr>().unwrap()]);
+}
+
+#[tokio::test]
+async fn a_host_whose_facts_change_all_the_time_is_known_at_once_and_stored_within_its_quota() {
+    const CHANGES: usize = 40;
+    let (_dir, host, controller) = joined().await;
+    let mut bare = Bare::dial(host.path(), controller.address, hello("i", "n")).await.unwrap();
+    let last = |known: Option<std::net::IpAddr>| known == Some(std::net::IpAddr::from([10, 0, 0, CHANGES as u8]));
+    for n in 1..=CHANGES {
+        bare.say(Body::Facts(v1::HostFacts {
+            addresses: vec![format!("10.0.0.{n}")],
+            ..v1::HostFacts::default()
+        }))
+        .await;
+    }
+    let known = || controller.host("web").unwrap().facts.addresses.first().copied();
+    eventually("the last address", || last(known())).await;
+    let described = async || {
+        let events = controller.store.call(|store| store.fleet_events(1_000)).await.unwrap();
+        let of = |event: &&FleetEvent| matches!(event.body, FleetEventBody::HostDescribed { .. });
+        events.iter().filter(of).count()
+    };
+    let written = described().await;
+    assert!(written < CHANGES / 2, "{written} of {CHANGES} changes were written");
+    // One of the next heartbeats brings the last one to the store.
+    for _ in 0..100 {
+        bare.say(Body::Heartbeat(v1::Heartbeat::default())).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let record = controller.store.call(|store| store.host(&name("web"))).await.unwrap().unwrap();
+        if last(record.facts.addresses.first().copied()) {
+            return;
+        }
+    }
+    panic!("the last address was not stored within ten seconds");
 }
 
 /// Its time to answer begins when a host is asked: so many are asked at once, and the others wait.

@@ -9,7 +9,7 @@ use proto_model::time::Timestamp;
 use rustls_pki_types::CertificateDer;
 
 use crate::identity::{Identity, fingerprint_of_key, validity_of};
-use crate::private::replace_private;
+use crate::private::change_private;
 use crate::revocation::ShownCertificate;
 
 /// One that was issued, and the fingerprint of the authority that did.
@@ -80,11 +80,12 @@ impl IssuedList {
 
     /// On the disk when it returns. What has ended is left out from then on.
     pub fn add(&self, issued: &IssuedCertificate, now: Timestamp) -> io::Result<()> {
-        let mut all = self.read()?;
-        all.retain(|one| one.shown.ends.is_some_and(|ends| ends > now));
-        all.push(issued.clone());
-        let text: String = all.iter().map(IssuedCertificate::line).collect();
-        replace_private(&self.0, text.as_bytes())
+        change_private(&self.0, |text| {
+            let mut all = self.all_of(&text)?;
+            all.retain(|one| one.shown.ends.is_some_and(|ends| ends > now));
+            all.push(issued.clone());
+            Ok(all.iter().map(IssuedCertificate::line).collect())
+        })
     }
 
     /// Operators who have a certificate that still opens something, and none of this authority.
@@ -103,6 +104,10 @@ impl IssuedList {
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             read => read?,
         };
+        self.all_of(&text)
+    }
+
+    fn all_of(&self, text: &str) -> io::Result<Vec<IssuedCertificate>> {
         let lines = text.lines().enumerate().map(|(at, line)| {
             IssuedCertificate::of_line(line).ok_or_else(|| {
                 let what = format!(

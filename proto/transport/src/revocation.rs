@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use proto_model::time::Timestamp;
 
 use crate::identity::is_operator;
-use crate::private::replace_private;
+use crate::private::change_private;
 
 /// Characters of a key's SHA-256 in hex.
 const FINGERPRINT_CHARS: usize = 64;
@@ -107,12 +107,7 @@ impl RevocationList {
 
     /// Adds to the list; on the disk when it returns.
     pub fn add(&self, revocation: &Revocation) -> io::Result<()> {
-        let mut text = match fs::read_to_string(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            read => read?,
-        };
-        text.push_str(&revocation.line());
-        replace_private(&self.path, text.as_bytes())
+        change_private(&self.path, |text| Ok(text + &revocation.line()))
     }
 }
 

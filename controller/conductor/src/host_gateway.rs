@@ -64,6 +64,8 @@ pub enum HostEvent {
         downtime_ms: u64,
         inventory: Vec<(InjectionId, String, bool)>,
     },
+    /// A host has brought a newer halt than the controller knew. It is in the latch, and hosts are sent it.
+    Halted(HaltState),
 }
 
 /// How a halt or a release went.

@@ -29,6 +29,8 @@ impl Supervisor {
             match said {
                 HostEvent::Report { host, report } => self.route_report(host, report).await,
                 HostEvent::Samples { host, run, samples } => self.route_samples(&host, &run, samples),
+                // Beside what else hosts say: a stuck run holds up nobody.
+                HostEvent::Halted(state) => drop(tokio::spawn(self.clone().stop_runs(state))),
                 HostEvent::Lost { host, last_seen } => self.route_loss(&host, last_seen).await,
                 HostEvent::Returned {
                     host,

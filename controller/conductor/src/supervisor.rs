@@ -248,15 +248,18 @@ impl Supervisor {
     pub async fn halt(&self, by: &str, reason: &str) -> HaltAnswer {
         let parts = &self.0.parts;
         let state = self.numbered(parts.latch.get().engage(by, reason, parts.clock.now()));
-        let stop_runs = async {
-            let inboxes: Vec<_> = self.runs().values().map(|going| going.inbox.clone()).collect();
-            for inbox in inboxes {
-                tell(&inbox, stop_for(&state)).await;
-            }
-        };
+        let stop_runs = self.clone().stop_runs(state.clone());
         let (outcome, (), ()) = tokio::join!(parts.voice.halt(state.clone(), HALT_WAIT_MS), stop_runs, self.latch(&state));
         self.keep_halt(&state, by).await;
         answer(state, outcome)
+    }
+
+    /// Every run that is going hears of the halt.
+    pub(crate) async fn stop_runs(self, state: HaltState) {
+        let inboxes: Vec<_> = self.runs().values().map(|going| going.inbox.clone()).collect();
+        for inbox in inboxes {
+            tell(&inbox, stop_for(&state)).await;
+        }
     }
 
     /// The record first: a release that is not on record does not happen to hosts.

@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use controller_conductor::HostGateway;
+use controller_conductor::{HostEvent, HostGateway};
 use proto_model::halt::HaltState;
 use proto_model::id::HostName;
 use proto_wire::v1::controller_message::Body;
 use proto_wire::v1::{Halt, Hello, Release};
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::dispatcher::Dispatcher;
 use crate::gateway::newer_store;
@@ -21,7 +22,12 @@ impl Dispatcher {
             Claim::Known => {}
             Claim::Engaged(newer) => {
                 tracing::error!(host = %name, epoch = newer.epoch, "a host knows of a newer halt than this controller: every host is halted");
+                // Before the hosts, so that runs end as halted and not by what their hosts undo; but hosts do not wait for a full queue.
+                let queued = self.0.parts.said.try_send(HostEvent::Halted(newer.clone()));
                 self.halt_everywhere(newer.clone());
+                if let Err(TrySendError::Full(event)) = queued {
+                    let _ = self.0.parts.said.send(event).await;
+                }
                 self.keep_halt(newer, name).await;
             }
             Claim::Adopted(newer) => {

@@ -7,6 +7,7 @@ use controller_report::fold;
 use controller_store::Actor;
 use proto_model::event::{EventBody, FleetEventBody, NewEvent};
 use proto_model::finished::FinishedRun;
+use proto_model::halt::HaltState;
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{Cleanliness, InjectionState};
 use proto_model::verdict::{Cleanup, RunEndedBy, Verdict};
@@ -106,6 +107,20 @@ async fn a_halt_ends_every_run_and_refuses_new_ones_also_after_a_restart() {
     let released = bench.supervisor.release("bob", "was steam").await.state;
     assert_eq!((released.engaged, released.epoch), (false, 2));
     bench.start(attack(&["web"], 100)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_halt_that_a_host_brings_ends_every_run_as_halted() {
+    let bench = Bench::new().await;
+    let run = bench.start(attack(&["web"], LONG)).await.unwrap().run;
+    bench.acting(&run).await;
+    let brought = HaltState::released().engage("host cache", "smoke in the rack", bench.supervisor.now());
+    bench.fleet.say(HostEvent::Halted(brought)).await;
+    let document = bench.finished(&run).await;
+    assert_eq!(
+        (document.verdict, document.ended_by, document.cleanup),
+        (Some(Verdict::Aborted), Some(RunEndedBy::Halt), Cleanup::Proven)
+    );
 }
 
 #[tokio::test]

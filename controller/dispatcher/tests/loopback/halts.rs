@@ -1,6 +1,6 @@
 //! The halt: before everything else, to everybody, also to those who come later.
 
-use controller_conductor::{GatewayError, HostGateway};
+use controller_conductor::{GatewayError, HostEvent, HostGateway};
 use proto_model::id::RunId;
 use proto_wire::v1;
 use proto_wire::v1::agent_message::Body;
@@ -68,7 +68,7 @@ async fn a_halt_does_not_wait_for_the_silent() {
 
 #[tokio::test]
 async fn a_newer_halt_that_only_a_host_remembers_holds_for_everybody() {
-    let (_dir, host, controller) = joined().await;
+    let (_dir, host, mut controller) = joined().await;
     let remembers = v1::Hello {
         halt_epoch: 9,
         halted: true,
@@ -81,6 +81,11 @@ async fn a_newer_halt_that_only_a_host_remembers_holds_for_everybody() {
     assert_eq!(controller.store.call(|store| store.halt()).await.unwrap(), state);
     let refused = start(&controller, &injection(), &RunId::generate()).await.unwrap_err();
     assert!(matches!(refused, GatewayError::Halted(_)));
+    let heard = controller.hears("what ends the runs", |said| match said {
+        HostEvent::Halted(halt) => Some(halt),
+        _ => None,
+    });
+    assert_eq!(heard.await, state);
 }
 
 #[tokio::test]

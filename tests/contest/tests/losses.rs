@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests_contest::{Harm, LEASE, Line, Site, WATCHDOG, all_gone, impossible};
 use tests_harness::lab::{AGENT, CONTROL, CONTROLLER};
-use tests_harness::{Then, report, wait};
+use tests_harness::{Cmd, Then, report, wait};
 
 /// Nothing here ends because its time is over.
 const LONG: Duration = Duration::from_secs(120);
@@ -196,4 +196,45 @@ fn ended_badly(harm: &Harm<'_>) -> Result<Value> {
         harm.fault
     );
     Ok(run)
+}
+
+/// The state of the controller on a disk of its own, full to the last byte: what ends harm needs no room.
+#[test]
+fn a_stop_ends_a_fault_although_the_controllers_disk_is_full() -> Result<()> {
+    if impossible() {
+        return Ok(());
+    }
+    const STATE: &str = "/var/lib/fracas/controller";
+    let site = Site::start("full", &["web"])?;
+    let control = site.control();
+    control.kill9(CONTROLLER, Then::StaysDown)?;
+    control.exec(Cmd::sh(format!("mv {STATE} /run/tmp/state")))?.ok()?;
+    control.mount_disk(STATE, 64 << 20)?;
+    control
+        .exec(Cmd::sh(format!("chmod 700 {STATE} && cp -a /run/tmp/state/. {STATE}")))?
+        .ok()?;
+    site.lab.start_controller()?;
+    site.lab.all_connected()?;
+    let harm = Harm::begin(&site, "web", "network.partition", &json!({"to": ["192.0.2.0/24"]}), LONG)?;
+    let filler = format!("{STATE}/filler");
+    control.exec(Cmd::sh(format!(
+        "dd if=/dev/zero of={filler} bs=64k; dd if=/dev/zero of={filler}-2 bs=1"
+    )))?;
+    ensure!(control.space(STATE)?.available == 0, "{:?}", control.space(STATE)?);
+    let token = site.lab.fracas(&["tokens", "create"])?;
+    ensure!(!token.success(), "there is still room in the store: {token:?}");
+    let event = Instant::now();
+    let stopped = site.lab.fracas(&["stop", &harm.run])?;
+    all_gone(std::slice::from_ref(&harm), "stop on a full disk", event, KILLED)?;
+    ensure!(stopped.success(), "{stopped:?}");
+    control.exec(Cmd::sh(format!("rm {filler} {filler}-2")))?.ok()?;
+    let run = harm.is_over()?;
+    ensure!(run["cleanup"] == "proven", "{run}");
+    let read = Cmd::sh(format!("find {STATE}/audit -type f -exec cat {{}} +"));
+    let audit = || {
+        let lines = control.exec(read.clone())?.ok()?;
+        Ok(lines.lines().any(|line| line.contains("Runs/Stop") && line.contains(&harm.run)))
+    };
+    wait::until("the stop is in the audit log", KILLED, audit)?;
+    site.all_clean()
 }

@@ -91,7 +91,7 @@ impl Acting {
 
     fn pull(
         &mut self,
-        deed: impl Fn(&Value, &Value, &Scene<'_>, &mut Levers<'_>) -> Result<Value, FaultError>,
+        action: impl Fn(&Value, &Value, &Scene<'_>, &mut Levers<'_>) -> Result<Value, FaultError>,
     ) -> Result<Value, FaultError> {
         let context = PullContext {
             injection: self.injection.clone(),
@@ -103,7 +103,7 @@ impl Acting {
         };
         let mut hands = self.host.clone();
         let mut levers = Levers::new(&mut self.journal, &mut hands, &self.host, context);
-        deed(&self.params, &self.effect, &scene(&self.host), &mut levers)
+        action(&self.params, &self.effect, &scene(&self.host), &mut levers)
     }
 
     /// Lets time pass and does what is due, as the warden does.

@@ -368,7 +368,7 @@ fn nothing_is_pulled_once_an_end_is_recorded() {
         journal.ending(EndedBy::Stop).expect("recorded");
         assert!(world.apply(&case, &mut journal).is_err(), "{case}");
         assert_eq!(world.host.footprint(), world.before, "{case}");
-        assert!(world.host.deeds().is_empty(), "{case}");
+        assert!(world.host.calls().is_empty(), "{case}");
     }
 }
 

@@ -6,9 +6,9 @@ use proto_model::id::InjectionId;
 
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    #[error("{deed} {}", path.display())]
+    #[error("{action} {}", path.display())]
     Io {
-        deed: &'static str,
+        action: &'static str,
         path: PathBuf,
         #[source]
         source: std::io::Error,
@@ -41,12 +41,12 @@ pub enum JournalError {
 pub struct Crashed;
 
 impl JournalError {
-    pub(crate) fn io(deed: &'static str, path: &Path, source: std::io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path, source: std::io::Error) -> Self {
         if source.get_ref().is_some_and(|inner| inner.is::<Crashed>()) {
             return Self::Crashed;
         }
         Self::Io {
-            deed,
+            action,
             path: path.to_owned(),
             source,
         }

@@ -2,16 +2,19 @@
 
 /// A call that changes a host and failed, with the system's answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{deed}")]
+#[error("{action}")]
 pub struct OpsError {
-    pub deed: String,
+    pub action: String,
     #[source]
     pub source: std::io::Error,
 }
 
 impl OpsError {
-    pub fn new(deed: impl Into<String>, source: std::io::Error) -> Self {
-        Self { deed: deed.into(), source }
+    pub fn new(action: impl Into<String>, source: std::io::Error) -> Self {
+        Self {
+            action: action.into(),
+            source,
+        }
     }
 }
 

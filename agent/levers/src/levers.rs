@@ -15,7 +15,7 @@ pub enum LeverError {
     #[error("record the undo before the deed")]
     Journal(#[source] agent_journal::JournalError),
     #[error("{0}")]
-    Deed(#[from] OpsError),
+    Host(#[from] OpsError),
     #[error("{0}")]
     Look(#[from] ViewError),
     /// The injection is closed or being undone; nothing is pulled again.

@@ -177,7 +177,7 @@ pub enum ClsactRemoval {
     Foreign,
     /// It was ours; so many filters of others hang on it now that it stays, without our mark.
     HandedOver {
-        strangers: usize,
+        foreign_filters: usize,
     },
 }
 

@@ -8,7 +8,7 @@ use agent_view::HostView;
 
 use crate::error::with_causes;
 use crate::host_ops::{HostOps, KEY};
-use crate::kinds::{History, Journal, Undo, UndoWay};
+use crate::kinds::{History, Journal, Undo, UndoContext};
 
 /// One undo that went wrong; it stays due.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl RewindReport {
 pub fn rewind(journal: &mut Journal, ops: &mut dyn HostOps, view: &dyn HostView) -> RewindReport {
     let detect_drift = journal.first_rewind() && journal.history().applied.is_some();
     let same_boot = is_of_this_boot(journal.history(), view);
-    let mut way = UndoWay {
+    let mut context = UndoContext {
         ops: ops.all(KEY),
         view,
         detect_drift,
@@ -49,7 +49,7 @@ pub fn rewind(journal: &mut Journal, ops: &mut dyn HostOps, view: &dyn HostView)
     let mut report = RewindReport::default();
     let due = due(journal.history());
     for (seq, undo) in &due {
-        match undo.undo(&mut way) {
+        match undo.undo(&mut context) {
             Ok(outcome) => {
                 if let UndoOutcome::Drift { what } = &outcome {
                     let untold: Vec<String> = what.iter().filter(|words| !report.drift.contains(words)).cloned().collect();
@@ -68,17 +68,17 @@ pub fn rewind(journal: &mut Journal, ops: &mut dyn HostOps, view: &dyn HostView)
         }
     }
     if !due.is_empty() {
-        tidy(journal.history(), &mut way);
+        tidy(journal.history(), &mut context);
     }
     report
 }
 
 /// Also for levers whose own undo was done earlier: what they share may have been in use until the last of the others was undone.
-fn tidy(history: &History, way: &mut UndoWay<'_>) {
+fn tidy(history: &History, context: &mut UndoContext<'_>) {
     let mut levers = HashSet::new();
     for (_, undo) in &history.intents {
         if levers.insert(discriminant(undo)) {
-            undo.tidy()(way);
+            undo.tidy()(context);
         }
     }
 }

@@ -112,9 +112,9 @@ pub(crate) fn send(pid: u32, signal: Signal, is_meant: impl Fn() -> io::Result<b
     }
 }
 
-pub(crate) fn send_to(victim: &Victim, signal: Signal, deed: &str, view: &dyn HostView) -> Result<bool, OpsError> {
+pub(crate) fn send_to(victim: &Victim, signal: Signal, action: &str, view: &dyn HostView) -> Result<bool, OpsError> {
     let is_meant = || Ok(look(victim, view)?.is_some());
-    send(victim.pid, signal, is_meant).map_err(|e| OpsError::new(format!("{deed} {} (pid {})", victim.name, victim.pid), e))
+    send(victim.pid, signal, is_meant).map_err(|e| OpsError::new(format!("{action} {} (pid {})", victim.name, victim.pid), e))
 }
 
 pub(crate) fn look(victim: &Victim, view: &dyn HostView) -> io::Result<Option<Process>> {

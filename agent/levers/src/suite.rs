@@ -160,7 +160,7 @@ fn one_undo_that_fails_stops_no_other_and_is_done_the_next_time() {
             break;
         }
         failures += 1;
-        assert_eq!(journal.history().pending().count(), 1, "undo {n}: {:?}", world.host.deeds());
+        assert_eq!(journal.history().pending().count(), 1, "undo {n}: {:?}", world.host.calls());
         world.finish(&mut journal).unwrap();
         world.judge().unwrap();
     }
@@ -378,7 +378,7 @@ fn a_stop_still_on_its_way_is_taken_back() {
     world.host.set_state(REDIS, ProcessState::Uninterruptible);
     world.finish(&mut journal).unwrap();
     let continued = format!("continue redis-server (pid {REDIS})");
-    assert!(world.host.deeds().contains(&continued), "{:?}", world.host.deeds());
+    assert!(world.host.calls().contains(&continued), "{:?}", world.host.calls());
 }
 
 #[test]

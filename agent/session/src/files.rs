@@ -15,9 +15,9 @@ const AUTHORITIES: &str = "authority.pem";
 /// Why there is no usable identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    #[error("{deed} {}: {source}", path.display())]
+    #[error("{action} {}: {source}", path.display())]
     File {
-        deed: &'static str,
+        action: &'static str,
         path: PathBuf,
         source: io::Error,
     },
@@ -145,9 +145,9 @@ fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     }
 }
 
-fn file(deed: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
+fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
     let path = path.to_owned();
-    move |source| IdentityError::File { deed, path, source }
+    move |source| IdentityError::File { action, path, source }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(crate) struct Holding {
     /// The order, for kinds that act more than once.
     pub(crate) order: Box<StartOrder>,
     /// When the kind is to be asked to go on.
-    pub(crate) next_deed_ms: Option<u64>,
+    pub(crate) next_action_ms: Option<u64>,
     pub(crate) lease_until_ms: u64,
     pub(crate) next_alive_ms: u64,
     pub(crate) windows: Windows,
@@ -82,8 +82,8 @@ impl Active {
             Stage::Undoing(undoing) => undoing.next_try_ms,
             Stage::Holding(holding) => {
                 let watch = holding.next_alive_ms.min(holding.windows.next_ms);
-                let deed = holding.next_deed_ms.unwrap_or(u64::MAX);
-                watch.min(deed).min(self.deadline_ms).min(holding.lease_until_ms)
+                let action = holding.next_action_ms.unwrap_or(u64::MAX);
+                watch.min(action).min(self.deadline_ms).min(holding.lease_until_ms)
             }
         }
     }

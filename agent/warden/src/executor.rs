@@ -19,7 +19,7 @@ use crate::protection::ProtectedResources;
 use crate::undoing::Undoing;
 
 /// What is done to the host, once it may be.
-pub(crate) type Deed<'a> = &'a dyn Fn(&Scene<'_>, &mut Levers<'_>) -> Result<Value, FaultError>;
+pub(crate) type HostAction<'a> = &'a dyn Fn(&Scene<'_>, &mut Levers<'_>) -> Result<Value, FaultError>;
 
 pub(crate) struct Executor {
     view: Arc<dyn HostView>,
@@ -59,7 +59,7 @@ impl Executor {
     }
 
     /// The deed itself, at whose border a panic stops. What was pulled before it failed is in the journal.
-    pub(crate) fn pull(&mut self, order: &StartOrder, journal: &mut Journal, deed: Deed<'_>) -> Result<Value, String> {
+    pub(crate) fn pull(&mut self, order: &StartOrder, journal: &mut Journal, action: HostAction<'_>) -> Result<Value, String> {
         let view = self.view.clone();
         let protected = ProtectedResources::of(&self.policy, view.as_ref()).with_journals(&self.journal_store.folders(), view.as_ref());
         let scene = Scene {
@@ -80,7 +80,7 @@ impl Executor {
             exemptions: protected.exemptions(&self.controllers),
         };
         let mut levers = Levers::new(journal, self.ops.as_mut(), view.as_ref(), context);
-        let applied = catch_unwind(AssertUnwindSafe(|| deed(&scene, &mut levers)));
+        let applied = catch_unwind(AssertUnwindSafe(|| action(&scene, &mut levers)));
         match applied {
             Ok(result) => result.map_err(|error| chain(&error)),
             Err(panic) => Err(format!("the fault panicked: {}", panic_text(&*panic))),

@@ -37,11 +37,11 @@ impl Group {
         Some(Self { root, path, member })
     }
 
-    fn within<T>(&self, deed: impl FnOnce() -> T) -> T {
+    fn within<T>(&self, action: impl FnOnce() -> T) -> T {
         let own = fs::read_to_string("/proc/self/cgroup").expect("read our groups");
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).expect("our own group");
         enter(&self.root.join(&self.path[1..]), std::process::id());
-        let done = deed();
+        let done = action();
         enter(&self.root.join(own), std::process::id());
         done
     }

@@ -65,9 +65,9 @@ impl World {
         world
     }
 
-    fn in_far<T>(&self, deed: impl FnOnce() -> T) -> T {
+    fn in_far<T>(&self, action: impl FnOnce() -> T) -> T {
         setns(&self.far, CloneFlags::CLONE_NEWNET).expect("enter far");
-        let done = deed();
+        let done = action();
         setns(&self.near, CloneFlags::CLONE_NEWNET).expect("return to near");
         done
     }

@@ -18,7 +18,7 @@ const MEASURE_EVERY: u32 = 10;
 
 /// Until it is told to stop.
 pub(super) fn hold(aim: &Aim, lock: bool, control: &WorkControl) -> Result<(), FaultError> {
-    let failed = |deed: &str, e: std::io::Error| FaultError::Other(format!("{deed}: {e}"));
+    let failed = |action: &str, e: std::io::Error| FaultError::Other(format!("{action}: {e}"));
     let view = control.view();
     let began = view.boot_ms();
     let mut hoard = MemoryBlock::new(aim.amount, lock, began ^ u64::from(view.own_pid())).map_err(|e| failed("set memory aside", e))?;

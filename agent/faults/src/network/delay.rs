@@ -76,7 +76,7 @@ impl DelayParams {
         }
     }
 
-    fn deed<'a>(&'a self, resolved: &'a Resolved) -> ShapingRequest<'a> {
+    fn request<'a>(&'a self, resolved: &'a Resolved) -> ShapingRequest<'a> {
         ShapingRequest {
             matching: &self.matching,
             resolved,
@@ -160,7 +160,7 @@ impl Fault for Delay {
 
     fn preflight(params: &DelayParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let (resolved, mut warnings) = params.matching.preflight(params.direction, scene)?;
-        let (engine, why) = params.deed(&resolved).check(scene.view)?;
+        let (engine, why) = params.request(&resolved).check(scene.view)?;
         warnings.extend(why);
         warnings.extend(surprises(params, engine));
         Ok(Preflight {
@@ -175,7 +175,7 @@ impl Fault for Delay {
             .matching
             .resolve(scene.view)
             .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-        let made = params.deed(&resolved).begin(scene, levers)?;
+        let made = params.request(&resolved).begin(scene, levers)?;
         Ok(DelayEffect {
             injection: levers.context().injection.clone(),
             made,

@@ -118,7 +118,7 @@ impl ShapingRequest<'_> {
             Ok(interfaces) => interfaces,
             Err(error) => return Some(format!("could not {error}: {}", error.source)),
         };
-        interfaces.iter().find_map(|interface| match interface.strangers.first() {
+        interfaces.iter().find_map(|interface| match interface.foreign_filters.first() {
             _ if interface.clsact == Clsact::Taken => Some(format!("somebody else has an ingress queue on {}", interface.name)),
             Some(stranger) => Some(format!(
                 "{stranger} hangs on {}, and would not see the packets any more",

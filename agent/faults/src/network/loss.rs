@@ -131,7 +131,7 @@ impl LossParams {
         }
     }
 
-    fn deed<'a>(&'a self, resolved: &'a Resolved, harm: Harm) -> ShapingRequest<'a> {
+    fn request<'a>(&'a self, resolved: &'a Resolved, harm: Harm) -> ShapingRequest<'a> {
         ShapingRequest {
             matching: &self.matching,
             resolved,
@@ -256,7 +256,7 @@ impl Fault for Loss {
                 "nftables"
             }
             Some(harm) => {
-                let (engine, why) = params.deed(&resolved, harm).check(scene.view)?;
+                let (engine, why) = params.request(&resolved, harm).check(scene.view)?;
                 warnings.extend(why);
                 engine.name()
             }
@@ -274,7 +274,7 @@ impl Fault for Loss {
             .resolve(scene.view)
             .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
         let made = match (params.model().harm(scene.view), params.percent) {
-            (Some(harm), _) => Some(params.deed(&resolved, harm).begin(scene, levers)?),
+            (Some(harm), _) => Some(params.request(&resolved, harm).begin(scene, levers)?),
             (None, Some(percent)) => {
                 lose(params, percent, &resolved, levers)?;
                 None

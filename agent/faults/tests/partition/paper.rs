@@ -97,7 +97,7 @@ impl HostView for Paper {
             index,
             name: name.to_owned(),
             clsact: Clsact::Absent,
-            strangers: Vec::new(),
+            foreign_filters: Vec::new(),
             taken: Vec::new(),
         };
         Ok([way(2, "eth0")].into_iter().chain(far.then(|| way(3, "mgmt0"))).collect())

@@ -62,7 +62,7 @@ pub(crate) struct State {
     pub(crate) failing_writes: u32,
     pub(crate) looks: u64,
     pub(crate) failing_look: Option<u64>,
-    pub(crate) deeds: Vec<String>,
+    pub(crate) calls: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -265,15 +265,15 @@ impl FakeHost {
     }
 
     /// Everything that was done to this host, in order.
-    pub fn deeds(&self) -> Vec<String> {
-        self.state().deeds.clone()
+    pub fn calls(&self) -> Vec<String> {
+        self.state().calls.clone()
     }
 
     pub fn footprint(&self) -> Footprint {
         let state = self.state();
-        let strangers = state.processes.values().filter(|p| !state.workers.contains_key(&p.pid));
+        let foreign_filters = state.processes.values().filter(|p| !state.workers.contains_key(&p.pid));
         Footprint {
-            processes: strangers.map(|p| (p.pid, p.state)).collect(),
+            processes: foreign_filters.map(|p| (p.pid, p.state)).collect(),
             groups: state.groups.keys().cloned().collect(),
             workers: state.workers.keys().copied().collect(),
             knobs: state.knobs.clone(),
@@ -321,22 +321,22 @@ impl State {
 
 impl FakeHost {
     /// A call that changes the host: a step before it and a step after it, so that a suite can end the process at either.
-    pub(crate) fn deed<T>(&self, deed: &str, act: impl FnOnce(&mut State) -> io::Result<T>) -> Result<T, OpsError> {
-        let crashed = |e| OpsError::new(deed, io::Error::other(e));
-        self.plan.pass(&format!("before: {deed}")).map_err(crashed)?;
+    pub(crate) fn call<T>(&self, action: &str, act: impl FnOnce(&mut State) -> io::Result<T>) -> Result<T, OpsError> {
+        let crashed = |e| OpsError::new(action, io::Error::other(e));
+        self.plan.pass(&format!("before: {action}")).map_err(crashed)?;
         let done = {
             let mut state = self.state();
-            let done = act(&mut state).map_err(|e| OpsError::new(deed, e))?;
-            state.deeds.push(deed.to_owned());
+            let done = act(&mut state).map_err(|e| OpsError::new(action, e))?;
+            state.calls.push(action.to_owned());
             done
         };
-        self.plan.pass(&format!("after: {deed}")).map_err(crashed)?;
+        self.plan.pass(&format!("after: {action}")).map_err(crashed)?;
         Ok(done)
     }
 
     /// A deed that takes something back: the one that is to fail does nothing.
-    pub(crate) fn undo<T>(&self, deed: &str, act: impl FnOnce(&mut State) -> io::Result<T>) -> Result<T, OpsError> {
-        self.deed(deed, |state| {
+    pub(crate) fn undo<T>(&self, action: &str, act: impl FnOnce(&mut State) -> io::Result<T>) -> Result<T, OpsError> {
+        self.call(action, |state| {
             state.undo_calls += 1;
             if state.failing_undo == Some(state.undo_calls) {
                 state.failing_undo = None;
@@ -384,6 +384,6 @@ fn fixture() -> State {
         failing_writes: 0,
         looks: 0,
         failing_look: None,
-        deeds: Vec::new(),
+        calls: Vec::new(),
     }
 }

@@ -49,7 +49,7 @@ impl State {
             index,
             name: name.clone(),
             clsact: self.clsacts.get(name).cloned().unwrap_or(Clsact::Absent),
-            strangers: Vec::new(),
+            foreign_filters: Vec::new(),
             taken: Vec::new(),
         };
         numbered.map(interface).collect()

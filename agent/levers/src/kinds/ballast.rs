@@ -9,7 +9,7 @@ use agent_view::FileFound;
 use agent_view::Volume;
 use serde::{Deserialize, Serialize};
 
-use super::{History, Lever, Undo, UndoError, UndoWay};
+use super::{History, Lever, Undo, UndoContext, UndoError};
 use crate::ballast::{self, Ballast, Made};
 use crate::ballast_state::{BallastState, Moved, hidden};
 use crate::clean_check::{CleanCheck, Recorded};
@@ -84,24 +84,24 @@ impl Lever for RemoveBallast {
         history.intents.iter().rev().find_map(same).unwrap_or_else(|| self.clone())
     }
 
-    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+    fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let ballast = &self.ballast;
         let path = ballast.path.display();
         if ballast.injection().is_none() {
             return Err(UndoError::NoEffect(format!("{path} does not carry our name")));
         }
-        match BallastState::of(ballast, way.same_boot, way.view)? {
+        match BallastState::of(ballast, context.same_boot, context.view)? {
             BallastState::Gone => Ok(UndoOutcome::AlreadyGone),
             BallastState::Foreign => Ok(UndoOutcome::Drift {
                 what: vec![format!("{path} is not the file that was made")],
             }),
             BallastState::Hidden => Err(UndoError::NoEffect(hidden(ballast))),
-            BallastState::Moved(moved) => remove_moved(ballast, moved, way),
+            BallastState::Moved(moved) => remove_moved(ballast, moved, context),
             BallastState::Ours => {
-                way.ops.remove_ballast(ballast)?;
-                match BallastState::of(ballast, way.same_boot, way.view)? {
+                context.ops.remove_ballast(ballast)?;
+                match BallastState::of(ballast, context.same_boot, context.view)? {
                     BallastState::Ours => Err(UndoError::NoEffect(format!("{path} is still there"))),
-                    BallastState::Moved(moved) => remove_moved(ballast, moved, way),
+                    BallastState::Moved(moved) => remove_moved(ballast, moved, context),
                     _ => Ok(UndoOutcome::Restored),
                 }
             }
@@ -128,12 +128,14 @@ impl Lever for RemoveBallast {
 }
 
 /// Its space is given back whatever its name is, and each name that is found is removed.
-fn remove_moved(ballast: &Ballast, mut moved: Moved, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+fn remove_moved(ballast: &Ballast, mut moved: Moved, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
     let mut what = Vec::new();
     for _ in 0..MOST_NAMES {
         what.push(moved.says(ballast));
-        way.ops.remove_moved_ballast(ballast, &moved.volume, moved.found.path.as_deref())?;
-        match BallastState::of(ballast, way.same_boot, way.view)? {
+        context
+            .ops
+            .remove_moved_ballast(ballast, &moved.volume, moved.found.path.as_deref())?;
+        match BallastState::of(ballast, context.same_boot, context.view)? {
             BallastState::Moved(left) if left.is_residue() => moved = left,
             BallastState::Ours => break,
             _ => return Ok(UndoOutcome::Drift { what }),
@@ -160,21 +162,21 @@ impl BallastOps for LinuxOps {
     }
 
     fn remove_moved_ballast(&mut self, ballast: &Ballast, volume: &Path, name: Option<&Path>) -> Result<bool, OpsError> {
-        let deed = || format!("remove {}, which was moved", ballast.path.display());
-        ballast::remove_moved(ballast, volume, name).map_err(|e| OpsError::new(deed(), e))
+        let action = || format!("remove {}, which was moved", ballast.path.display());
+        ballast::remove_moved(ballast, volume, name).map_err(|e| OpsError::new(action(), e))
     }
 }
 
 #[cfg(any(test, feature = "fake"))]
 impl BallastOps for FakeHost {
     fn make_ballast(&mut self, ballast: &Ballast) -> Result<Made, OpsError> {
-        self.deed(&format!("make {}", ballast.path.display()), |state| {
+        self.call(&format!("make {}", ballast.path.display()), |state| {
             state.resources.make_file(&ballast.path)
         })
     }
 
     fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, OpsError> {
-        self.deed(&format!("grow {}", ballast.path.display()), |state| {
+        self.call(&format!("grow {}", ballast.path.display()), |state| {
             state.resources.grow_file(&ballast.path, ballast.inode, bytes)
         })
     }

@@ -10,7 +10,7 @@ use agent_view::{GroupId, ProcessState};
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
-use super::{Lever, UndoError, UndoWay};
+use super::{Lever, UndoContext, UndoError};
 use crate::clean_check::CleanCheck;
 use crate::error::OpsError;
 #[cfg(any(test, feature = "fake"))]
@@ -150,10 +150,10 @@ impl fmt::Display for EmptyGroup {
 }
 
 impl Lever for EmptyGroup {
-    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+    fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let group = ours(&self.group)?;
-        let found = way.ops.end_group(&group, END_GROUP_WITHIN_MS)?;
-        way.ops.remove_group(&group)?;
+        let found = context.ops.end_group(&group, END_GROUP_WITHIN_MS)?;
+        context.ops.remove_group(&group)?;
         Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
     }
 
@@ -178,12 +178,14 @@ impl fmt::Display for DrainGroup {
 
 impl Lever for DrainGroup {
     /// Ending by itself is a courtesy to what the worker holds; that it did not is no failure of this undo.
-    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+    fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let group = ours(&self.group)?;
-        let members = way.view.group_members(&group).unwrap_or_default();
-        let left = way.ops.drain_group(&group, self.within_ms.min(DRAIN_WITHIN_MS))?;
+        let members = context.view.group_members(&group).unwrap_or_default();
+        let left = context.ops.drain_group(&group, self.within_ms.min(DRAIN_WITHIN_MS))?;
         if left > 0 {
-            let held = members.iter().find_map(|pid| PacketNote::parse(&way.view.worker_note(*pid).ok()??));
+            let held = members
+                .iter()
+                .find_map(|pid| PacketNote::parse(&context.view.worker_note(*pid).ok()??));
             let held = held.map_or(0, |note| note.held);
             tracing::warn!(
                 group = group.0,
@@ -292,14 +294,14 @@ impl GroupOps for LinuxOps {
 #[cfg(any(test, feature = "fake"))]
 impl GroupOps for FakeHost {
     fn make_group(&mut self, group: &GroupId) -> Result<(), OpsError> {
-        self.deed(&format!("make group {}", group.0), |state| {
+        self.call(&format!("make group {}", group.0), |state| {
             state.groups.entry(group.clone()).or_default();
             Ok(())
         })
     }
 
     fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError> {
-        self.deed(&format!("start a worker in {}", group.0), |state| {
+        self.call(&format!("start a worker in {}", group.0), |state| {
             let pid = state.next_pid;
             let members = &mut state.groups.get_mut(group).ok_or_else(|| absent("such group"))?.members;
             members.insert(pid);

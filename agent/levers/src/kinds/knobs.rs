@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use agent_journal::UndoOutcome;
 use serde::{Deserialize, Serialize};
 
-use super::{Lever, UndoError, UndoWay};
+use super::{Lever, UndoContext, UndoError};
 use crate::clean_check::{CleanCheck, Recorded, TouchedResource};
 use crate::error::OpsError;
 #[cfg(any(test, feature = "fake"))]
@@ -70,21 +70,21 @@ impl fmt::Display for RestoreKnob {
 }
 
 impl Lever for RestoreKnob {
-    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+    fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let Self { path, ours, before } = self;
         if !may_set_knob(path) {
             return Err(UndoError::NoEffect(format!(
                 "{path} is nothing that this agent sets: the journal is not ours"
             )));
         }
-        match self.state(way.view.knob(path)?.as_deref()) {
+        match self.state(context.view.knob(path)?.as_deref()) {
             KnobState::Gone | KnobState::Before => Ok(UndoOutcome::AlreadyGone),
             KnobState::Foreign(value) => Ok(UndoOutcome::Drift {
                 what: vec![self.foreign(&value)],
             }),
             KnobState::Ours => {
-                way.ops.write_knob(path, before)?;
-                match self.state(way.view.knob(path)?.as_deref()) {
+                context.ops.write_knob(path, before)?;
+                match self.state(context.view.knob(path)?.as_deref()) {
                     KnobState::Ours => Err(UndoError::NoEffect(format!(
                         "{path} still reads {ours:?} after {before:?} was written"
                     ))),

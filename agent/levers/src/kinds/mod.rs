@@ -30,10 +30,10 @@ pub(crate) trait Lever: fmt::Display + Clone {
         self.clone()
     }
 
-    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError>;
+    fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError>;
 
     /// Once, after every undo of an injection that pulled this lever was tried: clears what its injections share.
-    fn tidy(_way: &mut UndoWay<'_>) {}
+    fn tidy(_way: &mut UndoContext<'_>) {}
 
     /// Lets the kernel hold it for `gate_ms` from now.
     fn renew(&self, _ops: &mut dyn AllOps, _gate_ms: u64) -> Result<(), OpsError> {
@@ -65,7 +65,7 @@ pub(crate) trait Lever: fmt::Display + Clone {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UndoError {
     #[error(transparent)]
-    Deed(#[from] OpsError),
+    Host(#[from] OpsError),
     #[error(transparent)]
     Look(#[from] ViewError),
     #[error("{0}")]
@@ -73,7 +73,7 @@ pub(crate) enum UndoError {
 }
 
 /// What an undo works with.
-pub(crate) struct UndoWay<'a> {
+pub(crate) struct UndoContext<'a> {
     pub(crate) ops: &'a mut dyn AllOps,
     pub(crate) view: &'a dyn HostView,
     /// Everything had been pulled and nobody has tried to undo it: what reads otherwise was changed by others.
@@ -114,11 +114,11 @@ macro_rules! levers {
                 match self { $($(Self::$undo(undo) => undo.complete(history).into(),)+)+ }
             }
 
-            pub(crate) fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
-                match self { $($(Self::$undo(undo) => undo.undo(way),)+)+ }
+            pub(crate) fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
+                match self { $($(Self::$undo(undo) => undo.undo(context),)+)+ }
             }
 
-            pub(crate) fn tidy(&self) -> fn(&mut UndoWay<'_>) {
+            pub(crate) fn tidy(&self) -> fn(&mut UndoContext<'_>) {
                 match self { $($(Self::$undo(_) => <$file::$undo as Lever>::tidy,)+)+ }
             }
 

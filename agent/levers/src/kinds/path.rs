@@ -8,7 +8,7 @@ use agent_view::{Clsact, PathInterface};
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
-use super::{AllOps, Lever, Targets, UndoError, UndoWay};
+use super::{AllOps, Lever, Targets, UndoContext, UndoError};
 use crate::clean_check::CleanCheck;
 use crate::error::OpsError;
 #[cfg(any(test, feature = "fake"))]
@@ -136,17 +136,17 @@ impl fmt::Display for RemovePath {
 
 impl Lever for RemovePath {
     /// A link that went while packets are led into it would swallow them, and those in it are lost with it: so this order.
-    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
+    fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let Self { injection, link, .. } = self;
         if *link != names::link_of(injection) {
             return Err(UndoError::NoEffect(format!("link {link:?} is not that of {injection}")));
         }
-        let closed = way.ops.close_path(injection)?;
-        let packets = way.ops.drain_path(injection, self.drain_ms.min(DRAIN_AT_MOST_MS))?;
-        let removed = way.ops.remove_path(injection)?;
+        let closed = context.ops.close_path(injection)?;
+        let packets = context.ops.drain_path(injection, self.drain_ms.min(DRAIN_AT_MOST_MS))?;
+        let removed = context.ops.remove_path(injection)?;
         // Interfaces are numbered anew at every boot, and a clsact does not outlive one.
-        let clsacts = if way.same_boot { self.clsacts.as_slice() } else { &[] };
-        let (cleared, by_others) = remove_clsacts(clsacts, way)?;
+        let clsacts = if context.same_boot { self.clsacts.as_slice() } else { &[] };
+        let (cleared, by_others) = remove_clsacts(clsacts, context)?;
         if packets > 0 {
             tracing::warn!(injection = %injection, packets, "packets that were still under way were dropped with their path");
         }
@@ -189,14 +189,14 @@ impl Lever for RemovePath {
 }
 
 /// Whether one was removed, and what others made of them. Each is tried whatever becomes of the others.
-fn remove_clsacts(places: &[ClsactPlace], way: &mut UndoWay<'_>) -> Result<(bool, Vec<String>), UndoError> {
+fn remove_clsacts(places: &[ClsactPlace], context: &mut UndoContext<'_>) -> Result<(bool, Vec<String>), UndoError> {
     let (mut removed, mut by_others, mut failure) = (false, Vec::new(), None);
     for place in places {
-        match way.ops.remove_clsact(place) {
+        match context.ops.remove_clsact(place) {
             Ok(ClsactRemoval::Removed) => removed = true,
             Ok(ClsactRemoval::Gone | ClsactRemoval::InUse | ClsactRemoval::Foreign) => {}
-            Ok(ClsactRemoval::HandedOver { strangers }) => by_others.push(format!(
-                "the clsact of {} stays: {strangers} filters of somebody else hang on it",
+            Ok(ClsactRemoval::HandedOver { foreign_filters }) => by_others.push(format!(
+                "the clsact of {} stays: {foreign_filters} filters of somebody else hang on it",
                 place.interface
             )),
             Err(error) => failure = Some(error),
@@ -246,32 +246,32 @@ impl PathOps for LinuxOps {
 #[cfg(any(test, feature = "fake"))]
 impl PathOps for FakeHost {
     fn add_clsact(&mut self, place: &ClsactPlace) -> Result<(), OpsError> {
-        self.deed(&format!("add a clsact to {}", place.interface), |state| state.add_clsact(place))
+        self.call(&format!("add a clsact to {}", place.interface), |state| state.add_clsact(place))
     }
 
     fn remove_clsact(&mut self, place: &ClsactPlace) -> Result<ClsactRemoval, OpsError> {
-        let deed = format!("remove the clsact of {}", place.interface);
-        self.undo(&deed, |state| Ok(state.remove_clsact(place)))
+        let action = format!("remove the clsact of {}", place.interface);
+        self.undo(&action, |state| Ok(state.remove_clsact(place)))
     }
 
     fn make_path(&mut self, injection: &InjectionId, shape: &Shape) -> Result<(), OpsError> {
-        self.deed(&format!("make the path of {injection}"), |state| state.make_path(injection, shape))
+        self.call(&format!("make the path of {injection}"), |state| state.make_path(injection, shape))
     }
 
     fn open_path(&mut self, injection: &InjectionId, spec: &PathSpec, opening: &PathOpening) -> Result<(), OpsError> {
-        let deed = format!("lead packets into the path of {injection}");
-        self.deed(&deed, |state| state.open_path(injection, spec, opening))
+        let action = format!("lead packets into the path of {injection}");
+        self.call(&action, |state| state.open_path(injection, spec, opening))
     }
 
     fn renew_path(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
-        self.deed(&format!("keep the path of {injection}"), |state| {
+        self.call(&format!("keep the path of {injection}"), |state| {
             state.renew_path(injection, gate_ms)
         })
     }
 
     fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, exemptions: &Exemptions) -> Result<(), OpsError> {
-        let deed = format!("replace the peers of the path of {injection}");
-        self.deed(&deed, |state| state.replace_path_peers(injection, packets, exemptions))
+        let action = format!("replace the peers of the path of {injection}");
+        self.call(&action, |state| state.replace_path_peers(injection, packets, exemptions))
     }
 
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {

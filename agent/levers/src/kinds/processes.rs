@@ -10,7 +10,7 @@ use agent_view::ProcessState;
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
-use super::{Lever, UndoError, UndoWay};
+use super::{Lever, UndoContext, UndoError};
 use crate::clean_check::{CleanCheck, Recorded, TouchedResource};
 use crate::error::OpsError;
 #[cfg(any(test, feature = "fake"))]
@@ -68,8 +68,8 @@ impl Levers<'_> {
         if victims.is_empty() {
             return Ok(victims);
         }
-        let deed = |v: &Victim| format!("{signal} was sent to {} (pid {}, start time {})", v.name, v.pid, v.start_time);
-        self.declare(victims.iter().map(deed).collect())?;
+        let action = |v: &Victim| format!("{signal} was sent to {} (pid {}, start time {})", v.name, v.pid, v.start_time);
+        self.declare(victims.iter().map(action).collect())?;
         let (mut got, mut failure) = (Vec::with_capacity(victims.len()), None);
         for victim in victims {
             match self.ops().signal_process(&victim, signal) {
@@ -114,16 +114,16 @@ impl fmt::Display for ResumeProcesses {
 
 impl Lever for ResumeProcesses {
     /// Each is tried whatever becomes of the others.
-    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
-        if !way.same_boot {
+    fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
+        if !context.same_boot {
             return Ok(UndoOutcome::AlreadyGone);
         }
         let (mut resumed, mut by_others, mut failure) = (0, Vec::new(), None);
         for victim in &self.victims {
-            match resume(victim, way) {
+            match resume(victim, context) {
                 Ok(Found::Resumed) => resumed += 1,
                 Ok(Found::Gone) => {}
-                Ok(Found::Running) if way.detect_drift => {
+                Ok(Found::Running) if context.detect_drift => {
                     by_others.push(format!("{} (pid {}) was let go on by somebody else", victim.name, victim.pid));
                 }
                 Ok(Found::Running) => {}
@@ -180,8 +180,8 @@ enum Found {
     Running,
 }
 
-fn resume(victim: &Victim, way: &mut UndoWay<'_>) -> Result<Found, UndoError> {
-    let Some(process) = same_process(way.view, victim)? else {
+fn resume(victim: &Victim, context: &mut UndoContext<'_>) -> Result<Found, UndoError> {
+    let Some(process) = same_process(context.view, victim)? else {
         return Ok(Found::Gone);
     };
     match process.state {
@@ -189,19 +189,19 @@ fn resume(victim: &Victim, way: &mut UndoWay<'_>) -> Result<Found, UndoError> {
         ProcessState::Zombie | ProcessState::Dead => return Ok(Found::Gone),
         // A stop may still be on its way to one that runs inside the kernel; this takes it back.
         ProcessState::Running | ProcessState::Uninterruptible => {
-            way.ops.continue_process(victim)?;
+            context.ops.continue_process(victim)?;
             return Ok(Found::Running);
         }
         _ => return Ok(Found::Running),
     }
-    if !way.ops.continue_process(victim)? {
+    if !context.ops.continue_process(victim)? {
         return Ok(Found::Gone);
     }
     for look in 0..RESUME_LOOKS {
         if look > 0 {
             std::thread::sleep(RESUME_PAUSE);
         }
-        let process = same_process(way.view, victim)?;
+        let process = same_process(context.view, victim)?;
         if process.is_none_or(|p| p.state != ProcessState::Stopped) {
             return Ok(Found::Resumed);
         }
@@ -245,7 +245,7 @@ fn same<'a>(state: &'a mut FakeState, victim: &Victim) -> Option<&'a mut Process
 #[cfg(any(test, feature = "fake"))]
 impl ProcessOps for FakeHost {
     fn stop_process(&mut self, victim: &Victim) -> Result<bool, OpsError> {
-        self.deed(&format!("stop {} (pid {})", victim.name, victim.pid), |state| {
+        self.call(&format!("stop {} (pid {})", victim.name, victim.pid), |state| {
             let child = state.forks.remove(&victim.pid);
             let Some(process) = same(state, victim) else { return Ok(false) };
             process.state = ProcessState::Stopped;
@@ -265,7 +265,7 @@ impl ProcessOps for FakeHost {
     }
 
     fn signal_process(&mut self, victim: &Victim, signal: KillSignal) -> Result<bool, OpsError> {
-        self.deed(&format!("send {signal} to {} (pid {})", victim.name, victim.pid), |state| {
+        self.call(&format!("send {signal} to {} (pid {})", victim.name, victim.pid), |state| {
             if same(state, victim).is_none() {
                 return Ok(false);
             }

@@ -10,7 +10,7 @@ use agent_view::TrafficCounters;
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
-use super::{AllOps, Lever, Targets, UndoError, UndoWay};
+use super::{AllOps, Lever, Targets, UndoContext, UndoError};
 use crate::clean_check::CleanCheck;
 use crate::error::{OpsError, with_causes};
 #[cfg(any(test, feature = "fake"))]
@@ -59,17 +59,17 @@ impl fmt::Display for RemoveTraffic {
 }
 
 impl Lever for RemoveTraffic {
-    fn undo(&self, way: &mut UndoWay<'_>) -> Result<UndoOutcome, UndoError> {
-        let found = way.ops.remove_traffic(&self.injection)?;
-        Self::tidy(way);
+    fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
+        let found = context.ops.remove_traffic(&self.injection)?;
+        Self::tidy(context);
         Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
     }
 
     /// The table may have to wait for the last worker that reads a queue. Empty it harms nobody: that it stays is no failure of any undo.
-    fn tidy(way: &mut UndoWay<'_>) {
-        match way.view.our_traffic() {
+    fn tidy(context: &mut UndoContext<'_>) {
+        match context.view.our_traffic() {
             Ok(left) if left.is_empty() => {
-                if let Err(error) = way.ops.remove_idle_table() {
+                if let Err(error) = context.ops.remove_idle_table() {
                     tracing::warn!(error = with_causes(&error), "our idle packet table could not be removed");
                 }
             }
@@ -125,7 +125,7 @@ impl TrafficOps for LinuxOps {
 #[cfg(any(test, feature = "fake"))]
 impl TrafficOps for FakeHost {
     fn add_traffic(&mut self, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) -> Result<(), OpsError> {
-        self.deed(&format!("add the network rules of {injection}"), |state| {
+        self.call(&format!("add the network rules of {injection}"), |state| {
             if state.traffic.contains_key(injection) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
@@ -142,7 +142,7 @@ impl TrafficOps for FakeHost {
     }
 
     fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
-        self.deed(&format!("keep the network rules of {injection}"), |state| {
+        self.call(&format!("keep the network rules of {injection}"), |state| {
             let now = state.boot_ms;
             let traffic = state.traffic.get_mut(injection).filter(|t| t.gate_until_ms > now);
             traffic.ok_or_else(|| absent("open gate"))?.gate_until_ms = now + gate_ms;
@@ -151,7 +151,7 @@ impl TrafficOps for FakeHost {
     }
 
     fn replace_peers(&mut self, injection: &InjectionId, spec: &TrafficSpec) -> Result<(), OpsError> {
-        self.deed(&format!("replace the peers of {injection}"), |state| {
+        self.call(&format!("replace the peers of {injection}"), |state| {
             let traffic = state.traffic.get_mut(injection).ok_or_else(|| absent("such rules"))?;
             traffic.spec.peers.clone_from(&spec.peers);
             traffic.spec.except.clone_from(&spec.except);
@@ -167,7 +167,7 @@ impl TrafficOps for FakeHost {
     }
 
     fn remove_idle_table(&mut self) -> Result<bool, OpsError> {
-        self.deed("remove our idle packet table", |state| {
+        self.call("remove our idle packet table", |state| {
             state.table &= !state.traffic.is_empty();
             Ok(!state.table)
         })

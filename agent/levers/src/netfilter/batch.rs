@@ -21,18 +21,18 @@ const ACCEPT: u32 = 1;
 
 /// A transaction that was not carried out; nothing of it was.
 #[derive(Debug, thiserror::Error)]
-#[error("{deed}: {why}")]
+#[error("{action}: {why}")]
 pub(super) struct BatchError {
-    deed: String,
+    action: String,
     /// Said in the message already, so it is not told as a source as well.
     pub(super) why: NetfilterError,
 }
 
 impl BatchError {
-    pub fn io(deed: String, source: io::Error) -> Self {
+    pub fn io(action: String, source: io::Error) -> Self {
         Self {
-            deed,
-            why: NetfilterError::Io { deed: "failed", source },
+            action,
+            why: NetfilterError::Io { action: "failed", source },
         }
     }
 
@@ -46,7 +46,7 @@ impl BatchError {
 impl From<NetfilterError> for BatchError {
     fn from(why: NetfilterError) -> Self {
         Self {
-            deed: "ask netfilter".into(),
+            action: "ask netfilter".into(),
             why,
         }
     }
@@ -69,7 +69,7 @@ struct KeyType {
 pub(super) struct Batch {
     messages: Chained<'static>,
     first_seq: u32,
-    deeds: Vec<String>,
+    calls: Vec<String>,
     sets: u32,
     queue_by: QueueBy,
 }
@@ -81,7 +81,7 @@ impl Batch {
         let mut batch = Self {
             messages: Chained::new(first_seq),
             first_seq,
-            deeds: Vec::new(),
+            calls: Vec::new(),
             sets: 0,
             queue_by: QueueBy::Expression,
         };
@@ -95,7 +95,7 @@ impl Batch {
 
     /// All of it, or nothing and an error that names the message that was refused.
     pub fn commit(mut self, kernel: &mut Netfilter) -> Result<(), BatchError> {
-        let last = self.deeds.len() - 1;
+        let last = self.calls.len() - 1;
         self.messages.request().op_batch_end_do(&batch_header());
         let finished = self.messages.finalize();
         kernel.commit(finished.buf(), self.first_seq, last).map_err(|why| {
@@ -103,16 +103,16 @@ impl Batch {
                 NetfilterError::Refused { index, .. } => *index,
                 _ => None,
             };
-            let deed = index.and_then(|i| self.deeds.get(i).cloned());
+            let action = index.and_then(|i| self.calls.get(i).cloned());
             BatchError {
-                deed: deed.unwrap_or_else(|| "commit the transaction".into()),
+                action: action.unwrap_or_else(|| "commit the transaction".into()),
                 why,
             }
         })
     }
 
-    fn message(&mut self, deed: String) -> Request<'_> {
-        self.deeds.push(deed);
+    fn message(&mut self, action: String) -> Request<'_> {
+        self.calls.push(action);
         self.messages.request()
     }
 
@@ -167,9 +167,9 @@ impl Batch {
 
     /// At the end of the chain.
     pub fn add_rule(&mut self, chain: &str, rule: &Rule, comment: &str) {
-        let deed = format!("add a rule to the chain {chain}, which needs the kernel's {}", rule.needs());
+        let action = format!("add a rule to the chain {chain}, which needs the kernel's {}", rule.needs());
         let queue_by = self.queue_by;
-        let message = self.message(deed).set_create().set_append();
+        let message = self.message(action).set_create().set_append();
         let mut message = message.op_newrule_do(&header());
         let rule_attributes = message.encode().push_table(TABLE).push_chain_bytes(chain.as_bytes());
         rule.encode(rule_attributes.nested_expressions(), queue_by)

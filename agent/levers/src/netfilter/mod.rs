@@ -39,10 +39,10 @@ pub(crate) fn add_traffic(
     exemptions: &Exemptions,
     queue_by: &mut QueueBy,
 ) -> Result<(), OpsError> {
-    let deed = || format!("add the network rules of {injection}");
-    plan::check(spec).map_err(|why| OpsError::new(deed(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
+    let action = || format!("add the network rules of {injection}");
+    plan::check(spec).map_err(|why| OpsError::new(action(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
     let add = |queue_by| {
-        transact(&deed(), |kernel| {
+        transact(&action(), |kernel| {
             let mut batch = Batch::begin(kernel, None);
             batch.queue_by(queue_by);
             plan::add(&mut batch, injection, spec, exemptions);
@@ -64,8 +64,8 @@ pub(crate) fn add_traffic(
 ///
 /// Fails, and changes nothing, when the gate has already closed by itself or the rules are gone.
 pub(crate) fn renew_traffic(injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
-    let deed = format!("keep the network rules of {injection} for another {gate_ms} ms (a gate that has closed stays closed)");
-    transact(&deed, |kernel| {
+    let action = format!("keep the network rules of {injection} for another {gate_ms} ms (a gate that has closed stays closed)");
+    transact(&action, |kernel| {
         let mut batch = Batch::begin(kernel, None);
         plan::renew(&mut batch, injection, gate_ms);
         batch.commit(kernel)
@@ -74,9 +74,9 @@ pub(crate) fn renew_traffic(injection: &InjectionId, gate_ms: u64) -> Result<(),
 
 /// Replaces the injection's peers and exceptions by those of `spec`, in one transaction. Nothing else of `spec` is looked at.
 pub(crate) fn replace_peers(injection: &InjectionId, spec: &TrafficSpec) -> Result<(), OpsError> {
-    let deed = format!("replace the peers of {injection}");
-    plan::check(spec).map_err(|why| OpsError::new(deed.clone(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
-    transact(&deed, |kernel| {
+    let action = format!("replace the peers of {injection}");
+    plan::check(spec).map_err(|why| OpsError::new(action.clone(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
+    transact(&action, |kernel| {
         let mut batch = Batch::begin(kernel, None);
         plan::replace(&mut batch, injection, spec);
         batch.commit(kernel)
@@ -86,8 +86,8 @@ pub(crate) fn replace_peers(injection: &InjectionId, spec: &TrafficSpec) -> Resu
 /// Removes everything that carries the injection's id, in one transaction; `false` when there was nothing. Our table goes with the
 /// last of its injections where that costs nobody a packet.
 pub(crate) fn remove_traffic(injection: &InjectionId) -> Result<bool, OpsError> {
-    let deed = format!("remove the network rules of {injection}");
-    unless_changed(&deed, |kernel| {
+    let action = format!("remove the network rules of {injection}");
+    unless_changed(&action, |kernel| {
         let generation = kernel.generation()?;
         let listing = Listing::read(kernel)?;
         if !listing.injections().contains(injection) {
@@ -146,12 +146,12 @@ fn has_queue_listeners() -> Result<bool, BatchError> {
     }
 }
 
-fn transact<T>(deed: &str, act: impl FnOnce(&mut Netfilter) -> Result<T, BatchError>) -> Result<T, OpsError> {
-    with_netfilter(act).map_err(|error| OpsError::new(deed, error.into()))
+fn transact<T>(action: &str, act: impl FnOnce(&mut Netfilter) -> Result<T, BatchError>) -> Result<T, OpsError> {
+    with_netfilter(act).map_err(|error| OpsError::new(action, error.into()))
 }
 
 /// Looks and acts again while others change rules in between; `None` when the kernel has no nf_tables, so nothing of ours either.
-fn unless_changed<T>(deed: &str, act: impl Fn(&mut Netfilter) -> Result<T, BatchError>) -> Result<Option<T>, OpsError> {
+fn unless_changed<T>(action: &str, act: impl Fn(&mut Netfilter) -> Result<T, BatchError>) -> Result<Option<T>, OpsError> {
     let mut last = None;
     for _ in 0..TRIES {
         match with_netfilter(&act) {
@@ -161,11 +161,11 @@ fn unless_changed<T>(deed: &str, act: impl Fn(&mut Netfilter) -> Result<T, Batch
                 ..
             }) => return Ok(None),
             Err(error) if error.was_overtaken() => last = Some(error),
-            Err(error) => return Err(OpsError::new(deed, error.into())),
+            Err(error) => return Err(OpsError::new(action, error.into())),
         }
     }
     let error = last.unwrap_or_else(|| BatchError::from(NetfilterError::Restless));
-    Err(OpsError::new(deed, error.into()))
+    Err(OpsError::new(action, error.into()))
 }
 
 #[cfg(test)]

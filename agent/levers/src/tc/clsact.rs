@@ -21,26 +21,26 @@ const EVERY_PROTOCOL: u16 = 3;
 
 /// Adds a clsact of ours. Fails when there is one already, anybody's.
 pub(crate) fn add(place: &ClsactPlace) -> Result<(), OpsError> {
-    let deed = format!("add a clsact to {}", place.interface);
-    let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
+    let action = format!("add a clsact to {}", place.interface);
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
     let mut head = head(place);
     head.handle = HANDLE;
     let mut request = Request::new().set_create().set_excl().op_newqdisc_do(&head);
     request.encode().push_kind(c"clsact");
-    kernel.order(&request).map_err(|e| refused(&deed, e))?;
+    kernel.order(&request).map_err(|e| refused(&action, e))?;
     mark(&mut kernel, place)
 }
 
 fn mark(kernel: &mut Route, place: &ClsactPlace) -> Result<(), OpsError> {
-    let deed = format!("mark the clsact of {} as ours", place.interface);
-    let program = Program::load("fracas_mark", &never()).map_err(|e| OpsError::new(deed.clone(), e))?;
+    let action = format!("mark the clsact of {} as ours", place.interface);
+    let program = Program::load("fracas_mark", &never()).map_err(|e| OpsError::new(action.clone(), e))?;
     let mut head = filter_head(place.index, Hook::In, MARK_PREFERENCE, EVERY_PROTOCOL);
     head.handle = MARK_HANDLE;
     let mut request = Request::new().set_create().set_excl().op_newtfilter_do(&head);
     let options = request.encode().push_chain(names::MARK_CHAIN).nested_options_bpf();
     let options = options.push_fd(program.raw_fd().cast_unsigned());
     options.push_name_bytes(names::MARK.as_bytes()).end_nested();
-    kernel.order(&request).map_err(|e| refused(&deed, e))
+    kernel.order(&request).map_err(|e| refused(&action, e))
 }
 
 /// Removes a clsact that we made, unless somebody's filters hang on it; a clsact of somebody else stays untouched.
@@ -48,20 +48,20 @@ fn mark(kernel: &mut Route, place: &ClsactPlace) -> Result<(), OpsError> {
 /// One without a mark is ours when `place` was recorded as empty before us and nothing hangs on it: we ended between
 /// making it and marking it.
 pub(crate) fn remove(place: &ClsactPlace) -> Result<ClsactRemoval, OpsError> {
-    let deed = format!("remove the clsact of {}", place.interface);
-    let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
-    let looked = standing(&mut kernel, place).map_err(|e| refused(&deed, e))?;
+    let action = format!("remove the clsact of {}", place.interface);
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
+    let looked = standing(&mut kernel, place).map_err(|e| refused(&action, e))?;
     let Some(filters) = looked else {
         return Ok(ClsactRemoval::Gone);
     };
     let marked = filters.iter().any(Filter::is_mark);
-    let strangers = listing::strangers(&filters).len();
+    let foreign_filters = listing::foreign_filters(&filters).len();
     if filters.iter().any(|filter| filter.injection().is_some()) {
         return Ok(ClsactRemoval::InUse);
     }
-    if strangers > 0 {
+    if foreign_filters > 0 {
         return if marked {
-            hand_over(&mut kernel, place, strangers)
+            hand_over(&mut kernel, place, foreign_filters)
         } else {
             Ok(ClsactRemoval::Foreign)
         };
@@ -70,7 +70,7 @@ pub(crate) fn remove(place: &ClsactPlace) -> Result<ClsactRemoval, OpsError> {
         return Ok(ClsactRemoval::Foreign);
     }
     match kernel.order(&Request::new().op_delqdisc_do(&head(place))) {
-        Err(error) if !error.is_gone() && error.errno() != Some(libc::EINVAL) => Err(refused(&deed, error)),
+        Err(error) if !error.is_gone() && error.errno() != Some(libc::EINVAL) => Err(refused(&action, error)),
         _ => Ok(ClsactRemoval::Removed),
     }
 }
@@ -85,15 +85,15 @@ fn standing(kernel: &mut Route, place: &ClsactPlace) -> Result<Option<Vec<Filter
 }
 
 /// Others hang on it, so it is theirs from now on: only our mark goes.
-fn hand_over(kernel: &mut Route, place: &ClsactPlace, strangers: usize) -> Result<ClsactRemoval, OpsError> {
-    let deed = format!("take our mark from the clsact of {}", place.interface);
+fn hand_over(kernel: &mut Route, place: &ClsactPlace, foreign_filters: usize) -> Result<ClsactRemoval, OpsError> {
+    let action = format!("take our mark from the clsact of {}", place.interface);
     let mut head = filter_head(place.index, Hook::In, MARK_PREFERENCE, EVERY_PROTOCOL);
     head.handle = MARK_HANDLE;
     let mut request = Request::new().op_deltfilter_do(&head);
     request.encode().push_kind(c"bpf").push_chain(names::MARK_CHAIN);
     match kernel.order(&request) {
-        Err(error) if !error.is_gone() => Err(refused(&deed, error)),
-        _ => Ok(ClsactRemoval::HandedOver { strangers }),
+        Err(error) if !error.is_gone() => Err(refused(&action, error)),
+        _ => Ok(ClsactRemoval::HandedOver { foreign_filters }),
     }
 }
 

@@ -55,14 +55,14 @@ pub(crate) fn free_preference(interfaces: &[PathInterface]) -> Option<u16> {
 /// Makes the injection's ifb with its queue, up and ready; nothing is led into it yet.
 pub(crate) fn make_path(injection: &InjectionId, shape: &Shape) -> Result<(), OpsError> {
     let name = names::link_of(injection);
-    let deed = format!("add the link {name}");
-    let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
+    let action = format!("add the link {name}");
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
     let mut request = rt_link::Request::new().set_create().set_excl().op_newlink_do(&Ifinfomsg::new());
     let link = request.encode().push_ifname_bytes(name.as_bytes());
     link.nested_linkinfo().push_kind(c"ifb").end_nested();
-    kernel.order(&request).map_err(|e| refused(&deed, e))?;
-    let link = our_link(&mut kernel, injection).map_err(|e| refused(&deed, e))?;
-    let link = link.ok_or_else(|| OpsError::new(deed, io::ErrorKind::NotFound.into()))?;
+    kernel.order(&request).map_err(|e| refused(&action, e))?;
+    let link = our_link(&mut kernel, injection).map_err(|e| refused(&action, e))?;
+    let link = link.ok_or_else(|| OpsError::new(action, io::ErrorKind::NotFound.into()))?;
     let queue = queue::request(link.index, shape);
     kernel.order(&queue).map_err(|e| refused(&format!("add the queue of {name}"), e))?;
     bring_up(&mut kernel, &link)
@@ -86,11 +86,11 @@ fn bring_up(kernel: &mut Route, link: &Link) -> Result<(), OpsError> {
 
 /// Leads the packets into the injection's path, for `gate_ms` from now unless renewed.
 pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &PathOpening) -> Result<(), OpsError> {
-    let deed = format!("lead packets into the path of {injection}");
-    let failed = |e: io::Error| OpsError::new(deed.clone(), e);
+    let action = format!("lead packets into the path of {injection}");
+    let failed = |e: io::Error| OpsError::new(action.clone(), e);
     path::check(spec).map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
-    let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
-    let link = our_link(&mut kernel, injection).map_err(|e| refused(&deed, e))?;
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
+    let link = our_link(&mut kernel, injection).map_err(|e| refused(&action, e))?;
     let link = link.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
     let deadline = Map::create(MapKind::Array, DEADLINE_MAP, 4, 8, 1).map_err(failed)?;
     set_deadline(&deadline, opening.gate_ms).map_err(failed)?;
@@ -106,7 +106,7 @@ pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &Path
             let program = Program::load("fracas_path", &code).map_err(failed)?;
             for interface in &opening.interfaces {
                 let request = filter(injection, interface, (family, hook), opening.preference, (&program, &link));
-                let on = || format!("{deed} on {}", interface.name);
+                let on = || format!("{action} on {}", interface.name);
                 kernel.order(&request).map_err(|e| refused(&on(), e))?;
             }
         }
@@ -160,8 +160,8 @@ fn set_deadline(map: &Map, gate_ms: u64) -> io::Result<()> {
 
 /// Lets the kernel lead packets into the path for `gate_ms` from now. Fails, and changes nothing, when it has already ended.
 pub(crate) fn renew_path(injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError> {
-    let deed = format!("keep the path of {injection} for another {gate_ms} ms (one that has ended stays ended)");
-    let failed = |e: io::Error| OpsError::new(deed.clone(), e);
+    let action = format!("keep the path of {injection} for another {gate_ms} ms (one that has ended stays ended)");
+    let failed = |e: io::Error| OpsError::new(action.clone(), e);
     match deadline_of(injection).map_err(|e| failed(io::Error::other(e)))? {
         Some((map, at_ns)) if at_ns / NS_PER_MS > boot_ms() => set_deadline(&map, gate_ms).map_err(failed),
         _ => Err(failed(io::ErrorKind::NotFound.into())),
@@ -170,11 +170,11 @@ pub(crate) fn renew_path(injection: &InjectionId, gate_ms: u64) -> Result<(), Op
 
 /// Replaces the peers and exceptions by those of `packets`, which must not be reached through an interface that has no filter.
 pub(crate) fn replace_path_peers(injection: &InjectionId, packets: &Packets, exemptions: &[Network]) -> Result<(), OpsError> {
-    let deed = format!("replace the peers of the path of {injection}");
-    let failed = |e: io::Error| OpsError::new(deed.clone(), e);
+    let action = format!("replace the peers of the path of {injection}");
+    let failed = |e: io::Error| OpsError::new(action.clone(), e);
     path::check_packets(packets).map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
-    let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
-    let filters = filters_of(&mut kernel, injection).map_err(|e| refused(&deed, e))?;
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
+    let filters = filters_of(&mut kernel, injection).map_err(|e| refused(&action, e))?;
     let reached = interfaces_to(&packets.peers, packets.interface.as_deref()).map_err(|e| failed(io::Error::other(e)))?;
     if let Some(beside) = reached.iter().find(|i| !filters.iter().any(|f| f.link == i.index)) {
         let why = format!("{} leads to a new peer, and the path does not begin there", beside.name);
@@ -206,16 +206,16 @@ fn replace(map: &Map, table: &prefixes::Table) -> io::Result<()> {
 
 /// Removes the injection's filters everywhere: nothing is led into the path any more. `false` when there were none.
 pub(crate) fn close_path(injection: &InjectionId) -> Result<bool, OpsError> {
-    let deed = format!("remove the filters of {injection}");
-    let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
-    let filters = filters_of(&mut kernel, injection).map_err(|e| refused(&deed, e))?;
+    let action = format!("remove the filters of {injection}");
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
+    let filters = filters_of(&mut kernel, injection).map_err(|e| refused(&action, e))?;
     for filter in &filters {
         let mut head = filter_head(filter.link, filter.hook, filter.preference, filter.protocol);
         head.handle = filter.handle;
         let mut request = Request::new().op_deltfilter_do(&head);
         request.encode().push_kind(c"bpf").push_chain(filter.chain);
         match kernel.order(&request) {
-            Err(error) if !error.is_gone() && error.errno() != Some(libc::EINVAL) => return Err(refused(&deed, error)),
+            Err(error) if !error.is_gone() && error.errno() != Some(libc::EINVAL) => return Err(refused(&action, error)),
             _ => {}
         }
     }
@@ -224,14 +224,14 @@ pub(crate) fn close_path(injection: &InjectionId) -> Result<bool, OpsError> {
 
 /// Waits until the path is empty, at most `wait_ms`; returns how many packets are still in it.
 pub(crate) fn drain_path(injection: &InjectionId, wait_ms: u64) -> Result<u64, OpsError> {
-    let deed = format!("empty the path of {injection}");
+    let action = format!("empty the path of {injection}");
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
-    let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
-    let Some(link) = our_link(&mut kernel, injection).map_err(|e| refused(&deed, e))? else {
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
+    let Some(link) = our_link(&mut kernel, injection).map_err(|e| refused(&action, e))? else {
         return Ok(0);
     };
     loop {
-        let queues = listing::queues(&mut kernel).map_err(|e| refused(&deed, e))?;
+        let queues = listing::queues(&mut kernel).map_err(|e| refused(&action, e))?;
         let queue = queues.iter().find(|q| q.link == link.index && q.parent == ROOT);
         let waiting = queue.map_or(0, |queue| u64::from(queue.waiting));
         if waiting == 0 || Instant::now() >= deadline {
@@ -243,15 +243,15 @@ pub(crate) fn drain_path(injection: &InjectionId, wait_ms: u64) -> Result<u64, O
 
 /// Removes the injection's ifb; `false` when there was none.
 pub(crate) fn remove_path(injection: &InjectionId) -> Result<bool, OpsError> {
-    let deed = format!("remove the link {}", names::link_of(injection));
-    let mut kernel = Route::open().map_err(|e| refused(&deed, e))?;
-    let Some(link) = our_link(&mut kernel, injection).map_err(|e| refused(&deed, e))? else {
+    let action = format!("remove the link {}", names::link_of(injection));
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
+    let Some(link) = our_link(&mut kernel, injection).map_err(|e| refused(&action, e))? else {
         return Ok(false);
     };
     let mut head = Ifinfomsg::new();
     head.ifi_index = link.index.cast_signed();
     match kernel.order(&rt_link::Request::new().op_dellink_do(&head)) {
-        Err(error) if !error.is_gone() => Err(refused(&deed, error)),
+        Err(error) if !error.is_gone() => Err(refused(&action, error)),
         _ => Ok(true),
     }
 }
@@ -273,7 +273,7 @@ mod tests {
             index: 2,
             name: "eth0".into(),
             clsact: Clsact::Foreign,
-            strangers: Vec::new(),
+            foreign_filters: Vec::new(),
             taken: taken.to_vec(),
         };
         assert_eq!(free_preference(&[interface(&[]), interface(&[1, 49_152])]), Some(10));

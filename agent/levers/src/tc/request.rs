@@ -23,6 +23,6 @@ pub(super) fn never() -> Vec<u64> {
     code.finish().unwrap_or_default()
 }
 
-pub(super) fn refused(deed: &str, error: RouteError) -> OpsError {
-    OpsError::new(deed, error.into())
+pub(super) fn refused(action: &str, error: RouteError) -> OpsError {
+    OpsError::new(action, error.into())
 }

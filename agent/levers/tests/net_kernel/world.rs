@@ -77,9 +77,9 @@ impl World {
     }
 
     /// Does this on the other side; sockets made there stay there.
-    pub fn in_far<T>(&self, deed: impl FnOnce() -> T) -> T {
+    pub fn in_far<T>(&self, action: impl FnOnce() -> T) -> T {
         setns(&self.far, CloneFlags::CLONE_NEWNET).expect("enter far");
-        let done = deed();
+        let done = action();
         setns(&self.near, CloneFlags::CLONE_NEWNET).expect("return to near");
         done
     }

@@ -101,9 +101,9 @@ impl Path {
     }
 
     /// How many packets were led into it while this was done.
-    pub fn led_by(&self, deed: impl FnOnce()) -> u64 {
+    pub fn led_by(&self, action: impl FnOnce()) -> u64 {
         let before = self.counters().led_packets;
-        deed();
+        action();
         self.counters().led_packets - before
     }
 

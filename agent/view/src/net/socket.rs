@@ -37,18 +37,18 @@ pub enum NetfilterError {
     Restless,
     #[error("the kernel's answer is not understood: {0}")]
     Garbled(&'static str),
-    #[error("{deed}")]
+    #[error("{action}")]
     Io {
-        deed: &'static str,
+        action: &'static str,
         #[source]
         source: io::Error,
     },
 }
 
 impl NetfilterError {
-    fn io(deed: &'static str, errno: Errno) -> Self {
+    fn io(action: &'static str, errno: Errno) -> Self {
         Self::Io {
-            deed,
+            action,
             source: errno.into(),
         }
     }

@@ -96,7 +96,7 @@ impl Filter {
 }
 
 /// The filters that are not ours.
-pub fn strangers(filters: &[Filter]) -> Vec<&Filter> {
+pub fn foreign_filters(filters: &[Filter]) -> Vec<&Filter> {
     let real: Vec<&Filter> = filters.iter().filter(|f| f.handle != 0).collect();
     let ours = |filter: &Filter| filter.is_mark() || filter.injection().is_some();
     let empty = |filter: &&Filter| filter.handle == 0 && !real.iter().any(|other| other.place() == filter.place());
@@ -221,10 +221,10 @@ mod tests {
             ..filter(1, 1, Some(names::MARK))
         };
         let all = [filter(0, 7, None), filter(9, 7, Some(&ours)), mark];
-        assert!(strangers(&all).is_empty());
+        assert!(foreign_filters(&all).is_empty());
         let forged = [filter(1, 1, Some(names::MARK))];
-        assert_eq!(strangers(&forged).len(), 1, "our mark lies in its own chain only");
+        assert_eq!(foreign_filters(&forged).len(), 1, "our mark lies in its own chain only");
         let some = [filter(0, 7, None), filter(9, 7, Some("cilium")), filter(0, 8, None)];
-        assert_eq!(strangers(&some).len(), 2);
+        assert_eq!(foreign_filters(&some).len(), 2);
     }
 }

@@ -130,7 +130,7 @@ fn interface(kernel: &mut Route, link: &Link, queues: &[Queue]) -> Result<PathIn
         Some(_) => listing::filters(kernel, link.index)?,
         None => Vec::new(),
     };
-    let strangers = listing::strangers(&filters);
+    let foreign_filters = listing::foreign_filters(&filters);
     let clsact = match hooks.map(|queue| queue.kind.as_str()) {
         None => Clsact::Absent,
         Some("clsact") if filters.iter().any(Filter::is_mark) => Clsact::Ours,
@@ -138,12 +138,12 @@ fn interface(kernel: &mut Route, link: &Link, queues: &[Queue]) -> Result<PathIn
         Some(_) => Clsact::Taken,
     };
     let words = |f: &&Filter| format!("a {} filter at preference {} of {:?}", f.kind, f.preference, f.hook).to_lowercase();
-    let near = strangers.iter().filter(|f| f.chain == 0);
+    let near = foreign_filters.iter().filter(|f| f.chain == 0);
     Ok(PathInterface {
         index: link.index,
         name: link.name.clone(),
         clsact,
-        strangers: near.clone().map(words).collect(),
+        foreign_filters: near.clone().map(words).collect(),
         taken: near.map(|f| f.preference).collect(),
     })
 }

@@ -75,7 +75,7 @@ pub struct PathInterface {
     pub name: String,
     pub clsact: Clsact,
     /// Preferences that filters of others hold, in words: those see packets before us, or no longer see ours.
-    pub strangers: Vec<String>,
+    pub foreign_filters: Vec<String>,
     /// Preferences at which no filter of ours may be added.
     pub taken: Vec<u16>,
 }

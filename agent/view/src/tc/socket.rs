@@ -30,18 +30,18 @@ pub enum RouteError {
     Restless,
     #[error("the kernel's answer is not understood: {0}")]
     Garbled(&'static str),
-    #[error("{deed}")]
+    #[error("{action}")]
     Io {
-        deed: &'static str,
+        action: &'static str,
         #[source]
         source: io::Error,
     },
 }
 
 impl RouteError {
-    fn io(deed: &'static str, errno: Errno) -> Self {
+    fn io(action: &'static str, errno: Errno) -> Self {
         Self::Io {
-            deed,
+            action,
             source: errno.into(),
         }
     }
@@ -64,7 +64,7 @@ impl From<NetfilterError> for RouteError {
         match error {
             NetfilterError::Refused { errno, words, .. } => Self::Refused { errno, words },
             NetfilterError::Garbled(why) => Self::Garbled(why),
-            NetfilterError::Io { deed, source } => Self::Io { deed, source },
+            NetfilterError::Io { action, source } => Self::Io { action, source },
             NetfilterError::Absent | NetfilterError::Restless => Self::Restless,
         }
     }

@@ -9,7 +9,7 @@ use proto_model::injection::{AgentFact, EffectState, EndedBy, Observation, Obser
 use super::{TICK_MS, Warden};
 use crate::active::{ALIVE_EVERY_MS, Holding, Stage};
 use crate::causes::{chain, panic_text};
-use crate::executor::Deed;
+use crate::executor::HostAction;
 use crate::lease::{LEASE_MS, kernel_holds};
 
 impl Warden {
@@ -37,16 +37,16 @@ impl Warden {
     /// A kind that acts more than once is asked again when it is due; what it cannot do ends it.
     fn go_on(&mut self, id: &InjectionId, now: u64) {
         let Some((_, holding)) = self.holding(id) else { return };
-        if holding.next_deed_ms.is_none_or(|due| now < due) {
+        if holding.next_action_ms.is_none_or(|due| now < due) {
             return;
         }
         let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
-        let deed: Deed<'_> = &|scene, levers| fault.go_on(&order.wish.params, &effect, scene, levers);
-        match self.pull_again(id, &order, deed) {
+        let action: HostAction<'_> = &|scene, levers| fault.go_on(&order.wish.params, &effect, scene, levers);
+        match self.pull_again(id, &order, action) {
             Some(Ok(effect)) => {
                 let Some((_, holding)) = self.holding(id) else { return };
                 // At most one deed each tick, whatever the kind says.
-                holding.next_deed_ms = fault.due(&effect).map(|due| due.max(now + TICK_MS));
+                holding.next_action_ms = fault.due(&effect).map(|due| due.max(now + TICK_MS));
                 holding.effect = effect;
             }
             Some(Err(why)) => self.end(id, EndedBy::EndedEarly, Some(why)),
@@ -62,8 +62,8 @@ impl Warden {
             return;
         };
         let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
-        let deed: Deed<'_> = &|_, levers| fault.follow(&order.wish.params, &effect, &answers, levers);
-        match self.pull_again(id, &order, deed) {
+        let action: HostAction<'_> = &|_, levers| fault.follow(&order.wish.params, &effect, &answers, levers);
+        match self.pull_again(id, &order, action) {
             Some(Ok(effect)) => {
                 if let Some((_, holding)) = self.holding(id) {
                     holding.effect = effect;

@@ -11,7 +11,7 @@ use super::Warden;
 use crate::active::{ALIVE_EVERY_MS, Active, Holding, Stage, Windows};
 use crate::admission::Admitted;
 use crate::causes::chain;
-use crate::executor::Deed;
+use crate::executor::HostAction;
 use crate::following::Following;
 use crate::handle::StartOrder;
 use crate::lease::check_lease;
@@ -77,8 +77,8 @@ impl Warden {
 
     fn apply(&mut self, order: StartOrder, admitted: Admitted, mut journal: Journal) {
         let began = self.view().boot_ms();
-        let deed: Deed<'_> = &|scene, levers| admitted.fault.apply(&admitted.params, scene, levers);
-        let result = self.executor.pull(&order, &mut journal, deed);
+        let action: HostAction<'_> = &|scene, levers| admitted.fault.apply(&admitted.params, scene, levers);
+        let result = self.executor.pull(&order, &mut journal, action);
         if let Ok(effect) = &result {
             kept(journal.applied(effect), "effect");
         }
@@ -88,7 +88,7 @@ impl Warden {
         let holding = Holding {
             fault: admitted.fault,
             following: Following::new(admitted.fault.names(&admitted.params), admitted.fault.groups(&effect), now),
-            next_deed_ms: admitted.fault.due(&effect),
+            next_action_ms: admitted.fault.due(&effect),
             effect,
             order: Box::new(order.clone()),
             lease_until_ms: now + order.lease_ms,
@@ -124,9 +124,9 @@ impl Warden {
     }
 
     /// The same for one that acts, which is taken out meanwhile: its deed may not change what else is held.
-    pub(super) fn pull_again(&mut self, id: &InjectionId, order: &StartOrder, deed: Deed<'_>) -> Option<Result<Value, String>> {
+    pub(super) fn pull_again(&mut self, id: &InjectionId, order: &StartOrder, action: HostAction<'_>) -> Option<Result<Value, String>> {
         let mut active = self.state.take(id)?;
-        let pulled = self.executor.pull(order, &mut active.journal, deed);
+        let pulled = self.executor.pull(order, &mut active.journal, action);
         self.state.keep(active);
         Some(pulled)
     }

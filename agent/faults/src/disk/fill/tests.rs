@@ -221,7 +221,7 @@ fn it_allocates_at_once_and_leaves_the_rest_to_a_worker() {
 fn a_fuller_volume_is_left_alone_and_that_is_confirmed() {
     let host = FakeHost::new();
     let (effect, undos) = applied(&host, json!({"path": "/var/tmp", "used": 30}));
-    assert!(effect.noop && effect.ballast.is_none() && undos.is_empty() && host.deeds().is_empty());
+    assert!(effect.noop && effect.ballast.is_none() && undos.is_empty() && host.calls().is_empty());
     assert_eq!(Fill::alive(&effect, &host), Ok(()));
     let observation = observed(&host, &effect, 1_000);
     assert_eq!((observation.state, observation.measured), (EffectState::Confirmed, Some(50.0)));

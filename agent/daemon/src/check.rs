@@ -4,18 +4,18 @@ use std::process::ExitCode;
 
 use agent_warden::{Policy, SHIPPED};
 
-use crate::places::Places;
+use crate::paths::Paths;
 
 /// The exit code of an invalid file.
 const INVALID_FILE: u8 = 3;
 
-pub fn check_config(places: &Places, defaults: bool) -> anyhow::Result<ExitCode> {
+pub fn check_config(paths: &Paths, defaults: bool) -> anyhow::Result<ExitCode> {
     if defaults {
         print!("{SHIPPED}");
         return Ok(ExitCode::SUCCESS);
     }
-    match Policy::load(&places.config, &agent_faults::catalogue()) {
-        Ok(_) => println!("{} is valid", places.config.display()),
+    match Policy::load(&paths.config, &agent_faults::catalogue()) {
+        Ok(_) => println!("{} is valid", paths.config.display()),
         Err(error) => {
             return Ok(proto_program::exit::failed("fracas-agent", &error, INVALID_FILE));
         }

@@ -7,15 +7,15 @@ use proto_model::doctor::{Ability, Can, HostDoctor};
 use std::process::ExitCode;
 
 use crate::options::Output;
-use crate::places::Places;
+use crate::paths::Paths;
 
 /// Said when something that the host allows cannot be done on it.
 const NOT_ALL: u8 = 1;
 /// The exit code of an invalid file.
 const INVALID_FILE: u8 = 3;
 
-pub fn doctor(places: &Places, output: Output) -> anyhow::Result<ExitCode> {
-    let policy = match Policy::load(&places.config, &agent_faults::catalogue()) {
+pub fn doctor(paths: &Paths, output: Output) -> anyhow::Result<ExitCode> {
+    let policy = match Policy::load(&paths.config, &agent_faults::catalogue()) {
         Ok(policy) => policy,
         Err(error) => return Ok(proto_program::exit::failed("fracas-agent", &error, INVALID_FILE)),
     };
@@ -23,8 +23,8 @@ pub fn doctor(places: &Places, output: Output) -> anyhow::Result<ExitCode> {
         find: agent_faults::find,
         catalogue: agent_faults::catalogue,
     };
-    let view = LinuxView::with_group_root(&places.group_root);
-    let journal_store = open(places);
+    let view = LinuxView::with_group_root(&paths.group_root);
+    let journal_store = open(paths);
     let told = examine(&view, &policy, kinds, journal_store.as_ref().map_err(Clone::clone));
     match output {
         Output::Json => println!(
@@ -41,11 +41,11 @@ pub fn doctor(places: &Places, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 /// Folders that no agent has made yet are not made here.
-fn open(places: &Places) -> Result<JournalStore, String> {
-    if !places.journal().is_dir() || !places.journal_mirror().is_dir() {
-        return Err(format!("no agent has run here yet: {} is not there", places.journal().display()));
+fn open(paths: &Paths) -> Result<JournalStore, String> {
+    if !paths.journal().is_dir() || !paths.journal_mirror().is_dir() {
+        return Err(format!("no agent has run here yet: {} is not there", paths.journal().display()));
     }
-    JournalStore::open(&places.journal(), &places.journal_mirror()).map_err(|error| error.to_string())
+    JournalStore::open(&paths.journal(), &paths.journal_mirror()).map_err(|error| error.to_string())
 }
 
 fn lines(told: &HostDoctor) -> Vec<String> {

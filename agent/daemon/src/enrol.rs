@@ -11,24 +11,24 @@ use agent_view::{HostView, LinuxView};
 use anyhow::{Context, bail};
 use proto_transport::JoinToken;
 
-use crate::here::need_root;
-use crate::places::Places;
+use crate::host_context::need_root;
+use crate::paths::Paths;
 
 const TOKEN_VARIABLE: &str = "FRACAS_JOIN_TOKEN";
 /// More than any token has.
 const MAX_TOKEN_BYTES: u64 = 4_096;
 
 /// Joins, and says under which name.
-pub fn enrol(places: &Places, controller: String, token_file: Option<&Path>, name: Option<String>) -> anyhow::Result<ExitCode> {
+pub fn enrol(paths: &Paths, controller: String, token_file: Option<&Path>, name: Option<String>) -> anyhow::Result<ExitCode> {
     need_root()?;
     let token = JoinToken::parse(&token_text(token_file)?)?;
-    places.make()?;
-    let rules = write_rules(&places.config)?;
-    let facts = LinuxView::with_group_root(&places.group_root).facts();
+    paths.make()?;
+    let rules = write_rules(&paths.config)?;
+    let facts = LinuxView::with_group_root(&paths.group_root).facts();
     let options = EnrolOptions {
         controller: controller.clone(),
         token,
-        state_dir: places.state_dir.clone(),
+        state_dir: paths.state_dir.clone(),
         name: name.unwrap_or(facts.hostname),
         machine_id: facts.machine_id,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -39,7 +39,7 @@ pub fn enrol(places: &Places, controller: String, token_file: Option<&Path>, nam
         .with_context(|| format!("join {controller}"))?;
     println!("host      {}", enrolled.host);
     println!("identity  {}", enrolled.identity.display());
-    println!("rules     {}{rules}", places.config.display());
+    println!("rules     {}{rules}", paths.config.display());
     println!("next      fracas-agent run");
     Ok(ExitCode::SUCCESS)
 }

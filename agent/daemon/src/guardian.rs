@@ -14,10 +14,10 @@ use proto_model::injection::EndedBy;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
-use crate::beat::{Beats, Silence, Whose};
-use crate::here::{Here, own_program};
-use crate::keeper::{LEAVE, has_ended, wait_for_end};
-use crate::places::Places;
+use crate::guardian_handle::{LEAVE, has_ended, wait_for_end};
+use crate::host_context::{HostContext, own_program};
+use crate::liveness::{Beats, Silence, Whose};
+use crate::paths::Paths;
 
 /// It wakes at least so often, to listen and to give its own sign.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
@@ -38,14 +38,14 @@ enum Verdict {
 }
 
 /// Watches until the agent says goodbye or must be replaced; then undoes what it left.
-pub fn guard(places: &Places, agent: u32, watchdog: Duration) -> anyhow::Result<ExitCode> {
+pub fn guard(paths: &Paths, agent: u32, watchdog: Duration) -> anyhow::Result<ExitCode> {
     stand_apart();
     let pid = Pid::from_raw(agent.cast_signed()).context("the agent's process id is not one")?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).ok();
     // An agent that ended before the handle was opened is no longer our parent.
     let handle = handle.filter(|_| rustix::process::getppid() == Some(pid));
     let verdict = match &handle {
-        Some(handle) => watch(places, handle, watchdog)?,
+        Some(handle) => watch(paths, handle, watchdog)?,
         None => Verdict::Dead,
     };
     match (verdict, handle) {
@@ -54,7 +54,7 @@ pub fn guard(places: &Places, agent: u32, watchdog: Duration) -> anyhow::Result<
         _ => {}
     }
     tracing::warn!(agent, why = ?verdict, "the agent is gone: the guardian undoes what it left");
-    Ok(put_right(places))
+    Ok(put_right(paths))
 }
 
 /// Out of the agent's session and of its unit, deaf to what ends the agent politely.
@@ -90,8 +90,8 @@ fn leave_unit(root: &Path, groups: &str) {
     }
 }
 
-fn watch(places: &Places, agent: &OwnedFd, watchdog: Duration) -> anyhow::Result<Verdict> {
-    let beats = Beats::open(&places.heartbeat()).context("open the signs of life")?;
+fn watch(paths: &Paths, agent: &OwnedFd, watchdog: Duration) -> anyhow::Result<Verdict> {
+    let beats = Beats::open(&paths.heartbeat()).context("open the signs of life")?;
     let mut silence = Silence::begin(&beats, Whose::Agent);
     let nap = (watchdog / 8).min(LONGEST_NAP);
     let mut own_beat = beats.read(Whose::Guardian).unwrap_or(0);
@@ -154,15 +154,15 @@ fn end_agent(handle: &OwnedFd) {
 }
 
 /// Until nothing is left, or another agent is there to go on: a volume may be mounted again, memory may be free again.
-fn put_right(places: &Places) -> ExitCode {
+fn put_right(paths: &Paths) -> ExitCode {
     let mut pause = LONGEST_NAP;
     loop {
-        match undo_all(places) {
+        match undo_all(paths) {
             Ok(true) => return ExitCode::SUCCESS,
             Ok(false) => {}
             Err(error) => tracing::error!("the guardian cannot undo yet, and tries again: {error:#}"),
         }
-        if is_held(&places.instance_lock()) {
+        if is_held(&paths.instance_lock()) {
             tracing::warn!("another agent runs: it goes on with what is left");
             return ExitCode::FAILURE;
         }
@@ -172,14 +172,14 @@ fn put_right(places: &Places) -> ExitCode {
 }
 
 /// True when nothing is left.
-fn undo_all(places: &Places) -> anyhow::Result<bool> {
-    let mut here = Here::open(places, own_program())?;
+fn undo_all(paths: &Paths) -> anyhow::Result<bool> {
+    let mut host = HostContext::open(paths, own_program())?;
     let rescuer = Rescuer {
         ended_by: EndedBy::Guardian,
         name: "guardian",
         patience: PATIENCE,
     };
-    let rescued = rescue(&here.journal_store, here.hands.as_mut(), here.view.as_ref(), rescuer)?;
+    let rescued = rescue(&host.journal_store, host.hands.as_mut(), host.view.as_ref(), rescuer)?;
     tracing::info!(undone = rescued.undone.len(), left = rescued.left.len(), "the guardian has undone");
     Ok(rescued.is_clean())
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_daemon::options::{Options, Verb};
-use agent_daemon::{check, doctor, enrol, guardian, rescue, run, talk, worker};
+use agent_daemon::{check, doctor, enrol, guardian, local_client, rescue, run, worker};
 use clap::Parser;
 use proto_model::injection::EndedBy;
 use proto_program::exit;
@@ -27,22 +27,22 @@ fn main() -> ExitCode {
 }
 
 fn obey(options: Options) -> anyhow::Result<ExitCode> {
-    let places = options.paths.places();
+    let paths = options.paths.paths();
     match options.command {
-        Verb::Run { watchdog_ms } => run::run(&places, Duration::from_millis(watchdog_ms)),
+        Verb::Run { watchdog_ms } => run::run(&paths, Duration::from_millis(watchdog_ms)),
         Verb::Enrol {
             controller,
             token_file,
             name,
-        } => enrol::enrol(&places, controller, token_file.as_deref(), name),
-        Verb::Rescue { package } => rescue::rescue_all(&places, if package { EndedBy::Package } else { EndedBy::Rescue }),
-        Verb::Status { output } => talk::status(&places, output),
-        Verb::Halt { reason } => rescue::halt(&places, &reason),
-        Verb::Release => rescue::release(&places),
-        Verb::CheckConfig { defaults } => check::check_config(&places, defaults),
-        Verb::Doctor { output } => doctor::doctor(&places, output),
+        } => enrol::enrol(&paths, controller, token_file.as_deref(), name),
+        Verb::Rescue { package } => rescue::rescue_all(&paths, if package { EndedBy::Package } else { EndedBy::Rescue }),
+        Verb::Status { output } => local_client::status(&paths, output),
+        Verb::Halt { reason } => rescue::halt(&paths, &reason),
+        Verb::Release => rescue::release(&paths),
+        Verb::CheckConfig { defaults } => check::check_config(&paths, defaults),
+        Verb::Doctor { output } => doctor::doctor(&paths, output),
         Verb::Catalogue => check::catalogue(),
         Verb::Worker => worker::work(),
-        Verb::Guardian { agent, watchdog_ms } => guardian::guard(&places, agent, Duration::from_millis(watchdog_ms)),
+        Verb::Guardian { agent, watchdog_ms } => guardian::guard(&paths, agent, Duration::from_millis(watchdog_ms)),
     }
 }

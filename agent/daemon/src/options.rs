@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::places::Places;
+use crate::paths::Paths;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -14,13 +14,13 @@ use crate::places::Places;
 )]
 pub struct Options {
     #[command(flatten)]
-    pub paths: Paths,
+    pub paths: PathOptions,
     #[command(subcommand)]
     pub command: Verb,
 }
 
 #[derive(Debug, Args)]
-pub struct Paths {
+pub struct PathOptions {
     /// The host's own rules: which faults may run, what is protected.
     #[arg(long, global = true, default_value = "/etc/fracas/agent.toml", value_name = "FILE")]
     pub config: PathBuf,
@@ -35,9 +35,9 @@ pub struct Paths {
     pub group_root: PathBuf,
 }
 
-impl Paths {
-    pub fn places(&self) -> Places {
-        Places {
+impl PathOptions {
+    pub fn paths(&self) -> Paths {
+        Paths {
             config: self.config.clone(),
             state_dir: self.state_dir.clone(),
             run_dir: self.run_dir.clone(),

@@ -20,10 +20,10 @@ use proto_program::shutdown::Shutdown;
 use rustix::fs::OFlags;
 use tokio::sync::mpsc;
 
-use crate::here::{Here, need_root, own_program};
-use crate::keeper::Keeper;
-use crate::local;
-use crate::places::Places;
+use crate::guardian_handle::Keeper;
+use crate::host_context::{HostContext, need_root, own_program};
+use crate::local_server;
+use crate::paths::Paths;
 
 /// Reports on their way to the session; one more is dropped and told again from its journal.
 const REPORTS: usize = 1_024;
@@ -36,23 +36,23 @@ const GUARDIAN_WAIT: Duration = Duration::from_secs(2);
 const GUARDIAN_POLL: Duration = Duration::from_millis(10);
 
 /// Runs until SIGTERM or SIGINT, then undoes everything.
-pub fn run(places: &Places, watchdog: Duration) -> anyhow::Result<ExitCode> {
+pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let policy = Policy::load(&places.config, &agent_faults::catalogue())?;
-    places.make()?;
-    let _only_one = only_one(places)?;
+    let policy = Policy::load(&paths.config, &agent_faults::catalogue())?;
+    paths.make()?;
+    let _only_one = only_one(paths)?;
     outlive_others();
     let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
     let (reports, told) = mpsc::channel(REPORTS);
-    let (warden, thread) = start_warden(places, own_program(), policy, watchdog, reports)?;
+    let (warden, thread) = start_warden(paths, own_program(), policy, watchdog, reports)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build()?;
-    let clean = runtime.block_on(serve(places, &warden, told, commands));
+    let clean = runtime.block_on(serve(paths, &warden, told, commands));
     runtime.shutdown_background();
     drop(warden);
-    drop(std::fs::remove_file(places.socket()));
+    drop(std::fs::remove_file(paths.socket()));
     let ended = wait_for(thread);
     Ok(if clean && ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -65,8 +65,8 @@ fn outlive_others() {
 }
 
 /// Two agents on one host would undo each other's work.
-fn only_one(places: &Places) -> anyhow::Result<File> {
-    let path = places.instance_lock();
+fn only_one(paths: &Paths) -> anyhow::Result<File> {
+    let path = paths.instance_lock();
     let file = private_file(&path).with_context(|| format!("make {}", path.display()))?;
     let until = Instant::now() + PREDECESSOR_WAIT;
     while file.try_lock().is_err() {
@@ -89,24 +89,24 @@ fn private_file(path: &Path) -> std::io::Result<File> {
 
 /// The warden on this host, with a guardian beside it; both run `program`.
 pub fn start_warden(
-    places: &Places,
+    paths: &Paths,
     program: PathBuf,
     policy: Policy,
     watchdog: Duration,
     reports: mpsc::Sender<AgentReport>,
 ) -> anyhow::Result<(WardenHandle, JoinHandle<()>)> {
-    let here = Here::open(places, program.clone())?;
-    let keeper = Keeper::new(program, places.clone(), watchdog).context("give a sign of life")?;
+    let host = HostContext::open(paths, program.clone())?;
+    let keeper = Keeper::new(program, paths.clone(), watchdog).context("give a sign of life")?;
     let parts = Parts {
-        view: here.view,
-        hands: here.hands,
-        journal_store: here.journal_store,
+        view: host.view,
+        hands: host.hands,
+        journal_store: host.journal_store,
         policy,
         kinds: Kinds {
             find: agent_faults::find,
             catalogue: agent_faults::catalogue,
         },
-        latches: Latches::open(&places.state_dir),
+        latches: Latches::open(&paths.state_dir),
         guardian: Box::new(keeper),
         reports: Box::new(move |report| {
             if reports.try_send(report).is_err() {
@@ -118,17 +118,17 @@ pub fn start_warden(
 }
 
 /// Serves until it is time to end; true when everything could be undone.
-async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<AgentReport>, commands: Commands) -> bool {
+async fn serve(paths: &Paths, warden: &WardenHandle, told: mpsc::Receiver<AgentReport>, commands: Commands) -> bool {
     let signals = Shutdown::listen();
-    let listener = match local::listen(&places.socket()) {
+    let listener = match local_server::listen(&paths.socket()) {
         Ok(listener) => Some(listener),
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "the local socket cannot be served");
             None
         }
     };
-    let local = listener.map(|listener| tokio::spawn(local::serve(listener, warden.clone())));
-    let (options, connected) = (session_options(places, commands), warden.clone());
+    let local = listener.map(|listener| tokio::spawn(local_server::serve(listener, warden.clone())));
+    let (options, connected) = (session_options(paths, commands), warden.clone());
     let session = tokio::spawn(async move {
         await_guardian(&connected).await;
         agent_session::run(options, connected, told).await;
@@ -149,7 +149,7 @@ async fn serve(places: &Places, warden: &WardenHandle, told: mpsc::Receiver<Agen
 /// A host that shows itself as connected is about to be given faults, which it refuses while nothing guards it.
 async fn await_guardian(warden: &WardenHandle) {
     let guarded = async {
-        while !matches!(local::heard(warden, Command::Status).await, Ok(status) if status.guarded) {
+        while !matches!(local_server::heard(warden, Command::Status).await, Ok(status) if status.guarded) {
             tokio::time::sleep(GUARDIAN_POLL).await;
         }
     };
@@ -159,10 +159,10 @@ async fn await_guardian(warden: &WardenHandle) {
 }
 
 /// What the session tells of this host.
-fn session_options(places: &Places, commands: Commands) -> SessionOptions {
-    let view = LinuxView::with_group_root(&places.group_root);
+fn session_options(paths: &Paths, commands: Commands) -> SessionOptions {
+    let view = LinuxView::with_group_root(&paths.group_root);
     SessionOptions {
-        state_dir: places.state_dir.clone(),
+        state_dir: paths.state_dir.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         catalogue: agent_faults::catalogue,
         facts: Box::new(move || HostFacts {
@@ -195,7 +195,7 @@ fn tell_manager(what: impl Fn(&Notifier) -> std::io::Result<()>) {
 }
 
 async fn leave(warden: &WardenHandle) -> bool {
-    match local::heard(warden, |reply| Command::Shutdown(EndedBy::EndedEarly, reply)).await {
+    match local_server::heard(warden, |reply| Command::Shutdown(EndedBy::EndedEarly, reply)).await {
         Ok(answer) => {
             tracing::info!(undone = answer.undone, failed = answer.failed, "everything is undone");
             answer.failed == 0

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use agent_daemon::places::Places;
+use agent_daemon::paths::Paths;
 use agent_daemon::run::start_warden;
 use agent_warden::{Policy, StartOrder};
 use proto_model::catalogue::FaultKind;
@@ -25,9 +25,9 @@ pub fn is_root() -> bool {
     !tests_notes::lacks_root("for an agent that holds faults")
 }
 
-pub fn places(dir: &Path) -> Places {
+pub fn paths(dir: &Path) -> Paths {
     std::fs::write(dir.join("agent.toml"), agent_warden::SHIPPED).unwrap();
-    Places {
+    Paths {
         config: dir.join("agent.toml"),
         state_dir: dir.join("state"),
         run_dir: dir.join("run"),
@@ -96,8 +96,8 @@ impl Agent {
         applied.expect("nothing was applied in 10 s")
     }
 
-    pub fn places(&self) -> Places {
-        places(self.dir.path())
+    pub fn paths(&self) -> Paths {
+        paths(self.dir.path())
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
@@ -124,7 +124,7 @@ fn the_other_process() {
     };
     let orders: Vec<(String, Value)> = serde_json::from_str(&std::env::var(ORDERS).unwrap()).unwrap();
     let (reports, mut told) = tokio::sync::mpsc::channel(100);
-    let (warden, _thread) = start_warden(&places(&dir), PROGRAM.into(), Policy::default(), WATCHDOG, reports).unwrap();
+    let (warden, _thread) = start_warden(&paths(&dir), PROGRAM.into(), Policy::default(), WATCHDOG, reports).unwrap();
     wait_until(Duration::from_secs(10), || warden.status().unwrap().guarded);
     let mut ids = Vec::new();
     for (kind, params) in orders {

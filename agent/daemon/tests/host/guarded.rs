@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use agent_daemon::keeper::Keeper;
+use agent_daemon::guardian_handle::Keeper;
 use agent_warden::Guardian;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::agent::{PROGRAM, guardian_of, is_root, places, wait_until};
+use crate::agent::{PROGRAM, guardian_of, is_root, paths, wait_until};
 
 const WATCHDOG: Duration = Duration::from_millis(1_500);
 const READY_WITHIN: Duration = Duration::from_secs(10);
@@ -33,9 +33,9 @@ fn an_agent_is_guarded_only_while_a_guardian_lives_that_has_shown_a_sign_of_life
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let places = places(dir.path());
-    std::fs::create_dir_all(&places.run_dir).unwrap();
-    let (mut keeper, ticks) = (Keeper::new(PROGRAM.into(), places, WATCHDOG).unwrap(), Ticks(Instant::now()));
+    let paths = paths(dir.path());
+    std::fs::create_dir_all(&paths.run_dir).unwrap();
+    let (mut keeper, ticks) = (Keeper::new(PROGRAM.into(), paths, WATCHDOG).unwrap(), Ticks(Instant::now()));
     let own = std::process::id();
     assert!(!keeper.is_guarded(), "no guardian was started yet");
     ticks.tick(&mut keeper);

@@ -22,8 +22,8 @@ fn pausing(victim: &Victim) -> (Agent, InjectionId) {
 }
 
 fn closed_by(agent: &Agent, id: &InjectionId) -> Option<EndedBy> {
-    let places = agent.places();
-    let journal_store = JournalStore::open(&places.journal(), &places.journal_mirror()).unwrap();
+    let paths = agent.paths();
+    let journal_store = JournalStore::open(&paths.journal(), &paths.journal_mirror()).unwrap();
     journal_store.read(id).unwrap().closed.map(|outcome| outcome.ended_by)
 }
 
@@ -92,12 +92,12 @@ fn agent_and_guardian_killed_together_are_made_good_by_rescue() {
     agent.child.kill().unwrap();
     agent.child.wait().unwrap();
     assert_eq!(victim.state(), 'T', "nobody is left to undo it");
-    let rescue = crate::manners::command(&agent.places(), &["rescue"]);
+    let rescue = crate::manners::command(&agent.paths(), &["rescue"]);
     assert!(rescue.status.success(), "{rescue:?}");
     assert!(String::from_utf8_lossy(&rescue.stdout).contains(id.as_str()));
     assert!(wait_until(Duration::from_secs(1), || victim.state() != 'T'));
     assert_eq!(closed_by(&agent, &id), Some(EndedBy::Rescue));
-    let again = crate::manners::command(&agent.places(), &["rescue"]);
+    let again = crate::manners::command(&agent.paths(), &["rescue"]);
     assert!(again.status.success() && String::from_utf8_lossy(&again.stdout).contains("nothing to undo"));
 }
 

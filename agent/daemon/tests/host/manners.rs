@@ -3,43 +3,43 @@
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use agent_daemon::places::Places;
+use agent_daemon::paths::Paths;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::agent::{PROGRAM, guardian_of, is_root, places, wait_until};
+use crate::agent::{PROGRAM, guardian_of, is_root, paths, wait_until};
 
-pub fn command(places: &Places, args: &[&str]) -> Output {
+pub fn command(paths: &Paths, args: &[&str]) -> Output {
     let mut command = Command::new(PROGRAM);
     command
         .arg("--config")
-        .arg(&places.config)
+        .arg(&paths.config)
         .arg("--state-dir")
-        .arg(&places.state_dir)
+        .arg(&paths.state_dir)
         .arg("--run-dir")
-        .arg(&places.run_dir);
+        .arg(&paths.run_dir);
     command.args(args).output().unwrap()
 }
 
-fn run(places: &Places) -> Child {
+fn run(paths: &Paths) -> Child {
     let mut command = Command::new(PROGRAM);
     command
         .arg("--config")
-        .arg(&places.config)
+        .arg(&paths.config)
         .arg("--state-dir")
-        .arg(&places.state_dir)
+        .arg(&paths.state_dir)
         .arg("--run-dir")
-        .arg(&places.run_dir);
+        .arg(&paths.run_dir);
     command.arg("run").stdin(Stdio::null()).spawn().unwrap()
 }
 
-fn status(places: &Places) -> Option<Value> {
-    let output = command(places, &["status", "-o", "json"]);
+fn status(paths: &Paths) -> Option<Value> {
+    let output = command(paths, &["status", "-o", "json"]);
     serde_json::from_slice(&output.stdout).ok()
 }
 
-fn guarded(places: &Places) -> bool {
-    status(places).is_some_and(|status| status["guarded"] == true)
+fn guarded(paths: &Paths) -> bool {
+    status(paths).is_some_and(|status| status["guarded"] == true)
 }
 
 /// What the kernel adds to a process's badness when memory runs out.
@@ -54,10 +54,10 @@ fn an_agent_is_ready_answers_halts_and_leaves_nothing() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let places = places(dir.path());
-    let mut agent = run(&places);
-    assert!(wait_until(Duration::from_secs(10), || guarded(&places)));
-    assert_eq!(status(&places).unwrap()["cleanliness"], "clean");
+    let paths = paths(dir.path());
+    let mut agent = run(&paths);
+    assert!(wait_until(Duration::from_secs(10), || guarded(&paths)));
+    assert_eq!(status(&paths).unwrap()["cleanliness"], "clean");
     // Where even root may not lower it, as in some containers, the agent runs all the same.
     let before = score("self");
     let may_lower = std::fs::write("/proc/self/oom_score_adj", "-900").is_ok();
@@ -66,13 +66,13 @@ fn an_agent_is_ready_answers_halts_and_leaves_nothing() {
     for pid in [agent.id(), guardian_of(agent.id()).unwrap()] {
         assert_eq!(score(&pid.to_string()), expected, "of process {pid}");
     }
-    let socket = std::fs::metadata(places.socket()).unwrap();
+    let socket = std::fs::metadata(paths.socket()).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&socket.permissions()) & 0o777, 0o600);
 
-    assert!(command(&places, &["halt", "--reason", "smoke"]).status.success());
-    assert_eq!(status(&places).unwrap()["halted"]["reason"], "smoke");
-    assert!(command(&places, &["release"]).status.success());
-    assert!(status(&places).unwrap()["halted"].is_null());
+    assert!(command(&paths, &["halt", "--reason", "smoke"]).status.success());
+    assert_eq!(status(&paths).unwrap()["halted"]["reason"], "smoke");
+    assert!(command(&paths, &["release"]).status.success());
+    assert!(status(&paths).unwrap()["halted"].is_null());
 
     let guardian = guardian_of(agent.id()).unwrap();
     kill_process(Pid::from_child(&agent), Signal::TERM).unwrap();
@@ -81,7 +81,7 @@ fn an_agent_is_ready_answers_halts_and_leaves_nothing() {
         wait_until(Duration::from_secs(3), || guardian_of(agent.id()) != Some(guardian)),
         "the guardian leaves with its agent"
     );
-    assert!(!places.socket().exists());
+    assert!(!paths.socket().exists());
 }
 
 #[test]
@@ -90,13 +90,13 @@ fn a_second_agent_on_the_same_directories_is_refused() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let places = places(dir.path());
-    places.make().unwrap();
-    let lock = std::fs::File::create(places.instance_lock()).unwrap();
+    let paths = paths(dir.path());
+    paths.make().unwrap();
+    let lock = std::fs::File::create(paths.instance_lock()).unwrap();
     lock.lock().unwrap();
-    let mut second = run(&places);
+    let mut second = run(&paths);
     assert!(!second.wait().unwrap().success());
-    assert!(!places.socket().exists());
+    assert!(!paths.socket().exists());
 }
 
 #[test]
@@ -105,34 +105,34 @@ fn a_halt_needs_no_agent() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let places = places(dir.path());
-    assert!(command(&places, &["halt", "--reason", "smoke"]).status.success());
-    assert_eq!(std::fs::read_to_string(places.state_dir.join("halted")).unwrap(), "smoke");
-    let mut agent = run(&places);
-    assert!(wait_until(Duration::from_secs(10), || guarded(&places)));
-    assert_eq!(status(&places).unwrap()["halted"]["latch"], "host");
+    let paths = paths(dir.path());
+    assert!(command(&paths, &["halt", "--reason", "smoke"]).status.success());
+    assert_eq!(std::fs::read_to_string(paths.state_dir.join("halted")).unwrap(), "smoke");
+    let mut agent = run(&paths);
+    assert!(wait_until(Duration::from_secs(10), || guarded(&paths)));
+    assert_eq!(status(&paths).unwrap()["halted"]["latch"], "host");
     kill_process(Pid::from_child(&agent), Signal::TERM).unwrap();
     agent.wait().unwrap();
-    assert!(command(&places, &["release"]).status.success());
-    assert!(!places.state_dir.join("halted").exists());
+    assert!(command(&paths, &["release"]).status.success());
+    assert!(!paths.state_dir.join("halted").exists());
 }
 
 #[test]
 fn a_broken_rules_file_is_refused_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
-    let places = places(dir.path());
-    std::fs::write(&places.config, "[faults]\nallow = []\n\n[protekt]\n").unwrap();
-    let output = command(&places, &["check-config"]);
+    let paths = paths(dir.path());
+    std::fs::write(&paths.config, "[faults]\nallow = []\n\n[protekt]\n").unwrap();
+    let output = command(&paths, &["check-config"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("agent.toml:4:"), "{output:?}");
-    std::fs::write(&places.config, agent_warden::SHIPPED).unwrap();
-    assert!(command(&places, &["check-config"]).status.success());
+    std::fs::write(&paths.config, agent_warden::SHIPPED).unwrap();
+    assert!(command(&paths, &["check-config"]).status.success());
 }
 
 #[test]
 fn the_catalogue_is_json_and_names_every_kind() {
     let dir = tempfile::tempdir().unwrap();
-    let output = command(&places(dir.path()), &["catalogue"]);
+    let output = command(&paths(dir.path()), &["catalogue"]);
     let kinds: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(kinds.len(), agent_faults::registry().count());
 }

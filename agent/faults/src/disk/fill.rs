@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
-use super::goal::{Fullness, Goal};
-use super::grow::{self, Growth};
+use super::target::{Fullness, Goal};
+use super::worker::{self, Growth};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
-use crate::worker;
+use crate::worker::alive as worker_alive;
 
 const MEBI: u64 = 1 << 20;
 /// What may be missing of what was asked.
@@ -248,7 +248,7 @@ impl Fault for Fill {
 
     fn alive(effect: &FillEffect, view: &dyn HostView) -> Result<(), String> {
         if let Some(worker) = &effect.worker {
-            worker::alive(worker, view)?;
+            worker_alive(worker, view)?;
         }
         let Some(ballast) = &effect.ballast else { return Ok(()) };
         match view.file(&ballast.path) {
@@ -264,7 +264,7 @@ impl Fault for Fill {
 
     fn work_as_ordered(order: &Value, control: &WorkControl) -> Result<(), FaultError> {
         let order = Growth::deserialize(order).map_err(|e| FaultError::Other(format!("read the order: {e}")))?;
-        grow::grow(&order, &Ballast::path_in(&order.folder, control.injection()), control)
+        worker::grow(&order, &Ballast::path_in(&order.folder, control.injection()), control)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Harm to disks; what is written there is a file of ours alone.
 
 mod fill;
-mod goal;
-mod grow;
+mod target;
+mod worker;
 
 use crate::fault::{AnyFault, Kind};
 

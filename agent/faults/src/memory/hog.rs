@@ -10,13 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::aim::{Aim, leaked};
-use super::hold;
+use super::target::{Aim, leaked};
+use super::worker;
 use crate::ability::needs;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
-use crate::worker;
+use crate::worker::alive as worker_alive;
 
 /// Share of what was asked (in `total`: of all memory) by which the measured amount may differ.
 const TOLERANCE: f64 = 0.01;
@@ -242,7 +242,7 @@ impl Fault for Hog {
     }
 
     fn alive(effect: &HogEffect, view: &dyn HostView) -> Result<(), String> {
-        let Err(gone) = worker::alive(&effect.worker, view) else {
+        let Err(gone) = worker_alive(&effect.worker, view) else {
             return Ok(());
         };
         match (was_killed(effect, view), effect.on_oom) {
@@ -259,7 +259,7 @@ impl Fault for Hog {
             reserve: params.reserve.0,
             rate: params.rate.map(|Bytes(rate)| rate),
         };
-        hold::hold(&aim, params.lock, control)
+        worker::hold(&aim, params.lock, control)
     }
 }
 
@@ -273,7 +273,7 @@ fn was_killed(effect: &HogEffect, view: &dyn HostView) -> bool {
     let killed = view
         .oom_kills(&effect.worker.group)
         .is_ok_and(|kills| kills > effect.oom_kills_before);
-    killed && worker::alive(&effect.worker, view).is_err()
+    killed && worker_alive(&effect.worker, view).is_err()
 }
 
 /// The asked amount in bytes, and what it takes to have it.

@@ -1,8 +1,8 @@
 //! Harm to memory; what is taken is taken by a worker that the kernel ends before anybody else.
 
-mod aim;
 mod hog;
-mod hold;
+mod target;
+mod worker;
 
 use crate::fault::{AnyFault, Kind};
 

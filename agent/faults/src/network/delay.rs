@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::engine::{self, Engine};
 use super::matching::{Matching, Resolved};
 use super::shaping::{AppliedEngine, ShapingRequest};
-use super::{netem, timing};
+use super::{netem, observe_delay};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -186,13 +186,13 @@ impl Fault for Delay {
     }
 
     fn observe(effect: &DelayEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
-        let asked = timing::Asked {
+        let asked = observe_delay::RequestedDelay {
             hold: effect.hold,
             direction: effect.direction,
         };
         let told = match &effect.made {
             AppliedEngine::Path { timer, .. } => netem::delayed(&effect.injection, timer.as_ref(), asked, view, before),
-            AppliedEngine::Queues { worker } => timing::delayed(&effect.injection, worker, asked, view, before),
+            AppliedEngine::Queues { worker } => observe_delay::delayed(&effect.injection, worker, asked, view, before),
         };
         Ok(effect.resolved.noted(told?))
     }

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::engine::{self, Engine};
 use super::matching::{Matching, Resolved};
 use super::shaping::{AppliedEngine, ShapingRequest};
-use super::{netem, observe, share};
+use super::{netem, observe_loss, observe_partition};
 use crate::ability::{needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
@@ -97,7 +97,7 @@ pub(super) struct LossEffect {
     injection: InjectionId,
     /// None where rules alone do it.
     made: Option<AppliedEngine>,
-    asked: share::Asked,
+    asked: observe_loss::RequestedLoss,
     /// Addresses that the peers stand for.
     #[serde(flatten)]
     resolved: Resolved,
@@ -118,13 +118,13 @@ impl LossParams {
         }
     }
 
-    fn asked(&self) -> share::Asked {
+    fn asked(&self) -> observe_loss::RequestedLoss {
         match self.model() {
-            Model::Single(percent) => share::Asked {
+            Model::Single(percent) => observe_loss::RequestedLoss {
                 percent: percent.0,
                 likeness: 0.0,
             },
-            Model::Bursts(model) => share::Asked {
+            Model::Bursts(model) => observe_loss::RequestedLoss {
                 percent: model.share_lost() * 100.0,
                 likeness: model.likeness(),
             },
@@ -294,7 +294,9 @@ impl Fault for Loss {
             Some(AppliedEngine::Path { .. }) => netem::counted(&effect.injection, view)?,
             Some(AppliedEngine::Queues { .. }) | None => view.traffic(&effect.injection)?,
         };
-        Ok(effect.resolved.noted(share::lost(effect.asked, counted, view.boot_ms(), before)?))
+        Ok(effect
+            .resolved
+            .noted(observe_loss::lost(effect.asked, counted, view.boot_ms(), before)?))
     }
 
     fn names(params: &LossParams) -> Vec<String> {
@@ -313,7 +315,7 @@ impl Fault for Loss {
     fn alive(effect: &LossEffect, view: &dyn HostView) -> Result<(), String> {
         match &effect.made {
             Some(made) => engine::still_there(&effect.injection, made, view),
-            None => observe::still_there(&effect.injection, view),
+            None => observe_partition::still_there(&effect.injection, view),
         }
     }
 

@@ -7,13 +7,13 @@ mod forwarding;
 mod loss;
 mod matching;
 mod netem;
-mod observe;
+mod observe_delay;
+mod observe_loss;
+mod observe_partition;
 mod packets;
 mod partition;
 mod peers;
 mod shaping;
-mod share;
-mod timing;
 
 use crate::fault::{AnyFault, Kind};
 

@@ -7,9 +7,9 @@ use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use serde::{Deserialize, Serialize};
 
+use super::observe_delay::{self, Measurement, RequestedDelay, RttSample};
 use super::packets::note;
 use super::shaping::{AppliedEngine, ShapingRequest};
-use super::timing::{self, Asked, Story, Timed};
 use crate::fault::{FaultError, Look, Scene};
 
 /// The way is timed as it is before anything makes it worse.
@@ -83,7 +83,7 @@ struct Seen {
 pub(super) fn delayed(
     injection: &InjectionId,
     timer: Option<&WorkerHandle>,
-    asked: Asked,
+    asked: RequestedDelay,
     view: &dyn HostView,
     before: Option<&Look>,
 ) -> Result<(Option<Observation>, Look), FaultError> {
@@ -100,25 +100,25 @@ pub(super) fn delayed(
     Ok((Some(judge(asked, &before, &seen)), look))
 }
 
-fn judge(asked: Asked, before: &Seen, now: &Seen) -> Observation {
+fn judge(asked: RequestedDelay, before: &Seen, now: &Seen) -> Observation {
     let Some(path) = now.path.filter(|path| path.shaped) else {
         return asked.gone("path");
     };
     let Some(path_before) = before.path else { return asked.unknown() };
     let echoes = now.timer.as_ref().and_then(|note| note.echoes.as_ref());
     let echoes_before = before.timer.as_ref().and_then(|note| note.echoes.as_ref());
-    let timed = echoes.and_then(|echoes| Timed::since(echoes, echoes_before));
+    let timed = echoes.and_then(|echoes| RttSample::since(echoes, echoes_before));
     let led = path.led_packets.saturating_sub(path_before.led_packets);
     let own = |note: &Option<PacketNote>| note.as_ref().map_or(0, |note| own_packets(note, asked.direction));
     // Its page may be a question old, whose packets are counted already.
     let slack = if echoes.is_some() { one_question(asked.direction) } else { 0 };
     let met = led.saturating_sub(own(&now.timer).saturating_sub(own(&before.timer)));
-    let mut words = vec![format!("{met} packets met the fault"), timing::words(timed.as_ref(), echoes)];
+    let mut words = vec![format!("{met} packets met the fault"), observe_delay::words(timed.as_ref(), echoes)];
     let dropped = path.dropped_packets.saturating_sub(path_before.dropped_packets);
     if dropped > 0 {
         words.push(format!("{dropped} dropped for want of room"));
     }
-    asked.judge(&Story {
+    asked.judge(&Measurement {
         gate_open: path.gate_open,
         exercised: met > slack,
         timed,
@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    const ASKED: Asked = Asked {
+    const ASKED: RequestedDelay = RequestedDelay {
         hold: Delay {
             delay_us: 100_000,
             jitter_us: 0,

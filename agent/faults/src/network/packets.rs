@@ -5,7 +5,7 @@ use agent_levers::{Fate, Levers, Queues, WorkerHandle};
 use agent_view::{HostView, ProcessState, UnifiedGroup};
 use proto_model::id::InjectionId;
 
-use super::observe;
+use super::observe_partition;
 use super::shaping::{AppliedEngine, ShapingRequest};
 use crate::fault::{FaultError, Scene};
 
@@ -45,7 +45,7 @@ fn group_of(worker: &WorkerHandle, view: &dyn HostView) -> Result<Option<Unified
 
 /// Why it no longer acts, if so: its rules are gone, or its worker is, or does not move.
 pub(super) fn still_there(injection: &InjectionId, worker: &WorkerHandle, view: &dyn HostView) -> Result<(), String> {
-    observe::still_there(injection, view)?;
+    observe_partition::still_there(injection, view)?;
     let pid = worker.pid;
     let member = view.group_members(&worker.group).is_ok_and(|members| members.contains(&pid));
     let process = view.process(pid).ok().flatten();

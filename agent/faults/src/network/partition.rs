@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::matching::{self, Matching, Resolved};
-use super::observe;
+use super::observe_partition;
 use crate::ability::{needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
@@ -137,7 +137,7 @@ impl Fault for Partition {
     }
 
     fn observe(effect: &PartitionEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
-        Ok(effect.resolved.noted(observe::stopped(&effect.injection, view, before)?))
+        Ok(effect.resolved.noted(observe_partition::stopped(&effect.injection, view, before)?))
     }
 
     fn names(params: &PartitionParams) -> Vec<String> {
@@ -159,7 +159,7 @@ impl Fault for Partition {
     }
 
     fn alive(effect: &PartitionEffect, view: &dyn HostView) -> Result<(), String> {
-        observe::still_there(&effect.injection, view)
+        observe_partition::still_there(&effect.injection, view)
     }
 }
 

@@ -10,8 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::killed::{Killed, Watch};
 use super::matching::{Matching, Pick};
+use super::replacements::{Killed, Watch};
 use super::restart;
 use crate::ability::needs;
 use crate::claim::Claim;

@@ -1,9 +1,9 @@
 //! Harm to processes of the host; it never touches one that the host protects.
 
 mod kill;
-mod killed;
 mod matching;
 mod pause;
+mod replacements;
 mod restart;
 
 use crate::fault::{AnyFault, Kind};

@@ -11,8 +11,8 @@ use proto_program::notify::Notifier;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::beat::{Beats, Silence, Whose};
-use crate::places::Places;
+use crate::liveness::{Beats, Silence, Whose};
+use crate::paths::Paths;
 
 /// Said to the guardian when everything is undone and it may go.
 pub const LEAVE: u8 = b'L';
@@ -22,7 +22,7 @@ const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Keeper {
     program: PathBuf,
-    places: Places,
+    paths: Paths,
     watchdog: Duration,
     beats: Beats,
     guardian: Option<GuardianProcess>,
@@ -71,11 +71,11 @@ struct GuardianProcess {
 
 impl Keeper {
     /// Starts the first guardian at the first tick.
-    pub fn new(program: PathBuf, places: Places, watchdog: Duration) -> std::io::Result<Self> {
-        let beats = Beats::open(&places.heartbeat())?;
+    pub fn new(program: PathBuf, paths: Paths, watchdog: Duration) -> std::io::Result<Self> {
+        let beats = Beats::open(&paths.heartbeat())?;
         Ok(Self {
             program,
-            places,
+            paths,
             watchdog,
             beats,
             guardian: None,
@@ -87,10 +87,10 @@ impl Keeper {
     fn start(&mut self) -> std::io::Result<GuardianProcess> {
         let silence = Silence::begin(&self.beats, Whose::Guardian);
         let mut command = Command::new(&self.program);
-        command.arg("--config").arg(&self.places.config);
-        command.arg("--state-dir").arg(&self.places.state_dir);
-        command.arg("--run-dir").arg(&self.places.run_dir);
-        command.arg("--group-root").arg(&self.places.group_root);
+        command.arg("--config").arg(&self.paths.config);
+        command.arg("--state-dir").arg(&self.paths.state_dir);
+        command.arg("--run-dir").arg(&self.paths.run_dir);
+        command.arg("--group-root").arg(&self.paths.group_root);
         command.args(["guardian", "--agent", &std::process::id().to_string()]);
         command.args(["--watchdog-ms", &self.watchdog.as_millis().to_string()]);
         let mut child = command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;

@@ -6,7 +6,7 @@ use crate::own_folder;
 
 /// The agent's directories. The state survives a reboot, the run directory does not.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct Paths {
     pub config: PathBuf,
     pub state_dir: PathBuf,
     pub run_dir: PathBuf,
@@ -14,7 +14,7 @@ pub struct Places {
     pub group_root: PathBuf,
 }
 
-impl Places {
+impl Paths {
     pub fn journal(&self) -> PathBuf {
         self.state_dir.join("journal")
     }

@@ -22,12 +22,12 @@ const CONFIDENCE: f64 = 1.96;
 
 /// What was asked of each packet, and of which.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked {
+pub(super) struct RequestedDelay {
     pub hold: Delay,
     pub direction: Direction,
 }
 
-impl Asked {
+impl RequestedDelay {
     /// How often a round trip is held.
     fn ways(self) -> f64 {
         if self.direction == Direction::Both { 2.0 } else { 1.0 }
@@ -58,7 +58,7 @@ impl Asked {
     }
 
     /// Whether the round trips exclude every wrong median: the interval of the median by rank, which no distribution spoils.
-    fn is_certain(self, timed: &Timed) -> bool {
+    fn is_certain(self, timed: &RttSample) -> bool {
         let Some((low, high)) = self.ranks(timed.round_trips) else {
             return false;
         };
@@ -100,7 +100,7 @@ struct Seen {
 pub(super) fn delayed(
     injection: &InjectionId,
     worker: &WorkerHandle,
-    asked: Asked,
+    asked: RequestedDelay,
     view: &dyn HostView,
     before: Option<&Look>,
 ) -> Result<(Option<Observation>, Look), FaultError> {
@@ -117,7 +117,7 @@ pub(super) fn delayed(
     Ok((Some(judge(asked, &before, &seen)), look))
 }
 
-fn judge(asked: Asked, before: &Seen, now: &Seen) -> Observation {
+fn judge(asked: RequestedDelay, before: &Seen, now: &Seen) -> Observation {
     let (Some(rules), Some(worker)) = (&now.rules, &now.worker) else {
         return asked.gone(if now.rules.is_none() { "network rules" } else { "worker" });
     };
@@ -129,7 +129,7 @@ fn judge(asked: Asked, before: &Seen, now: &Seen) -> Observation {
     let timed = worker
         .echoes
         .as_ref()
-        .and_then(|echoes| Timed::since(echoes, worker_before.echoes.as_ref()));
+        .and_then(|echoes| RttSample::since(echoes, worker_before.echoes.as_ref()));
     let mut all = vec![
         format!("{met} packets met the fault"),
         words(timed.as_ref(), worker.echoes.as_ref()),
@@ -147,7 +147,7 @@ fn judge(asked: Asked, before: &Seen, now: &Seen) -> Observation {
             all.push(format!("{} {what}", count - earlier));
         }
     }
-    asked.judge(&Story {
+    asked.judge(&Measurement {
         gate_open: rules.gate_open,
         exercised: reached > 0 && met > 0,
         timed,
@@ -156,17 +156,17 @@ fn judge(asked: Asked, before: &Seen, now: &Seen) -> Observation {
 }
 
 /// What two looks tell, whatever the engine.
-pub(super) struct Story {
+pub(super) struct Measurement {
     pub gate_open: bool,
     /// Packets met the fault that were not our own.
     pub exercised: bool,
-    pub timed: Option<Timed>,
+    pub timed: Option<RttSample>,
     pub words: String,
 }
 
-impl Asked {
-    pub fn judge(self, story: &Story) -> Observation {
-        let Story { timed, words, .. } = story;
+impl RequestedDelay {
+    pub fn judge(self, story: &Measurement) -> Observation {
+        let Measurement { timed, words, .. } = story;
         let measured = timed.as_ref().map(|timed| round(timed.median_ms));
         if !story.gate_open {
             let note = format!("{words}; the kernel has ended the fault, since its time was not prolonged");
@@ -214,7 +214,7 @@ impl Asked {
 }
 
 /// How much longer round trips took than before the fault.
-pub(super) struct Timed {
+pub(super) struct RttSample {
     round_trips: usize,
     median_ms: f64,
     spread_ms: f64,
@@ -222,7 +222,7 @@ pub(super) struct Timed {
     by: String,
 }
 
-impl Timed {
+impl RttSample {
     /// Over the answers since the look before, or a few more, as far as they are remembered; `None` when there is nothing to compare.
     pub fn since(now: &Echoes, before: Option<&Echoes>) -> Option<Self> {
         let base = now.before_us? as f64 / 1_000.0;
@@ -258,7 +258,7 @@ fn round(ms: f64) -> f64 {
 }
 
 /// What the probe did.
-pub(super) fn words(timed: Option<&Timed>, echoes: Option<&Echoes>) -> String {
+pub(super) fn words(timed: Option<&RttSample>, echoes: Option<&Echoes>) -> String {
     match (timed, echoes) {
         (Some(timed), _) => format!("{} {}, spread {:.1} ms", timed.round_trips, timed.by, timed.spread_ms),
         (None, Some(echoes)) => format!("{} were not answered before the fault or are not now", echoes.by),
@@ -270,7 +270,7 @@ pub(super) fn words(timed: Option<&Timed>, echoes: Option<&Echoes>) -> String {
 mod tests {
     use super::*;
 
-    const ASKED: Asked = Asked {
+    const ASKED: RequestedDelay = RequestedDelay {
         hold: Delay {
             delay_us: 100_000,
             jitter_us: 0,
@@ -345,7 +345,7 @@ mod tests {
         let (start, mut now) = (seen(10, 8, &[], 0), seen(40, 20, &[], 0));
         now.worker.as_mut().unwrap().echoes = None;
         assert_eq!(judge(ASKED, &start, &now).state, EffectState::Unknown);
-        let both = Asked {
+        let both = RequestedDelay {
             direction: Direction::Both,
             ..ASKED
         };

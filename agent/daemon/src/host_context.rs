@@ -6,23 +6,23 @@ use anyhow::{Context, bail};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::places::Places;
+use crate::paths::Paths;
 
 /// What acts on this host and looks at it.
-pub struct Here {
+pub struct HostContext {
     pub view: Arc<dyn HostView>,
     pub hands: Box<dyn HostOps>,
     pub journal_store: JournalStore,
 }
 
-impl Here {
+impl HostContext {
     /// `program` is what workers are started from.
-    pub fn open(places: &Places, program: PathBuf) -> anyhow::Result<Self> {
-        places.make()?;
-        let journal_store = JournalStore::open(&places.journal(), &places.journal_mirror()).context("open the journals")?;
+    pub fn open(paths: &Paths, program: PathBuf) -> anyhow::Result<Self> {
+        paths.make()?;
+        let journal_store = JournalStore::open(&paths.journal(), &paths.journal_mirror()).context("open the journals")?;
         Ok(Self {
-            view: Arc::new(LinuxView::with_group_root(&places.group_root)),
-            hands: Box::new(LinuxOps::with_group_root(program, &places.group_root)),
+            view: Arc::new(LinuxView::with_group_root(&paths.group_root)),
+            hands: Box::new(LinuxOps::with_group_root(program, &paths.group_root)),
             journal_store,
         })
     }

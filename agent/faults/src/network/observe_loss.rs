@@ -23,13 +23,13 @@ const MOST_PACKETS: u64 = 1 << 40;
 
 /// The share that should be lost in the long run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct RequestedLoss {
     pub percent: f64,
     /// How much a packet's fate is like the one before's, 0 to 1: the more, the wider is luck.
     pub likeness: f64,
 }
 
-impl Asked {
+impl RequestedLoss {
     fn tolerance(self, packets: u64) -> f64 {
         let share = self.percent / 100.0;
         let luck = 100.0 * DEVIATIONS * (share * (1.0 - share) / self.independent(packets)).sqrt();
@@ -68,7 +68,7 @@ struct Seen {
 
 /// `now` is what the kernel counted of the packets that met the fault and of those that came through.
 pub(super) fn lost(
-    asked: Asked,
+    asked: RequestedLoss,
     now: Option<TrafficCounters>,
     boot_ms: u64,
     before: Option<&Look>,
@@ -94,7 +94,7 @@ fn met(counters: &TrafficCounters) -> u64 {
     }
 }
 
-fn judge(asked: Asked, earlier: Seen, now: Option<TrafficCounters>) -> Observation {
+fn judge(asked: RequestedLoss, earlier: Seen, now: Option<TrafficCounters>) -> Observation {
     let told = |state, measured, note: String| Observation {
         asked: Some(round(asked.percent)),
         measured,
@@ -162,7 +162,7 @@ mod tests {
 
     use super::*;
 
-    const ASKED: Asked = Asked {
+    const ASKED: RequestedLoss = RequestedLoss {
         percent: 20.0,
         likeness: 0.0,
     };
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    fn told(asked: Asked, from: (u64, u64), to: (u64, u64)) -> (EffectState, Option<f64>) {
+    fn told(asked: RequestedLoss, from: (u64, u64), to: (u64, u64)) -> (EffectState, Option<f64>) {
         let from = Some(counters(from.0, from.1));
         let observation = judge(asked, Seen { first: from, last: from }, Some(counters(to.0, to.1)));
         (observation.state, observation.measured)
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn bursts_may_be_further_from_the_share_than_single_losses_and_need_more_packets() {
-        let bursts = Asked { likeness: 0.8, ..ASKED };
+        let bursts = RequestedLoss { likeness: 0.8, ..ASKED };
         assert_eq!(told(bursts, (0, 0), (1_000, 720)).0, EffectState::Unknown);
         assert_eq!(told(bursts, (0, 0), (4_000, 3_100)).0, EffectState::Confirmed);
         assert_eq!(told(ASKED, (0, 0), (1_000, 720)).0, EffectState::Mismatch);
@@ -225,7 +225,7 @@ mod tests {
         assert!((80..400).contains(&enough), "{enough}");
         assert_eq!(note((0, 0), (enough, enough - enough / 5)).state, EffectState::Confirmed);
         for percent in [0.01, 1.0, 50.0, 99.0, 100.0] {
-            let asked = Asked { percent, likeness: 0.0 };
+            let asked = RequestedLoss { percent, likeness: 0.0 };
             assert!(!asked.is_certain(percent, 10), "{percent}");
             assert!(asked.is_certain(percent, 10 + asked.wanting(10)), "{percent}");
         }
@@ -235,7 +235,7 @@ mod tests {
         /// Over every count that may come of a wrong share, weighed by how likely it is.
         #[test]
         fn a_wrong_share_is_hardly_ever_confirmed_and_the_asked_one_is(percent in 1.0..99.0f64, packets in 1u64..3_000, off in 1.01..3.0f64) {
-            let asked = Asked { percent, likeness: 0.0 };
+            let asked = RequestedLoss { percent, likeness: 0.0 };
             let wrong = WRONG.min(percent * WRONG_PART) * off;
             for share in [percent - wrong, percent + wrong].into_iter().filter(|share| (0.0..=100.0).contains(share)) {
                 proptest::prop_assert!(likely_confirmed(asked, share / 100.0, packets) < 0.02);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     /// How likely so many packets confirm, when `share` of them is lost by luck.
-    fn likely_confirmed(asked: Asked, share: f64, packets: u64) -> f64 {
+    fn likely_confirmed(asked: RequestedLoss, share: f64, packets: u64) -> f64 {
         let from = Some(counters(0, 0));
         let mut log_likely = packets as f64 * (1.0 - share).max(1e-300).ln();
         let mut all = 0.0;

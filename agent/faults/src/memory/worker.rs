@@ -5,7 +5,7 @@ use std::time::Duration;
 use agent_levers::work::MemoryBlock;
 use agent_view::HostView;
 
-use super::aim::{Aim, Sight};
+use super::target::{Aim, Sight};
 use crate::fault::FaultError;
 use crate::work::WorkControl;
 

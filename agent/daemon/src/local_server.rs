@@ -52,9 +52,9 @@ pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
 
 /// Serves until it is dropped.
 pub async fn serve(listener: UnixListener, warden: WardenHandle) {
-    let places = Arc::new(Semaphore::new(CALLERS));
+    let paths = Arc::new(Semaphore::new(CALLERS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(place) = paths.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let warden = warden.clone();

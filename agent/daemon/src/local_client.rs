@@ -8,16 +8,16 @@ use std::time::Duration;
 use agent_warden::{AgentStatus, HaltLatch};
 use anyhow::Context;
 
-pub use crate::local::Answer;
-use crate::local::Ask;
+pub use crate::local_server::Answer;
+use crate::local_server::Ask;
 use crate::options::Output;
-use crate::places::Places;
+use crate::paths::Paths;
 
 /// Longer than the agent itself waits for an undo.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
-pub fn ask(places: &Places, ask: &Ask) -> anyhow::Result<Answer> {
-    let socket = places.socket();
+pub fn ask(paths: &Paths, ask: &Ask) -> anyhow::Result<Answer> {
+    let socket = paths.socket();
     let mut stream = UnixStream::connect(&socket).with_context(|| format!("reach the agent at {}", socket.display()))?;
     stream.set_read_timeout(Some(ANSWERED_WITHIN))?;
     stream.set_write_timeout(Some(ANSWERED_WITHIN))?;
@@ -29,8 +29,8 @@ pub fn ask(places: &Places, ask: &Ask) -> anyhow::Result<Answer> {
     serde_json::from_str(&line).context("understand the agent's answer")
 }
 
-pub fn status(places: &Places, output: Output) -> anyhow::Result<ExitCode> {
-    let status = match ask(places, &Ask::Status)? {
+pub fn status(paths: &Paths, output: Output) -> anyhow::Result<ExitCode> {
+    let status = match ask(paths, &Ask::Status)? {
         Answer::Status(status) => status,
         other => anyhow::bail!("the agent answered with {other:?}"),
     };

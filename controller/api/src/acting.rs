@@ -62,7 +62,7 @@ mod tests {
     use super::*;
     use proto_model::catalogue::FaultKind;
     use proto_model::document::EffectDocument;
-    use proto_model::host::{Availability, HostFacts, Membership};
+    use proto_model::host::{Availability, Membership};
     use proto_model::id::{HostName, RunId};
     use proto_model::injection::{Cleanliness, EffectState, Injection, InjectionState, Wish};
 
@@ -70,7 +70,7 @@ mod tests {
         Host {
             name: HostName::parse("web").unwrap(),
             labels: BTreeMap::new(),
-            facts: HostFacts::default(),
+            facts: Default::default(),
             connection,
             cleanliness: Cleanliness::Faulted,
             availability: Availability::Open,

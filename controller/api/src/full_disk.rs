@@ -11,7 +11,7 @@ use controller_policy::Policy;
 use controller_scheduler::Scheduler;
 use controller_store::{Actor, HostRecord, SqliteStore, StoreHandle};
 use proto_model::event::FleetEventBody;
-use proto_model::host::{HostFacts, Membership};
+use proto_model::host::Membership;
 use proto_model::id::{HostName, InjectionId};
 use proto_model::injection::Cleanliness;
 use proto_model::role::Role;
@@ -37,7 +37,7 @@ fn stored_host() -> HostRecord {
     HostRecord {
         name: HostName::parse("web").unwrap(),
         labels: BTreeMap::new(),
-        facts: HostFacts::default(),
+        facts: Default::default(),
         operator_labels: Default::default(),
         catalogue_digest: String::new(),
         membership: Membership::Enrolled,

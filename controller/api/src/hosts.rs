@@ -277,7 +277,6 @@ impl Api {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use proto_model::host::HostFacts;
     use proto_model::role::Role;
 
     use super::*;
@@ -298,7 +297,7 @@ mod tests {
             name: name.clone(),
             labels: BTreeMap::from([("env".into(), "staging".into())]),
             operator_labels: BTreeSet::new(),
-            facts: HostFacts::default(),
+            facts: Default::default(),
             catalogue_digest: String::new(),
             membership: Membership::Enrolled,
             cordoned: None,

@@ -51,7 +51,7 @@ struct Middle<'a> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use proto_model::host::{Availability, Connection, HostFacts, Membership};
+    use proto_model::host::{Availability, Connection, Membership};
     use proto_model::id::HostName;
     use proto_model::injection::Cleanliness;
 
@@ -63,7 +63,7 @@ mod tests {
         Arc::new(Host {
             name: HostName::parse(name).unwrap(),
             labels: BTreeMap::new(),
-            facts: HostFacts::default(),
+            facts: Default::default(),
             connection,
             cleanliness,
             availability: Availability::Open,

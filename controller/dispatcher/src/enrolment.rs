@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use controller_store::{HostRecord, StoreError, TokenRecord};
 use proto_model::event::FleetEventBody;
@@ -203,12 +204,12 @@ fn newcomer(name: HostName, wish: EnrolRequest, before: Option<HostRecord>, now:
         name,
         labels: BTreeMap::new(),
         operator_labels: before.as_ref().map(|known| known.operator_labels.clone()).unwrap_or_default(),
-        facts: HostFacts {
+        facts: Arc::new(HostFacts {
             hostname: wish.hostname,
             machine_id: wish.machine_id,
             agent_version: wish.agent_version,
             ..HostFacts::default()
-        },
+        }),
         catalogue_digest: String::new(),
         membership: Membership::Enrolled,
         cordoned: before.as_ref().and_then(|known| known.cordoned.clone()),

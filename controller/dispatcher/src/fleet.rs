@@ -22,7 +22,7 @@ pub(crate) struct Live {
     pub instance: String,
     pub boot_id: String,
     pub agent_version: String,
-    pub facts: HostFacts,
+    pub facts: Arc<HostFacts>,
     pub catalogue: Arc<KnownCatalogue>,
     pub source_address: String,
     pub cleanliness: Cleanliness,
@@ -250,8 +250,6 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use proto_model::host::HostFacts;
-
     use super::*;
 
     fn entry(name: &str) -> Entry {
@@ -259,7 +257,7 @@ mod tests {
             name: HostName::parse(name).unwrap(),
             labels: BTreeMap::new(),
             operator_labels: BTreeSet::new(),
-            facts: HostFacts::default(),
+            facts: Arc::default(),
             catalogue_digest: String::new(),
             membership: Membership::Enrolled,
             cordoned: None,

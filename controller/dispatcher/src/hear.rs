@@ -1,5 +1,6 @@
 //! What a host says in its session: facts, answers, samples and refusals, each brought to whoever waits for it.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use controller_conductor::HostEvent;
@@ -143,7 +144,7 @@ impl Dispatcher {
         };
         let takes = |entry: &mut Entry| {
             if let Some(live) = entry.live.as_mut().filter(|live| live.link.nonce == link.nonce) {
-                live.facts = facts;
+                live.facts = Arc::new(facts);
             }
         };
         self.fleet().get_mut(name).map(takes);

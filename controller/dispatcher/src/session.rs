@@ -48,7 +48,7 @@ impl Agents for Dispatcher {
         // A task of its own: a host that goes away in the midst of it must still be heard to go.
         let admitted = tokio::spawn(async move {
             this.admit(&name, &peer, hello, catalogue, &link).await?;
-            tokio::spawn(async move { this.listen(name, link, stream).await });
+            tokio::spawn(this.listen(name, link, stream));
             Ok::<(), Status>(())
         });
         admitted.await.map_err(|_| Status::internal("the session could not be begun"))??;
@@ -225,7 +225,7 @@ impl Dispatcher {
             instance: hello.instance.clone(),
             boot_id: hello.boot_id.clone(),
             agent_version: hello.agent_version.clone(),
-            facts: convert::facts_or_missing(hello.facts.clone()).map_err(malformed)?,
+            facts: Arc::new(convert::facts_or_missing(hello.facts.clone()).map_err(malformed)?),
             catalogue,
             source_address: peer.address.ip().to_canonical().to_string(),
             cleanliness: convert::cleanliness(hello.cleanliness).map_err(malformed)?,
@@ -289,6 +289,13 @@ impl Dispatcher {
                 && entry.record.catalogue_digest == live.catalogue.digest
                 && entry.record.last_boot_id == live.boot_id;
             if same {
+                // Read from the store and said anew, it is the same twice.
+                let shared = entry.record.facts.clone();
+                if !Arc::ptr_eq(&shared, &live.facts)
+                    && let Some(live) = fleet.get_mut(name).and_then(|entry| entry.live.as_mut())
+                {
+                    live.facts = shared;
+                }
                 return;
             }
             let mut record = entry.record.clone();
@@ -309,26 +316,33 @@ impl Dispatcher {
     }
 
     /// Until the stream ends or the host falls silent.
-    async fn listen(&self, name: HostName, link: Link, mut stream: Streaming<AgentMessage>) {
-        // Heartbeats come with a jitter of a tenth.
-        let patience = Duration::from_millis(self.heartbeat_ms() * (2 * MISSED_HEARTBEATS + 1) / 2);
-        let why = loop {
-            let message = tokio::select! {
-                message = tokio::time::timeout(patience, stream.message()) => message,
-                () = link.ended() => break "ended by the controller".to_owned(),
-            };
-            match message {
-                Err(_) => break "silent for three heartbeats".to_owned(),
-                Ok(Err(status)) => break status.message().to_owned(),
-                Ok(Ok(None)) => break "closed".to_owned(),
-                Ok(Ok(Some(message))) => {
-                    if let Some(body) = message.body {
-                        // In a box while it lasts: it is many times as large as what a session keeps while it waits.
-                        Box::pin(self.hear(&name, &link, body)).await;
+    #[expect(clippy::manual_async_fn, reason = "an async fn would keep its arguments twice, for each host")]
+    fn listen(self, name: HostName, link: Link, mut stream: Streaming<AgentMessage>) -> impl Future<Output = ()> + Send {
+        async move {
+            // Heartbeats come with a jitter of a tenth.
+            let patience = Duration::from_millis(self.heartbeat_ms() * (2 * MISSED_HEARTBEATS + 1) / 2);
+            let why = loop {
+                let message = tokio::select! {
+                    message = tokio::time::timeout(patience, stream.message()) => message,
+                    () = link.ended() => break "ended by the controller".to_owned(),
+                };
+                match message {
+                    Err(_) => break "silent for three heartbeats".to_owned(),
+                    Ok(Err(status)) => break status.message().to_owned(),
+                    Ok(Ok(None)) => break "closed".to_owned(),
+                    Ok(Ok(Some(message))) => {
+                        if let Some(body) = message.body {
+                            // In a box while it lasts: it is many times as large as what a session keeps while it waits.
+                            Box::pin(self.hear(&name, &link, body)).await;
+                        }
                     }
                 }
-            }
-        };
+            };
+            Box::pin(self.session_over(name, link, why)).await;
+        }
+    }
+
+    async fn session_over(self, name: HostName, link: Link, why: String) {
         link.end(Status::aborted("the session is over"));
         let last_seen = {
             let mut fleet = self.fleet();

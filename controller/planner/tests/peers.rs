@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use controller_planner::{Fleet, PlanRefusal, parse_experiment, plan};
 use controller_policy::Policy;
-use fleet::{fleet, name, wish};
+use fleet::{facts_of, fleet, name, wish};
 use proto_model::host::{Connection, Host};
 use proto_model::plan::Plan;
 
@@ -17,7 +17,7 @@ fn connected() -> Fleet {
     for host in &mut fleet.hosts {
         host.source_address = Some(host.facts.addresses[0].to_string());
         for bridge in ["172.17.0.1", "192.168.122.1", "169.254.3.4", "fe80::1"] {
-            host.facts.addresses.push(bridge.parse().unwrap());
+            facts_of(host).addresses.push(bridge.parse().unwrap());
         }
     }
     fleet
@@ -28,7 +28,7 @@ fn change(fleet: &mut Fleet, host: &str, how: impl Fn(&mut Host)) {
 }
 
 fn report(fleet: &mut Fleet, host: &str, address: &str) {
-    change(fleet, host, |h| h.facts.addresses.push(address.parse().unwrap()));
+    change(fleet, host, |h| facts_of(h).addresses.push(address.parse().unwrap()));
 }
 
 fn cut(fleet: &Fleet, params: &[&str]) -> Result<Plan, PlanRefusal> {
@@ -95,7 +95,7 @@ fn a_host_cannot_take_the_address_of_anothers_session() {
     goes_to(&steered, &["10.0.0.4"]);
     says(&steered, &["10.0.0.5 (cache-1 has it as well)"]);
     // What its session shows counts, though it reports something else alone.
-    change(&mut liar, "web-4", |h| h.facts.addresses = vec!["10.50.0.1".parse().unwrap()]);
+    change(&mut liar, "web-4", |h| facts_of(h).addresses = vec!["10.50.0.1".parse().unwrap()]);
     let told = cut(&liar, &["to=host:web-4"]);
     goes_to(&told, &["10.0.0.4", "10.50.0.1"]);
     says(&told, &["session from 10.0.0.4, by its own report alone 10.50.0.1"]);
@@ -110,7 +110,7 @@ fn hosts_behind_one_address_are_a_clash_only_where_nothing_else_leads_to_them() 
     let planned = cut(&behind, &["to=host:cache-1"]);
     goes_to(&planned, &["10.0.0.5", "fd00::5"]);
     says(&planned, &["203.0.113.1 (the session of web-2 comes from it as well)"]);
-    change(&mut behind, "cache-1", |h| h.facts.addresses.clear());
+    change(&mut behind, "cache-1", |h| facts_of(h).addresses.clear());
     let refusal = cut(&behind, &["to=host:cache-1"]).unwrap_err();
     assert!(
         refusal

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use controller_planner::{AttackWish, Experiment, Fleet, PlanRefusal, attack, difference, parse_experiment, plan};
 use controller_policy::Policy;
-use fleet::{SPOILT, burn, fleet, host, name, wish};
+use fleet::{SPOILT, burn, facts_of, fleet, host, name, wish};
 use proto_model::host::{Availability, Connection, Membership};
 use proto_model::injection::Reversal;
 use proto_model::plan::{FaultStep, Origin, Plan};
@@ -352,7 +352,7 @@ fn peers_become_the_addresses_that_hosts_reported() {
     );
     is_refused(&cut(&["host:cache-9"]), &fleet(), "peers", &["no host named cache-9"]);
     let mut twins = fleet();
-    twins.hosts[0].facts.addresses.push("10.0.0.5".parse().unwrap());
+    facts_of(&mut twins.hosts[0]).addresses.push("10.0.0.5".parse().unwrap());
     let who = twins.hosts[0].name.to_string();
     is_refused(
         &cut(&["role=cache"]),
@@ -361,7 +361,7 @@ fn peers_become_the_addresses_that_hosts_reported() {
         &["10.0.0.5 is claimed by two hosts", &who, "cache-1"],
     );
     let mut bare = fleet();
-    bare.hosts.iter_mut().for_each(|h| h.facts.addresses.clear());
+    bare.hosts.iter_mut().for_each(|h| facts_of(h).addresses.clear());
     is_refused(&cut(&["role=cache"]), &bare, "peers", &["cache-1 has reported no address"]);
 }
 
@@ -417,7 +417,7 @@ fn what_changed_since_is_told() {
     let mut later = fleet();
     let web = |fleet: &mut Fleet, n: &str| fleet.hosts.iter().position(|h| h.name == name(n)).unwrap();
     let one = web(&mut later, "web-1");
-    later.hosts[one].facts.boot_id = "another".into();
+    facts_of(&mut later.hosts[one]).boot_id = "another".into();
     let (two, three, four) = (web(&mut later, "web-2"), web(&mut later, "web-3"), web(&mut later, "web-4"));
     later.hosts[two].catalogue_digest = "sha256:other".into();
     later.hosts[three].labels.insert("zone".into(), "z".into());

@@ -1,6 +1,7 @@
 //! What a store keeps beside its events, who changes it, and what can go wrong. It knows no store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proto_model::host::{HostAuthority, HostFacts, Membership};
 use proto_model::id::{HostName, RunId, TokenId};
@@ -50,7 +51,7 @@ pub struct HostRecord {
     /// Keys that an operator set or removed: what a token says of them counts no more.
     #[serde(default)]
     pub operator_labels: BTreeSet<String>,
-    pub facts: HostFacts,
+    pub facts: Arc<HostFacts>,
     /// Of what it can do; the catalogue itself is kept once for all hosts that have it.
     pub catalogue_digest: String,
     pub membership: Membership,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +88,8 @@ pub struct HostAuthority {
 pub struct Host {
     pub name: HostName,
     pub labels: BTreeMap<String, String>,
-    pub facts: HostFacts,
+    /// Shared by all who hold the same: there are thousands of hosts.
+    pub facts: Arc<HostFacts>,
     pub connection: Connection,
     pub cleanliness: Cleanliness,
     pub availability: Availability,

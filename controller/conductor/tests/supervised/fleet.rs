@@ -17,7 +17,7 @@ use proto_model::doctor::HostDoctor;
 use proto_model::document::{ErrorBody, RunDocument};
 use proto_model::event::{Event, EventBody, FleetEventBody, RunPhase};
 use proto_model::halt::HaltState;
-use proto_model::host::{Availability, Connection, Host, HostFacts, Membership};
+use proto_model::host::{Availability, Connection, Host, Membership};
 use proto_model::id::{HostName, InjectionId, PlanDigest, RunId};
 use proto_model::injection::{
     AgentFact, AgentReport, Applied, CleanProof, Cleanliness, EffectState, EndedBy, Ending, Injection, Observation, Observed,
@@ -154,7 +154,7 @@ impl Scripted {
         Host {
             name: name.clone(),
             labels: BTreeMap::new(),
-            facts: HostFacts::default(),
+            facts: Default::default(),
             connection: if self.is_away(name) {
                 Connection::Lost
             } else {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use controller_store::HostRecord;
-use proto_model::host::{HostFacts, Membership};
+use proto_model::host::Membership;
 use proto_model::id::HostName;
 use proto_model::injection::Cleanliness;
 use proto_model::time::Timestamp;
@@ -12,7 +12,7 @@ pub fn record(name: &HostName) -> HostRecord {
     HostRecord {
         name: name.clone(),
         labels: BTreeMap::new(),
-        facts: HostFacts::default(),
+        facts: Default::default(),
         catalogue_digest: String::new(),
         operator_labels: BTreeSet::new(),
         membership: Membership::Enrolled,

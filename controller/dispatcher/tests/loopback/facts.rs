@@ -74,7 +74,7 @@ async fn a_preflight_brings_the_facts_of_that_moment() {
     };
     bare.say(Body::Preflight(answer)).await;
     asked.await.unwrap().unwrap();
-    let known = controller.host("web").unwrap().facts.addresses;
+    let known = controller.host("web").unwrap().facts.addresses.clone();
     assert_eq!(known, ["10.9.9.9".parse::<std::net::IpAddr>().unwrap()]);
 }
 

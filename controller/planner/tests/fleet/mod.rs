@@ -23,7 +23,7 @@ pub fn fleet() -> Fleet {
         )
     };
     let mut cache = host("cache-1", &[("env", "staging"), ("role", "cache"), ("zone", "a")], "10.0.0.5");
-    cache.facts.addresses.push("fd00::5".parse().unwrap());
+    facts_of(&mut cache).addresses.push("fd00::5".parse().unwrap());
     let hosts = vec![web(3, "a"), cache, web(1, "a"), web(4, "b"), web(2, "a")];
     Fleet {
         catalogues: [(catalogue().digest(), catalogue())].into(),
@@ -36,13 +36,13 @@ pub fn host(text: &str, labels: &[(&str, &str)], address: &str) -> Host {
     Host {
         name: name(text),
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-        facts: HostFacts {
+        facts: std::sync::Arc::new(HostFacts {
             hostname: text.to_owned(),
             boot_id: format!("boot-{text}"),
             agent_version: "0.1.0".into(),
             addresses: vec![address.parse().unwrap()],
             ..HostFacts::default()
-        },
+        }),
         connection: Connection::Connected,
         cleanliness: Cleanliness::Clean,
         availability: Availability::Open,
@@ -57,6 +57,11 @@ pub fn host(text: &str, labels: &[(&str, &str)], address: &str) -> Host {
         clock_offset_ms: None,
         authority: Default::default(),
     }
+}
+
+/// For a change.
+pub fn facts_of(host: &mut Host) -> &mut HostFacts {
+    std::sync::Arc::make_mut(&mut host.facts)
 }
 
 pub fn catalogue() -> Catalogue {

@@ -19,11 +19,11 @@ fn a_host(name: &str) -> HostRecord {
     HostRecord {
         name: HostName::parse(name).unwrap(),
         labels: BTreeMap::from([("role".into(), "web".into())]),
-        facts: HostFacts {
+        facts: std::sync::Arc::new(HostFacts {
             memory_bytes: u64::MAX,
             addresses: vec!["10.0.0.1".parse().unwrap(), "fd00::1".parse().unwrap()],
             ..HostFacts::default()
-        },
+        }),
         catalogue_digest: "sha256:c".into(),
         operator_labels: BTreeSet::from(["role".into()]),
         membership: Membership::Enrolled,

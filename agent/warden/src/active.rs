@@ -13,8 +13,8 @@ use crate::undoing::Undoing;
 
 /// How often it is asked whether what was started is still there.
 pub(crate) const ALIVE_EVERY_MS: u64 = 1_000;
-/// The longest window of measuring, and the shortest.
-const WINDOW_MS: (u64, u64) = (1_000, 5_000);
+/// The shortest window of measuring, and the longest.
+pub(crate) const WINDOW_MS: (u64, u64) = (1_000, 5_000);
 
 pub(crate) struct Active {
     pub(crate) injection: InjectionId,

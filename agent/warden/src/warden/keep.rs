@@ -7,7 +7,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EffectState, EndedBy, Observation, Observed};
 
 use super::{TICK_MS, Warden};
-use crate::active::{ALIVE_EVERY_MS, Holding, Stage};
+use crate::active::{ALIVE_EVERY_MS, Holding, Stage, WINDOW_MS};
 use crate::causes::{chain, panic_text};
 use crate::executor::HostAction;
 use crate::lease::{LEASE_MS, kernel_holds};
@@ -109,11 +109,23 @@ impl Warden {
     }
 
     fn observe(&mut self, id: &InjectionId, now: u64) {
+        if self.holding(id).is_some_and(|(_, holding)| now >= holding.windows.next_ms) {
+            self.look(id, now);
+        }
+    }
+
+    /// What happened since the last look, before it is undone: the end comes in the midst of a window, or with its end.
+    pub(super) fn look_for_the_last_time(&mut self, id: &InjectionId) {
+        let now = self.view().boot_ms();
+        let seen = self.holding(id).and_then(|(_, holding)| holding.windows.last.as_ref());
+        if seen.is_some_and(|look| now.saturating_sub(look.boot_ms) >= WINDOW_MS.0) {
+            self.look(id, now);
+        }
+    }
+
+    fn look(&mut self, id: &InjectionId, now: u64) {
         let view = self.executor.view().clone();
         let Some((_, holding)) = self.holding(id) else { return };
-        if now < holding.windows.next_ms {
-            return;
-        }
         let (fault, effect, windows) = (holding.fault, &holding.effect, &mut holding.windows);
         windows.next_ms = now + windows.length_ms;
         let began = windows.last.as_ref().map(|look| look.boot_ms);

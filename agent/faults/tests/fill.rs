@@ -249,15 +249,23 @@ fn a_disk_that_is_unmounted_is_not_called_empty_until_it_is_back() {
         let ground = Ground::new("ext4");
         let before = ground.volume().available;
         let mut held = ground.holds("10MiB");
-        let (image, disk) = (ground.image(), ground.disk());
+        let (image, disk, device) = (ground.image(), ground.disk(), ground.volume().device);
         assert!(Command::new("umount").arg(&disk).status().unwrap().success());
         assert!(fill().alive(&held.effect, &ground.view).is_err());
         held.journal.ending(EndedBy::EndedEarly).unwrap();
         let rewound = rewind(&mut held.journal, &mut held.hands, &ground.view);
         assert_eq!(rewound.failures.len(), 2, "{rewound:?}");
-        // The same loop device is not promised; as after a reboot, the mount point and the file itself must do.
-        let mounted = Command::new("mount").args(["-o", "loop"]).args([&image, &disk]).status().unwrap();
-        assert!(mounted.success());
+        // Back from another loop device, as a disk that was plugged in again.
+        let script = format!(
+            "set -e; one=$(losetup --find --show {image}); two=$(losetup --find --show {image}); \
+             back=$one; [ $((0x$(stat -c %T $one))) != {minor} ] || back=$two; mount $back {disk}; losetup -d $one $two",
+            image = image.display(),
+            disk = disk.display(),
+            minor = rustix::fs::minor(device),
+        );
+        let mounted = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+        assert!(mounted.status.success(), "{mounted:?}");
+        assert_ne!(ground.volume().device, device);
         held.ends();
         assert_eq!(ground.volume().available, before);
     });

@@ -44,6 +44,9 @@ pub struct Ballast {
     pub mount_point: PathBuf,
     /// The volume, as `stat` numbers it; good for one boot.
     pub device: u64,
+    /// The volume's own number: by it the volume is known when it was unmounted and is back from another device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_id: Option<u64>,
     /// Not known before it was made; as long as that is not recorded, it is empty.
     pub inode: Option<u64>,
     /// It does not outlive a reboot, nor its mount.
@@ -264,6 +267,7 @@ mod tests {
         let made = make(&path, device).unwrap();
         Ballast {
             device,
+            volume_id: None,
             mount_point: "/".into(),
             inode: Some(made.inode),
             volatile: false,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use agent_view::{FileFound, FileSeen, HostView, ViewError};
+use agent_view::{FileFound, FileSeen, HostView, ViewError, Volume};
 
 use crate::ballast::Ballast;
 
@@ -55,6 +55,8 @@ impl Moved {
 struct Ground {
     /// A folder of its volume.
     volume: PathBuf,
+    /// As `stat` numbers the volume now; after a reboot that says nothing.
+    device: Option<u64>,
     /// Another volume is where its folder was.
     covered: bool,
 }
@@ -70,15 +72,15 @@ impl BallastState {
         let at_path = if ground.covered {
             Self::Hidden
         } else {
-            Self::at_path(ballast, same_boot, view)?
+            Self::at_path(ballast, &ground, view)?
         };
         match &ballast.handle {
-            Some(_) if !matches!(at_path, Self::Ours) => Self::by_handle(ballast, ground, at_path, same_boot, view),
+            Some(_) if !matches!(at_path, Self::Ours) => Self::by_handle(ballast, ground, at_path, view),
             _ => Ok(at_path),
         }
     }
 
-    fn at_path(ballast: &Ballast, same_boot: bool, view: &dyn HostView) -> Result<Self, ViewError> {
+    fn at_path(ballast: &Ballast, ground: &Ground, view: &dyn HostView) -> Result<Self, ViewError> {
         let Some(found) = view.file(&ballast.path)? else {
             return Ok(Self::Gone);
         };
@@ -86,16 +88,16 @@ impl BallastState {
         if ballast.inode.is_none() && found.size > 0 {
             return Ok(Self::Gone);
         }
-        let ours = is_ours(ballast, &found, same_boot);
+        let ours = ground.holds(ballast, &found);
         Ok(if ours { Self::Ours } else { Self::Foreign })
     }
 
     /// As the path tells it, unless the volume still knows the file.
-    fn by_handle(ballast: &Ballast, ground: Ground, at_path: Self, same_boot: bool, view: &dyn HostView) -> Result<Self, ViewError> {
+    fn by_handle(ballast: &Ballast, ground: Ground, at_path: Self, view: &dyn HostView) -> Result<Self, ViewError> {
         let Some(handle) = &ballast.handle else { return Ok(at_path) };
         let folder = ballast.path.parent().unwrap_or(&ballast.path);
         let found = view.file_by_handle(&ground.volume, folder, handle.kind, &handle.bytes)?;
-        let Some(found) = found.filter(|found| is_ours(ballast, &found.seen, same_boot)) else {
+        let Some(found) = found.filter(|found| ground.holds(ballast, &found.seen)) else {
             return Ok(if ground.covered { Self::Gone } else { at_path });
         };
         // Its name may be below what is mounted there now.
@@ -116,28 +118,35 @@ impl Ground {
     fn of(ballast: &Ballast, same_boot: bool, view: &dyn HostView) -> Result<Option<Self>, ViewError> {
         let folder = ballast.path.parent().unwrap_or(&ballast.path);
         let in_folder = view.volume(folder)?.filter(|_| same_boot);
-        if in_folder.as_ref().is_some_and(|volume| volume.device == ballast.device) {
+        if let Some(volume) = in_folder.as_ref().filter(|volume| is_of(ballast, volume)) {
             return Ok(Some(Self {
                 volume: folder.to_owned(),
+                device: Some(volume.device),
                 covered: false,
             }));
         }
         let covered = in_folder.is_some();
-        let mounted = view.volume(&ballast.mount_point)?.is_some_and(|volume| {
-            let known = !covered || volume.device == ballast.device;
+        let mounted = view.volume(&ballast.mount_point)?.filter(|volume| {
+            let known = !covered || is_of(ballast, volume);
             volume.mount_point == ballast.mount_point && known
         });
-        Ok(mounted.then(|| Self {
+        Ok(mounted.map(|volume| Self {
             volume: ballast.mount_point.clone(),
+            device: same_boot.then_some(if is_of(ballast, &volume) { volume.device } else { ballast.device }),
             covered,
         }))
     }
+
+    /// Whether this is the ballast file.
+    fn holds(&self, ballast: &Ballast, found: &FileSeen) -> bool {
+        let same_volume = self.device.is_none_or(|device| device == found.device);
+        found.regular && same_volume && ballast.inode.is_none_or(|inode| inode == found.inode)
+    }
 }
 
-/// The number of a volume is not the same after a reboot.
-fn is_ours(ballast: &Ballast, found: &FileSeen, same_boot: bool) -> bool {
-    let same_volume = !same_boot || found.device == ballast.device;
-    found.regular && same_volume && ballast.inode.is_none_or(|inode| inode == found.inode)
+/// By the number that it has in this boot, or by its own when it is back from another device.
+fn is_of(ballast: &Ballast, volume: &Volume) -> bool {
+    volume.device == ballast.device || ballast.volume_id.is_some_and(|id| volume.id == Some(id))
 }
 
 /// Why nobody can say what became of a ballast file, and what would help.

@@ -338,6 +338,7 @@ fn a_file_without_our_name_is_never_removed() {
         path: path.to_owned(),
         mount_point: "/var".into(),
         device: 0x802,
+        volume_id: None,
         inode: None,
         volatile: false,
         handle: None,

@@ -22,6 +22,9 @@ pub struct Volume {
     pub is_folder: bool,
     /// As `stat` of a file there tells it.
     pub device: u64,
+    /// The file system's own number, which many keep when they are mounted from another device; none where it has none.
+    #[serde(default)]
+    pub id: Option<u64>,
     pub mount_point: PathBuf,
     /// Such as `ext4`.
     pub kind: String,
@@ -77,6 +80,7 @@ pub(crate) fn volume(path: &Path) -> Result<Option<Volume>, ViewError> {
     Ok(Some(Volume {
         is_folder: found.is_dir(),
         device,
+        id: Some(space.f_fsid).filter(|id| *id != 0),
         mount_point: mount.map_or_else(|| PathBuf::from("/"), |mount| mount.point.clone()),
         kind: mount.map(|mount| mount.kind.clone()).unwrap_or_default(),
         read_only: space.f_flag.contains(StatVfsMountFlags::RDONLY),

@@ -113,6 +113,7 @@ mod tests {
             path: "/x".into(),
             is_folder: true,
             device: 1,
+            id: None,
             mount_point: "/".into(),
             kind: "ext4".into(),
             read_only: false,

@@ -28,6 +28,7 @@ impl Default for Resources {
             path: PathBuf::from(point),
             is_folder: true,
             device,
+            id: Some(device << 32),
             mount_point: PathBuf::from(point),
             kind: kind.to_owned(),
             read_only: false,

@@ -47,6 +47,7 @@ impl Levers<'_> {
             path: Ballast::path_in(folder, &self.context().injection),
             mount_point: volume.mount_point.clone(),
             device: volume.device,
+            volume_id: volume.id,
             inode: None,
             volatile: volume.is_memory(),
             handle: None,

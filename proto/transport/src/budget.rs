@@ -3,7 +3,7 @@
 //! A full budget does not refuse everybody: the key that holds the most gives up its oldest seat, so that one greedy address cannot keep
 //! others out. Seats are protected for a while, because honest peers are quick.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,13 +39,15 @@ struct Inner<K> {
 
 #[derive(Debug)]
 struct State<K> {
-    taken: HashMap<K, BTreeMap<u64, Occupied>>,
+    /// The oldest first. Few have more than one, so that a list takes the least.
+    taken: HashMap<K, Vec<Occupied>>,
     count: usize,
     next: u64,
 }
 
 #[derive(Debug)]
 struct Occupied {
+    id: u64,
     /// Nobody with as many seats may have this one before; `None` is never.
     protected_until: Option<Instant>,
     /// Dropped or used when the seat is given to somebody else.
@@ -85,7 +87,7 @@ impl<K: Eq + Hash + Clone> Budget<K> {
         let (evict, evicted) = oneshot::channel();
         let mut state = self.state();
         let now = Instant::now();
-        let held = state.taken.get(&key).map_or(0, BTreeMap::len);
+        let held = state.taken.get(&key).map_or(0, Vec::len);
         if held >= self.0.quota.each && !state.evict_oldest(&key, now, false) {
             return Err(Full::Each);
         }
@@ -96,10 +98,15 @@ impl<K: Eq + Hash + Clone> Budget<K> {
         state.next += 1;
         state.count += 1;
         let occupied = Occupied {
+            id,
             protected_until: protected.map(|protected| now + protected),
             evict,
         };
-        state.taken.entry(key.clone()).or_default().insert(id, occupied);
+        state
+            .taken
+            .entry(key.clone())
+            .or_insert_with(|| Vec::with_capacity(1))
+            .push(occupied);
         drop(state);
         let budget = self.clone();
         Ok((Seat { budget, key, id }, evicted))
@@ -107,7 +114,7 @@ impl<K: Eq + Hash + Clone> Budget<K> {
 
     /// How many seats this key has.
     pub fn held(&self, key: &K) -> usize {
-        self.state().taken.get(key).map_or(0, BTreeMap::len)
+        self.state().taken.get(key).map_or(0, Vec::len)
     }
 
     /// Comes when a seat has become free; of several who wait, to one.
@@ -130,7 +137,9 @@ impl<K> Budget<K> {
 impl<K: Eq + Hash> Seat<K> {
     /// From now on for this long, nobody with as many seats may have it.
     pub fn protect(&self, protected: Duration) {
-        if let Some(occupied) = self.budget.state().taken.get_mut(&self.key).and_then(|of| of.get_mut(&self.id)) {
+        let mut state = self.budget.state();
+        let mut own = state.taken.get_mut(&self.key).into_iter().flatten();
+        if let Some(occupied) = own.find(|occupied| occupied.id == self.id) {
             occupied.protected_until = Some(Instant::now() + protected);
         }
     }
@@ -140,7 +149,9 @@ impl<K: Eq + Hash> Drop for Seat<K> {
     fn drop(&mut self) {
         let mut state = self.budget.state();
         let Some(of) = state.taken.get_mut(&self.key) else { return };
-        let freed = of.remove(&self.id).is_some();
+        let before = of.len();
+        of.retain(|occupied| occupied.id != self.id);
+        let freed = of.len() < before;
         if of.is_empty() {
             state.taken.remove(&self.key);
         }
@@ -163,13 +174,14 @@ impl<K: Eq + Hash + Clone> State<K> {
 
     fn evict_oldest(&mut self, key: &K, now: Instant, also_protected: bool) -> bool {
         let Some(of) = self.taken.get_mut(key) else { return false };
-        // Seats that are kept for good sort last.
+        // Seats that are kept for good are nobody else's.
         let oldest = of
             .iter()
-            .filter_map(|(id, occupied)| Some((occupied.protected_until?, *id)))
+            .enumerate()
+            .filter_map(|(at, occupied)| Some((occupied.protected_until?, at)))
             .min()
             .filter(|(until, _)| also_protected || *until <= now);
-        let Some(occupied) = oldest.and_then(|(_, id)| of.remove(&id)) else {
+        let Some(occupied) = oldest.map(|(_, at)| of.remove(at)) else {
             return false;
         };
         if of.is_empty() {

@@ -1,7 +1,7 @@
 //! Finished runs that speak for a service, found by an index and never by reading all of them. Rows are a projection: events stay the truth.
 
 use proto_model::finished::FinishedRun;
-use proto_model::history::{Moment, Places, Slice, Tally};
+use proto_model::history::{ListedRun, Moment, Places, RunMonth, Slice, Tally};
 use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 use proto_model::verdict::Verdict;
@@ -26,6 +26,12 @@ pub trait Finished {
     fn environments(&mut self, service: &str, of: &Places) -> Result<Vec<String>, StoreError>;
     /// All that speak for the service and ended by then, counted.
     fn tally(&mut self, service: &str, until: Timestamp) -> Result<Vec<Tally>, StoreError>;
+    /// The months in which the service has or had runs, the newest first.
+    fn months(&mut self, service: &str) -> Result<Vec<RunMonth>, StoreError>;
+    /// Keeps what was made of months; not of one of which a run has changed since it was asked for.
+    fn keep_months(&mut self, service: &str, made: &[RunMonth]) -> Result<(), StoreError>;
+    /// The month's runs that come before the moment, newest first.
+    fn runs_of_month(&mut self, service: &str, month: &RunMonth, before: &Moment, limit: u32) -> Result<Vec<ListedRun>, StoreError>;
     /// All that have a verdict, of every service and of none.
     fn judged(&mut self) -> Result<u64, StoreError>;
 }

@@ -1,5 +1,6 @@
 //! Which of a service's finished runs are asked for, and from where on: what a level needs is found without looking at all of them.
 
+use crate::finished::FinishedRun;
 use crate::id::RunId;
 use crate::time::Timestamp;
 
@@ -77,4 +78,23 @@ pub struct Tally {
     pub verdict: String,
     pub decided: bool,
     pub runs: u64,
+}
+
+/// A month (UTC) in which a service has or had finished runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMonth {
+    pub since: Timestamp,
+    /// Where the next one begins.
+    pub until: Timestamp,
+    /// Another one after each change of one of its runs.
+    pub version: u64,
+    /// What was made of it, in the words of whoever keeps it; nothing once a run has changed since.
+    pub made: Option<String>,
+}
+
+/// A finished run, and the number of events that what is known of it covers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedRun {
+    pub events: u64,
+    pub known: FinishedRun,
 }

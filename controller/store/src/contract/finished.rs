@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proto_model::catalogue::FaultKind;
 use proto_model::finished::{FinishedRun, RunWorth};
-use proto_model::history::{Moment, Places, Slice, Tally};
+use proto_model::history::{Moment, Places, RunMonth, Slice, Tally};
 use proto_model::id::{HostName, RunId};
 use proto_model::plan::Origin;
 use proto_model::summary::RunSummary;
@@ -19,6 +19,7 @@ pub(super) const CHECKS: &[fn(Make<'_>)] = &[
     what_is_not_read_yet_is_found_until_it_is,
     slices_are_what_a_look_at_every_run_finds,
     runs_are_counted_by_how_they_ended,
+    a_month_holds_its_runs_and_what_was_made_of_it_until_one_changes,
 ];
 
 fn what_is_not_read_yet_is_found_until_it_is(make: Make<'_>) {
@@ -198,4 +199,64 @@ fn runs_are_counted_by_how_they_ended(make: Make<'_>) {
         assert_eq!(store.tally("web", until).unwrap(), counted, "by {until}");
     }
     assert_eq!(store.judged().unwrap(), all.len() as u64);
+}
+
+fn a_month_holds_its_runs_and_what_was_made_of_it_until_one_changes(make: Make<'_>) {
+    let mut store = make();
+    let at = |text: &str| Timestamp::parse(text).unwrap();
+    let [january, first, last] = ["2026-01-31T23:59:59.999Z", "2026-02-01T00:00:00.000Z", "2026-02-28T23:59:59.999Z"].map(at);
+    let keep = |store: &mut dyn Store, run: &RunId, ended_at: Timestamp, seq: u64| {
+        let known = kept(a_summary(run, Some(Verdict::Passed), ended_at.0));
+        store.keep_finished(run, seq, Some(&known)).unwrap();
+        known
+    };
+    let runs = [january, first, last].map(|ended_at| {
+        let run = RunId::generate();
+        store.append(&run, vec![accepted("one", None), judged()]).unwrap();
+        keep(store.as_mut(), &run, ended_at, 2)
+    });
+    let months = store.months("shop").unwrap();
+    let spans: Vec<_> = months.iter().map(|month| (month.since, month.until)).collect();
+    let march = at("2026-03-01T00:00:00.000Z");
+    assert_eq!(spans, [(first, march), (at("2026-01-01T00:00:00.000Z"), first)]);
+    let end = Moment::end_of(Timestamp(i64::MAX));
+    let all = store.runs_of_month("shop", &months[0], &end, 10).unwrap();
+    assert_eq!(all.iter().map(|run| &run.known).collect::<Vec<_>>(), [&runs[2], &runs[1]]);
+    assert_eq!(all[0].events, 2);
+    let before = moment(&runs[2]);
+    assert_eq!(store.runs_of_month("shop", &months[0], &before, 10).unwrap(), all[1..]);
+    assert_eq!(store.runs_of_month("shop", &months[0], &end, 1).unwrap(), all[..1]);
+    assert_eq!(store.months("another").unwrap(), []);
+
+    let made: Vec<RunMonth> = months
+        .into_iter()
+        .map(|month| RunMonth {
+            made: Some("a page".into()),
+            ..month
+        })
+        .collect();
+    store.keep_months("shop", &made).unwrap();
+    assert_eq!(store.months("shop").unwrap(), made);
+    // A late event: the run's row covers more, and says the same.
+    keep(store.as_mut(), &runs[1].summary.id, first, 3);
+    let changed = store.months("shop").unwrap();
+    assert_eq!((&changed[0].made, &changed[1]), (&None, &made[1]));
+    store.keep_months("shop", &made).unwrap();
+    assert_eq!(
+        store.months("shop").unwrap(),
+        changed,
+        "what was made of what it was before is not kept"
+    );
+    // It moves to the month before: both have changed.
+    store
+        .keep_months(
+            "shop",
+            &[RunMonth {
+                made: Some("a page".into()),
+                ..changed[0].clone()
+            }],
+        )
+        .unwrap();
+    keep(store.as_mut(), &runs[1].summary.id, january, 4);
+    assert!(store.months("shop").unwrap().iter().all(|month| month.made.is_none()));
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto_model::finished::FinishedRun;
-use proto_model::history::{Moment, Places, Slice, Tally};
+use proto_model::history::{ListedRun, Moment, Places, RunMonth, Slice, Tally};
 use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 
@@ -20,7 +20,12 @@ impl Finished for MemoryStore {
         for (run, seq, known) in known {
             match known {
                 Some(known) if self.summaries.get(run).is_none_or(|(kept, _)| kept <= seq) => {
-                    self.summaries.insert(run.clone(), (*seq, known.clone()));
+                    let before = self.summaries.insert(run.clone(), (*seq, known.clone()));
+                    before
+                        .iter()
+                        .map(|(_, known)| known)
+                        .chain([known])
+                        .for_each(|known| self.change_month(known));
                 }
                 Some(_) => {}
                 None => drop(self.passed_over.insert(run.clone(), *seq)),
@@ -78,12 +83,53 @@ impl Finished for MemoryStore {
         Ok(tally.collect())
     }
 
+    fn months(&mut self, service: &str) -> Result<Vec<RunMonth>, StoreError> {
+        let of_it = self.months.iter().rev().filter(|((of, _), _)| of == service);
+        Ok(of_it.map(|(_, month)| month.clone()).collect())
+    }
+
+    fn keep_months(&mut self, service: &str, made: &[RunMonth]) -> Result<(), StoreError> {
+        for month in made {
+            let known = self.months.get_mut(&(service.to_owned(), month.since));
+            if let Some(known) = known.filter(|known| known.version == month.version) {
+                known.made.clone_from(&month.made);
+            }
+        }
+        Ok(())
+    }
+
+    fn runs_of_month(&mut self, service: &str, month: &RunMonth, before: &Moment, limit: u32) -> Result<Vec<ListedRun>, StoreError> {
+        let end = before.clone().min(Moment::start_of(month.until));
+        let found = self.of_service(service, &Slice::All).into_iter().rev();
+        let of_it = found.filter(|(moment, _)| *moment < end && moment.ended_at >= month.since);
+        let listed = of_it.map(|(_, run)| ListedRun {
+            events: self.summaries[&run.summary.id].0,
+            known: run.clone(),
+        });
+        Ok(listed.take(limit as usize).collect())
+    }
+
     fn judged(&mut self) -> Result<u64, StoreError> {
         Ok(self.summaries.len() as u64)
     }
 }
 
 impl MemoryStore {
+    fn change_month(&mut self, run: &FinishedRun) {
+        let (Some(keys), Some(service)) = (Keys::of(run), &run.summary.service) else {
+            return;
+        };
+        let since = start_of_month(keys.ended_at);
+        let month = self.months.entry((service.clone(), since)).or_insert_with(|| RunMonth {
+            since,
+            until: start_of_month(since.plus_ms(LONGER_THAN_A_MONTH_MS)),
+            version: 0,
+            made: None,
+        });
+        month.version += 1;
+        month.made = None;
+    }
+
     /// Oldest first.
     fn of_service(&self, service: &str, slice: &Slice) -> BTreeMap<Moment, &FinishedRun> {
         let all = self.summaries.values().map(|(_, run)| run);
@@ -93,6 +139,13 @@ impl MemoryStore {
         });
         wanted.collect()
     }
+}
+
+const LONGER_THAN_A_MONTH_MS: u64 = 32 * 24 * 3_600_000;
+
+fn start_of_month(at: Timestamp) -> Timestamp {
+    let month: String = at.to_string().chars().take(7).collect();
+    Timestamp::parse(&format!("{month}-01T00:00:00.000Z")).unwrap_or(at)
 }
 
 fn is_in(slice: &Slice, run: &FinishedRun, keys: &Keys) -> bool {

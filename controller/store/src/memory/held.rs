@@ -7,6 +7,7 @@ use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::evidence::Publication;
 use proto_model::finished::FinishedRun;
 use proto_model::halt::HaltState;
+use proto_model::history::RunMonth;
 use proto_model::id::{HostName, PlanDigest, RunId, ScheduleId};
 use proto_model::plan::PlanView;
 use proto_model::service::ServiceRecord;
@@ -35,6 +36,8 @@ pub struct MemoryStore {
     pub(super) summaries: BTreeMap<RunId, (u64, FinishedRun)>,
     /// Finished runs of which nothing is to be known, by their last event.
     pub(super) passed_over: BTreeMap<RunId, u64>,
+    /// By service and beginning.
+    pub(super) months: BTreeMap<(String, Timestamp), RunMonth>,
     pub(super) services: BTreeMap<String, ServiceRecord>,
     pub(super) publications: Vec<Publication>,
 }

@@ -1,14 +1,14 @@
 //! Finished runs on SQLite: each slice is one index, walked from a moment on.
 
 use proto_model::finished::{FINISHED_RUN_VERSION, FinishedRun};
-use proto_model::history::{Moment, Places, Slice, Tally};
+use proto_model::history::{ListedRun, Moment, Places, RunMonth, Slice, Tally};
 use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 use rusqlite::{Connection, Params, Transaction, params};
 
-use super::codec;
 use super::log::run_id;
 use super::transaction::{SqliteStore, Trouble};
+use super::{codec, months};
 use crate::fact::no_run;
 use crate::finished::{Finished, Keys};
 use crate::records::StoreError;
@@ -80,6 +80,18 @@ impl Finished for SqliteStore {
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
+    }
+
+    fn months(&mut self, service: &str) -> Result<Vec<RunMonth>, StoreError> {
+        self.look("list months of runs", |t| months::all(t, service))
+    }
+
+    fn keep_months(&mut self, service: &str, made: &[RunMonth]) -> Result<(), StoreError> {
+        self.deed("keep what was made of months", |t| months::keep(t, service, made))
+    }
+
+    fn runs_of_month(&mut self, service: &str, month: &RunMonth, before: &Moment, limit: u32) -> Result<Vec<ListedRun>, StoreError> {
+        self.look("find the runs of a month", |t| months::runs(t, service, month, before, limit))
     }
 
     fn judged(&mut self) -> Result<u64, StoreError> {
@@ -204,7 +216,7 @@ pub(super) fn outdate_other_versions(connection: &Connection) -> rusqlite::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::{log, summaries};
+    use crate::sqlite::{log, months, summaries};
 
     /// How SQLite would carry it out, line by line.
     fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -249,6 +261,7 @@ mod tests {
         }
         for (sql, range) in [
             (log::OF_PREFIX, "(id>? AND id<?)"),
+            (months::RUNS, "(service=? AND ended_at>? AND ended_at<?)"),
             (log::UNFINISHED, "INDEX runs_unfinished"),
             (summaries::UNFINISHED, "INDEX runs_unfinished"),
             (summaries::NEXT_TEST, "(service=? AND name>?)"),

@@ -6,6 +6,7 @@ mod codec;
 mod evidence;
 mod finished;
 mod log;
+mod months;
 mod open;
 mod operators;
 mod plans;

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("catalogues.sql"),
     include_str!("unclean.sql"),
     include_str!("finished.sql"),
+    include_str!("months.sql"),
 ];
 /// The version whose rows must be moved as well, and by what.
 const SPLIT_CATALOGUES: u32 = 7;

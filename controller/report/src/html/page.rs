@@ -1,5 +1,7 @@
 //! A page that stands alone: no script, nothing from elsewhere, every text escaped by the one template; it knows no run.
 
+use std::sync::LazyLock;
+
 use askama::Template;
 use base64::Engine;
 use sha2::Digest;
@@ -8,6 +10,12 @@ use super::picture::Picture;
 
 /// How pages look; the dashboard serves the same beside its own.
 pub const STYLE: &str = include_str!("../../templates/page.css");
+
+/// As a content security policy names it.
+static STYLE_HASH: LazyLock<String> = LazyLock::new(|| {
+    let digest = sha2::Sha256::digest(STYLE.as_bytes());
+    format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(digest))
+});
 
 /// What a word means to the reader; it is never told by colour alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -120,7 +128,7 @@ pub struct Page {
 struct Rendered<'a> {
     page: &'a Page,
     style: &'static str,
-    style_hash: String,
+    style_hash: &'a str,
 }
 
 /// The part between header and footer, for pages that stand in a larger one.
@@ -136,12 +144,10 @@ impl Page {
     }
 
     pub fn html(&self) -> String {
-        let digest = sha2::Sha256::digest(STYLE.as_bytes());
-        let style_hash = format!("sha256-{}", base64::engine::general_purpose::STANDARD.encode(digest));
         let rendered = Rendered {
             page: self,
             style: STYLE,
-            style_hash,
+            style_hash: &STYLE_HASH,
         };
         // Rendering into memory fails only when a Display does, and none of ours can.
         rendered.render().unwrap_or_default()

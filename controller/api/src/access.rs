@@ -68,6 +68,7 @@ pub const ACCESS: &[Row] = &[
     ("/fracas.v1.Evidence/RemoveService", ADMINISTRATORS, Changes),
     ("/fracas.v1.Evidence/Levels", EVERYBODY, Reads),
     ("/fracas.v1.Evidence/Site", EVERYBODY, Reads),
+    ("/fracas.v1.Evidence/Pages", EVERYBODY, Reads),
     ("/fracas.v1.Evidence/Publish", OPERATORS, Changes),
     ("/fracas.v1.Emergency/Halt", EVERYBODY, Stops),
     ("/fracas.v1.Emergency/Release", ADMINISTRATORS, Changes),
@@ -149,6 +150,7 @@ mod tests {
         Evidence/ApplyService   -O-D    Evidence/Publish        -O-D    Evidence/RemoveService  ---D
         Evidence/ListServices   VOAD    Evidence/ShowService    VOAD
         Evidence/Levels         VOAD    Evidence/Site           VOAD
+        Evidence/Pages          VOAD
         Emergency/Halt          VOAD    Emergency/Release       ---D    Emergency/Status        VOAD";
 
     #[test]

@@ -1,26 +1,29 @@
 //! What runs are worth, as operators ask it: services, levels, the site, and the record that it was delivered. Nothing is typed that can be computed.
 
+use std::sync::Arc;
+
 use controller_evidence::{Evidence as Weighed, Shown, parse_service, weigh};
 use proto_model::document::ErrorBody;
 use proto_model::evidence::{Levels, Publication};
-use proto_model::id::sha256_text;
+use proto_model::id::{RunId, sha256_text};
 use proto_model::service::{ServiceDocument, ServiceRecord};
 use proto_wire::v1::evidence_server::Evidence;
 use proto_wire::v1::{
-    Document, Documents, LevelsRequest, PublishRequest, ServiceApplyRequest, ServiceRef, ServiceReply, ServicesListRequest, SiteFile,
-    SiteRequest,
+    Document, Documents, LevelsRequest, PagesRequest, PublishRequest, ServiceApplyRequest, ServiceRef, ServiceReply, ServicesListRequest,
+    SiteFile, SiteRequest,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::error::{ApiError, ApiResult, not_found};
-use crate::publishing::{READER_WITHIN, pass};
+use crate::publishing::{Delivery, READER_WITHIN, pass};
 use crate::service::{Api, caller, document};
 
 /// Files of a site on their way to a slow reader.
 const SITE_BUFFER: usize = 8;
 const PLACE_LENGTH: usize = 1_000;
+const PAGES_AT_ONCE: usize = 1_000;
 
 #[async_trait]
 impl Evidence for Api {
@@ -106,13 +109,37 @@ impl Evidence for Api {
 
     type SiteStream = ReceiverStream<Result<SiteFile, Status>>;
 
-    async fn site(&self, _: Request<SiteRequest>) -> Result<Response<Self::SiteStream>, Status> {
+    async fn site(&self, request: Request<SiteRequest>) -> Result<Response<Self::SiteStream>, Status> {
         let services = self.services_shown().await?;
         let (sender, receiver) = mpsc::channel(SITE_BUFFER);
         let api = self.clone();
+        let to = Delivery::of(request.into_inner(), sender.clone());
         tokio::spawn(async move {
-            if let Err(error) = api.send_site(&services, &sender).await {
+            if let Err(error) = api.send_site(&services, &to).await {
                 // A reader that is gone, or takes nothing, needs no answer.
+                let _ = pass(&sender, Err(error.into()), READER_WITHIN).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(receiver)))
+    }
+
+    type PagesStream = ReceiverStream<Result<SiteFile, Status>>;
+
+    async fn pages(&self, request: Request<PagesRequest>) -> Result<Response<Self::PagesStream>, Status> {
+        let runs = request.into_inner().runs;
+        if runs.len() > PAGES_AT_ONCE {
+            let message = format!(
+                "pages of {} runs were asked for; ask for at most {PAGES_AT_ONCE} at a time",
+                runs.len()
+            );
+            return Err(ApiError::new("usage", message).into());
+        }
+        let ids: Result<Arc<[RunId]>, _> = runs.iter().map(|run| RunId::parse(run)).collect();
+        let ids = ids.map_err(|error| ApiError::new("usage", error.to_string()))?;
+        let (sender, receiver) = mpsc::channel(SITE_BUFFER);
+        let api = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = api.send_pages(ids, &sender).await {
                 let _ = pass(&sender, Err(error.into()), READER_WITHIN).await;
             }
         });

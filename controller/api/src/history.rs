@@ -3,7 +3,7 @@
 use controller_evidence::{History, View, select, select_shown};
 use controller_store::{Store, StoreError};
 use proto_model::finished::FinishedRun;
-use proto_model::history::{Moment, Places, Slice};
+use proto_model::history::{ListedRun, Moment, Places, RunMonth, Slice};
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
 
@@ -13,7 +13,7 @@ use crate::service::Api;
 /// Rows of one look at the store: others wait for it.
 const PAGE: u32 = 500;
 /// After every run.
-pub(crate) const ALL: Timestamp = Timestamp(i64::MAX);
+const ALL: Timestamp = Timestamp(i64::MAX);
 
 /// The store as the history that evidence asks.
 struct Stored<'a>(&'a mut dyn Store);
@@ -56,10 +56,10 @@ impl Api {
         Ok(view.await?)
     }
 
-    /// The service's runs before a moment, the newest first; as many as one look at the store may pass.
-    pub(crate) async fn runs_before(&self, service: &str, before: &Moment) -> ApiResult<Vec<FinishedRun>> {
-        let (service, before) = (service.to_owned(), before.clone());
-        let page = self.0.store.call(move |store| store.newest(&service, &Slice::All, &before, PAGE));
+    /// The month's runs before a moment, the newest first; as many as one look at the store may pass.
+    pub(crate) async fn month_before(&self, service: &str, month: &RunMonth, before: &Moment) -> ApiResult<Vec<ListedRun>> {
+        let (service, month, before) = (service.to_owned(), month.clone(), before.clone());
+        let page = self.0.store.call(move |store| store.runs_of_month(&service, &month, &before, PAGE));
         Ok(page.await?)
     }
 
@@ -72,4 +72,4 @@ impl Api {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! The operator's program `fracas`: reads the command line, runs one verb, answers with an exit code; it decides nothing about a run.
 
 mod age;
+mod catalogue;
 mod client;
 mod command;
 mod config;
@@ -20,6 +21,7 @@ mod plan_view;
 mod replace;
 mod reports;
 mod run_view;
+mod site;
 mod start;
 mod summary;
 mod top;

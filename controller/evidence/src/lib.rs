@@ -18,4 +18,4 @@ pub use file::parse_service;
 pub use known::Evidence;
 pub use levels::weigh;
 pub use select::{History, select, select_shown};
-pub use site::{MARKER, Month, MonthLine, NEWEST, Shown, Site, View, file_name, month, month_of, run_page};
+pub use site::{MARKER, Month, MonthLine, NEWEST, Shown, Site, View, file_name, maker, month, month_of, run_page};

@@ -1,6 +1,7 @@
 //! Services, levels and publishing through real programs, over a log that a controller finds when it starts; nothing is injected anywhere.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -292,8 +293,25 @@ fn a_publication_is_evidence_and_the_same_log_gives_the_same_bytes() -> Result<(
         (json!("holds"), json!("holds"))
     );
     assert_eq!(after["level"], 0, "level 1 is not evaluated");
-    expect(&publish()?, exit::OK, &[]);
+    let looks = || -> Result<BTreeMap<String, (u64, i64, i64)>> {
+        let looks = read(&site)?.into_keys().map(|path| {
+            let found = std::fs::metadata(site.join(&path))?;
+            Ok((path, (found.ino(), found.ctime(), found.ctime_nsec())))
+        });
+        looks.collect()
+    };
+    let before = looks()?;
+    expect(&publish()?, exit::OK, &[", 0 of them written anew", "points    web 3 decided runs"]);
     assert_eq!(first, read(&site)?);
+    assert_eq!(before, looks()?, "nothing is written where nothing has changed");
+    // What others did to it is put right, and nothing else is written.
+    std::fs::write(site.join(format!("runs/{}.html", ids[0])), "something else")?;
+    std::fs::remove_file(site.join(format!("runs/{}.html", ids[1])))?;
+    expect(&publish()?, exit::OK, &[", 2 of them written anew"]);
+    let stands = |files: BTreeMap<String, Vec<u8>>| -> BTreeMap<String, Vec<u8>> {
+        files.into_iter().filter(|(path, _)| path != ".fracas-files").collect()
+    };
+    assert_eq!(stands(first), stands(read(&site)?));
     Ok(())
 }
 

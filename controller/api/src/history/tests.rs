@@ -19,7 +19,7 @@ use tonic::Request;
 
 use crate::http::tests::{NOW, World};
 
-const SERVICE: &str = "apiVersion: fracas/v1
+pub(crate) const SERVICE: &str = "apiVersion: fracas/v1
 kind: Service
 name: web
 owners: [team-web]
@@ -31,7 +31,7 @@ playbooks:
   - { name: restore-cache, dependency: cache, steps: [start it] }
 ";
 
-fn event(at: i64, body: EventBody) -> NewEvent {
+pub(crate) fn event(at: i64, body: EventBody) -> NewEvent {
     NewEvent {
         at: Timestamp(at),
         by: "controller".into(),
@@ -40,7 +40,7 @@ fn event(at: i64, body: EventBody) -> NewEvent {
     }
 }
 
-fn accepted(random: &mut StdRng) -> EventBody {
+pub(crate) fn accepted(random: &mut StdRng) -> EventBody {
     let pick = |random: &mut StdRng, of: &[&str]| of[random.random_range(0..of.len())].to_owned();
     let service = Some(pick(random, &["web", "mail"])).filter(|_| random.random_bool(0.9));
     let plan = Plan {
@@ -68,7 +68,7 @@ fn accepted(random: &mut StdRng) -> EventBody {
     }
 }
 
-fn judged(random: &mut StdRng) -> EventBody {
+pub(crate) fn judged(random: &mut StdRng) -> EventBody {
     let verdicts = [Verdict::Passed, Verdict::Failed, Verdict::Inconclusive];
     EventBody::RunJudged {
         verdict: verdicts[random.random_range(0..3)],
@@ -83,7 +83,7 @@ fn judged(random: &mut StdRng) -> EventBody {
 }
 
 /// A host is asked again, and its run amended: at the end of a run, or long after.
-fn amended(random: &mut StdRng, at: i64) -> Vec<NewEvent> {
+pub(crate) fn amended(random: &mut StdRng, at: i64) -> Vec<NewEvent> {
     let left = [Vec::new(), vec!["a rule".to_owned()]][random.random_range(0..2)].clone();
     let cleanup = if left.is_empty() { Cleanup::Proven } else { Cleanup::Dirty };
     let host = HostName::parse("web-1").unwrap();
@@ -97,7 +97,7 @@ fn amended(random: &mut StdRng, at: i64) -> Vec<NewEvent> {
     vec![event(at, verified), event(at, amended)]
 }
 
-async fn append(world: &World, run: &RunId, events: Vec<NewEvent>) {
+pub(crate) async fn append(world: &World, run: &RunId, events: Vec<NewEvent>) {
     let run = run.clone();
     world.api.0.store.call(move |store| store.append(&run, events)).await.unwrap();
 }

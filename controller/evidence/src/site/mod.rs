@@ -5,6 +5,7 @@
 
 mod data;
 mod feed;
+mod maker;
 mod metrics;
 mod months;
 mod pages;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 
 use proto_model::id::sha256_text;
 
+pub use maker::maker;
 pub use months::{Month, month, month_of};
 pub use pages::NEWEST;
 pub use paths::{file_name, run_page};

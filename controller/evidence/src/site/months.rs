@@ -2,11 +2,13 @@
 
 use controller_report::html::{Link, Page, Section};
 use proto_model::document::API_VERSION;
-use proto_model::finished::FinishedRun;
+use proto_model::history::ListedRun;
 use proto_model::id::sha256_text;
 use proto_model::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::maker::maker;
 use super::pages::history_sections;
 use super::paths::{file_name, folder_name, month_path, run_path};
 use super::shown::MonthLine;
@@ -26,7 +28,7 @@ pub fn month_of(at: Timestamp) -> String {
 }
 
 /// Of a service's runs in this month, the newest first.
-pub fn month(service: &str, month: &str, runs: &[FinishedRun]) -> Month {
+pub fn month(service: &str, month: &str, runs: &[ListedRun]) -> Month {
     let listed: Vec<Value> = runs.iter().map(run).collect();
     let document = json!({ "apiVersion": API_VERSION, "kind": "HistoryMonth", "service": service, "month": month, "runs": listed });
     let data = format!("{document:#}\n");
@@ -43,14 +45,36 @@ pub fn month(service: &str, month: &str, runs: &[FinishedRun]) -> Month {
     }
 }
 
-fn run(known: &FinishedRun) -> Value {
-    json!({ "page": run_path(&known.summary.id), "run": known.summary, "worth": known.worth })
+fn run(listed: &ListedRun) -> Value {
+    let known = &listed.known;
+    json!({ "page": run_path(&known.summary.id), "events": listed.events, "run": known.summary, "worth": known.worth })
+}
+
+/// A month's line with what made it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    maker: String,
+    line: MonthLine,
+}
+
+impl MonthLine {
+    /// To be kept for as long as no run of the month changes.
+    pub fn keep(&self) -> String {
+        let line = self.clone();
+        serde_json::to_string(&Kept { maker: maker(), line }).unwrap_or_default()
+    }
+
+    /// What was kept, if this version would make the same.
+    pub fn kept(text: &str) -> Option<Self> {
+        let kept: Kept = serde_json::from_str(text).ok()?;
+        (kept.maker == maker()).then_some(kept.line)
+    }
 }
 
 impl Month {
     /// The page and its path.
-    pub fn page(&self, runs: &[FinishedRun]) -> (String, String) {
-        let past: Vec<Past<'_>> = runs.iter().filter_map(Past::of).collect();
+    pub fn page(&self, runs: &[ListedRun]) -> (String, String) {
+        let past: Vec<Past<'_>> = runs.iter().filter_map(|listed| Past::of(&listed.known)).collect();
         let up = Link {
             text: self.service.clone(),
             href: format!("../../services/{}", file_name(&self.service)),

@@ -7,7 +7,7 @@ use proto_model::finished::FinishedRun;
 use proto_model::history::Tally;
 use proto_model::service::Service;
 use proto_model::time::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::known::Evidence;
 use crate::levels::weigh;
@@ -21,7 +21,7 @@ pub struct Shown {
 }
 
 /// What `history.json` says of a service's month.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MonthLine {
     pub month: String,
     pub runs: usize,

@@ -1995,8 +1995,30 @@ pub struct LevelsRequest {
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct SiteRequest {}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SiteRequest {
+    /// without the pages of runs: the reader asks for those that it lacks
+    #[prost(bool, tag = "1")]
+    pub apart: bool,
+    /// what made the files that the reader has, as the site's last message said it
+    #[prost(string, tag = "2")]
+    pub maker: ::prost::alloc::string::String,
+    /// months that the reader has: of one that is still so neither data nor page is sent
+    #[prost(message, repeated, tag = "3")]
+    pub known: ::prost::alloc::vec::Vec<SiteMonth>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SiteMonth {
+    #[prost(string, tag = "1")]
+    pub path: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub digest: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PagesRequest {
+    #[prost(string, repeated, tag = "1")]
+    pub runs: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SiteFile {
     /// below the site's folder
@@ -2007,6 +2029,12 @@ pub struct SiteFile {
     /// of the whole site, in its last message, which is no file
     #[prost(string, tag = "3")]
     pub digest: ::prost::alloc::string::String,
+    /// of a run's page: how many events it tells of
+    #[prost(uint64, tag = "4")]
+    pub events: u64,
+    /// in the last message: another one may make other files of the same log
+    #[prost(string, tag = "5")]
+    pub maker: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishRequest {
@@ -4755,6 +4783,28 @@ pub mod evidence_client {
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Evidence", "Site"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// The pages of some runs.
+        pub async fn pages(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::SiteFile>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = crate::codec::SmallBuffers::default();
+            let path = http::uri::PathAndQuery::from_static("/fracas.v1.Evidence/Pages");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Evidence", "Pages"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Records that a site was delivered, and the points that it held.
         pub async fn publish(
             &mut self,
@@ -4825,6 +4875,17 @@ pub mod evidence_server {
             &self,
             request: tonic::Request<super::SiteRequest>,
         ) -> std::result::Result<tonic::Response<Self::SiteStream>, tonic::Status>;
+        /// Server streaming response type for the Pages method.
+        type PagesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::SiteFile, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// The pages of some runs.
+        async fn pages(
+            &self,
+            request: tonic::Request<super::PagesRequest>,
+        ) -> std::result::Result<tonic::Response<Self::PagesStream>, tonic::Status>;
         /// Records that a site was delivered, and the points that it held.
         async fn publish(
             &self,
@@ -5157,6 +5218,52 @@ pub mod evidence_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SiteSvc(inner);
+                        let codec = crate::codec::SmallBuffers::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/fracas.v1.Evidence/Pages" => {
+                    #[allow(non_camel_case_types)]
+                    struct PagesSvc<T: Evidence>(pub Arc<T>);
+                    impl<
+                        T: Evidence,
+                    > tonic::server::ServerStreamingService<super::PagesRequest>
+                    for PagesSvc<T> {
+                        type Response = super::SiteFile;
+                        type ResponseStream = T::PagesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PagesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Evidence>::pages(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PagesSvc(inner);
                         let codec = crate::codec::SmallBuffers::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -52,7 +52,15 @@ async fn two_agents_with_one_identity_are_named_and_kept_from_starting_and_both_
     let id = InjectionId::generate();
     controller.dispatcher.stop(&name("web"), &id, EndedBy::Stop).await.unwrap();
     let halt = controller.latch.get().engage("ann", "clone", now());
-    controller.dispatcher.halt(halt.clone(), 200).await;
+    // The clone answers first, and the host itself is still waited for.
+    one.script().stuck = true;
+    let (dispatcher, state) = (controller.dispatcher.clone(), halt.clone());
+    let halted = tokio::spawn(async move { dispatcher.halt(state, 10_000).await });
+    eventually("the clone is halted", || two.was_told(&format!("halt {}", halt.epoch))).await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(!halted.is_finished(), "the clone's answer is not the host's");
+    one.script().stuck = false;
+    assert_eq!(halted.await.unwrap().answered, [name("web")]);
     for agent in [&one, &two] {
         eventually("each hears the stop and the halt", || {
             agent.was_told(&format!("stop {id} stop")) && agent.was_told(&format!("halt {}", halt.epoch))

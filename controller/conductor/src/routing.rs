@@ -5,6 +5,7 @@ use std::sync::{MutexGuard, PoisonError};
 use controller_report::RunState;
 use controller_store::StoreError;
 use proto_model::event::{AgentSource, EventBody, NewEvent};
+use proto_model::halt::HaltState;
 use proto_model::host::{Connection, Host, Membership};
 use proto_model::id::{HostName, InjectionId, RunId};
 use proto_model::injection::{AgentReport, EndedBy};
@@ -29,8 +30,7 @@ impl Supervisor {
             match said {
                 HostEvent::Report { host, report } => self.route_report(host, report).await,
                 HostEvent::Samples { host, run, samples } => self.route_samples(&host, &run, samples),
-                // Beside what else hosts say: a stuck run holds up nobody.
-                HostEvent::Halted(state) => drop(tokio::spawn(self.clone().stop_runs(state))),
+                HostEvent::Halted(state) => self.route_halt(state),
                 HostEvent::Lost { host, last_seen } => self.route_loss(&host, last_seen).await,
                 HostEvent::Returned {
                     host,
@@ -55,6 +55,14 @@ impl Supervisor {
                     self.stop_strangers(host, inventory);
                 }
             }
+        }
+    }
+
+    /// Beside what else hosts say: a stuck run holds up nobody. What was released meanwhile ends nothing that began after it.
+    fn route_halt(&self, state: HaltState) {
+        let latched = self.0.parts.latch.get();
+        if latched.engaged && latched.epoch >= state.epoch {
+            tokio::spawn(self.clone().stop_runs(latched));
         }
     }
 

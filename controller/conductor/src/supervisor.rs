@@ -18,6 +18,7 @@ use proto_model::plan::PlanView;
 use proto_model::time::Timestamp;
 use proto_probes::AddressRule;
 use tokio::sync::{broadcast, mpsc};
+use tokio::task::JoinSet;
 
 use crate::active::ActiveRuns;
 use crate::anchors::Anchors;
@@ -256,10 +257,12 @@ impl Supervisor {
 
     /// Every run that is going hears of the halt.
     pub(crate) async fn stop_runs(self, state: HaltState) {
-        let inboxes: Vec<_> = self.runs().values().map(|going| going.inbox.clone()).collect();
-        for inbox in inboxes {
-            tell(&inbox, stop_for(&state)).await;
+        let mut told = JoinSet::new();
+        for going in self.runs().values() {
+            let (inbox, stop) = (going.inbox.clone(), stop_for(&state));
+            told.spawn(async move { tell(&inbox, stop).await });
         }
+        told.join_all().await;
     }
 
     /// The record first: a release that is not on record does not happen to hosts.

@@ -25,10 +25,10 @@ impl Dispatcher {
                 // Before the hosts, so that runs end as halted and not by what their hosts undo; but hosts do not wait for a full queue.
                 let queued = self.0.parts.said.try_send(HostEvent::Halted(newer.clone()));
                 self.halt_everywhere(newer.clone());
+                self.keep_halt(newer, name).await;
                 if let Err(TrySendError::Full(event)) = queued {
                     let _ = self.0.parts.said.send(event).await;
                 }
-                self.keep_halt(newer, name).await;
             }
             Claim::Adopted(newer) => {
                 tracing::warn!(host = %name, epoch = newer.epoch, "a host knows of newer halts than this controller");

@@ -67,6 +67,7 @@ pub struct Scripted {
     pub settled: Mutex<BTreeSet<InjectionId>>,
     pub stopped: Mutex<Vec<InjectionId>>,
     pub halts: Mutex<Vec<HaltState>>,
+    pub latch: Arc<MemoryLatch>,
     pub refreshed: Mutex<Vec<HostRecord>>,
     store: StoreHandle,
     /// What was told as stored, and the orders among it.
@@ -426,8 +427,10 @@ impl Bench {
 
 async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy) -> (Arc<Scripted>, Supervisor) {
     let (said, hears) = mpsc::channel(256);
+    let latch = Arc::new(MemoryLatch(Mutex::new(store.call(|store| store.halt()).await.unwrap())));
     let fleet = Arc::new(Scripted {
         names: names.to_vec(),
+        latch: latch.clone(),
         said,
         held: Mutex::default(),
         away: Mutex::default(),
@@ -452,7 +455,7 @@ async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy) ->
     let supervisor = Supervisor::new(SupervisorParts {
         store: store.clone(),
         voice: fleet.clone(),
-        latch: Arc::new(MemoryLatch(Mutex::new(store.call(|store| store.halt()).await.unwrap()))),
+        latch,
         known: Arc::default(),
         policy: policy.clone(),
         rule: AddressRule::default(),
@@ -467,7 +470,7 @@ async fn controller(store: &StoreHandle, names: &[HostName], policy: &Policy) ->
 }
 
 /// A latch in memory, which a new supervisor reads from the store.
-struct MemoryLatch(Mutex<HaltState>);
+pub struct MemoryLatch(Mutex<HaltState>);
 
 impl Latch for MemoryLatch {
     fn get(&self) -> HaltState {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use controller_conductor::{HostEvent, StopOutcome, StopTarget};
+use controller_conductor::{HostEvent, Latch, StopOutcome, StopTarget};
 use controller_report::fold;
 use controller_store::Actor;
 use proto_model::event::{EventBody, FleetEventBody, NewEvent};
@@ -115,6 +115,11 @@ async fn a_halt_that_a_host_brings_ends_every_run_as_halted() {
     let run = bench.start(attack(&["web"], LONG)).await.unwrap().run;
     bench.acting(&run).await;
     let brought = HaltState::released().engage("host cache", "smoke in the rack", bench.supervisor.now());
+    // The dispatcher has put it there; one that was released meanwhile ends nothing.
+    bench.fleet.say(HostEvent::Halted(brought.clone())).await;
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert_eq!(bench.document(&run).await.ended_by, None);
+    bench.fleet.latch.set(brought.clone()).unwrap();
     bench.fleet.say(HostEvent::Halted(brought)).await;
     let document = bench.finished(&run).await;
     assert_eq!(

@@ -16,8 +16,8 @@ const TELL_EVERY: u32 = 12;
 impl Warden {
     /// Ends one injection and tries at once to undo it. One that is ending already goes on as it does.
     pub(super) fn end(&mut self, id: &InjectionId, by: EndedBy, reason: Option<String>) {
-        // Nothing comes before the undo where somebody is in danger, or where nothing acts any more.
-        if matches!(by, EndedBy::DurationElapsed | EndedBy::Stop) {
+        // Nothing comes before any other undo: a stop may be a guard's.
+        if by == EndedBy::DurationElapsed {
             self.look_for_the_last_time(id);
         }
         let Some(active) = self.state.active_mut(id) else { return };

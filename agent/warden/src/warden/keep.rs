@@ -117,8 +117,11 @@ impl Warden {
     /// What happened since the last look, before it is undone: the end comes in the midst of a window, or with its end.
     pub(super) fn look_for_the_last_time(&mut self, id: &InjectionId) {
         let now = self.view().boot_ms();
-        let seen = self.holding(id).and_then(|(_, holding)| holding.windows.last.as_ref());
-        if seen.is_some_and(|look| now.saturating_sub(look.boot_ms) >= WINDOW_MS.0) {
+        let Some((deadline_ms, holding)) = self.holding(id) else { return };
+        let seen = holding.windows.last.as_ref();
+        let tells = seen.is_some_and(|look| now.saturating_sub(look.boot_ms) >= WINDOW_MS.0);
+        // An end that is late, as when many are due at once, is not made later.
+        if tells && now <= deadline_ms + TICK_MS {
             self.look(id, now);
         }
     }

@@ -2,7 +2,6 @@
 
 use crate::support::Bench;
 use agent_warden::{Command, HaltAnswer, WardenError};
-use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, Cleanliness, EndedBy, InjectionState, UndoAnswer};
 use serde_json::json;
 
@@ -260,23 +259,22 @@ fn effects_are_measured_in_windows_numbered_from_one() {
 }
 
 #[test]
-fn what_happened_since_the_last_look_is_told_before_a_stop_and_not_before_a_halt() {
-    let told = |end: &dyn Fn(&mut Bench, &InjectionId)| {
-        let mut bench = Bench::new();
-        let id = bench.hold();
-        bench.pass_renewing(&id, 14_000);
-        let before = bench.facts(&id).len();
-        end(&mut bench, &id);
-        bench.facts(&id).split_off(before)
-    };
-    let stopped = told(&|bench, id| drop(bench.stop(id)));
-    let AgentFact::Observed(last) = &stopped[0] else {
-        panic!("nothing is told before the end: {stopped:?}")
-    };
-    assert!(last.window == 3 && last.window_ms < 5_000, "{last:?}");
-    assert!(matches!(stopped[1], AgentFact::Ending(_)), "{stopped:?}");
-    let halted = told(&|bench, _| assert!(bench.halt(1).is_some()));
-    assert!(matches!(halted[0], AgentFact::Ending(_)), "{halted:?}");
+fn what_happened_since_the_last_look_is_told_when_the_time_is_over_and_a_stop_waits_for_no_look() {
+    let windows = |facts: &[AgentFact]| facts.iter().filter(|fact| matches!(fact, AgentFact::Observed(_))).count();
+    let mut bench = Bench::new();
+    let id = bench.hold();
+    bench.pass_renewing(&id, 59_000);
+    let before = windows(&bench.facts(&id));
+    bench.pass_renewing(&id, 1_000);
+    assert_eq!(bench.undone(&id).ended_by, EndedBy::DurationElapsed);
+    assert_eq!(windows(&bench.facts(&id)), before + 1);
+    let mut bench = Bench::new();
+    let id = bench.hold();
+    bench.pass_renewing(&id, 14_000);
+    let before = bench.facts(&id).len();
+    bench.stop(&id);
+    let after = bench.facts(&id).split_off(before);
+    assert!(matches!(after[0], AgentFact::Ending(_)), "{after:?}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::budget::{Budget, Full, Quota, Seat};
@@ -16,7 +16,16 @@ const RESERVED_FILES: usize = 256;
 const OUTSIDERS_SHARE: usize = 4;
 
 /// How often a newcomer looks for a seat whose protection has run out.
-const SEAT_AGAIN: Duration = Duration::from_millis(20);
+const SEAT_AGAIN: Duration = Duration::from_millis(100);
+
+/// A place among the handshakes, and what resolves when it is given away.
+type HandshakeSeat = (Seat<IpAddr>, oneshot::Receiver<()>);
+
+/// A connection that was accepted, and nothing more.
+pub(crate) enum Newcomer {
+    Sits(HandshakeSeat),
+    Waits(OwnedSemaphorePermit),
+}
 
 /// How much the listeners of one program take together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,8 +58,9 @@ impl Limits {
         let files = usize::try_from(files).unwrap_or(usize::MAX);
         let free = files.saturating_sub(RESERVED_FILES.min(files / 2));
         let outsiders = free / OUTSIDERS_SHARE;
-        let handshakes = (outsiders / 3).clamp(1, 512);
-        let idle = outsiders.saturating_sub(handshakes).clamp(1, 1_024);
+        let handshakes = (outsiders / 4).clamp(1, 512);
+        // As many as have a handshake may wait for one.
+        let idle = outsiders.saturating_sub(2 * handshakes).clamp(1, 1_024);
         Self {
             handshake: Duration::from_secs(5),
             unidentified: Duration::from_secs(10),
@@ -66,7 +76,7 @@ impl Limits {
             },
             identified: Quota {
                 each: 64,
-                all: free.saturating_sub(handshakes + idle).max(1),
+                all: free.saturating_sub(2 * handshakes + idle).max(1),
             },
         }
     }
@@ -80,6 +90,8 @@ pub struct Admission(Arc<Inner>);
 struct Inner {
     limits: Limits,
     handshakes: Budget<IpAddr>,
+    /// Newcomers that wait for a handshake.
+    newcomers: Arc<Semaphore>,
     outsiders: Budget<IpAddr>,
     identified: Budget<String>,
     refused: LogLimiter,
@@ -93,6 +105,7 @@ impl Admission {
         Self(Arc::new(Inner {
             limits,
             handshakes: Budget::new(limits.handshakes),
+            newcomers: Arc::new(Semaphore::new(limits.handshakes.all)),
             outsiders: Budget::new(limits.outsiders),
             identified: Budget::new(limits.identified),
             refused: LogLimiter::default(),
@@ -106,19 +119,37 @@ impl Admission {
         &self.0.limits
     }
 
-    /// A seat for a handshake. Who has none waits for one as long as a handshake may take: a fleet that returns at once is served in turn,
-    /// where a refusal would cost both sides another handshake. Who has one already is refused, and so keeps nobody else waiting.
-    pub(crate) async fn handshake(&self, address: IpAddr) -> Option<(Seat<IpAddr>, oneshot::Receiver<()>)> {
-        let (limits, until) = (&self.0.limits, tokio::time::Instant::now() + self.0.limits.handshake);
+    /// A seat for a handshake, or leave to wait for one. Who has none may wait: a fleet that returns at once is served in turn, where a
+    /// refusal would cost both sides another handshake. Who has one already is refused, and so keeps nobody else waiting.
+    pub(crate) fn newcomer(&self, address: IpAddr) -> Option<Newcomer> {
+        let taken = self.take_handshake(address);
+        let may_wait = matches!(taken, Err(Full::All)) && self.0.handshakes.held(&network_of(address)) == 0;
+        if may_wait && let Ok(place) = self.0.newcomers.clone().try_acquire_owned() {
+            return Some(Newcomer::Waits(place));
+        }
+        self.or_refusal(taken, address, "TLS handshakes", self.0.limits.handshakes)
+            .map(Newcomer::Sits)
+    }
+
+    /// The seat of a newcomer, for whom one is looked for as long as a handshake may take.
+    pub(crate) async fn handshake(&self, newcomer: Newcomer, address: IpAddr) -> Option<HandshakeSeat> {
+        let until = Instant::now() + self.0.limits.handshake;
+        let _place = match newcomer {
+            Newcomer::Sits(seat) => return Some(seat),
+            Newcomer::Waits(place) => place,
+        };
         loop {
-            let taken = self.0.handshakes.take(network_of(address), Some(limits.silence));
-            let waits = matches!(taken, Err(Full::All)) && self.0.handshakes.held(&network_of(address)) == 0;
-            if !waits || tokio::time::Instant::now() >= until {
-                return self.or_refusal(taken, address, "TLS handshakes", limits.handshakes);
-            }
             // Seats are also had by waiting: their protection runs out.
             drop(timeout(SEAT_AGAIN, self.0.handshakes.freed()).await);
+            let taken = self.take_handshake(address);
+            if !matches!(taken, Err(Full::All)) || Instant::now() >= until {
+                return self.or_refusal(taken, address, "TLS handshakes", self.0.limits.handshakes);
+            }
         }
+    }
+
+    fn take_handshake(&self, address: IpAddr) -> Result<HandshakeSeat, Full> {
+        self.0.handshakes.take(network_of(address), Some(self.0.limits.silence))
     }
 
     pub(crate) fn outsider(&self, address: IpAddr) -> Option<(Seat<IpAddr>, oneshot::Receiver<()>)> {
@@ -214,7 +245,7 @@ mod tests {
     fn limits_fit_into_the_open_files_and_outsiders_get_a_quarter() {
         for files in [64, 256, 1_024, 4_096, 65_536, 1 << 20] {
             let limits = Limits::for_open_files(files);
-            let outside = limits.handshakes.all + limits.outsiders.all;
+            let outside = 2 * limits.handshakes.all + limits.outsiders.all;
             let all = outside + limits.identified.all;
             assert!(all as u64 + 32 <= files, "{files}: {limits:?}");
             assert!(

@@ -162,14 +162,19 @@ impl<K: Eq + Hash> Drop for Seat<K> {
 }
 
 impl<K: Eq + Hash + Clone> State<K> {
-    /// Frees a seat of the key that holds the most, for one that holds `held`.
+    /// Frees a seat of a key that holds the most, for one that holds `held`: of several such keys, the seat whose protection ends first.
     fn make_room(&mut self, held: usize, now: Instant) -> bool {
-        let most = self.taken.iter().max_by_key(|(_, of)| of.len());
-        let Some((key, count)) = most.map(|(key, of)| (key.clone(), of.len())) else {
+        let most = self.taken.values().map(Vec::len).max().unwrap_or_default();
+        let ends = |of: &Vec<Occupied>| of.iter().filter_map(|occupied| occupied.protected_until).min();
+        let of_the_greediest = self.taken.iter().filter(|(_, of)| of.len() == most);
+        let first = of_the_greediest
+            .filter_map(|(key, of)| Some((ends(of)?, key)))
+            .min_by_key(|(until, _)| *until);
+        let Some(key) = first.map(|(_, key)| key.clone()) else {
             return false;
         };
         // Protection is for equals: it does not shield a greedy key from a modest one.
-        self.evict_oldest(&key, now, count > held + 1)
+        self.evict_oldest(&key, now, most > held + 1)
     }
 
     fn evict_oldest(&mut self, key: &K, now: Instant, also_protected: bool) -> bool {
@@ -233,6 +238,23 @@ mod tests {
         assert_eq!(budget.take("modest", LONG).err(), Some(Full::All));
         drop(modest);
         assert!(budget.take("one more", LONG).is_ok());
+    }
+
+    #[test]
+    fn of_equals_the_one_whose_protection_is_over_makes_room() {
+        let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+        let budget = budget(2, keys.len());
+        let mut seats: Vec<_> = keys
+            .map(|key| budget.take(key, if key == "f" { NONE } else { LONG }).unwrap())
+            .into_iter()
+            .collect();
+        assert!(budget.take("newcomer", LONG).is_ok());
+        let evicted: Vec<&str> = keys
+            .into_iter()
+            .zip(&mut seats)
+            .filter_map(|(key, (_, evicted))| evicted.try_recv().is_ok().then_some(key))
+            .collect();
+        assert_eq!(evicted, ["f"]);
     }
 
     #[test]

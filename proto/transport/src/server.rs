@@ -131,11 +131,14 @@ async fn accept(listener: TcpListener, tls: ServerTls, admission: Admission, sen
                 continue;
             }
         };
-        let Some((seat, evicted)) = admission.handshake(address.ip()).await else {
+        let Some(newcomer) = admission.newcomer(address.ip()) else {
             continue;
         };
         let (acceptor, admission, sender) = (TlsAcceptor::from(tls.0.load_full()), admission.clone(), sender.clone());
         tokio::spawn(async move {
+            let Some((seat, evicted)) = admission.handshake(newcomer, address.ip()).await else {
+                return;
+            };
             let within = admission.limits().handshake;
             let shaken = async {
                 // Who begins is not silent: its seat is its own for as long as a handshake takes.

@@ -2,7 +2,7 @@
 //! are as it says, and never for a file that is not.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
@@ -42,6 +42,11 @@ pub struct Seen {
     modified: (i64, i64),
     changed: (i64, i64),
     inode: u64,
+}
+
+/// Whether nobody else may write the file in place: it may stand in the site before and in the next one.
+fn is_ours_alone(found: &Metadata) -> bool {
+    found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0 && found.nlink() == 1
 }
 
 impl Seen {
@@ -102,9 +107,10 @@ impl Catalogue {
 
     fn look_at(&mut self, folder: &Path, mut entry: Entry) {
         let place = folder.join(&entry.path);
+        let alone = fs::symlink_metadata(&place).is_ok_and(|found| is_ours_alone(&found));
         let now = Seen::of(&place)
             .ok()
-            .filter(|now| leads_downwards(&entry.path) && now.size == entry.seen.size);
+            .filter(|now| alone && leads_downwards(&entry.path) && now.size == entry.seen.size);
         match now {
             Some(now) if now == entry.seen => drop(self.entries.insert(entry.path.clone(), entry)),
             Some(now) if fs::read(&place).is_ok_and(|text| sha256_text(&text) == entry.digest) => {
@@ -115,18 +121,23 @@ impl Catalogue {
         }
     }
 
-    /// Writes down what stands in the folder; a file that is no longer the one that was written is left out.
+    /// Writes down what stands in the folder. A file that is not as it was written keeps the looks that it had then, so that the next
+    /// publication finds it spoiled.
     pub fn write<'a>(folder: &Path, maker: &str, entries: impl Iterator<Item = &'a Entry>) -> io::Result<()> {
         let draft = folder.join(DRAFT);
-        let mut file = BufWriter::new(File::create(&draft)?);
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Nothing that somebody put there is followed.
+        let mut file = BufWriter::new(File::create_new(&draft)?);
         let head = Head { maker: maker.to_owned() };
         writeln!(file, "{}", serde_json::to_string(&head)?)?;
         for entry in entries {
             let now = Seen::of(&folder.join(&entry.path)).ok();
-            if let Some(seen) = now.filter(|now| now.is_same_file(&entry.seen)) {
-                let entry = Entry { seen, ..entry.clone() };
-                writeln!(file, "{}", serde_json::to_string(&entry)?)?;
-            }
+            let seen = now.filter(|now| now.is_same_file(&entry.seen)).unwrap_or(entry.seen);
+            let entry = Entry { seen, ..entry.clone() };
+            writeln!(file, "{}", serde_json::to_string(&entry)?)?;
         }
         file.into_inner()?.sync_all()?;
         fs::rename(draft, folder.join(FILE))

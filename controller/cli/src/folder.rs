@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use proto_model::id::{InstanceId, sha256_text};
@@ -107,7 +108,14 @@ impl SiteFolder {
     fn write(&self, path: &str, text: &str) -> io::Result<Seen> {
         let place = self.draft.join(path);
         fs::create_dir_all(place.parent().unwrap_or(&self.draft))?;
-        fs::write(&place, text)?;
+        // Nobody else may write it in place, whatever the umask says.
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .open(&place)?;
+        file.write_all(text.as_bytes())?;
         Seen::of(&place)
     }
 
@@ -126,7 +134,7 @@ impl SiteFolder {
         let failed = |error: io::Error| Failure::local(format!("cannot put the site into {}: {error}", target.display()));
         let stands = self.written.is_empty() && self.is_all_there_is().map_err(failed)?;
         if !stands {
-            self.link_kept().map_err(failed)?;
+            self.link_kept()?;
             self.put_in_place()?;
         }
         if !stands || self.before.outdated || self.before.maker != maker {
@@ -156,21 +164,33 @@ impl SiteFolder {
         Ok(found == self.site.len())
     }
 
-    /// What is kept is in both sites until the one before is gone.
-    fn link_kept(&mut self) -> io::Result<()> {
-        fs::create_dir_all(&self.draft)?;
+    /// What is kept is in both sites until the one before is gone. It must be what was looked at when the publication began.
+    fn link_kept(&mut self) -> Result<(), Failure> {
+        let target = self.target.clone();
+        let failed = |path: &str, what: &str| {
+            let place = target.join(path);
+            Failure::local(format!(
+                "cannot keep {}: {what}; nothing was published; publish again",
+                place.display()
+            ))
+        };
         let mut made = PathBuf::new();
         for (path, entry) in self.site.iter_mut().filter(|(path, _)| !self.written.contains(*path)) {
             let (from, to) = (self.target.join(path), self.draft.join(path));
             let folder = to.parent().unwrap_or(&self.draft);
             if made != folder {
-                fs::create_dir_all(folder)?;
+                fs::create_dir_all(folder).map_err(|error| failed(path, &error.to_string()))?;
                 made = folder.to_owned();
+            }
+            // Before a link of ours gives it another time of change.
+            let now = Seen::of(&from).map_err(|error| failed(path, &error.to_string()))?;
+            if now != entry.seen {
+                return Err(failed(path, "it was changed meanwhile"));
             }
             // Not every file system has links.
             if fs::hard_link(&from, &to).is_err() {
-                fs::copy(&from, &to)?;
-                entry.seen = Seen::of(&to)?;
+                fs::copy(&from, &to).map_err(|error| failed(path, &error.to_string()))?;
+                entry.seen = Seen::of(&to).map_err(|error| failed(path, &error.to_string()))?;
             }
         }
         Ok(())
@@ -322,6 +342,35 @@ mod tests {
         fs::remove_file(dir.join(catalogue::FILE)).unwrap();
         site(&dir, "one").unwrap();
         assert!(!Seen::of(&page).unwrap().is_same_file(&touched));
+    }
+
+    #[test]
+    fn a_page_that_changes_while_a_site_is_made_is_an_error_and_made_anew_by_the_next() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, page) = (root.path().join("site"), root.path().join("site/runs/a.html"));
+        site(&dir, "one").unwrap();
+        let mut folder = SiteFolder::begin(&dir).unwrap();
+        folder.put(MARKER, "another", None).unwrap();
+        assert!(folder.keep("runs/a.html"));
+        fs::write(&page, "two").unwrap();
+        let error = folder.finish("us").unwrap_err().error.message;
+        assert!(error.contains("runs/a.html") && error.contains("publish again"), "{error}");
+        assert!(!Catalogue::of(&dir).spoiled.is_empty(), "what is known of it is not lost");
+        site(&dir, "one").unwrap();
+        assert_eq!(fs::read_to_string(&page).unwrap(), "one");
+    }
+
+    #[test]
+    fn a_page_that_others_may_write_is_not_taken_over() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let (dir, page) = (root.path().join("site"), root.path().join("site/runs/a.html"));
+        site(&dir, "one").unwrap();
+        fs::set_permissions(&page, fs::Permissions::from_mode(0o666)).unwrap();
+        let before = Seen::of(&page).unwrap();
+        site(&dir, "one").unwrap();
+        assert!(!Seen::of(&page).unwrap().is_same_file(&before));
+        assert_eq!(fs::metadata(&page).unwrap().permissions().mode() & 0o777, 0o644);
     }
 
     #[test]

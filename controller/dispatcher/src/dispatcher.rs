@@ -181,29 +181,40 @@ impl Dispatcher {
         self.fleet().get(host).map(|entry| entry.record.clone())
     }
 
-    /// To the store first, then into memory. Of a host that is known, only what hosts themselves cause is taken: labels, cordon and
-    /// cleanliness may have been changed by people in the meantime.
-    pub(crate) async fn put(&self, record: HostRecord, event: FleetEventBody, by: &str, address: &str) -> Result<(), StoreError> {
-        self.put_with(record, None, event, by, address).await
+    /// Takes a host in that joins: to the store first, then into memory.
+    pub(crate) async fn put(&self, record: HostRecord, event: FleetEventBody, address: &str) -> Result<(), StoreError> {
+        self.store_host(record, None, event, address, true).await
     }
 
-    /// The same, together with the catalogue that the record names.
-    pub(crate) async fn put_with(
+    /// Stores what a host says of itself, and the catalogue that it names. Only what hosts themselves cause is taken: labels, cordon and
+    /// cleanliness may have been changed by people in the meantime; and nothing where another machine has joined by this name.
+    pub(crate) async fn update(
         &self,
         record: HostRecord,
         catalogue: Option<Arc<KnownCatalogue>>,
         event: FleetEventBody,
-        by: &str,
         address: &str,
     ) -> Result<(), StoreError> {
+        self.store_host(record, catalogue, event, address, false).await
+    }
+
+    async fn store_host(
+        &self,
+        record: HostRecord,
+        catalogue: Option<Arc<KnownCatalogue>>,
+        event: FleetEventBody,
+        address: &str,
+        joins: bool,
+    ) -> Result<(), StoreError> {
         let actor = Actor {
-            by: by.to_owned(),
+            by: record.name.to_string(),
             address: address.to_owned(),
         };
         let now = self.now();
         // Read and written in one call, so that no change of an operator's comes between.
         let put = move |store: &mut dyn Store| -> Result<HostRecord, StoreError> {
             let record = match store.host(&record.name)? {
+                Some(stored) if !joins && stored.enrolled_at != record.enrolled_at => return Ok(stored),
                 Some(stored) => succeeding(record, &stored),
                 None => record,
             };

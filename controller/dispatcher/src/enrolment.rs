@@ -107,7 +107,7 @@ impl Dispatcher {
             Some(_) => FleetEventBody::HostReplaced { host, token: token_id },
             None => FleetEventBody::HostEnrolled { host, token: token_id },
         };
-        self.put(record, event, name.as_str(), &address.to_string())
+        self.put(record, event, &address.to_string())
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
         if let Some(now_barred) = self.record_of(&name).filter(|known| known.membership != Membership::Enrolled) {
@@ -166,7 +166,7 @@ impl Dispatcher {
             host: name.clone(),
             not_after: record.certificate_not_after,
         };
-        self.put(record, event, name.as_str(), &peer.address.to_string())
+        self.update(record, None, event, &peer.address.to_string())
             .await
             .map_err(|e| Status::unavailable(e.to_string()))?;
         // It may have been locked in the midst of it.

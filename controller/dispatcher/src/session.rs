@@ -310,7 +310,7 @@ impl Dispatcher {
         let Some((record, (event, catalogue, address))) = changed else {
             return tracing::debug!(host = %name, "what the host says of itself changes often; it is stored later");
         };
-        if let Err(error) = self.put_with(record, Some(catalogue), event, name.as_str(), &address).await {
+        if let Err(error) = self.update(record, Some(catalogue), event, &address).await {
             tracing::error!(host = %name, error = %error, "the host's facts could not be stored");
         }
     }

@@ -22,7 +22,15 @@ fn each_example_of_each_kind_acts_and_leaves_nothing() -> Result<()> {
         for example in fault.describe().examples {
             let kind = fault.kind();
             println!("{kind}: {}", example.says);
-            if let Err(error) = acts_and_ends(&site, kind.as_str(), &example.params) {
+            let decided = acts_and_ends(&site, kind.as_str(), &example.params, LASTS).and_then(|decided| {
+                // Luck with what is random: more of it tells.
+                let again = || acts_and_ends(&site, kind.as_str(), &example.params, LASTS * 3);
+                Ok(decided || again()?)
+            });
+            if let Ok(false) = decided {
+                wrong.push(format!("{kind} ({}): too few samples to tell in {:?}", example.says, LASTS * 3));
+            }
+            if let Err(error) = decided {
                 wrong.push(format!("{kind} ({}): {error:#}", example.says));
             }
         }
@@ -31,12 +39,13 @@ fn each_example_of_each_kind_acts_and_leaves_nothing() -> Result<()> {
     Ok(())
 }
 
-fn acts_and_ends(site: &Site, kind: &str, params: &Value) -> Result<()> {
-    let mut harm = Harm::begin(site, "web", kind, params, LASTS)?;
+/// False when all went well, and the samples were too few to tell.
+fn acts_and_ends(site: &Site, kind: &str, params: &Value, lasts: Duration) -> Result<bool> {
+    let mut harm = Harm::begin(site, "web", kind, params, lasts)?;
     let seen = harm.witness.examines().context("while it acts");
     // What is cut must be tried all the time, or nothing observes the cut.
     let over = || Ok(harm.witness.sees().is_ok() && site.run(&harm.run)?["state"] == "finished");
-    wait::until(format_args!("{kind} is over"), LASTS * 4, over)?;
+    wait::until(format_args!("{kind} is over"), lasts * 4, over)?;
     // Even when it was not: the next one needs the host.
     let run = harm.is_over().context("afterwards")?;
     seen?;
@@ -46,11 +55,14 @@ fn acts_and_ends(site: &Site, kind: &str, params: &Value) -> Result<()> {
         "{injection}"
     );
     ensure!(run["cleanup"] == "proven" && run["verdict"] == "inconclusive", "{run}");
-    let confirmed = injection["effect"]["state"] == "confirmed";
+    let effect = &injection["effect"];
+    let confirmed = effect["state"] == "confirmed";
+    let undecided = effect["state"] == "unknown" && effect["note"].as_str().is_some_and(|note| note.contains("too few to tell"));
     // Others may leave too little of the processors; the rest has no excuse.
-    ensure!(confirmed || kind.starts_with("cpu."), "{}", injection["effect"]);
+    ensure!(confirmed || undecided || kind.starts_with("cpu."), "{effect}");
     println!("  its own observation: {}", injection["effect"]);
     ensure!(!harm.witness.sees()?, "the effect is still seen");
     site.is_clean("web")?;
-    site.is_clean("peer")
+    site.is_clean("peer")?;
+    Ok(!undecided)
 }

@@ -185,10 +185,10 @@ impl Door {
             Identity::Operator { name, role } if !peer.is_expired((self.now)()) => {
                 let shown = ShownCertificate {
                     operator: name.clone(),
-                    key: peer.key_fingerprint.clone(),
+                    key: peer.key_fingerprint.as_deref().map(str::to_owned),
                     begins: peer.not_before,
                     ends: peer.not_after,
-                    issuer: peer.issuer.clone(),
+                    issuer: peer.issuer.to_vec(),
                 };
                 if !self.keyring.is_trusted(&shown) {
                     let message = format!("the certificate of {name} is of an authority that is not trusted any more");

@@ -333,10 +333,10 @@ mod tests {
         let peer = PeerInfo::of(from(1), Some(&[certificate]));
         let shown = ShownCertificate {
             operator: "ann".into(),
-            key: peer.key_fingerprint,
+            key: peer.key_fingerprint.as_deref().map(str::to_owned),
             begins: peer.not_before,
             ends: peer.not_after,
-            issuer: peer.issuer,
+            issuer: peer.issuer.to_vec(),
         };
         let ann = Caller::new("ann", "local".into(), Role::Viewer, Credential::Certificate(shown));
         let (keyring, ..) = keyring_with("bob").await;

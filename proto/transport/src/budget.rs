@@ -50,8 +50,8 @@ struct Occupied {
     id: u64,
     /// Nobody with as many seats may have this one before; `None` is never.
     protected_until: Option<Instant>,
-    /// Dropped or used when the seat is given to somebody else.
-    evict: oneshot::Sender<()>,
+    /// Used when the seat is given to somebody else; none for one that was taken for good.
+    evict: Option<oneshot::Sender<()>>,
 }
 
 /// A seat, free again when this is dropped.
@@ -100,7 +100,7 @@ impl<K: Eq + Hash + Clone> Budget<K> {
         let occupied = Occupied {
             id,
             protected_until: protected.map(|protected| now + protected),
-            evict,
+            evict: protected.is_some().then_some(evict),
         };
         state
             .taken
@@ -194,7 +194,7 @@ impl<K: Eq + Hash + Clone> State<K> {
         }
         self.count -= 1;
         // Whoever sat there may be leaving at this moment.
-        let _ = occupied.evict.send(());
+        let _ = occupied.evict.map(|evict| evict.send(()));
         true
     }
 }

@@ -1,6 +1,7 @@
 //! Who a certificate speaks for: one URI in it, made by our authority, and nothing else in it counts.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use proto_model::id::HostName;
 use proto_model::role::Role;
@@ -87,7 +88,7 @@ pub fn is_operator(name: &str) -> bool {
     written && !name.ends_with("@local") && name != "controller"
 }
 
-/// What is known of the other end of a connection.
+/// What is known of the other end of a connection. Each of them is held twice, so that what is long is shared.
 #[derive(Debug, Clone)]
 pub struct PeerInfo {
     pub identity: Identity,
@@ -95,9 +96,9 @@ pub struct PeerInfo {
     pub not_before: Option<Timestamp>,
     pub not_after: Option<Timestamp>,
     /// SHA-256 of the public key, in hex.
-    pub key_fingerprint: Option<String>,
+    pub key_fingerprint: Option<Arc<str>>,
     /// Whoever issued the certificate, by the name that it bears; nothing without a certificate.
-    pub issuer: Vec<u8>,
+    pub issuer: Arc<[u8]>,
     /// Of the connection at a listener; none where there is no connection.
     pub(crate) standing: Option<Standing>,
 }
@@ -110,8 +111,8 @@ impl PeerInfo {
             address,
             not_before: first.and_then(validity_of).map(|(begins, _)| begins),
             not_after: first.and_then(not_after_of),
-            key_fingerprint: first.and_then(fingerprint_of_key),
-            issuer: first.and_then(issuer_of).unwrap_or_default(),
+            key_fingerprint: first.and_then(fingerprint_of_key).map(Arc::from),
+            issuer: first.and_then(issuer_of).unwrap_or_default().into(),
             standing: None,
         }
     }

@@ -59,6 +59,7 @@ impl Levers<'_> {
         self.intend(RemoveBallast { ballast: ballast.clone() })?;
         Ok(ballast)
     }
+
     /// Lets it take `bytes` at once; false where the file system cannot, and nothing was done.
     pub fn grow_ballast(&mut self, ballast: &Ballast, bytes: u64) -> Result<bool, LeverError> {
         self.check_open()?;

@@ -99,6 +99,7 @@ impl Levers<'_> {
         self.ops().open_path(&injection, spec, &opening)?;
         Ok(handle)
     }
+
     fn begins_at(&self, spec: &PathSpec) -> Result<Vec<PathInterface>, LeverError> {
         let packets = &spec.packets;
         let interfaces = self.view().path_interfaces(&packets.peers, packets.interface.as_deref())?;
@@ -128,6 +129,7 @@ fn places(interfaces: &[PathInterface]) -> Vec<ClsactPlace> {
     };
     ours.map(place).collect()
 }
+
 impl fmt::Display for RemovePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "remove the path of {} through {}", self.injection, self.link)

@@ -60,6 +60,7 @@ impl Levers<'_> {
         }
         Ok(stopped)
     }
+
     /// Sends each of these a signal for good, declared first; returns those that were still the same and got it.
     ///
     /// One that is refused by the system stops no other; the first such answer is returned when nobody got the signal.
@@ -83,6 +84,7 @@ impl Levers<'_> {
             _ => Ok(got),
         }
     }
+
     fn living(&self, victims: Vec<Victim>) -> Result<Vec<Victim>, LeverError> {
         let mut living = Vec::with_capacity(victims.len());
         for victim in victims {
@@ -93,6 +95,7 @@ impl Levers<'_> {
         }
         Ok(living)
     }
+
     fn running(&self, victims: Vec<Victim>) -> Result<Vec<Victim>, LeverError> {
         let mut running = Vec::with_capacity(victims.len());
         for victim in victims {
@@ -211,6 +214,7 @@ fn resume(victim: &Victim, context: &mut UndoContext<'_>) -> Result<Found, UndoE
         victim.name, victim.pid
     )))
 }
+
 impl ProcessOps for LinuxOps {
     fn stop_process(&mut self, victim: &Victim) -> Result<bool, OpsError> {
         if !signal::send_to(victim, Signal::STOP, "stop", &self.view)? {

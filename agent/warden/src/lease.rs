@@ -7,7 +7,7 @@ pub(crate) const LEASE_MS: std::ops::RangeInclusive<u64> = 500..=60_000;
 
 /// The kernel's own deadline is this much after ours, so that an agent that lives always ends its faults itself
 /// and never mistakes the kernel's end for an early one.
-const KERNEL_AFTER_MS: u64 = 250;
+pub(crate) const KERNEL_AFTER_MS: u64 = 250;
 
 /// How long the kernel may hold a fault by itself: what is left of the duration or the lease, and a moment.
 pub(crate) fn kernel_holds(left_ms: u64, lease_ms: u64) -> u64 {

@@ -10,7 +10,10 @@ use super::{TICK_MS, Warden};
 use crate::active::{ALIVE_EVERY_MS, Holding, Stage, WINDOW_MS};
 use crate::causes::{chain, panic_text};
 use crate::executor::HostAction;
-use crate::lease::{LEASE_MS, kernel_holds};
+use crate::lease::{KERNEL_AFTER_MS, LEASE_MS, kernel_holds};
+
+/// How long after its deadline an injection may still be looked at: well within the moment for which the kernel outlasts us.
+const LAST_LOOK_WITHIN_MS: u64 = KERNEL_AFTER_MS / 5;
 
 impl Warden {
     /// Does what is due for an injection that acts: its end first.
@@ -120,8 +123,9 @@ impl Warden {
         let Some((deadline_ms, holding)) = self.holding(id) else { return };
         let seen = holding.windows.last.as_ref();
         let tells = seen.is_some_and(|look| now.saturating_sub(look.boot_ms) >= WINDOW_MS.0);
-        // An end that is late, as when many are due at once, is not made later.
-        if tells && now <= deadline_ms + TICK_MS {
+        // An end that is late, as when many are due at once, is not made later; and soon after it the kernel ends a fault by itself,
+        // which must not be measured as if it had never acted.
+        if tells && now <= deadline_ms + LAST_LOOK_WITHIN_MS {
             self.look(id, now);
         }
     }

@@ -268,6 +268,16 @@ fn what_happened_since_the_last_look_is_told_when_the_time_is_over_and_a_stop_wa
     bench.pass_renewing(&id, 1_000);
     assert_eq!(bench.undone(&id).ended_by, EndedBy::DurationElapsed);
     assert_eq!(windows(&bench.facts(&id)), before + 1);
+    // Late, when the kernel may have ended it.
+    let mut bench = Bench::new();
+    let id = bench.hold();
+    bench.pass_renewing(&id, 58_000);
+    let before = windows(&bench.facts(&id));
+    bench.warden.command(Command::Renew(vec![id.clone()], 60_000));
+    bench.host.advance(2_100);
+    bench.pass(100);
+    assert_eq!(bench.undone(&id).ended_by, EndedBy::DurationElapsed);
+    assert_eq!(windows(&bench.facts(&id)), before);
     let mut bench = Bench::new();
     let id = bench.hold();
     bench.pass_renewing(&id, 14_000);

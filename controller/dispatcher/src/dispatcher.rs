@@ -258,3 +258,69 @@ impl Dispatcher {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use controller_store::SqliteStore;
+    use proto_transport::AUTHORITY_LIFE_MS;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_700_000_000_000);
+
+    async fn dispatcher(folder: &std::path::Path) -> Dispatcher {
+        let store = StoreHandle::spawn(Box::new(SqliteStore::open(folder.join("store.db")).unwrap()));
+        let authorities = Authorities::open_or_create(&folder.join("authority"), AUTHORITY_LIFE_MS, NOW).unwrap();
+        let parts = DispatcherParts {
+            authorities: Arc::new(authorities),
+            latch: Arc::new(HaltLatch::open(&folder.join("halted"), HaltState::released())),
+            said: mpsc::channel(1).0,
+            known: Arc::default(),
+            settings: DispatcherSettings::default(),
+            now: || NOW,
+            store,
+        };
+        Dispatcher::new(parts).await.unwrap()
+    }
+
+    fn record(key: &str, enrolled_at: Timestamp) -> HostRecord {
+        HostRecord {
+            name: HostName::parse("web").unwrap(),
+            labels: Default::default(),
+            operator_labels: Default::default(),
+            facts: Default::default(),
+            catalogue_digest: String::new(),
+            membership: Membership::Enrolled,
+            cordoned: None,
+            locked: None,
+            cleanliness: proto_model::injection::Cleanliness::Clean,
+            residue: Vec::new(),
+            key_fingerprint: key.to_owned(),
+            certificate_not_after: NOW,
+            authority: Default::default(),
+            enrolled_at,
+            machine_since: enrolled_at,
+            last_boot_id: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_replaced_machine_says_late_does_not_bring_it_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let dispatcher = dispatcher(folder.path()).await;
+        let (old, new) = (record("old", NOW), record("new", NOW.plus_ms(1)));
+        for joins in [&old, &new] {
+            dispatcher.put(joins.clone(), described(joins), "10.0.0.1:1").await.unwrap();
+        }
+        // Copied before the other machine joined, and stored only now.
+        let late = HostRecord {
+            last_boot_id: "boot-2".to_owned(),
+            ..old
+        };
+        dispatcher.update(late.clone(), None, described(&late), "10.0.0.1:1").await.unwrap();
+        let name = late.name;
+        let known = dispatcher.record_of(&name).unwrap();
+        let stored = dispatcher.0.parts.store.call(move |store| store.host(&name)).await.unwrap();
+        assert_eq!((known.key_fingerprint.as_str(), stored.as_ref()), ("new", Some(&known)));
+    }
+}

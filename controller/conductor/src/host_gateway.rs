@@ -20,6 +20,10 @@ pub enum GatewayError {
     Lost(HostName),
     #[error("host {host} did not answer {what} within {ms} ms")]
     Timeout { host: HostName, what: &'static str, ms: u64 },
+    #[error(
+        "host {host} was not asked for {what}: {ms} ms were not enough for those before it; see which hosts do not answer, and try again"
+    )]
+    Busy { host: HostName, what: &'static str, ms: u64 },
     #[error("host {host} refused the order: {message} ({code})")]
     OrderRefused { host: HostName, code: String, message: String },
     #[error("halted: {0}")]

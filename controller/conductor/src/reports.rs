@@ -127,7 +127,7 @@ impl Conductor {
         let refusal = match error {
             GatewayError::OrderRefused { code, message, .. } => Some(Refusal::new(code, "", message.clone())),
             GatewayError::Halted(why) => Some(Refusal::new("halted", "", format!("halted: {why}"))),
-            GatewayError::Lost(_) | GatewayError::Timeout { .. } => None,
+            GatewayError::Lost(_) | GatewayError::Timeout { .. } | GatewayError::Busy { .. } => None,
         };
         self.changed.extend(self.state.position(injection));
         match refusal {

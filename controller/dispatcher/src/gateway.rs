@@ -23,12 +23,13 @@ use proto_wire::v1::{
     Accept, Doctor, Halt, Lease, Preflight, PreflightQuestion, ProbeStart, ProbeStop, Release, Settled, Start, Stop, Verify,
 };
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 use crate::dispatcher::Dispatcher;
 use crate::fleet::Entry;
 use crate::latch::HaltLatch;
 use crate::link::{Answer, Link};
+use crate::settings::ASKED_WITHIN;
 
 impl Dispatcher {
     fn link(&self, host: &HostName) -> Result<Link, GatewayError> {
@@ -93,6 +94,24 @@ async fn await_reply(
     }
 }
 
+/// A place among the hosts that are asked at once.
+async fn turn<'a>(
+    host: &HostName,
+    what: &'static str,
+    turns: &'a Semaphore,
+    within: Duration,
+) -> Result<SemaphorePermit<'a>, GatewayError> {
+    match tokio::time::timeout(within, turns.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        // No semaphore of ours is ever closed.
+        Ok(Err(_)) | Err(_) => Err(GatewayError::Busy {
+            host: host.clone(),
+            what,
+            ms: u64::try_from(within.as_millis()).unwrap_or(u64::MAX),
+        }),
+    }
+}
+
 pub(crate) fn probe_start(run: &RunId, probe: v1::Probe) -> Body {
     Body::ProbeStart(ProbeStart {
         run: run.to_string(),
@@ -139,8 +158,7 @@ impl HostGateway for Dispatcher {
         Box::pin(async move {
             self.may_start(host)?;
             let questions = wishes.iter().map(PreflightQuestion::from).collect();
-            // Nobody closes it.
-            let _turn = self.0.preflights.acquire().await;
+            let _turn = turn(host, "preflight", &self.0.preflights, ASKED_WITHIN).await?;
             let asked = self.link(host)?.ask(|request| Body::Preflight(Preflight { request, questions }));
             let Answer::Preflight(answer) = await_reply(host, "preflight", self.0.parts.settings.preflight_within_ms, asked).await? else {
                 return Err(malformed(host, "a proof where preflight was asked"));
@@ -218,7 +236,7 @@ impl HostGateway for Dispatcher {
     fn verify<'a>(&'a self, host: &'a HostName, injections: Vec<InjectionId>) -> BoxFuture<'a, Result<CleanProof, GatewayError>> {
         Box::pin(async move {
             let injections = injections.iter().map(ToString::to_string).collect();
-            let _turn = self.0.proofs.acquire().await;
+            let _turn = turn(host, "its proof", &self.0.proofs, ASKED_WITHIN).await?;
             let asked = self.link(host)?.ask(|request| Body::Verify(Verify { request, injections }));
             let Answer::Verify(answer) = await_reply(host, "its proof", self.0.parts.settings.verify_within_ms, asked).await? else {
                 return Err(malformed(host, "a preflight where a proof was asked"));
@@ -337,5 +355,24 @@ impl Dispatcher {
         });
         let (names, undone): (Vec<HostName>, Vec<u32>) = answers.unzip();
         (names, undone.iter().sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_whose_turn_does_not_come_is_said_to_be_unasked() {
+        let (turns, host) = (Semaphore::new(1), HostName::parse("web").unwrap());
+        let short = Duration::from_millis(20);
+        let first = turn(&host, "preflight", &turns, short).await.unwrap();
+        let error = turn(&host, "preflight", &turns, short).await.unwrap_err();
+        assert!(
+            error.to_string().starts_with("host web was not asked for preflight: 20 ms"),
+            "{error}"
+        );
+        drop(first);
+        assert!(turn(&host, "preflight", &turns, short).await.is_ok());
     }
 }

@@ -60,5 +60,8 @@ pub(crate) const TOLERATED_OFFSET_MS: i64 = 5_000;
 /// fleet has as long as the first.
 pub(crate) const ANSWERS_AT_ONCE: usize = 256;
 
+/// The longest wait of a host for its turn to be asked: by then whoever wanted to know has given up.
+pub(crate) const ASKED_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Answers to a halt that may wait to be counted; after more at once, the hosts are looked through.
 pub(crate) const HALT_ANSWERS: usize = 1_024;

@@ -19,7 +19,7 @@ use tonic::Request;
 
 use crate::http::tests::{NOW, World};
 
-pub(crate) const SERVICE: &str = "apiVersion: fracas/v1
+const SERVICE: &str = "apiVersion: fracas/v1
 kind: Service
 name: web
 owners: [team-web]
@@ -192,8 +192,8 @@ async fn list(world: &World) -> Vec<String> {
     world.api.list(Request::new(request)).await.unwrap().into_inner().items
 }
 
-#[tokio::test]
-async fn levels_and_lists_read_no_event_of_a_finished_run() {
+/// A controller that knows one service.
+pub(crate) async fn with_service() -> World {
     let world = World::new().await;
     let service = ServiceRecord {
         name: "web".into(),
@@ -204,6 +204,12 @@ async fn levels_and_lists_read_no_event_of_a_finished_run() {
     };
     let put = world.api.0.store.call(move |store| store.put_service(&service, &World::actor()));
     put.await.unwrap();
+    world
+}
+
+#[tokio::test]
+async fn levels_and_lists_read_no_event_of_a_finished_run() {
+    let world = with_service().await;
     let random = &mut StdRng::seed_from_u64(7);
     let finished = vec![event(NOW.0 - 10, accepted(random)), event(NOW.0 - 5, judged(random))];
     let run = RunId::generate();

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use proto_model::event::{EventBody, NewEvent, RunPhase};
 use proto_model::role::Role;
-use proto_model::service::ServiceRecord;
 use proto_wire::v1::evidence_server::Evidence;
 use proto_wire::v1::{PagesRequest, PublishRequest, SiteMonth};
 use rand::SeedableRng;
@@ -15,7 +14,7 @@ use tonic::Request;
 
 use super::*;
 use crate::caller::{Caller, Credential};
-use crate::history::tests::{SERVICE, accepted, amended, append, event, judged};
+use crate::history::tests::{accepted, amended, append, event, judged, with_service};
 use crate::http::tests::{NOW, World};
 
 const DAY_MS: i64 = 86_400_000;
@@ -38,20 +37,6 @@ async fn a_run(world: &World, days: i64) -> RunId {
     let run = RunId::generate();
     append(world, &run, events).await;
     run
-}
-
-async fn with_service() -> World {
-    let world = World::new().await;
-    let service = ServiceRecord {
-        name: "web".into(),
-        text: SERVICE.into(),
-        digest: "sha256:00".into(),
-        applied_at: NOW,
-        applied_by: "root@local".into(),
-    };
-    let put = world.api.0.store.call(move |store| store.put_service(&service, &World::actor()));
-    put.await.unwrap();
-    world
 }
 
 /// The files by path, and the last message.

@@ -44,7 +44,7 @@ pub struct Seen {
     inode: u64,
 }
 
-/// Whether nobody else may write the file in place: it may stand in the site before and in the next one.
+/// Whether only its owner, who publishes, may write the file in place: it may stand in the site before and in the next one.
 fn is_ours_alone(found: &Metadata) -> bool {
     found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o022 == 0 && found.nlink() == 1
 }
@@ -129,7 +129,7 @@ impl Catalogue {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        // Nothing that somebody put there is followed.
+        // A link that another user put there is not followed.
         let mut file = BufWriter::new(File::create_new(&draft)?);
         let head = Head { maker: maker.to_owned() };
         writeln!(file, "{}", serde_json::to_string(&head)?)?;

@@ -108,7 +108,7 @@ impl SiteFolder {
     fn write(&self, path: &str, text: &str) -> io::Result<Seen> {
         let place = self.draft.join(path);
         fs::create_dir_all(place.parent().unwrap_or(&self.draft))?;
-        // Nobody else may write it in place, whatever the umask says.
+        // Only its owner may write it in place, whatever the umask says.
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -203,7 +203,7 @@ impl SiteFolder {
         }
         refuse_strangers(&self.target)?;
         renameat_with(CWD, &self.draft, CWD, &self.target, RenameFlags::EXCHANGE).map_err(|error| failed(error.into()))?;
-        // The old site stands where the draft was. What is left of it harms nobody.
+        // The old site stands where the draft was. What is left of it does no harm.
         let _ = fs::remove_dir_all(&self.draft);
         Ok(())
     }
@@ -323,7 +323,7 @@ mod tests {
                 fs::remove_file(page).unwrap();
                 std::os::unix::fs::symlink("/dev/null", page).unwrap();
             },
-            |page| fs::write(page.with_file_name("b.html"), "of nobody").unwrap(),
+            |page| fs::write(page.with_file_name("b.html"), "a stray file").unwrap(),
         ];
         for change in changes {
             site(&dir, "one").unwrap();

@@ -13,7 +13,7 @@ use crate::folder::SiteFolder;
 
 /// The file over which the site's digest is.
 const HISTORY: &str = "history.json";
-/// Months that the controller is told of at most; it makes the others anew.
+/// The most months that a request names; the controller makes the others anew.
 const MOST_KNOWN: usize = 4_000;
 /// Pages that are asked for at a time.
 const AT_ONCE: usize = 500;
@@ -166,7 +166,7 @@ async fn fetch_pages(client: &Client, folder: &mut SiteFolder, pages: &[(String,
     while let Some(file) = next(&mut stream).await? {
         let Some(page) = wanted.remove(file.path.as_str()) else {
             return Err(Failure::local(format!(
-                "the controller sent {:?}, which nobody asked for",
+                "the controller sent {:?}, which was not requested",
                 file.path
             )));
         };

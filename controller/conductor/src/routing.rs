@@ -58,7 +58,7 @@ impl Supervisor {
         }
     }
 
-    /// Beside what else hosts say: a stuck run holds up nobody. What was released meanwhile ends nothing that began after it.
+    /// Beside what else hosts say: a stuck run delays no other message. What was released meanwhile ends nothing that began after it.
     fn route_halt(&self, state: HaltState) {
         let latched = self.0.parts.latch.get();
         if latched.engaged && latched.epoch >= state.epoch {

@@ -257,12 +257,12 @@ impl Supervisor {
 
     /// Every run that is going hears of the halt.
     pub(crate) async fn stop_runs(self, state: HaltState) {
-        let mut told = JoinSet::new();
+        let mut stops = JoinSet::new();
         for going in self.runs().values() {
             let (inbox, stop) = (going.inbox.clone(), stop_for(&state));
-            told.spawn(async move { tell(&inbox, stop).await });
+            stops.spawn(async move { tell(&inbox, stop).await });
         }
-        told.join_all().await;
+        stops.join_all().await;
     }
 
     /// The record first: a release that is not on record does not happen to hosts.

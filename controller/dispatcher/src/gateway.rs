@@ -342,9 +342,9 @@ impl HostGateway for Dispatcher {
 }
 
 impl Dispatcher {
-    fn unanswered(&self, told: &[HostName], epoch: u64) -> HashSet<HostName> {
-        let answered: HashSet<HostName> = self.halt_answers(told, epoch).0.into_iter().collect();
-        told.iter().filter(|host| !answered.contains(*host)).cloned().collect()
+    fn unanswered(&self, hosts: &[HostName], epoch: u64) -> HashSet<HostName> {
+        let answered: HashSet<HostName> = self.halt_answers(hosts, epoch).0.into_iter().collect();
+        hosts.iter().filter(|host| !answered.contains(*host)).cloned().collect()
     }
 
     fn halt_answers(&self, told: &[HostName], epoch: u64) -> (Vec<HostName>, u32) {

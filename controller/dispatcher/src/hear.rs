@@ -59,7 +59,7 @@ impl Dispatcher {
                 with_live(&|live| live.halted = answer.halted);
                 if let Some(entry) = self.fleet().get_mut(name).filter(|entry| entry.is_first(&link.nonce)) {
                     entry.halt_answer = Some((answer.epoch, answer.undone));
-                    // Often nobody waits for it. What a clone answers is not the host's answer.
+                    // Often no halt waits for it. What a clone answers is not the host's answer.
                     let _ = self.0.halt_heard.send((name.clone(), answer.epoch));
                 }
             }

@@ -190,7 +190,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.hung_up = true;
-        // Nobody takes them.
+        // They cannot be sent any more.
         (state.urgent, state.normal) = Default::default();
     }
 }

@@ -120,7 +120,7 @@ impl Admission {
     }
 
     /// A seat for a handshake, or leave to wait for one. Who has none may wait: a fleet that returns at once is served in turn, where a
-    /// refusal would cost both sides another handshake. Who has one already is refused, and so keeps nobody else waiting.
+    /// refusal would cost both sides another handshake. Who has one already is refused, and so delays no other.
     pub(crate) fn newcomer(&self, address: IpAddr) -> Option<Newcomer> {
         let taken = self.take_handshake(address);
         let may_wait = matches!(taken, Err(Full::All)) && self.0.handshakes.held(&network_of(address)) == 0;

@@ -50,7 +50,7 @@ struct Occupied {
     id: u64,
     /// Nobody with as many seats may have this one before; `None` is never.
     protected_until: Option<Instant>,
-    /// Used when the seat is given to somebody else; none for one that was taken for good.
+    /// Used when the seat is given to another; none for one that was taken for good.
     evict: Option<oneshot::Sender<()>>,
 }
 
@@ -179,7 +179,7 @@ impl<K: Eq + Hash + Clone> State<K> {
 
     fn evict_oldest(&mut self, key: &K, now: Instant, also_protected: bool) -> bool {
         let Some(of) = self.taken.get_mut(key) else { return false };
-        // Seats that are kept for good are nobody else's.
+        // Seats that are kept for good are not given away.
         let oldest = of
             .iter()
             .enumerate()

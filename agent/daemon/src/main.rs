@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use agent_daemon::options::{Options, Verb};
 use agent_daemon::{check, doctor, enrol, guardian, local_client, rescue, run, worker};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use proto_model::injection::EndedBy;
 use proto_program::exit;
 use proto_program::logging::{self, LogFormat};
@@ -42,6 +42,10 @@ fn obey(options: Options) -> anyhow::Result<ExitCode> {
         Verb::CheckConfig { defaults } => check::check_config(&paths, defaults),
         Verb::Doctor { output } => doctor::doctor(&paths, output),
         Verb::Catalogue => check::catalogue(),
+        Verb::Manual { folder } => {
+            proto_program::manual::write(Options::command(), &folder)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Verb::Worker => worker::work(),
         Verb::Guardian { agent, watchdog_ms } => guardian::guard(&paths, agent, Duration::from_millis(watchdog_ms)),
     }

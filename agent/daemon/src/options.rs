@@ -97,6 +97,12 @@ pub enum Verb {
     },
     /// Print every kind of fault this agent has, as JSON.
     Catalogue,
+    /// Write the manual pages and completions into a folder; for packages.
+    #[command(hide = true)]
+    Manual {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// The body of a load fault; started by the agent.
     #[command(hide = true)]
     Worker,

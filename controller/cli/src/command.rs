@@ -63,6 +63,8 @@ pub enum Verb {
     Freezes(verbs::freezes::Freezes),
     Top(verbs::top::Top),
     Completion(verbs::completion::Completion),
+    #[command(hide = true)]
+    Manual(verbs::manual::Manual),
 }
 
 /// `run show X` means `runs show X`, unless a file of that name is to be run.

@@ -35,6 +35,7 @@ pub fn run(cli: Cli, console: &mut Console) -> Result<u8, Failure> {
         Verb::Contexts(noun) => noun.run(&globals, console),
         Verb::Schema(verb) => verb.run(console),
         Verb::Completion(verb) => verb.run(&mut Cli::command(), console),
+        Verb::Manual(verb) => verb.run(Cli::command()),
     }
 }
 

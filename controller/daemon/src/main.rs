@@ -11,7 +11,7 @@ mod serve;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use proto_program::exit;
 use proto_program::logging::{self, LogFormat};
 
@@ -27,6 +27,12 @@ fn main() -> ExitCode {
     proto_transport::install_provider();
     if let Err(error) = logging::init(if options.log_json { LogFormat::Json } else { LogFormat::Plain }) {
         return exit::failed(NAME, &error, USAGE);
+    }
+    if let Some(folder) = &options.manual {
+        return match proto_program::manual::write(Options::command(), folder) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => exit::failed(NAME, &error, FAILED),
+        };
     }
     let config = match Config::load(&options.config) {
         Ok(config) => config,

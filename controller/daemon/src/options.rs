@@ -54,6 +54,9 @@ pub struct Options {
     /// Check the configuration and end.
     #[arg(long)]
     pub check_config: bool,
+    /// Write the manual page and completions into a folder and end; for packages.
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub manual: Option<PathBuf>,
 }
 
 #[cfg(test)]

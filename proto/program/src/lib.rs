@@ -3,5 +3,6 @@
 pub mod config;
 pub mod exit;
 pub mod logging;
+pub mod manual;
 pub mod notify;
 pub mod shutdown;

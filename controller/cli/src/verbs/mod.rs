@@ -10,6 +10,7 @@ pub mod freezes;
 pub mod halt;
 pub mod hosts;
 pub mod levels;
+pub mod manual;
 pub mod operators;
 pub mod plan;
 pub mod publish;

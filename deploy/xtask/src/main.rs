@@ -7,6 +7,7 @@ mod deny;
 mod goods;
 mod measure;
 mod orders;
+mod package;
 mod packets;
 mod plant;
 mod rungs;
@@ -43,6 +44,8 @@ enum Verb {
     Test(rungs::Test),
     /// Plant deliberate bugs in a copy of the tree, and see which suite catches each
     Plant(plant::Plant),
+    /// Make a deb and an rpm of each package
+    Package(package::Package),
     /// Measure ourselves beside a peer, and write docs/benchmarks.md
     Bench(bench::Bench),
     /// Write anew what is made from something else: the wire's Rust from its .proto files, docs/faults.md from the kinds
@@ -79,6 +82,7 @@ fn obey(options: Options) -> Result<ExitCode> {
         Verb::DemoAgent(order) => order.send()?,
         Verb::Test(test) => return test.run(),
         Verb::Plant(plant) => return plant.run(),
+        Verb::Package(package) => package.run()?,
         Verb::Bench(bench) => bench.run()?,
         Verb::Generate => generate(&root)?,
         Verb::Tidy { ratchet: true } => tests_tidy::sizes::write_ratchet(&root)?,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::programs;
 
 /// The packages that can be asked for, and the programs that show that one is there.
-const PROGRAMS: [(&str, &[&str]); 8] = [
+const PROGRAMS: [(&str, &[&str]); 9] = [
     ("iproute2", &["ip", "tc"]),
     ("nftables", &["nft"]),
     ("iptables", &["iptables-legacy", "iptables-legacy-save", "ip6tables-legacy-save"]),
@@ -19,6 +19,7 @@ const PROGRAMS: [(&str, &[&str]); 8] = [
     ("stress-ng", &["stress-ng"]),
     ("chromium-headless-shell", &["chromium-headless-shell"]),
     ("e2fsprogs", &["mkfs.ext4"]),
+    ("rpm", &["rpm", "rpmbuild"]),
 ];
 /// Programs that a package starts by a script with the machine's own path in it, and where they are.
 const ELSEWHERE: [(&str, &str); 1] = [("chromium-headless-shell", "usr/lib/chromium/chromium-headless-shell")];
@@ -61,6 +62,12 @@ pub fn path() -> String {
 /// A program of a package that was ensured.
 pub fn tool(name: &str) -> Result<PathBuf> {
     lookup(name).with_context(|| format!("{name} is not installed"))
+}
+
+/// A file of what was unpacked, for a program that must be told where its own files are.
+pub fn unpacked(path: &str) -> Option<PathBuf> {
+    let file = folder().ok()?.join("root").join(path);
+    file.exists().then_some(file)
 }
 
 fn missing(packages: &[&str]) -> Result<Vec<String>> {

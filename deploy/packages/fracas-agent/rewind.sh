@@ -1,0 +1,44 @@
+# Stops the agent, which undoes its faults, and lets the installed program prove that nothing is left. $1 says what is about to happen.
+# Whoever calls it sets `ctl`, the program that stops and starts units.
+agent=/usr/bin/fracas-agent
+state=/var/lib/fracas/agent
+restart=/run/fracas-agent/restart
+override=/etc/fracas/skip-rescue
+
+log() {
+    echo "fracas-agent: $*" >&2
+    logger -t fracas-agent -p daemon.warning -- "$*" 2>/dev/null || true
+}
+
+rewind() {
+    [ -x "$agent" ] || return 0
+    if [ -d /run/systemd/system ] && systemctl --quiet is-active fracas-agent.service; then
+        mkdir -p -m 0700 "${restart%/*}"
+        : >"$restart"
+        $ctl stop fracas-agent.service || true
+    fi
+    if said=$("$agent" rescue --package 2>&1); then
+        rm -f "$state/unproven"
+        return 0
+    fi
+    said=$(echo "$said" | tr '\n' ' ' | cut -c 1-2000)
+    reason=$(head -c 500 "$override" 2>/dev/null | tr '\n' ' ' | sed 's/^ *//; s/ *$//')
+    if [ -n "$reason" ]; then
+        log "$1 goes on although faults could not be undone, because of $override ($reason): $said"
+        # A purge keeps the journals while this file is there.
+        echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $1: $reason: $said" >>"$state/unproven"
+        rm -f "$override"
+        return 0
+    fi
+    if [ -e "$restart" ]; then
+        rm -f "$restart"
+        $ctl start fracas-agent.service || true
+    fi
+    log "$1 is refused: faults on this host could not be undone: $said"
+    cat >&2 <<END
+'fracas-agent rescue' tries again, and 'fracas-agent doctor' names what is missing. If the fix is in the new package, go on without the
+undo by writing the reason into a file, which is logged and used once:
+    echo 'fixed by the new version' >$override
+END
+    return 1
+}

@@ -1,0 +1,254 @@
+//! The packages' scripts as a package manager calls them, on a host made of a folder and stand-ins.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+use tests_harness::programs;
+
+use crate::package::definition::Definitions;
+
+/// Programs that scripts call; each writes its line into the folder's `calls`.
+const STAND_INS: [&str; 9] = [
+    "systemctl",
+    "deb-systemd-invoke",
+    "deb-systemd-helper",
+    "systemd-sysusers",
+    "systemd-tmpfiles",
+    "logger",
+    "getent",
+    "useradd",
+    "groupadd",
+];
+/// Where a script may refuse, with the arguments that its package manager gives: both formats, upgrade and removal.
+const REFUSALS: [(&str, &str); 5] = [
+    ("prerm.deb", "upgrade 0.2.0-1"),
+    ("prerm.deb", "failed-upgrade 0.1.0-1"),
+    ("prerm.deb", "remove"),
+    ("pre.rpm", "2"),
+    ("preun.rpm", "0"),
+];
+
+struct Host {
+    dir: TempDir,
+}
+
+impl Host {
+    /// With an agent that runs, and whose rescue ends with `code`.
+    fn new(code: u8) -> Self {
+        let host = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        for folder in ["bin", "state/agent/journal", "run-agent", "etc", "systemd"] {
+            fs::create_dir_all(host.path(folder)).unwrap();
+        }
+        for name in STAND_INS {
+            host.program(
+                &format!("bin/{name}"),
+                &format!("echo {name} $* >>{}", host.path("calls").display()),
+            );
+        }
+        host.rescue_ends_with(code);
+        host
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn program(&self, name: &str, body: &str) {
+        fs::write(self.path(name), format!("#!/bin/sh\n{body}\n")).unwrap();
+        fs::set_permissions(self.path(name), Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn rescue_ends_with(&self, code: u8) {
+        self.program(
+            "agent",
+            &format!(
+                "echo agent $* >>{}\necho 'left     7h2k9w: no space'\nexit {code}",
+                self.path("calls").display()
+            ),
+        );
+    }
+
+    /// Runs the agent package's script with this host's paths in the place of the real ones.
+    fn run(&self, script: &str, arguments: &str) -> Output {
+        let repository = programs::repository();
+        let definitions = Definitions::read(repository).unwrap();
+        let mut text = definitions.packages[0].script(repository, script).unwrap().unwrap();
+        for (real, here) in [
+            ("/usr/bin/fracas-agent", "agent"),
+            ("/var/lib/fracas", "state"),
+            ("/run/fracas-agent", "run-agent"),
+            ("/run/systemd/system", "systemd"),
+            ("/etc/fracas", "etc"),
+        ] {
+            text = text.replace(real, &self.path(here).display().to_string());
+        }
+        fs::write(self.path("script"), text).unwrap();
+        Command::new("sh")
+            .arg(self.path("script"))
+            .args(arguments.split(' '))
+            .env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()))
+            .output()
+            .unwrap()
+    }
+
+    fn calls(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.path("calls")).unwrap_or_default();
+        let _ = fs::remove_file(self.path("calls"));
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn override_with(&self, reason: &str) {
+        fs::write(self.path("etc/skip-rescue"), reason).unwrap();
+    }
+}
+
+#[test]
+fn what_leaves_a_fault_behind_is_refused_and_the_agent_runs_again() {
+    for (script, arguments) in REFUSALS {
+        let host = Host::new(1);
+        // An empty reason is none.
+        host.override_with("\n");
+        let output = host.run(script, arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{script} {arguments}: {said}");
+        for part in ["is refused", "7h2k9w: no space", "skip-rescue"] {
+            assert!(said.contains(part), "{script}: {said}");
+        }
+        let control = if script.ends_with("deb") {
+            "deb-systemd-invoke"
+        } else {
+            "systemctl"
+        };
+        let calls = host.calls();
+        let expected = [
+            "systemctl --quiet is-active fracas-agent.service".to_owned(),
+            format!("{control} stop fracas-agent.service"),
+            "agent rescue --package".to_owned(),
+            format!("{control} start fracas-agent.service"),
+        ];
+        assert_eq!(calls[..4], expected, "{script}");
+        assert!(calls[4].starts_with("logger -t fracas-agent"), "{script}: {calls:?}");
+        assert!(!host.path("state/agent/unproven").exists());
+    }
+}
+
+#[test]
+fn a_clean_host_lets_the_package_change() {
+    for (script, arguments) in REFUSALS {
+        let host = Host::new(0);
+        // A reason that nobody needed stays.
+        host.override_with("just in case");
+        fs::write(host.path("state/agent/unproven"), "of an earlier removal").unwrap();
+        let output = host.run(script, arguments);
+        assert!(output.status.success(), "{script}: {output:?}");
+        assert!(host.path("etc/skip-rescue").exists() && !host.path("state/agent/unproven").exists());
+        let calls = host.calls();
+        assert!(calls.contains(&"agent rescue --package".to_owned()), "{script}: {calls:?}");
+        assert!(!calls.iter().any(|call| call.contains(" start ")), "{script}: {calls:?}");
+    }
+}
+
+#[test]
+fn a_reason_lets_the_package_change_once_and_is_recorded() {
+    for (script, arguments) in REFUSALS {
+        let host = Host::new(1);
+        host.override_with("0.2.0 can undo it\n");
+        let output = host.run(script, arguments);
+        assert!(output.status.success(), "{script}: {output:?}");
+        let logged = host.calls().into_iter().find(|call| call.starts_with("logger")).unwrap();
+        assert!(logged.contains("0.2.0 can undo it") && logged.contains("7h2k9w"), "{logged}");
+        let recorded = fs::read_to_string(host.path("state/agent/unproven")).unwrap();
+        assert!(recorded.contains("0.2.0 can undo it") && recorded.contains("7h2k9w"), "{recorded}");
+        assert_eq!(
+            host.run(script, arguments).status.code(),
+            Some(1),
+            "{script}: the reason counts twice"
+        );
+    }
+}
+
+#[test]
+fn a_purge_keeps_the_journals_of_faults_that_were_not_undone() {
+    let host = Host::new(1);
+    host.override_with("gone anyway");
+    assert!(host.run("prerm.deb", "remove").status.success());
+    let refused = host.run("postrm.deb", "purge");
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("gone anyway"));
+    assert!(host.path("state/agent/journal").exists());
+    fs::remove_file(host.path("state/agent/unproven")).unwrap();
+    fs::write(host.path("etc/controller.toml"), "of another package").unwrap();
+    assert!(host.run("postrm.deb", "purge").status.success());
+    assert!(!host.path("state").exists() && !host.path("run-agent").exists());
+    assert!(host.path("etc/controller.toml").exists());
+}
+
+#[test]
+fn only_an_agent_that_ran_is_started_after_an_upgrade_by_rpm() {
+    let host = Host::new(0);
+    assert!(host.run("pre.rpm", "2").status.success());
+    assert!(host.run("post.rpm", "2").status.success());
+    assert!(host.calls().contains(&"systemctl start fracas-agent.service".to_owned()));
+    // One that was stopped stays so.
+    host.program("bin/systemctl", "exit 3");
+    assert!(host.run("pre.rpm", "2").status.success());
+    assert!(!host.path("run-agent/restart").exists());
+}
+
+#[test]
+fn first_installations_undo_nothing() {
+    let host = Host::new(1);
+    for (script, arguments) in [
+        ("pre.rpm", "1"),
+        ("preun.rpm", "1"),
+        ("post.rpm", "1"),
+        ("postinst.deb", "configure"),
+    ] {
+        let output = host.run(script, arguments);
+        assert!(output.status.success(), "{script}: {output:?}");
+    }
+    let calls = host.calls();
+    assert!(!calls.iter().any(|call| call.starts_with("agent")), "{calls:?}");
+    assert!(calls.contains(&"systemd-sysusers fracas-agent.conf".to_owned()), "{calls:?}");
+    assert!(
+        calls.contains(&"deb-systemd-invoke start fracas-agent.service".to_owned()),
+        "{calls:?}"
+    );
+}
+
+#[test]
+fn every_script_is_one_that_sh_can_read() {
+    let repository = programs::repository();
+    let mut seen = 0;
+    for package in Definitions::read(repository).unwrap().packages {
+        let scripts = [
+            "preinst.deb",
+            "postinst.deb",
+            "prerm.deb",
+            "postrm.deb",
+            "pre.rpm",
+            "post.rpm",
+            "preun.rpm",
+            "postun.rpm",
+        ];
+        for name in scripts {
+            let Some(text) = package.script(repository, name).unwrap() else {
+                continue;
+            };
+            let output = Command::new("sh").args(["-n", "-c", &text]).output().unwrap();
+            assert!(
+                output.status.success() && output.stderr.is_empty(),
+                "{} {name}: {output:?}",
+                package.name
+            );
+            assert!(!text.contains("@include"), "{} {name}", package.name);
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 13);
+}

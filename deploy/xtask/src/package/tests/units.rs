@@ -1,0 +1,101 @@
+//! The units as systemd reads them, and how exposed it finds them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+use tests_harness::programs;
+
+/// The most exposure, in tenths, that `systemd-analyze security` may find; docs/install.md says the same.
+const EXPOSURE: [(&str, u32); 3] = [
+    ("fracas-agent.service", 46),
+    ("fracas-rescue.service", 41),
+    ("fracas-controller.service", 17),
+];
+
+fn units() -> BTreeMap<String, String> {
+    let folder = programs::repository().join("deploy/systemd");
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read_to_string(entry.path()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn systemd_accepts_every_unit() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        return tests_notes::skip("systemd-analyze is not installed (Debian package systemd)");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify
+        .args(["verify", "--man=no"])
+        .env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()));
+    for (name, text) in units() {
+        let path = dir.path().join(&name);
+        // The programs are not installed here.
+        let text = ["agent", "controller"]
+            .iter()
+            .fold(text, |text, name| text.replace(&format!("/usr/bin/fracas-{name}"), "/bin/true"));
+        fs::write(&path, text).unwrap();
+        verify.arg(&path);
+    }
+    let output = verify.output().unwrap();
+    // What it does not know it only warns of.
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for (name, most) in EXPOSURE {
+        let output = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager", &format!("--threshold={most}")])
+            .arg(dir.path().join(name))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// Each was seen to be needed on real hosts for faults to end in time.
+#[test]
+fn the_agent_s_unit_has_what_the_promise_stands_on() {
+    let units = units();
+    let agent = &units["fracas-agent.service"];
+    for line in [
+        "Type=notify",
+        "WatchdogSec=20",
+        "KillMode=mixed",
+        "OOMPolicy=continue",
+        "OOMScoreAdjust=-900",
+        "ExecStartPre=/usr/bin/fracas-agent check-config",
+        "ExecStopPost=/usr/bin/fracas-agent rescue",
+        "Restart=always",
+        "StartLimitIntervalSec=0",
+        "RequiresMountsFor=/var/lib/fracas",
+        "MemoryMin=24M",
+        "Also=fracas-rescue.service",
+    ] {
+        assert!(agent.lines().any(|found| found == line), "{line}");
+    }
+    let set = |unit: &str, key: &str| units[unit].lines().any(|line| line.starts_with(key));
+    for key in [
+        "RuntimeDirectory=",
+        "ProtectKernelModules=",
+        "ProtectControlGroups=",
+        "PrivateNetwork=",
+        "PrivateTmp=",
+        "ProtectHome=",
+    ] {
+        assert!(!set("fracas-agent.service", key), "{key}");
+    }
+    for unit in ["fracas-agent.service", "fracas-rescue.service"] {
+        let after = units[unit].lines().filter(|line| line.starts_with("After="));
+        assert!(
+            after.into_iter().all(|line| !line.contains("network")),
+            "{unit} waits for the network"
+        );
+    }
+    assert!(set("fracas-controller.service", "User=fracas-controller"));
+    assert!(units["fracas-controller.service"].contains("\nCapabilityBoundingSet=\n"));
+}

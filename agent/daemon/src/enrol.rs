@@ -12,6 +12,8 @@ use anyhow::{Context, bail};
 use proto_transport::JoinToken;
 
 use crate::host_context::need_root;
+use crate::local_client;
+use crate::local_server::Ask;
 use crate::paths::Paths;
 
 const TOKEN_VARIABLE: &str = "FRACAS_JOIN_TOKEN";
@@ -40,8 +42,17 @@ pub fn enrol(paths: &Paths, controller: String, token_file: Option<&Path>, name:
     println!("host      {}", enrolled.host);
     println!("identity  {}", enrolled.identity.display());
     println!("rules     {}{rules}", paths.config.display());
-    println!("next      fracas-agent run");
+    println!("next      {}", next(paths));
     Ok(ExitCode::SUCCESS)
+}
+
+/// An agent that runs already looks for an identity every few seconds.
+fn next(paths: &Paths) -> &'static str {
+    if local_client::ask(paths, &Ask::Status).is_ok() {
+        "nothing: the agent of this host connects by itself"
+    } else {
+        "systemctl enable --now fracas-agent, or fracas-agent run under another supervisor"
+    }
 }
 
 /// A host that joins has rules of its own from the beginning: the shipped ones where there are none. What is said about it.

@@ -36,9 +36,17 @@ pub fn status(paths: &Paths, output: Output) -> anyhow::Result<ExitCode> {
     };
     match output {
         Output::Json => println!("{}", serde_json::to_string(&status)?),
-        Output::Table => print!("{}", in_lines(&status)),
+        Output::Table => print!("controller {}\n{}", controller(paths), in_lines(&status)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn controller(paths: &Paths) -> String {
+    match agent_session::controller_of(&paths.state_dir) {
+        Ok(Some(controller)) => controller,
+        Ok(None) => "none: this host is not enrolled (run the command that `fracas tokens create` prints)".to_owned(),
+        Err(error) => format!("unknown: {error}"),
+    }
 }
 
 fn in_lines(status: &AgentStatus) -> String {

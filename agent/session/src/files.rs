@@ -27,6 +27,11 @@ pub enum IdentityError {
     Key(#[from] TransportError),
 }
 
+/// The controller that this host was enrolled with; `None` as long as it is not.
+pub fn controller_of(state_dir: &Path) -> Result<Option<String>, IdentityError> {
+    Ok(Files::of(state_dir).load()?.map(|loaded| loaded.controller))
+}
+
 /// `<state-dir>/identity`.
 pub(crate) struct Files {
     dir: PathBuf,

@@ -44,6 +44,7 @@ pub async fn run(options: SessionOptions, warden: WardenHandle, told: mpsc::Rece
         told,
         addresses: Vec::new(),
         must_renew: false,
+        unenrolled: false,
         clock: ControllerClock::new(),
     };
     loop {
@@ -75,6 +76,8 @@ struct Agent {
     addresses: Vec<SocketAddr>,
     /// The controller has refused the certificate.
     must_renew: bool,
+    /// Said once, and again when it is over.
+    unenrolled: bool,
     clock: ControllerClock,
 }
 
@@ -103,8 +106,14 @@ impl Agent {
     /// One dial and the session that it gives.
     async fn once(&mut self) -> Result<Once, NoSession> {
         let Some(loaded) = self.files.load()? else {
+            if !std::mem::replace(&mut self.unenrolled, true) {
+                tracing::warn!("this host is not enrolled with a controller: run the command that `fracas tokens create` prints");
+            }
             return Ok(Once::Again(LOOK_EVERY));
         };
+        if std::mem::take(&mut self.unenrolled) {
+            tracing::info!(controller = loaded.controller, "this host is enrolled now");
+        }
         let Identity::Host(host) = Identity::of_certificate(&loaded.client.certificate) else {
             return Err(NoSession::Nameless);
         };

@@ -58,6 +58,9 @@ fn an_agent_is_ready_answers_halts_and_leaves_nothing() {
     let mut agent = run(&paths);
     assert!(wait_until(Duration::from_secs(10), || guarded(&paths)));
     assert_eq!(status(&paths).unwrap()["cleanliness"], "clean");
+    let shown = command(&paths, &["status"]).stdout;
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.starts_with("controller none: this host is not enrolled"), "{shown}");
     // Where even root may not lower it, as in some containers, the agent runs all the same.
     let before = score("self");
     let may_lower = std::fs::write("/proc/self/oom_score_adj", "-900").is_ok();

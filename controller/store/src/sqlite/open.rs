@@ -63,12 +63,14 @@ fn open_at(path: &Path, now_ms: i64, checked_at_once: u64) -> Result<SqliteStore
             row.get::<_, i64>(0)
         })
         .map_err(|e| explain(e, "count the opening", path))?;
-    let damage = Arc::default();
+    let found = Arc::default();
     if size > checked_at_once {
-        check_beside(path, Arc::clone(&damage));
+        check_beside(path, Arc::clone(&found));
+    } else {
+        drop(found.set(Ok(())));
     }
     Ok(SqliteStore {
-        damage,
+        check: found,
         connection,
         path: path.to_owned(),
         epoch: epoch.cast_unsigned(),
@@ -127,8 +129,8 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     Err(damaged(path, &findings.join("; ")))
 }
 
-/// Checks a large file by a connection of its own, and lets the store know what is damaged: from then on it writes nothing.
-fn check_beside(path: &Path, damage: Arc<OnceLock<String>>) {
+/// Checks a large file by a connection of its own, and lets the store know: to a damaged one it writes nothing from then on.
+fn check_beside(path: &Path, found: Arc<OnceLock<Result<(), String>>>) {
     let path = path.to_owned();
     let thread = std::thread::Builder::new().name("store-check".into());
     let started = thread.spawn(move || {
@@ -137,10 +139,13 @@ fn check_beside(path: &Path, damage: Arc<OnceLock<String>>) {
             .map_err(|e| explain(e, "open the store to check it", &path))
             .and_then(|of| check(&of, &path))
         {
-            Ok(()) => tracing::info!(store = %path.display(), "the store is checked and whole"),
+            Ok(()) => {
+                tracing::info!(store = %path.display(), "the store is checked and whole");
+                drop(found.set(Ok(())));
+            }
             Err(StoreError::Damaged(why)) => {
                 tracing::error!(why, "the store is damaged; nothing more is written to it");
-                drop(damage.set(why));
+                drop(found.set(Err(why)));
             }
             Err(error) => tracing::error!(%error, "the store could not be checked"),
         }
@@ -234,7 +239,7 @@ mod tests {
         assert!(matches!(open(&path), Err(StoreError::Damaged(_))), "a small file is checked first");
         let mut store = open_at(&path, 1, 0).unwrap();
         let until = std::time::Instant::now() + Duration::from_secs(20);
-        while store.damage.get().is_none() {
+        while store.check.get().is_none() {
             assert!(std::time::Instant::now() < until, "the damage is found within 20 s");
             std::thread::yield_now();
         }

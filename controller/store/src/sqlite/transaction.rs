@@ -14,8 +14,8 @@ pub struct SqliteStore {
     pub(super) connection: Connection,
     pub(super) path: PathBuf,
     pub(super) epoch: u64,
-    /// What a check that went on beside the store has found; never anything for a small file, which is checked first.
-    pub(super) damage: Arc<OnceLock<String>>,
+    /// What the check of the file has found; nothing yet while a large file is checked beside the store.
+    pub(super) check: Arc<OnceLock<Result<(), String>>>,
     /// Held, never read: while it is open no other process may open the store.
     pub(super) _lock: File,
 }
@@ -27,7 +27,7 @@ impl SqliteStore {
         name: &'static str,
         body: impl FnOnce(&Transaction<'_>) -> Result<T, Trouble>,
     ) -> Result<T, StoreError> {
-        if let Some(why) = self.damage.get() {
+        if let Some(Err(why)) = self.check.get() {
             return Err(StoreError::Damaged(why.clone()));
         }
         let path = &self.path;

@@ -12,7 +12,7 @@ use controller_api::{ADMIN_GROUP, Api, ApiParts, AuditLog, DoorLayer, Glances, K
 use controller_conductor::{MassLossRule, RunClock, Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
 use controller_scheduler::Scheduler;
-use controller_store::{Actor, SqliteStore, StoreHandle};
+use controller_store::{Actor, SqliteStore, StoreHandle, compact_finished_runs};
 use nix::unistd::{Group, chown};
 use proto_model::event::FleetEventBody;
 use proto_probes::AddressRule;
@@ -97,6 +97,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
         tokio::spawn(over_socket(socket, api.routes(), api.layer(), left)),
     ];
     tokio::spawn(make_summaries(supervisor.clone()));
+    tokio::spawn(compact_finished_runs(store));
     tokio::spawn(api.clone().forget_what_is_old());
     keep_schedules(scheduler, &api);
     if let Err(error) = Notifier::from_env().and_then(|n| n.ready("serving")) {

@@ -1,6 +1,7 @@
 //! What every store must keep, as one suite of checks: for tests of stores only. It panics at the first broken promise.
 
 mod cadence;
+mod compaction;
 mod finished;
 mod given;
 mod hosts;
@@ -15,10 +16,9 @@ use proto_model::id::{InjectionId, RunId, TokenId};
 use proto_model::role::Role;
 use proto_model::time::Timestamp;
 
-#[cfg(test)]
-pub(crate) use given::finished_run;
-pub use given::notes;
-use given::{Make, accepted, actor, is_refused, judged, note, seqs, undone};
+use given::{Make, accepted, actor, is_refused, judged, seqs};
+pub use given::{finished_run, notes};
+pub(crate) use given::{note, undone};
 
 use crate::records::{OperatorRecord, StoreError, TokenRecord};
 use crate::secret::hash_secret;
@@ -49,6 +49,7 @@ pub fn run(make: impl Fn() -> Box<dyn Store>) {
     for check in checks
         .iter()
         .chain(cadence::CHECKS)
+        .chain(compaction::CHECKS)
         .chain(finished::CHECKS)
         .chain(hosts::CHECKS)
         .chain(plans::CHECKS)

@@ -2,6 +2,7 @@
 
 use proto_model::event::{Event, EventBody, FleetEventBody, NewEvent, SCHEMA_VERSION};
 use proto_model::id::{LENGTH, PlanDigest, RunId, TokenId};
+use sha2::{Digest, Sha256};
 
 use crate::records::{OperatorRecord, StoreError};
 
@@ -31,6 +32,19 @@ impl FactKey {
             boot_id: source.boot_id.clone(),
             agent_seq: source.agent_seq,
         })
+    }
+
+    /// What stands for it within its run once its event is in a block.
+    pub fn digest(&self) -> [u8; 16] {
+        let mut hash = Sha256::new();
+        for part in [&self.host, &self.injection, &self.boot_id] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+        hash.update(self.agent_seq.to_le_bytes());
+        let mut short = [0; 16];
+        short.copy_from_slice(&hash.finalize()[..16]);
+        short
     }
 }
 

@@ -1,6 +1,7 @@
 //! The controller's memory: an append-only log of events and what is projected from it; it judges nothing.
 
 mod cadence;
+mod compaction;
 #[cfg(any(test, feature = "testing"))]
 pub mod contract;
 #[cfg(any(test, feature = "testing"))]
@@ -17,6 +18,7 @@ mod store;
 mod summaries;
 
 pub use cadence::{Cadence, FreezeRecord, ScheduleRecord, TICK_KEYS, TickRecord};
+pub use compaction::{COMPACTION_STEP, compact_finished_runs};
 pub use finished::Finished;
 pub use handle::{LastLook, StoreHandle, append_unless};
 #[cfg(any(test, feature = "testing"))]

@@ -21,6 +21,9 @@ pub trait Store: Send + Cadence + Finished + Summaries {
     fn append(&mut self, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, StoreError>;
     /// Events with seq >= `from_seq`, in order.
     fn run_events(&mut self, run: &RunId, from_seq: u64) -> Result<Vec<Event>, StoreError>;
+    /// Makes the store smaller and changes no answer: packs about so many bytes of the events of finished runs that are not outdated.
+    /// Returns of how many runs; 0 when nothing is left to do for now.
+    fn compact(&mut self, text: usize) -> Result<usize, StoreError>;
     /// Newest first.
     fn runs(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunRow>, StoreError>;
     /// An id, a unique prefix of 6 or more, or `@last`.

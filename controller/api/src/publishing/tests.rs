@@ -14,7 +14,7 @@ use tonic::Request;
 
 use super::*;
 use crate::caller::{Caller, Credential};
-use crate::history::tests::{accepted, amended, append, event, judged, with_service};
+use crate::history::tests::{accepted, amended, append, compact, event, judged, with_service};
 use crate::http::tests::{NOW, World};
 
 const DAY_MS: i64 = 86_400_000;
@@ -96,6 +96,20 @@ async fn after_nothing_changed_no_event_is_read_and_no_month_is_made() {
     let ann = Caller::new("ann", "local".to_owned(), Role::Operator, Credential::Socket);
     request.extensions_mut().insert(ann);
     world.api.publish(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_site_of_compacted_runs_is_the_same_site() {
+    let world = with_service().await;
+    for days in [1, 2, 40] {
+        a_run(&world, days).await;
+    }
+    let whole = site(&world, SiteRequest::default()).await;
+    compact(&world).await;
+    let other = rusqlite::Connection::open(world.store_file()).unwrap();
+    let rows = other.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0));
+    assert_eq!(rows.unwrap(), 0);
+    assert_eq!(site(&world, SiteRequest::default()).await, whole);
 }
 
 #[tokio::test]

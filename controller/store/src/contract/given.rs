@@ -18,12 +18,11 @@ pub fn notes(count: usize, length: usize) -> Vec<NewEvent> {
 }
 
 /// The events of a run that begins and has its verdict.
-#[cfg(test)]
 pub fn finished_run() -> Vec<NewEvent> {
     vec![accepted("one", None), judged()]
 }
 
-pub(super) fn note(text: &str) -> NewEvent {
+pub(crate) fn note(text: &str) -> NewEvent {
     event(EventBody::NoteAdded { text: text.to_owned() }, None)
 }
 
@@ -36,7 +35,7 @@ pub(super) fn event(body: EventBody, source: Option<AgentSource>) -> NewEvent {
     }
 }
 
-pub(super) fn undone(id: &InjectionId, boot_id: &str, agent_seq: u64) -> NewEvent {
+pub(crate) fn undone(id: &InjectionId, boot_id: &str, agent_seq: u64) -> NewEvent {
     let undone = Undone {
         ended_by: EndedBy::Stop,
         undone_by: "agent".into(),

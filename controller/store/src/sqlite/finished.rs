@@ -6,7 +6,7 @@ use proto_model::id::RunId;
 use proto_model::time::Timestamp;
 use rusqlite::{Connection, Params, Transaction, params};
 
-use super::log::run_id;
+use super::log::{last_seq, run_id};
 use super::transaction::{SqliteStore, Trouble};
 use super::{codec, months};
 use crate::fact::no_run;
@@ -21,7 +21,7 @@ const KEEP: &str = "INSERT INTO summaries (run, seq, service, name, decided_at, 
     decided_at = excluded.decided_at, summary = excluded.summary, worth = excluded.worth, environment = excluded.environment, \
     ended_at = excluded.ended_at, verdict = excluded.verdict, passed = excluded.passed, decided = excluded.decided, \
     production = excluded.production, shown = excluded.shown, changed = excluded.changed WHERE summaries.seq <= excluded.seq";
-const UP_TO_DATE: &str = "UPDATE runs SET outdated = 0 WHERE id = ?1 AND (SELECT max(seq) FROM events WHERE run = ?1) = ?2";
+const UP_TO_DATE: &str = concat!("UPDATE runs SET outdated = 0 WHERE id = ?1 AND ", last_seq!("runs"), " = ?2");
 const OUTDATED: &str = "SELECT id FROM runs WHERE finished = 1 AND outdated = 1 ORDER BY made LIMIT ?1";
 const TALLY: &str = "SELECT environment, verdict, decided, count(*) FROM summaries INDEXED BY summaries_in_environment \
     WHERE service = ?1 AND ended_at <= ?2 \
@@ -216,7 +216,7 @@ pub(super) fn outdate_other_versions(connection: &Connection) -> rusqlite::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sqlite::{log, months, summaries};
+    use crate::sqlite::{compact, log, months, summaries};
 
     /// How SQLite would carry it out, line by line.
     fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
@@ -263,6 +263,7 @@ mod tests {
             (log::OF_PREFIX, "(id>? AND id<?)"),
             (months::RUNS, "(service=? AND ended_at>? AND ended_at<?)"),
             (log::UNFINISHED, "INDEX runs_unfinished"),
+            (compact::NEXT, "INDEX runs_to_compact"),
             (summaries::UNFINISHED, "INDEX runs_unfinished"),
             (summaries::NEXT_TEST, "(service=? AND name>?)"),
             (summaries::NEXT_SERVICE, "(service>?)"),

@@ -1,4 +1,4 @@
-//! The two logs, of runs and of the fleet: only ever added to. Nothing here updates or deletes an event.
+//! The two logs, of runs and of the fleet: only ever added to. Nothing here updates or deletes an event; packed ones are read from their blocks.
 
 use proto_model::event::{Event, FleetEvent, FleetEventBody, NewEvent};
 use proto_model::id::RunId;
@@ -6,6 +6,7 @@ use proto_model::reading::Milestone;
 use proto_model::time::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::block::Block;
 use super::codec;
 use super::plans::plan_used;
 use super::transaction::Trouble;
@@ -16,22 +17,38 @@ use crate::records::{Actor, RunRow, StoreError};
 const CANDIDATES: u32 = 10;
 pub(super) const RUNS: &str = "SELECT id, name, created_at, finished FROM runs ORDER BY made DESC LIMIT ?1";
 pub(super) const UNFINISHED: &str = "SELECT id, name, created_at, finished FROM runs WHERE finished = 0 ORDER BY made DESC LIMIT ?1";
+/// The number of a run's last event, as SQL that names the run by this table or alias; 0 of one without any.
+macro_rules! last_seq {
+    ($runs:literal) => {
+        concat!(
+            "coalesce((SELECT max(seq) FROM events WHERE run = ",
+            $runs,
+            ".id), (SELECT max(last) FROM blocks WHERE run = ",
+            $runs,
+            ".made), 0)"
+        )
+    };
+}
+pub(super) use last_seq;
+
+const LAST_SEQ: &str = concat!("SELECT ", last_seq!("runs"), " FROM runs WHERE id = ?1");
+const OF_RUN: &str = "SELECT event FROM events WHERE run = ?1 AND seq >= ?2 ORDER BY seq";
+const BLOCKS: &str =
+    "SELECT first, last, length, events FROM blocks WHERE run = (SELECT made FROM runs WHERE id = ?1) AND last >= ?2 ORDER BY last";
 pub(super) const OF_PREFIX: &str = "SELECT id FROM runs WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3";
 
 pub(super) fn append(t: &Transaction<'_>, run: &RunId, events: Vec<NewEvent>) -> Result<Vec<Event>, Trouble> {
     let Some(first) = events.first() else {
         return Ok(Vec::new());
     };
-    open_run(t, run, first)?;
-    let last: Option<i64> = t
-        .prepare_cached("SELECT max(seq) FROM events WHERE run = ?1")?
-        .query_row([run.as_str()], |row| row.get(0))?;
-    let mut next = last.unwrap_or(0).cast_unsigned() + 1;
+    let finished = open_run(t, run, first)?;
+    let last: i64 = t.prepare_cached(LAST_SEQ)?.query_row([run.as_str()], |row| row.get(0))?;
+    let mut next = last.cast_unsigned() + 1;
     let mut stored = Vec::with_capacity(events.len());
     for event in events {
         let key = FactKey::of(run, &event);
         if let Some(key) = &key
-            && is_known(t, key)?
+            && (is_known(t, key)? || finished && is_packed(t, key)?)
         {
             continue;
         }
@@ -59,10 +76,12 @@ fn outdate(t: &Transaction<'_>, run: &RunId) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn open_run(t: &Transaction<'_>, run: &RunId, first: &NewEvent) -> Result<(), Trouble> {
-    let known = t.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([run.as_str()])?;
-    if known {
-        return Ok(());
+/// Makes the run where it is new; whether it is finished.
+fn open_run(t: &Transaction<'_>, run: &RunId, first: &NewEvent) -> Result<bool, Trouble> {
+    let mut statement = t.prepare_cached("SELECT finished FROM runs WHERE id = ?1")?;
+    let known = statement.query_row([run.as_str()], |row| row.get(0)).optional()?;
+    if let Some(finished) = known {
+        return Ok(finished);
     }
     let (name, key) = naming(run, &first.body);
     if let Some(key) = &key
@@ -72,7 +91,7 @@ fn open_run(t: &Transaction<'_>, run: &RunId, first: &NewEvent) -> Result<(), Tr
     }
     t.prepare_cached("INSERT INTO runs (id, name, created_at, idempotency_key) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![run.as_str(), name, first.at.0, key])?;
-    Ok(())
+    Ok(false)
 }
 
 fn close_run(t: &Transaction<'_>, run: &RunId) -> Result<(), Trouble> {
@@ -89,6 +108,12 @@ fn is_known(t: &Transaction<'_>, key: &FactKey) -> Result<bool, Trouble> {
     let mut statement =
         t.prepare_cached("SELECT 1 FROM events WHERE run = ?1 AND host = ?2 AND injection = ?3 AND boot_id = ?4 AND agent_seq = ?5")?;
     Ok(statement.exists(params![key.run, key.host, key.injection, key.boot_id, column(key.agent_seq)])?)
+}
+
+/// As `is_known`, of a fact whose event is in a block.
+fn is_packed(t: &Transaction<'_>, key: &FactKey) -> Result<bool, Trouble> {
+    let mut statement = t.prepare_cached("SELECT 1 FROM packed_facts WHERE run = (SELECT made FROM runs WHERE id = ?1) AND fact = ?2")?;
+    Ok(statement.exists(params![key.run, key.digest()])?)
 }
 
 fn insert(t: &Transaction<'_>, event: &Event, key: Option<&FactKey>) -> Result<(), Trouble> {
@@ -115,12 +140,33 @@ pub(super) fn run_events(t: &Transaction<'_>, run: &RunId, from_seq: u64) -> Res
         return Err(no_run(run.as_str()).into());
     }
     let from = i64::try_from(from_seq).unwrap_or(i64::MAX);
-    codec::all(
-        t,
-        "an event",
-        "SELECT event FROM events WHERE run = ?1 AND seq >= ?2 ORDER BY seq",
-        params![run.as_str(), from],
-    )
+    let mut events = packed_events(t, run, from)?;
+    events.extend(codec::all(t, "an event", OF_RUN, params![run.as_str(), from])?);
+    Ok(events)
+}
+
+/// Those in blocks, which come before all that are in rows.
+fn packed_events(t: &Transaction<'_>, run: &RunId, from: i64) -> Result<Vec<Event>, Trouble> {
+    let mut statement = t.prepare_cached(BLOCKS)?;
+    let mut rows = statement.query(params![run.as_str(), from])?;
+    let mut events = Vec::new();
+    while let Some(row) = rows.next()? {
+        let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+        let block = Block {
+            first: number(0)?,
+            last: number(1)?,
+            length: number(2)?,
+            gzip: row.get(3)?,
+        };
+        let read = block.events(run).map_err(|source| Trouble::Block {
+            run: run.clone(),
+            first: block.first,
+            last: block.last,
+            source,
+        })?;
+        events.extend(read.into_iter().filter(|event| event.seq >= from.cast_unsigned()));
+    }
+    Ok(events)
 }
 
 pub(super) fn runs(t: &Transaction<'_>, limit: u32, unfinished_only: bool) -> Result<Vec<RunRow>, Trouble> {

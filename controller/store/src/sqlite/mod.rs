@@ -1,8 +1,10 @@
 //! The store on SQLite: one file, one writer, every commit on disk before it is answered. It never repairs a damaged file.
 
+mod block;
 mod cadence;
 mod catalogues;
 mod codec;
+mod compact;
 mod evidence;
 mod finished;
 mod log;
@@ -51,6 +53,10 @@ impl Store for SqliteStore {
 
     fn run_events(&mut self, run: &RunId, from_seq: u64) -> Result<Vec<Event>, StoreError> {
         self.look("read a run's events", |t| log::run_events(t, run, from_seq))
+    }
+
+    fn compact(&mut self, text: usize) -> Result<usize, StoreError> {
+        self.compact_step(text)
     }
 
     fn runs(&mut self, limit: u32, unfinished_only: bool) -> Result<Vec<RunRow>, StoreError> {

@@ -13,7 +13,7 @@ use super::{catalogues, finished};
 use crate::records::StoreError;
 
 /// Schema by version: a store at version n has had the first n applied.
-const MIGRATIONS: &[&str] = &[
+pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("schema-1.sql"),
     include_str!("schema-2.sql"),
     include_str!("services.sql"),
@@ -24,6 +24,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("unclean.sql"),
     include_str!("finished.sql"),
     include_str!("months.sql"),
+    include_str!("blocks.sql"),
 ];
 /// The version whose rows must be moved as well, and by what.
 const SPLIT_CATALOGUES: u32 = 7;
@@ -74,6 +75,8 @@ fn open_at(path: &Path, now_ms: i64, checked_at_once: u64) -> Result<SqliteStore
         connection,
         path: path.to_owned(),
         epoch: epoch.cast_unsigned(),
+        #[cfg(test)]
+        before_commit: None,
         _lock: lock,
     })
 }

@@ -6,18 +6,26 @@ use proto_model::time::Timestamp;
 use rusqlite::{OptionalExtension, Params, Row, Transaction, params};
 
 use super::codec;
-use super::log::run_id;
+use super::log::{last_seq, run_id};
 use super::transaction::{SqliteStore, Trouble};
 use crate::fact::no_run;
 use crate::records::{RunRow, StoreError};
 use crate::summaries::{DecidedTest, RunPage, Summaries, decided};
 
-const PAGES: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \
-    FROM runs r LEFT JOIN summaries s ON s.run = r.id ORDER BY r.made DESC LIMIT ?1";
-pub(super) const UNFINISHED: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), \
-    s.seq, s.summary FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished = 0 ORDER BY r.made DESC LIMIT ?1";
-const FINISHED: &str = "SELECT r.id, r.name, r.created_at, r.finished, coalesce((SELECT max(seq) FROM events WHERE run = r.id), 0), s.seq, s.summary \
-    FROM runs r LEFT JOIN summaries s ON s.run = r.id WHERE r.finished = 1 AND r.made < ?1 ORDER BY r.made DESC LIMIT ?2";
+/// Runs with their summaries, as SQL that goes on with which of them.
+macro_rules! pages {
+    ($which:literal) => {
+        concat!(
+            "SELECT r.id, r.name, r.created_at, r.finished, ",
+            last_seq!("r"),
+            ", s.seq, s.summary FROM runs r LEFT JOIN summaries s ON s.run = r.id ",
+            $which
+        )
+    };
+}
+const PAGES: &str = pages!("ORDER BY r.made DESC LIMIT ?1");
+pub(super) const UNFINISHED: &str = pages!("WHERE r.finished = 0 ORDER BY r.made DESC LIMIT ?1");
+const FINISHED: &str = pages!("WHERE r.finished = 1 AND r.made < ?1 ORDER BY r.made DESC LIMIT ?2");
 const OWING: &str = "SELECT run FROM summaries WHERE unclean > 0 UNION ALL SELECT id FROM (SELECT id FROM runs r WHERE finished = 1 \
     AND outdated = 1 AND NOT EXISTS (SELECT 1 FROM summaries s WHERE s.run = r.id) ORDER BY made DESC LIMIT ?1)";
 /// The next name of a service after one.

@@ -4,11 +4,17 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use proto_model::id::RunId;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use super::block::BlockError;
 use crate::records::StoreError;
 
 pub(super) const WHAT_TO_DO: &str = "stop the controller, move the file and its -wal aside, and put a backup in their place";
+
+/// More of a transaction.
+#[cfg(test)]
+pub(super) type Also = fn(&Transaction<'_>) -> Result<(), Trouble>;
 
 pub struct SqliteStore {
     pub(super) connection: Connection,
@@ -16,6 +22,9 @@ pub struct SqliteStore {
     pub(super) epoch: u64,
     /// What the check of the file has found; nothing yet while a large file is checked beside the store.
     pub(super) check: Arc<OnceLock<Result<(), String>>>,
+    /// What a test does with each write before it is committed.
+    #[cfg(test)]
+    pub(super) before_commit: Option<Also>,
     /// Held, never read: while it is open no other process may open the store.
     pub(super) _lock: File,
 }
@@ -37,6 +46,8 @@ impl SqliteStore {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| explain(e.into()))?;
         let answer = body(&transaction).map_err(explain)?;
+        #[cfg(test)]
+        self.before_commit.map_or(Ok(()), |also| also(&transaction)).map_err(explain)?;
         transaction.commit().map_err(|e| explain(e.into()))?;
         Ok(answer)
     }
@@ -62,6 +73,13 @@ pub(super) enum Trouble {
         what: &'static str,
         source: serde_json::Error,
     },
+    /// A block whose events cannot be read.
+    Block {
+        run: RunId,
+        first: u64,
+        last: u64,
+        source: BlockError,
+    },
     Answer(StoreError),
 }
 
@@ -83,6 +101,10 @@ impl Trouble {
             Self::Sqlite(error) => explain(error, deed, path),
             Self::Row { what, source } => {
                 StoreError::Damaged(format!("{}: {what} cannot be read: {source}; {}", path.display(), WHAT_TO_DO))
+            }
+            Self::Block { run, first, last, source } => {
+                let why = format!("events {first} to {last} of run {run} cannot be read: {source}");
+                damaged(path, &why)
             }
             Self::Answer(error) => error,
         }

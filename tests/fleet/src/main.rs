@@ -46,6 +46,9 @@ struct Multiply {
     /// Of how many tests in each, named likewise
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     tests: u32,
+    /// Leave their events as they were appended, as in the store of a former version
+    #[arg(long)]
+    in_rows: bool,
 }
 
 #[derive(Debug, Args)]

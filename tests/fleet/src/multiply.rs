@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use controller_report::fold;
-use controller_store::{Finished, SqliteStore, Store};
+use controller_store::{COMPACTION_STEP, Finished, SqliteStore, Store};
 use proto_model::event::{Event, EventBody, NewEvent};
 use proto_model::finished::FinishedRun;
 use proto_model::id::{InjectionId, RunId};
@@ -51,6 +51,8 @@ pub fn run(multiply: &Multiply) -> Result<()> {
             Some((last.run_id.clone(), last.seq, known))
         });
         store.keep_all(&read.collect::<Vec<_>>())?;
+        // As the controller does after each run.
+        while !multiply.in_rows && store.compact(COMPACTION_STEP)? > 0 {}
     }
     print(&json!({ "runs": multiply.runs, "events": events.len() }))
 }

@@ -58,7 +58,7 @@ steps:
     )
 }
 
-pub fn measure(runs: u32, figures: &mut Vec<Figure>) -> Result<()> {
+pub fn measure(runs: u32, in_rows: bool, figures: &mut Vec<Figure>) -> Result<()> {
     eprintln!("one run over {HOSTS} hosts, to be copied {runs} times");
     let mut site = Site::new()?;
     site.start()?;
@@ -84,7 +84,8 @@ pub fn measure(runs: u32, figures: &mut Vec<Figure>) -> Result<()> {
     let began = Instant::now();
     let (services, tests) = (SERVICES.to_string(), TESTS.to_string());
     let many = ["--runs", &runs.to_string(), "--services", &services, "--tests", &tests];
-    Tool::start(["multiply", "--store", text(&store)?].into_iter().chain(many))?.line()?;
+    let rows = in_rows.then_some("--in-rows");
+    Tool::start(["multiply", "--store", text(&store)?].into_iter().chain(many).chain(rows))?.line()?;
     let size = std::fs::metadata(&store)?.len() >> 20;
     eprintln!("{runs} runs made in {:?}, {size} MiB", began.elapsed());
     figures.push(Figure::within(

@@ -53,6 +53,10 @@ pub struct Scale {
     #[arg(long, default_value_t = 100_000)]
     runs: u32,
 
+    /// Leave the events of finished runs in rows, as a former version did; the controller compacts them while the figures are taken
+    #[arg(long, requires = "print")]
+    in_rows: bool,
+
     /// Halts of each fleet
     #[arg(long, default_value_t = 10)]
     halts: u32,
@@ -116,7 +120,7 @@ impl Scale {
                 }
                 Ok(())
             }
-            Rows::History => history::measure(self.runs, figures),
+            Rows::History => history::measure(self.runs, self.in_rows, figures),
             Rows::Outsiders => outsiders::measure(figures),
             Rows::Steps => steps::measure(figures),
         }
@@ -132,6 +136,7 @@ impl Scale {
         line.push(format!("--runs={}", self.runs));
         line.push(format!("--halts={}", self.halts));
         line.extend(self.print.then(|| "--print".to_owned()));
+        line.extend(self.in_rows.then(|| "--in-rows".to_owned()));
         let only = self
             .only
             .iter()

@@ -14,7 +14,16 @@ pub fn write(grammar: Command, folder: &Path) -> io::Result<()> {
     for shell in SHELLS {
         clap_complete::generate_to(shell, &mut grammar.clone(), &name, folder)?;
     }
-    clap_mangen::generate_to(grammar, folder)
+    clap_mangen::generate_to(with_examples(grammar), folder)
+}
+
+/// A page has no place for what help shows first, so that its examples come last.
+fn with_examples(mut grammar: Command) -> Command {
+    if let Some(before) = grammar.get_before_help().map(ToString::to_string) {
+        let after = grammar.get_after_help().map(ToString::to_string).unwrap_or_default();
+        grammar = grammar.after_help(format!("{before}\n\n{after}").trim_end().to_owned());
+    }
+    grammar.mut_subcommands(with_examples)
 }
 
 #[cfg(test)]
@@ -27,7 +36,11 @@ mod tests {
     fn every_verb_but_the_hidden_has_a_page() {
         let grammar = Command::new("tool")
             .about("Does it")
-            .subcommand(Command::new("act").arg(Arg::new("how").long("how").help("In which way")))
+            .subcommand(
+                Command::new("act")
+                    .before_help("Examples:\n  tool act --how well")
+                    .arg(Arg::new("how").long("how").help("In which way")),
+            )
             .subcommand(Command::new("secret").hide(true));
         let dir = tempfile::tempdir().unwrap();
         write(grammar, dir.path()).unwrap();
@@ -38,6 +51,6 @@ mod tests {
         names.sort();
         assert_eq!(names, ["_tool", "tool-act.1", "tool.1", "tool.bash", "tool.fish"]);
         let page = std::fs::read_to_string(dir.path().join("tool-act.1")).unwrap();
-        assert!(page.contains("In which way"), "{page}");
+        assert!(page.contains("In which way") && page.contains("tool act \\-\\-how well"), "{page}");
     }
 }

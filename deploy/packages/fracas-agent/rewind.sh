@@ -12,26 +12,29 @@ log() {
 
 rewind() {
     [ -x "$agent" ] || return 0
+    ran=
     if [ -d /run/systemd/system ] && systemctl --quiet is-active fracas-agent.service; then
-        mkdir -p -m 0700 "${restart%/*}"
-        : >"$restart"
+        ran=yes
+        # For the script that runs after the upgrade; a full /run must not keep anything from being undone.
+        { mkdir -p -m 0700 "${restart%/*}" && touch "$restart"; } || true
         $ctl stop fracas-agent.service || true
     fi
     if said=$("$agent" rescue --package 2>&1); then
         rm -f "$state/unproven"
         return 0
     fi
-    said=$(echo "$said" | tr '\n' ' ' | cut -c 1-2000)
+    said=$(echo "$said" | tr -s '\n ' ' ' | cut -c 1-2000)
     reason=$(head -c 500 "$override" 2>/dev/null | tr '\n' ' ' | sed 's/^ *//; s/ *$//')
     if [ -n "$reason" ]; then
         log "$1 goes on although faults could not be undone, because of $override ($reason): $said"
         # A purge keeps the journals while this file is there.
-        echo "$(date -u +%Y-%m-%dT%H:%M:%SZ) $1: $reason: $said" >>"$state/unproven"
+        line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $1: $reason: $said"
+        { mkdir -p -m 0700 "$state" && echo "$line" >>"$state/unproven"; } || log "$state/unproven could not be written"
         rm -f "$override"
         return 0
     fi
-    if [ -e "$restart" ]; then
-        rm -f "$restart"
+    rm -f "$restart"
+    if [ -n "$ran" ]; then
         $ctl start fracas-agent.service || true
     fi
     log "$1 is refused: faults on this host could not be undone: $said"

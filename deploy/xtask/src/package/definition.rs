@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 const INCLUDE: &str = "# @include ";
@@ -78,6 +78,16 @@ impl Definitions {
         let path = folder(repository).join("packages.toml");
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("parse {}", path.display()))
+    }
+
+    /// Only the packages of these names; all of them when there is none.
+    pub fn keep(&mut self, names: &[String]) -> Result<()> {
+        let known: Vec<&str> = self.packages.iter().map(|package| package.name.as_str()).collect();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+            bail!("no package {unknown} (there are: {})", known.join(", "));
+        }
+        self.packages.retain(|package| names.is_empty() || names.contains(&package.name));
+        Ok(())
     }
 }
 

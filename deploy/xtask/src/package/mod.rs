@@ -43,6 +43,9 @@ pub struct Package {
     /// Package the programs of this folder instead of building them; they are held to --glibc too
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
+    /// Only these packages (repeat, or with commas)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
     /// Make everything twice, the programs too unless they are given, and fail where a byte differs
     #[arg(long)]
     twice: bool,
@@ -108,7 +111,8 @@ impl Package {
     /// Builds below `work`, packs into `out`.
     fn once(&self, work: &Path, out: &Path) -> Result<Vec<Made>> {
         let repository = programs::repository().canonicalize()?;
-        let (definitions, epoch) = (Definitions::read(&repository)?, epoch(&repository)?);
+        let (mut definitions, epoch) = (Definitions::read(&repository)?, epoch(&repository)?);
+        definitions.keep(&self.only)?;
         let built = match &self.binaries {
             Some(folder) => folder.canonicalize().with_context(|| format!("find {}", folder.display()))?,
             None => zig::build(&definitions.packages, self.target, self.glibc, work, epoch)?,

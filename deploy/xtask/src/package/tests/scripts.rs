@@ -158,6 +158,8 @@ fn a_reason_lets_the_package_change_once_and_is_recorded() {
     for (script, arguments) in REFUSALS {
         let host = Host::new(1);
         host.override_with("0.2.0 can undo it\n");
+        // What an administrator has removed is made for the record.
+        fs::remove_dir_all(host.path("state")).unwrap();
         let output = host.run(script, arguments);
         assert!(output.status.success(), "{script}: {output:?}");
         let logged = host.calls().into_iter().find(|call| call.starts_with("logger")).unwrap();

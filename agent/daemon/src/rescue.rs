@@ -43,7 +43,19 @@ fn print(rescued: &Rescued) {
     for (id, why) in &rescued.left {
         println!("left     {id}: {why}");
     }
-    if rescued.undone.is_empty() && rescued.spent.is_empty() && rescued.left.is_empty() {
+    for what in &rescued.swept.removed {
+        println!("removed  {what}: it belonged to no injection");
+    }
+    for why in &rescued.swept.failed {
+        println!("left     {why}");
+    }
+    let Rescued {
+        undone,
+        spent,
+        left,
+        swept,
+    } = rescued;
+    if undone.is_empty() && spent.is_empty() && left.is_empty() && swept.removed.is_empty() && swept.failed.is_empty() {
         println!("nothing to undo");
     }
 }

@@ -20,6 +20,7 @@ mod signal;
 mod spawn;
 #[cfg(test)]
 mod suite;
+mod sweep;
 mod tc;
 mod traffic;
 pub mod work;
@@ -44,4 +45,5 @@ pub use renew::renew;
 pub use rewind::{RewindReport, UndoFailure, rewind};
 pub use signal::{KillSignal, Victim};
 pub use spawn::WorkerSpec;
+pub use sweep::{Swept, sweep};
 pub use traffic::{Direction, Exemptions, Fate, Lose, PacketFate, Protocol, Queues, SocketGroups, TrafficSpec};

@@ -1,6 +1,7 @@
 //! Every lever on a fake host, all of them in one injection, with a crash at every step: whatever kinds there are, levers are undone.
 
 mod looks;
+mod orphans;
 mod recorded;
 
 use std::path::Path;

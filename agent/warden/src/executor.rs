@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use agent_faults::{FaultError, Scene};
-use agent_levers::{History, HostOps, Journal, JournalStore, Levers, OpsError, PullContext};
+use agent_levers::{History, HostOps, Journal, JournalStore, Levers, OpsError, PullContext, Swept, sweep};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::UndoFailed;
@@ -90,6 +90,11 @@ impl Executor {
     /// Lets the kernel hold for another while what an injection pulled.
     pub(crate) fn renew(&mut self, history: &History, gate_ms: u64) -> Vec<OpsError> {
         agent_levers::renew(history, self.ops.as_mut(), gate_ms)
+    }
+
+    /// Removes what carries our name and belongs to none of these injections.
+    pub(crate) fn sweep(&mut self, open: &[InjectionId]) -> Swept {
+        sweep(self.ops.as_mut(), self.view.as_ref(), &|| open.to_vec())
     }
 
     /// One try at undoing; `Ok` is the drift found, when nothing of the injection is left.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agent_journal::JournalError;
-use agent_levers::{HostOps, JournalStore};
+use agent_levers::{HostOps, JournalStore, Swept, sweep};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoFailed};
@@ -31,11 +31,13 @@ pub struct Rescued {
     pub spent: Vec<InjectionId>,
     /// Not put right, and why.
     pub left: Vec<(InjectionId, String)>,
+    /// What carried our name and belonged to none of them.
+    pub swept: Swept,
 }
 
 impl Rescued {
     pub fn is_clean(&self) -> bool {
-        self.left.is_empty()
+        self.left.is_empty() && self.swept.failed.is_empty()
     }
 }
 
@@ -63,7 +65,15 @@ pub fn rescue(
     for (id, _) in std::mem::take(&mut rescued.left) {
         one(rescuer, &id, &mut rescued);
     }
+    rescued.swept = sweep(hands, view, &|| open_journals(journal_store, &ids));
     Ok(rescued)
+}
+
+/// Injections whose journals are open, or cannot be read; those of `earlier` where the journals cannot even be listed.
+fn open_journals(journal_store: &JournalStore, earlier: &[InjectionId]) -> Vec<InjectionId> {
+    let mut ids = journal_store.ids().unwrap_or_else(|_| earlier.to_vec());
+    ids.retain(|id| journal_store.read(id).map_or(true, |history| history.is_open()));
+    ids
 }
 
 /// How it ended, when it was open and acts no more.

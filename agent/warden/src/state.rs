@@ -67,6 +67,11 @@ impl State {
         self.active.keys().cloned().collect()
     }
 
+    /// Those that may hold something: active, or with a journal that cannot be opened.
+    pub(crate) fn open_ids(&self) -> Vec<InjectionId> {
+        self.active.keys().chain(self.unopened.keys()).cloned().collect()
+    }
+
     pub(crate) fn other_than(&self, id: &InjectionId) -> Vec<InjectionId> {
         self.active.keys().filter(|other| *other != id).cloned().collect()
     }

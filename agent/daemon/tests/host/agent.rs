@@ -31,8 +31,13 @@ pub fn paths(dir: &Path) -> Paths {
         config: dir.join("agent.toml"),
         state_dir: dir.join("state"),
         run_dir: dir.join("run"),
-        group_root: PathBuf::from("/"),
+        group_root: group_root(dir),
     }
+}
+
+/// An agent removes groups of ours that it does not know, so each of these agents has a folder of groups of its own.
+pub fn group_root(dir: &Path) -> PathBuf {
+    Path::new("/").join(format!("agent-test-{}", dir.file_name().unwrap().to_string_lossy()))
 }
 
 /// The other process, and what it said.
@@ -112,6 +117,10 @@ impl Drop for Agent {
         drop(self.child.wait());
         // The guardian of a killed agent still writes here.
         wait_until(Duration::from_secs(15), || guardian_of(self.child.id()).is_none());
+        let view = agent_view::LinuxView::with_group_root(&group_root(self.dir.path()));
+        for hierarchy in view.hierarchies().used() {
+            let _ = std::fs::remove_dir(&hierarchy.root);
+        }
     }
 }
 

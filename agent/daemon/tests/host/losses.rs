@@ -102,6 +102,38 @@ fn agent_and_guardian_killed_together_are_made_good_by_rescue() {
 }
 
 #[test]
+fn a_rescue_removes_what_belongs_to_no_journal_and_says_so() {
+    if !is_root() {
+        return;
+    }
+    let agent = Agent::holding(&[("cpu.burn", json!({"percent": 5, "cores": 1}))]);
+    let id = agent.applied();
+    let groups = || {
+        let view = agent_view::LinuxView::with_group_root(&agent.paths().group_root);
+        let folder = |hierarchy: &agent_view::hierarchy::Hierarchy| hierarchy.folder(&agent_view::GroupId::of(&id));
+        view.hierarchies()
+            .used()
+            .iter()
+            .map(folder)
+            .filter(|folder| folder.is_dir())
+            .count()
+    };
+    assert!(groups() > 0);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let strange = agent_daemon::paths::Paths {
+        group_root: agent.paths().group_root,
+        ..crate::agent::paths(elsewhere.path())
+    };
+    let rescue = crate::manners::command(&strange, &["rescue"]);
+    let said = String::from_utf8_lossy(&rescue.stdout);
+    assert!(
+        rescue.status.success() && said.contains(&format!("removed  group fracas-{id}")),
+        "{rescue:?}"
+    );
+    assert_eq!(groups(), 0);
+}
+
+#[test]
 fn a_killed_worker_ends_its_fault_within_five_seconds_with_the_reason() {
     if !is_root() {
         return;
@@ -132,7 +164,7 @@ fn load_ends_with_the_agent_and_its_group_is_removed() {
     agent.child.kill().unwrap();
     agent.child.wait().unwrap();
     assert!(wait_until(KILLED, || closed_by(&agent, &id) == Some(EndedBy::Guardian)));
-    let view = agent_view::LinuxView::new();
+    let view = agent_view::LinuxView::with_group_root(&agent.paths().group_root);
     let groups = agent_view::HostView::our_groups(&view).unwrap();
     assert!(!groups.contains(&agent_view::GroupId::of(&id)), "{groups:?}");
 }

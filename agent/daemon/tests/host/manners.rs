@@ -17,7 +17,9 @@ pub fn command(paths: &Paths, args: &[&str]) -> Output {
         .arg("--state-dir")
         .arg(&paths.state_dir)
         .arg("--run-dir")
-        .arg(&paths.run_dir);
+        .arg(&paths.run_dir)
+        .arg("--group-root")
+        .arg(&paths.group_root);
     command.args(args).output().unwrap()
 }
 
@@ -29,7 +31,9 @@ fn run(paths: &Paths) -> Child {
         .arg("--state-dir")
         .arg(&paths.state_dir)
         .arg("--run-dir")
-        .arg(&paths.run_dir);
+        .arg(&paths.run_dir)
+        .arg("--group-root")
+        .arg(&paths.group_root);
     command.arg("run").stdin(Stdio::null()).spawn().unwrap()
 }
 

@@ -19,6 +19,7 @@ use crate::groups;
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
 use crate::spawn::{Worker, WorkerSpec};
+use crate::sweep::Sweep;
 use crate::work::packets::{PacketNote, PacketWork, TimingWork};
 
 /// How long the processes of a group may take to be gone after they were killed.
@@ -160,6 +161,17 @@ impl Lever for EmptyGroup {
     fn residue(check: &mut CleanCheck<'_>) {
         groups_left(check);
         workers_left(check);
+    }
+
+    fn sweep(sweep: &mut Sweep<'_>) {
+        let groups = sweep.seen(sweep.view().our_groups());
+        let open: Vec<GroupId> = sweep.open().iter().map(GroupId::of).collect();
+        let named = |group: &GroupId| group.0.strip_prefix(GroupId::PREFIX).is_some_and(|id| InjectionId::parse(id).is_ok());
+        for group in groups.into_iter().filter(|group| named(group) && !open.contains(group)) {
+            let ended = sweep.ops.end_group(&group, END_GROUP_WITHIN_MS);
+            let removed = ended.and_then(|found| sweep.ops.remove_group(&group).map(|()| found));
+            sweep.note(format!("group {}", group.0), removed);
+        }
     }
 
     #[cfg(test)]

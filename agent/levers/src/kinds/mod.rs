@@ -20,6 +20,7 @@ use crate::clean_check::{CleanCheck, Recorded, TouchedResource};
 use crate::error::OpsError;
 #[cfg(test)]
 use crate::levers::{LeverError, Levers};
+use crate::sweep::Sweep;
 use crate::traffic::{Exemptions, TrafficSpec};
 
 /// The undo of one pull, as data that lies in a journal. Idempotent; it touches only what carries our name or what it names, and
@@ -55,6 +56,9 @@ pub(crate) trait Lever: fmt::Display + Clone {
 
     /// Everything on the host that carries our name because of such a lever, whoever's.
     fn residue(_check: &mut CleanCheck<'_>) {}
+
+    /// Removes of that what belongs to no open injection.
+    fn sweep(_sweep: &mut Sweep<'_>) {}
 
     /// Pulls it on the fake host, for the suite that crashes at every step.
     #[cfg(test)]
@@ -146,6 +150,9 @@ macro_rules! levers {
 
         /// Looks for what carries our name, lever by lever.
         pub(crate) const RESIDUE: &[fn(&mut CleanCheck<'_>)] = &[$($(<$file::$undo as Lever>::residue,)+)+];
+
+        /// Removes what belongs to no injection, lever by lever.
+        pub(crate) const SWEEPS: &[fn(&mut Sweep<'_>)] = &[$($(<$file::$undo as Lever>::sweep,)+)+];
 
         #[cfg(test)]
         pub(crate) const EXAMPLES: &[fn(&mut Levers<'_>) -> Result<(), LeverError>] =

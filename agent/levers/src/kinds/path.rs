@@ -4,7 +4,7 @@ use std::fmt;
 
 use agent_journal::UndoOutcome;
 use agent_view::tc::names;
-use agent_view::{Clsact, PathInterface};
+use agent_view::{Clsact, PathInterface, PathThing};
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::error::OpsError;
 use crate::fake::FakeHost;
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
+use crate::sweep::Sweep;
 use crate::path::{self, ClsactPlace, ClsactRemoval, DRAIN_AT_MOST_MS, Packets, PathOpening, PathSpec, Shape};
 use crate::tc::{self, free_preference};
 use crate::traffic::Exemptions;
@@ -61,8 +62,8 @@ pub trait PathOps {
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError>;
     /// Waits until it is empty, at most `wait_ms`; returns how many packets are still in it.
     fn drain_path(&mut self, injection: &InjectionId, wait_ms: u64) -> Result<u64, OpsError>;
-    /// Removes the injection's link; returns false when there was none.
-    fn remove_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError>;
+    /// Removes a link of ours; returns false when there was none.
+    fn remove_path(&mut self, link: &str) -> Result<bool, OpsError>;
 }
 
 impl Levers<'_> {
@@ -145,7 +146,7 @@ impl Lever for RemovePath {
         }
         let closed = context.ops.close_path(injection)?;
         let packets = context.ops.drain_path(injection, self.drain_ms.min(DRAIN_AT_MOST_MS))?;
-        let removed = context.ops.remove_path(injection)?;
+        let removed = context.ops.remove_path(link)?;
         // Interfaces are numbered anew at every boot, and a clsact does not outlive one.
         let clsacts = if context.same_boot { self.clsacts.as_slice() } else { &[] };
         let (cleared, by_others) = remove_clsacts(clsacts, context)?;
@@ -184,10 +185,42 @@ impl Lever for RemovePath {
         }
     }
 
+    /// Filters before the links that they lead to, and clsacts last.
+    fn sweep(sweep: &mut Sweep<'_>) {
+        let mut things = sweep.seen(sweep.view().our_paths());
+        let open = sweep.open();
+        things.retain(|thing| !open.iter().any(|id| thing.is_of(id)));
+        things.sort_by_key(|thing| match thing {
+            PathThing::Filter { .. } => 0,
+            PathThing::Link { .. } => 1,
+            PathThing::Clsact { .. } => 2,
+        });
+        for thing in things {
+            let removed = match &thing {
+                PathThing::Filter { injection, .. } => sweep.ops.close_path(injection),
+                PathThing::Link { name } => sweep.ops.remove_path(name),
+                // Who is being started may have made it, and has no filter on it yet.
+                PathThing::Clsact { .. } if !open.is_empty() => Ok(false),
+                PathThing::Clsact { interface, .. } => remove_stray_clsact(interface, sweep),
+            };
+            sweep.note(thing.to_string(), removed);
+        }
+    }
+
     #[cfg(test)]
     fn pull_example(levers: &mut Levers<'_>) -> Result<(), LeverError> {
         levers.shape_path(&path::example()).map(|_| ())
     }
+}
+
+fn remove_stray_clsact(interface: &str, sweep: &mut Sweep<'_>) -> Result<bool, OpsError> {
+    for place in places(&sweep.seen(sweep.view().path_interfaces(&[], Some(interface)))) {
+        let removed = sweep.ops.remove_clsact(&place)?;
+        if matches!(removed, ClsactRemoval::Removed | ClsactRemoval::HandedOver { .. }) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether one was removed, and what others made of them. Each is tried whatever becomes of the others.
@@ -240,8 +273,8 @@ impl PathOps for LinuxOps {
         tc::drain_path(injection, wait_ms)
     }
 
-    fn remove_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {
-        tc::remove_path(injection)
+    fn remove_path(&mut self, link: &str) -> Result<bool, OpsError> {
+        tc::remove_path(link)
     }
 }
 
@@ -286,9 +319,11 @@ impl PathOps for FakeHost {
         })
     }
 
-    fn remove_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {
-        self.undo(&format!("remove the path of {injection}"), |state| {
-            Ok(state.paths.remove(injection).is_some())
+    fn remove_path(&mut self, link: &str) -> Result<bool, OpsError> {
+        self.undo(&format!("remove the link {link}"), |state| {
+            let before = state.paths.len();
+            state.paths.retain(|injection, _| names::link_of(injection) != link);
+            Ok(state.paths.len() < before)
         })
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 
 use agent_journal::UndoOutcome;
+use agent_view::HostView;
 #[cfg(any(test, feature = "fake"))]
 use agent_view::TrafficCounters;
 use proto_model::id::InjectionId;
@@ -18,6 +19,7 @@ use crate::fake::{FakeHost, Traffic, absent};
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
 use crate::netfilter;
+use crate::sweep::Sweep;
 use crate::traffic::{Exemptions, TrafficSpec};
 
 /// Remove the rules, sets and elements of our table that carry the injection's id.
@@ -67,15 +69,7 @@ impl Lever for RemoveTraffic {
 
     /// The table may have to wait for the last worker that reads a queue. Empty it harms nobody: that it stays is no failure of any undo.
     fn tidy(context: &mut UndoContext<'_>) {
-        match context.view.our_traffic() {
-            Ok(left) if left.is_empty() => {
-                if let Err(error) = context.ops.remove_idle_table() {
-                    tracing::warn!(error = with_causes(&error), "our idle packet table could not be removed");
-                }
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(error = with_causes(&error), "our packet table could not be read"),
-        }
+        clear_idle_table(context.view, context.ops);
     }
 
     fn renew(&self, ops: &mut dyn AllOps, gate_ms: u64) -> Result<(), OpsError> {
@@ -94,9 +88,31 @@ impl Lever for RemoveTraffic {
         }
     }
 
+    fn sweep(sweep: &mut Sweep<'_>) {
+        let found = sweep.seen(sweep.view().our_traffic());
+        let open = sweep.open();
+        for injection in found.into_iter().filter(|injection| !open.contains(injection)) {
+            let removed = sweep.ops.remove_traffic(&injection);
+            sweep.note(format!("network rules of {injection}"), removed);
+        }
+        clear_idle_table(sweep.view(), sweep.ops);
+    }
+
     #[cfg(test)]
     fn pull_example(levers: &mut Levers<'_>) -> Result<(), LeverError> {
         levers.shape_traffic(&crate::traffic::example())
+    }
+}
+
+fn clear_idle_table(view: &dyn HostView, ops: &mut dyn AllOps) {
+    match view.our_traffic() {
+        Ok(left) if left.is_empty() => {
+            if let Err(error) = ops.remove_idle_table() {
+                tracing::warn!(error = with_causes(&error), "our idle packet table could not be removed");
+            }
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(error = with_causes(&error), "our packet table could not be read"),
     }
 }
 

@@ -61,7 +61,7 @@ pub(crate) fn make_path(injection: &InjectionId, shape: &Shape) -> Result<(), Op
     let link = request.encode().push_ifname_bytes(name.as_bytes());
     link.nested_linkinfo().push_kind(c"ifb").end_nested();
     kernel.order(&request).map_err(|e| refused(&action, e))?;
-    let link = our_link(&mut kernel, injection).map_err(|e| refused(&action, e))?;
+    let link = our_link(&mut kernel, &names::link_of(injection)).map_err(|e| refused(&action, e))?;
     let link = link.ok_or_else(|| OpsError::new(action, io::ErrorKind::NotFound.into()))?;
     let queue = queue::request(link.index, shape);
     kernel.order(&queue).map_err(|e| refused(&format!("add the queue of {name}"), e))?;
@@ -90,7 +90,7 @@ pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &Path
     let failed = |e: io::Error| OpsError::new(action.clone(), e);
     path::check(spec).map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidInput, why)))?;
     let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
-    let link = our_link(&mut kernel, injection).map_err(|e| refused(&action, e))?;
+    let link = our_link(&mut kernel, &names::link_of(injection)).map_err(|e| refused(&action, e))?;
     let link = link.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
     let deadline = Map::create(MapKind::Array, DEADLINE_MAP, 4, 8, 1).map_err(failed)?;
     set_deadline(&deadline, opening.gate_ms).map_err(failed)?;
@@ -227,7 +227,7 @@ pub(crate) fn drain_path(injection: &InjectionId, wait_ms: u64) -> Result<u64, O
     let action = format!("empty the path of {injection}");
     let deadline = Instant::now() + Duration::from_millis(wait_ms);
     let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
-    let Some(link) = our_link(&mut kernel, injection).map_err(|e| refused(&action, e))? else {
+    let Some(link) = our_link(&mut kernel, &names::link_of(injection)).map_err(|e| refused(&action, e))? else {
         return Ok(0);
     };
     loop {
@@ -241,11 +241,11 @@ pub(crate) fn drain_path(injection: &InjectionId, wait_ms: u64) -> Result<u64, O
     }
 }
 
-/// Removes the injection's ifb; `false` when there was none.
-pub(crate) fn remove_path(injection: &InjectionId) -> Result<bool, OpsError> {
-    let action = format!("remove the link {}", names::link_of(injection));
+/// Removes an ifb of ours; `false` when there was none.
+pub(crate) fn remove_path(link: &str) -> Result<bool, OpsError> {
+    let action = format!("remove the link {link}");
     let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
-    let Some(link) = our_link(&mut kernel, injection).map_err(|e| refused(&action, e))? else {
+    let Some(link) = our_link(&mut kernel, link).map_err(|e| refused(&action, e))? else {
         return Ok(false);
     };
     let mut head = Ifinfomsg::new();
@@ -256,8 +256,7 @@ pub(crate) fn remove_path(injection: &InjectionId) -> Result<bool, OpsError> {
     }
 }
 
-fn our_link(kernel: &mut Route, injection: &InjectionId) -> Result<Option<Link>, RouteError> {
-    let name = names::link_of(injection);
+fn our_link(kernel: &mut Route, name: &str) -> Result<Option<Link>, RouteError> {
     let links = listing::links(kernel)?;
     Ok(links.into_iter().find(|link| link.is_ours() && link.name == name))
 }

@@ -4,6 +4,7 @@ mod engine;
 mod exempt;
 mod groups;
 mod loss;
+mod orphans;
 mod world;
 
 use std::io::Read;

@@ -1,13 +1,16 @@
 //! How a path ends: by its deadline, by its undo, and what stays of others.
 
+use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use agent_journal::{Opened, UndoOutcome};
 use agent_levers::ops::PathOps;
-use agent_levers::{ClsactPlace, ClsactRemoval, Direction, Exemptions, JournalStore, Levers, PullContext, Undo, prove, rewind};
-use agent_view::tc::our_paths;
+use agent_levers::{
+    ClsactPlace, ClsactRemoval, Direction, Exemptions, JournalStore, Levers, LinuxOps, PullContext, Swept, Undo, prove, rewind, sweep,
+};
+use agent_view::tc::{names, our_paths};
 use agent_view::{Clsact, HostView, LinuxView};
 use proto_model::id::InjectionId;
 use proto_model::injection::{CleanProof, Cleanliness, EndedBy};
@@ -212,10 +215,10 @@ fn an_undo_begins_anywhere_and_may_be_done_twice() {
             |path| assert!(done(hands().close_path(&path.injection))),
             |path| {
                 done(hands().close_path(&path.injection));
-                done(hands().remove_path(&path.injection));
+                done(hands().remove_path(&names::link_of(&path.injection)));
             },
             // As if somebody had removed the link under the filters.
-            |path| assert!(done(hands().remove_path(&path.injection))),
+            |path| assert!(done(hands().remove_path(&names::link_of(&path.injection)))),
         ];
         for prefix in prefixes {
             let path = Path::make(&spec);
@@ -296,4 +299,29 @@ fn opened(id: &InjectionId, view: &LinuxView) -> Opened {
         deadline_boot_ms: view.boot_ms() + 60_000,
         plan_digest: String::new(),
     }
+}
+
+/// A sweep removes groups too, and others on this machine may have some: so it looks for them where none are.
+fn swept_by(open: &dyn Fn() -> Vec<InjectionId>) -> Swept {
+    let nowhere = FilePath::new("no-such-group");
+    let mut hands = LinuxOps::with_group_root("/nonexistent".into(), nowhere);
+    sweep(&mut hands, &LinuxView::with_group_root(nowhere), open)
+}
+
+#[test]
+fn paths_of_no_injection_are_swept_and_those_of_an_open_one_stay() {
+    run(|world| {
+        let (stray, open) = (Path::make(&to(&[PEER4], WIDE)), Path::make(&to(&[OTHER4], WIDE)));
+        let swept = swept_by(&|| vec![open.injection.clone()]);
+        assert!(swept.removed.len() == 2 && swept.failed.is_empty(), "{swept:?}");
+        assert_eq!(agent_view::tc::counters(&stray.injection).unwrap(), None);
+        let (there, here) = (world.in_far(|| udp(OTHER4)), udp(HERE4));
+        assert!(open.takes(&here, &there), "the open path leads on");
+        let swept = swept_by(&Vec::new);
+        assert!(
+            swept.removed.iter().any(|what| what.starts_with("clsact ")) && swept.failed.is_empty(),
+            "{swept:?}"
+        );
+        assert!(our_paths().unwrap().is_empty());
+    });
 }

@@ -2,7 +2,7 @@
 
 use agent_levers::ops::PathOps;
 use agent_levers::{ClsactPlace, ClsactRemoval, Direction, Exemptions, LinuxOps, Packets, PathOpening, PathSpec, Rate, Shape};
-use agent_view::tc::{counters, interfaces_to, our_paths};
+use agent_view::tc::{counters, interfaces_to, names, our_paths};
 use agent_view::{Clsact, PathCounters};
 use proto_model::id::InjectionId;
 use std::net::UdpSocket;
@@ -118,7 +118,7 @@ impl Path {
     pub fn remove(&self) -> u64 {
         done(hands().close_path(&self.injection));
         let dropped = done(hands().drain_path(&self.injection, 1_500));
-        done(hands().remove_path(&self.injection));
+        done(hands().remove_path(&names::link_of(&self.injection)));
         for place in &self.clsacts {
             done(hands().remove_clsact(place));
         }

@@ -55,7 +55,15 @@ impl Warden {
             .filter_map(|id| self.state.active(id))
             .map(|active| active.journal.history());
         let histories: Vec<&History> = read.iter().chain(acting).collect();
-        let proof = prove(&histories, &holding, self.view());
+        let mut proof = prove(&histories, &holding, self.view());
+        if !proof.owned_left.is_empty() {
+            let swept = self.executor.sweep(&self.state.open_ids());
+            if !swept.removed.is_empty() {
+                proof = prove(&histories, &holding, self.executor.view().as_ref());
+                let removed = |what| format!("{what}: belonged to no injection, and was removed");
+                proof.drift.extend(swept.removed.into_iter().map(removed));
+            }
+        }
         let mut proof = with_strays(proof, self.state.all_unopened().values());
         if let Some(error) = unread.first()
             && proof.result == Cleanliness::Clean

@@ -85,6 +85,7 @@ impl Warden {
         for id in warden.executor.journal_store().ids()? {
             warden.take_over(id);
         }
+        warden.executor.sweep(&warden.state.open_ids());
         Ok(warden)
     }
 

@@ -5,6 +5,7 @@ mod doctor;
 mod ends;
 mod exempt;
 mod names;
+mod orphans;
 mod protected;
 mod spent;
 mod support;

@@ -41,7 +41,7 @@ pub use levers::{LeverError, Levers, PullContext, UndoLog};
 pub use linux::LinuxOps;
 pub use path::{ClsactPlace, ClsactRemoval, Packets, PathOpening, PathSpec, Rate, Shape};
 pub use prove::prove;
-pub use renew::renew;
+pub use renew::{renew, spare};
 pub use rewind::{RewindReport, UndoFailure, rewind};
 pub use signal::{KillSignal, Victim};
 pub use spawn::WorkerSpec;

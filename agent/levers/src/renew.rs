@@ -1,4 +1,6 @@
-//! Moves the deadlines that the kernel keeps by itself, as a lease is renewed; it ends nothing and revives nothing.
+//! What changes while an injection acts: the deadlines that the kernel keeps by itself, and where the controller is; it ends nothing and revives nothing.
+
+use std::net::SocketAddr;
 
 use crate::error::OpsError;
 use crate::host_ops::{HostOps, KEY};
@@ -9,4 +11,11 @@ pub fn renew(history: &History, ops: &mut dyn HostOps, gate_ms: u64) -> Vec<OpsE
     let ops = ops.all(KEY);
     let undos = history.intents.iter().map(|(_, undo)| undo);
     undos.filter_map(|undo| undo.renew(ops, gate_ms).err()).collect()
+}
+
+/// Leaves the controller alone at these addresses from now on, whatever this injection pulled. Each lever is told whatever becomes of the others.
+pub fn spare(history: &History, ops: &mut dyn HostOps, controllers: &[SocketAddr]) -> Vec<OpsError> {
+    let ops = ops.all(KEY);
+    let undos = history.intents.iter().map(|(_, undo)| undo);
+    undos.filter_map(|undo| undo.spare(ops, controllers).err()).collect()
 }

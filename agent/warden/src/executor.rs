@@ -49,8 +49,14 @@ impl Executor {
         &self.journal_store
     }
 
+    /// What is pulled from here on leaves them alone.
     pub(crate) fn spare_controllers(&mut self, addresses: Vec<SocketAddr>) {
         self.controllers = addresses;
+    }
+
+    /// So does what was pulled already.
+    pub(crate) fn spare_controllers_of(&mut self, history: &History) -> Vec<OpsError> {
+        agent_levers::spare(history, self.ops.as_mut(), &self.controllers)
     }
 
     /// Workers that have ended leave nothing behind.

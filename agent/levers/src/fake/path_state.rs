@@ -1,6 +1,7 @@
 //! Links, filters and clsacts of a fake host; packets run through them only when a test says so.
 
 use std::io;
+use std::net::SocketAddr;
 
 use agent_view::{Clsact, PathCounters, PathInterface, PathThing};
 use proto_model::id::InjectionId;
@@ -150,6 +151,12 @@ impl State {
         packets.peers.clone_from(&now.peers);
         packets.except.clone_from(&now.except);
         path.exemptions = Some(exemptions.clone());
+        Ok(())
+    }
+
+    pub(crate) fn replace_path_controllers(&mut self, injection: &InjectionId, controllers: &[SocketAddr]) -> io::Result<()> {
+        let exemptions = self.paths.get_mut(injection).and_then(|path| path.exemptions.as_mut());
+        exemptions.ok_or(io::ErrorKind::NotFound)?.controllers = controllers.to_vec();
         Ok(())
     }
 

@@ -11,6 +11,7 @@ pub(crate) mod processes;
 pub(crate) mod traffic;
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use agent_journal::UndoOutcome;
 use agent_view::{HostView, ViewError};
@@ -43,6 +44,11 @@ pub(crate) trait Lever: fmt::Display + Clone {
 
     /// Acts on other targets from now on; the undo stays what it is.
     fn retarget(&self, _ops: &mut dyn AllOps, _to: &Targets<'_>) -> Result<(), OpsError> {
+        Ok(())
+    }
+
+    /// Leaves the controller alone at these addresses from now on.
+    fn spare(&self, _ops: &mut dyn AllOps, _controllers: &[SocketAddr]) -> Result<(), OpsError> {
         Ok(())
     }
 
@@ -132,6 +138,10 @@ macro_rules! levers {
 
             pub(crate) fn retarget(&self, ops: &mut dyn AllOps, to: &Targets<'_>) -> Result<(), OpsError> {
                 match self { $($(Self::$undo(undo) => undo.retarget(ops, to),)+)+ }
+            }
+
+            pub(crate) fn spare(&self, ops: &mut dyn AllOps, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+                match self { $($(Self::$undo(undo) => undo.spare(ops, controllers),)+)+ }
             }
 
             pub(crate) fn touched(&self) -> Vec<TouchedResource> {

@@ -1,6 +1,7 @@
 //! Worse paths for some packets: filters lead them to a link of the injection's own, and back; all of it is taken apart in the end.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use agent_journal::UndoOutcome;
 use agent_view::tc::names;
@@ -15,8 +16,8 @@ use crate::error::OpsError;
 use crate::fake::FakeHost;
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
-use crate::sweep::Sweep;
 use crate::path::{self, ClsactPlace, ClsactRemoval, DRAIN_AT_MOST_MS, Packets, PathOpening, PathSpec, Shape};
+use crate::sweep::Sweep;
 use crate::tc::{self, free_preference};
 use crate::traffic::Exemptions;
 
@@ -58,6 +59,8 @@ pub trait PathOps {
     fn renew_path(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError>;
     /// Replaces the peers' and exceptions' addresses; what is spared must be told again.
     fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, exemptions: &Exemptions) -> Result<(), OpsError>;
+    /// Leaves the controller alone at these addresses from now on.
+    fn replace_path_controllers(&mut self, injection: &InjectionId, controllers: &[SocketAddr]) -> Result<(), OpsError>;
     /// Leads nothing into it any more; returns false when nothing was led into it.
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError>;
     /// Waits until it is empty, at most `wait_ms`; returns how many packets are still in it.
@@ -170,6 +173,10 @@ impl Lever for RemovePath {
         ops.replace_path_peers(&self.injection, &Packets::from(to.packets), to.exemptions)
     }
 
+    fn spare(&self, ops: &mut dyn AllOps, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+        ops.replace_path_controllers(&self.injection, controllers)
+    }
+
     /// A link's name holds a part of an id only; those whose journals are at hand are known in full.
     fn residue(check: &mut CleanCheck<'_>) {
         for thing in check.seen(check.view().our_paths()).unwrap_or_default() {
@@ -265,6 +272,10 @@ impl PathOps for LinuxOps {
         tc::replace_path_peers(injection, packets, &exemptions.networks)
     }
 
+    fn replace_path_controllers(&mut self, injection: &InjectionId, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+        tc::replace_path_controllers(injection, controllers)
+    }
+
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {
         tc::close_path(injection)
     }
@@ -307,6 +318,11 @@ impl PathOps for FakeHost {
     fn replace_path_peers(&mut self, injection: &InjectionId, packets: &Packets, exemptions: &Exemptions) -> Result<(), OpsError> {
         let action = format!("replace the peers of the path of {injection}");
         self.call(&action, |state| state.replace_path_peers(injection, packets, exemptions))
+    }
+
+    fn replace_path_controllers(&mut self, injection: &InjectionId, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+        let action = format!("replace the controller's addresses of the path of {injection}");
+        self.call(&action, |state| state.replace_path_controllers(injection, controllers))
     }
 
     fn close_path(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {

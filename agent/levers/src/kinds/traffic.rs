@@ -3,6 +3,7 @@
 use std::fmt;
 #[cfg(any(test, feature = "fake"))]
 use std::io;
+use std::net::SocketAddr;
 
 use agent_journal::UndoOutcome;
 use agent_view::HostView;
@@ -36,6 +37,8 @@ pub trait TrafficOps {
     fn renew_traffic(&mut self, injection: &InjectionId, gate_ms: u64) -> Result<(), OpsError>;
     /// Replaces the peers' addresses (names that resolved to something else).
     fn replace_peers(&mut self, injection: &InjectionId, spec: &TrafficSpec) -> Result<(), OpsError>;
+    /// Leaves the controller alone at these addresses from now on.
+    fn replace_controllers(&mut self, injection: &InjectionId, controllers: &[SocketAddr]) -> Result<(), OpsError>;
     /// Removes everything of the injection; returns false when there was nothing.
     fn remove_traffic(&mut self, injection: &InjectionId) -> Result<bool, OpsError>;
     /// Removes our table when nothing hangs on it and removing it harms nobody; returns whether it is gone.
@@ -78,6 +81,10 @@ impl Lever for RemoveTraffic {
 
     fn retarget(&self, ops: &mut dyn AllOps, to: &Targets<'_>) -> Result<(), OpsError> {
         ops.replace_peers(&self.injection, to.packets)
+    }
+
+    fn spare(&self, ops: &mut dyn AllOps, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+        ops.replace_controllers(&self.injection, controllers)
     }
 
     fn residue(check: &mut CleanCheck<'_>) {
@@ -129,6 +136,10 @@ impl TrafficOps for LinuxOps {
         netfilter::replace_peers(injection, spec)
     }
 
+    fn replace_controllers(&mut self, injection: &InjectionId, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+        netfilter::replace_controllers(injection, controllers)
+    }
+
     fn remove_traffic(&mut self, injection: &InjectionId) -> Result<bool, OpsError> {
         netfilter::remove_traffic(injection)
     }
@@ -172,6 +183,14 @@ impl TrafficOps for FakeHost {
             traffic.spec.peers.clone_from(&spec.peers);
             traffic.spec.except.clone_from(&spec.except);
             traffic.spec.groups.clone_from(&spec.groups);
+            Ok(())
+        })
+    }
+
+    fn replace_controllers(&mut self, injection: &InjectionId, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+        self.call(&format!("replace the controller's addresses of {injection}"), |state| {
+            let traffic = state.traffic.get_mut(injection).ok_or_else(|| absent("such rules"))?;
+            traffic.exemptions.controllers = controllers.to_vec();
             Ok(())
         })
     }

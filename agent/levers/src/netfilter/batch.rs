@@ -1,6 +1,7 @@
 //! One transaction of nf_tables: messages that the kernel carries out together or not at all, each with its deed in words.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 
 use agent_view::net::listing::header;
 use agent_view::net::names::{Base, TABLE, comment_data};
@@ -64,6 +65,21 @@ impl From<BatchError> for io::Error {
 struct KeyType {
     shown_as: u32,
     length: u32,
+}
+
+impl KeyType {
+    /// An address and a port: the tool writes the number of each part (7, 8 and 13) in six bits.
+    fn endpoint(family: Family) -> Self {
+        const PORT: u32 = 13;
+        let (address, length) = match family {
+            Family::V4 => (7, 4),
+            Family::V6 => (8, 16),
+        };
+        Self {
+            shown_as: address << 6 | PORT,
+            length: length + 4,
+        }
+    }
 }
 
 pub(super) struct Batch {
@@ -235,6 +251,37 @@ impl Batch {
             list = encoded.end_nested();
         }
         list.end_nested();
+    }
+
+    /// A set of addresses with ports, with those of this family. Refused when there is such a set.
+    pub fn add_endpoint_set(&mut self, name: &str, family: Family, endpoints: &[SocketAddr]) {
+        self.add_set(name, 0, KeyType::endpoint(family));
+        self.add_endpoints(name, family, endpoints);
+    }
+
+    /// Empties the set and fills it again; a packet sees the old elements or the new ones.
+    pub fn replace_endpoints(&mut self, name: &str, family: Family, endpoints: &[SocketAddr]) {
+        self.empty_set(name);
+        self.add_endpoints(name, family, endpoints);
+    }
+
+    fn add_endpoints(&mut self, name: &str, family: Family, endpoints: &[SocketAddr]) {
+        let key = |endpoint: &SocketAddr| {
+            let address = match (endpoint.ip().to_canonical(), family) {
+                (IpAddr::V4(v4), Family::V4) => v4.octets().to_vec(),
+                (IpAddr::V6(v6), Family::V6) => v6.octets().to_vec(),
+                _ => return None,
+            };
+            // Each part of a key fills whole registers.
+            Some([address.as_slice(), &endpoint.port().to_be_bytes(), &[0; 2]].concat())
+        };
+        let mut keys: Vec<Vec<u8>> = endpoints.iter().filter_map(key).collect();
+        keys.sort();
+        keys.dedup();
+        let elements: Vec<Element> = keys.into_iter().map(|key| Element { key, is_end: false }).collect();
+        if !elements.is_empty() {
+            self.add_elements(name, &elements);
+        }
     }
 
     /// A set of groups (cgroup v2) by the kernel's own numbers, with its elements. Refused when there is such a set.

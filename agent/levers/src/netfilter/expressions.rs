@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use netlink_bindings::nftables::{
-    CmpOps, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes,
+    CmpOps, CtDirection, CtKeys, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes,
 };
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
@@ -49,6 +49,21 @@ impl Family {
             Self::V6 => 10,
         }
     }
+
+    /// The first register behind an address that begins in the first of all.
+    fn next_register(self) -> u32 {
+        match self {
+            Self::V4 => Registers::Reg3201 as u32,
+            Self::V6 => Registers::Reg3204 as u32,
+        }
+    }
+
+    fn original_address(self) -> CtKeys {
+        match self {
+            Self::V4 => CtKeys::DstIp,
+            Self::V6 => CtKeys::DstIp6,
+        }
+    }
 }
 
 /// A field of a packet.
@@ -91,6 +106,10 @@ pub(super) enum Match {
     Is(Field, Vec<u8>),
     Within(Field, Vec<u8>, Vec<u8>),
     InSet(Field, String),
+    /// The set holds this address and this port, one after the other.
+    EndpointInSet(Family, Field, Field, String),
+    /// The set holds the address and port to which the packet's connection was opened, before any translation.
+    OpenedToSet(Family, String),
     /// The set holds the group, at this level, of the socket that sends the packet or is to get it.
     SocketIn {
         level: u32,
@@ -153,6 +172,7 @@ impl Rule {
     /// The kernel's expressions that this rule is made of, for the message when it lacks one.
     pub fn needs(&self) -> &'static str {
         match self.end {
+            _ if self.matches.iter().any(|condition| matches!(condition, Match::OpenedToSet(..))) => "ct, meta and lookup",
             _ if self.matches.iter().any(|condition| matches!(condition, Match::SocketIn { .. })) => {
                 "socket cgroupv2 (Linux 5.13), lookup and counter, besides what it needs for everybody's packets"
             }
@@ -198,6 +218,14 @@ impl Match {
             Self::Is(field, value) => equal(load(list, *field), value),
             Self::Within(field, from, to) => within(load(list, *field), from, to),
             Self::InSet(field, set) => look_up(load(list, *field), set),
+            Self::EndpointInSet(family, address, port, set) => {
+                let list = load(list, *address);
+                look_up(load_to(list, *port, family.next_register()), set)
+            }
+            Self::OpenedToSet(family, set) => {
+                let list = opened_to(list, family.original_address(), REGISTER);
+                look_up(opened_to(list, CtKeys::ProtoDst, family.next_register()), set)
+            }
             Self::SocketIn { level, set } => look_up(socket_group(list, *level), set),
             Self::GateOpen(set) => look_up(meta(list, MetaKeys::Nfproto), set),
             Self::TcpReset => tcp_flags(list, TCP_FLAG_RST, TCP_FLAG_RST),
@@ -302,14 +330,22 @@ fn by_hand<P: Pusher>(list: PushExprListAttrs<P>, name: &CStr, attributes: &[(u1
 }
 
 fn load<P: Pusher>(list: PushExprListAttrs<P>, field: Field) -> PushExprListAttrs<P> {
-    let (base, offset, length) = field.place();
-    payload(list, base, offset, length)
+    load_to(list, field, REGISTER)
 }
 
-fn payload<P: Pusher>(list: PushExprListAttrs<P>, base: PayloadBase, offset: u32, length: u32) -> PushExprListAttrs<P> {
+fn load_to<P: Pusher>(list: PushExprListAttrs<P>, field: Field, register: u32) -> PushExprListAttrs<P> {
+    payload(list, field.place(), register)
+}
+
+fn opened_to<P: Pusher>(list: PushExprListAttrs<P>, key: CtKeys, register: u32) -> PushExprListAttrs<P> {
+    let tracked = list.nested_elem().nested_data_ct().push_dreg(register).push_key(key as u32);
+    tracked.push_direction(CtDirection::Original as u8).end_nested().end_nested()
+}
+
+fn payload<P: Pusher>(list: PushExprListAttrs<P>, (base, offset, length): (PayloadBase, u32, u32), register: u32) -> PushExprListAttrs<P> {
     list.nested_elem()
         .nested_data_payload()
-        .push_dreg(REGISTER)
+        .push_dreg(register)
         .push_base(base as u32)
         .push_offset(offset)
         .push_len(length)
@@ -406,7 +442,7 @@ fn masked<P: Pusher>(list: PushExprListAttrs<P>, mask: u32) -> PushExprListAttrs
 }
 
 fn tcp_flags<P: Pusher>(list: PushExprListAttrs<P>, mask: u8, are: u8) -> PushExprListAttrs<P> {
-    let masked = payload(list, PayloadBase::TransportHeader, TCP_FLAGS_OFFSET, 1)
+    let masked = payload(list, (PayloadBase::TransportHeader, TCP_FLAGS_OFFSET, 1), REGISTER)
         .nested_elem()
         .nested_data_bitwise()
         .push_sreg(REGISTER)

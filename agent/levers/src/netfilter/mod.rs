@@ -15,6 +15,7 @@ mod interval;
 mod plan;
 
 use std::io;
+use std::net::SocketAddr;
 
 use agent_view::net::listing::{self, Listing};
 use agent_view::net::{Netfilter, NetfilterError, names, with_netfilter};
@@ -29,6 +30,8 @@ pub(crate) use expressions::QueueBy;
 const TRIES: u32 = 50;
 /// Where the kernel lists who listens on NFQUEUEs of this thread's namespace.
 const QUEUE_LISTENERS: &str = "/proc/thread-self/net/netfilter/nfnetlink_queue";
+/// How many connections the kernel tracks in this thread's namespace.
+const TRACKED_CONNECTIONS: &str = "/proc/sys/net/netfilter/nf_conntrack_count";
 
 /// Makes our table if it is absent, and everything of the injection, in one transaction: all of it acts, or nothing was changed.
 ///
@@ -41,11 +44,12 @@ pub(crate) fn add_traffic(
 ) -> Result<(), OpsError> {
     let action = || format!("add the network rules of {injection}");
     plan::check(spec).map_err(|why| OpsError::new(action(), io::Error::new(io::ErrorKind::InvalidInput, why)))?;
+    let tracked = tracks_connections();
     let add = |queue_by| {
         transact(&action(), |kernel| {
             let mut batch = Batch::begin(kernel, None);
             batch.queue_by(queue_by);
-            plan::add(&mut batch, injection, spec, exemptions);
+            plan::add(&mut batch, injection, spec, exemptions, tracked);
             batch.commit(kernel)
         })
     };
@@ -81,6 +85,21 @@ pub(crate) fn replace_peers(injection: &InjectionId, spec: &TrafficSpec) -> Resu
         plan::replace(&mut batch, injection, spec);
         batch.commit(kernel)
     })
+}
+
+/// Leaves the controller alone at these addresses from now on, in one transaction.
+pub(crate) fn replace_controllers(injection: &InjectionId, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+    transact(&format!("replace the controller's addresses of {injection}"), |kernel| {
+        let mut batch = Batch::begin(kernel, None);
+        plan::replace_controllers(&mut batch, injection, controllers);
+        batch.commit(kernel)
+    })
+}
+
+/// Whether the kernel tracks connections of this namespace. A rule that asks for them where it does not would make it begin.
+fn tracks_connections() -> bool {
+    let count = std::fs::read_to_string(TRACKED_CONNECTIONS);
+    count.is_ok_and(|count| count.trim().parse().is_ok_and(|count: u64| count > 0))
 }
 
 /// Removes everything that carries the injection's id, in one transaction; `false` when there was nothing. Our table goes with the

@@ -1,6 +1,6 @@
 //! Which chains, sets and rules make up one injection; how they are sent is not decided here.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use agent_view::net::listing::Listing;
@@ -24,6 +24,8 @@ const SSH: u16 = 22;
 const DHCP: [(u16, u16); 2] = [(67, 68), (546, 547)];
 /// Listener discovery (130..132), routers and neighbours (133..137), and version 2 listener reports.
 const NEIGHBOUR_TYPES: [(u8, u8); 2] = [(130, 137), (143, 143)];
+/// The sets of the controller's addresses.
+const CONTROLLERS: [(Family, SetRole); 2] = [(Family::V4, SetRole::Controllers4), (Family::V6, SetRole::Controllers6)];
 const ICMP_UNREACHABLE: u8 = 3;
 const ICMPV6_UNREACHABLE: u8 = 1;
 
@@ -56,7 +58,9 @@ pub(super) fn check(spec: &TrafficSpec) -> Result<(), String> {
 }
 
 /// The table and base chains if absent, then everything of the injection.
-pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) {
+///
+/// Where connections are tracked, their addresses may be translated.
+pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions, tracked: bool) {
     batch.add_table();
     for base in Base::ALL {
         batch.add_base_chain(base);
@@ -68,7 +72,7 @@ pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec
     add_sets(batch, injection, spec, exemptions);
     for base in bases {
         let chain = base.chain_of(injection);
-        for rule in rules(base, injection, spec, exemptions) {
+        for rule in rules(base, injection, spec, exemptions, tracked) {
             batch.add_rule(&chain, &rule, &comment(base, injection, &rule));
         }
         for rule in entrances(base, injection) {
@@ -90,6 +94,13 @@ pub(super) fn replace(batch: &mut Batch, injection: &InjectionId, spec: &Traffic
     }
     if let Some(groups) = &spec.groups {
         batch.replace_groups(&SetRole::Groups.set_of(injection), &groups.ids);
+    }
+}
+
+/// The controller is somewhere else from now on.
+pub(super) fn replace_controllers(batch: &mut Batch, injection: &InjectionId, controllers: &[SocketAddr]) {
+    for (family, role) in CONTROLLERS {
+        batch.replace_endpoints(&role.set_of(injection), family, controllers);
     }
 }
 
@@ -160,6 +171,9 @@ fn add_sets(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, exem
     for (role, spans) in peer_sets(spec).into_iter().chain(fixed_sets(spec, exemptions)) {
         batch.add_interval_set(&role.set_of(injection), &spans);
     }
+    for (family, role) in CONTROLLERS {
+        batch.add_endpoint_set(&role.set_of(injection), family, &exemptions.controllers);
+    }
     if let Some(groups) = &spec.groups {
         batch.add_group_set(&SetRole::Groups.set_of(injection), &groups.ids);
     }
@@ -184,10 +198,10 @@ fn entrances(base: Base, injection: &InjectionId) -> impl Iterator<Item = Rule> 
 }
 
 /// The injection's own chain at this hook: what is spared returns, then the fate; or, late in the hook, only the count.
-fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) -> Vec<Rule> {
+fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions, tracked: bool) -> Vec<Rule> {
     let mut rules = sent_again(base, spec);
     rules.extend(always_spared(base));
-    rules.extend(exemptions.controllers.iter().map(|endpoint| spared_controller(base, endpoint)));
+    rules.extend(spared_controllers(base, injection, tracked));
     for (role, _) in fixed_sets(spec, exemptions) {
         rules.extend(spared_by_set(base, injection, role));
     }
@@ -232,18 +246,24 @@ fn always_spared(base: Base) -> Vec<Rule> {
     rules
 }
 
-fn spared_controller(base: Base, endpoint: &SocketAddr) -> Rule {
-    let (family, address) = match endpoint.ip().to_canonical() {
-        IpAddr::V4(v4) => (Family::V4, v4.octets().to_vec()),
-        IpAddr::V6(v6) => (Family::V6, v6.octets().to_vec()),
+/// By the controller's address and port; in tracked connections also by what was dialled: where this host translates addresses, the
+/// answers come from elsewhere, and are translated back only after our chain.
+fn spared_controllers(base: Base, injection: &InjectionId, tracked: bool) -> Vec<Rule> {
+    let spare = |family, condition| {
+        let matches = vec![Match::Family(family), Match::Protocol(TCP), condition];
+        Rule::new(matches, End::Return)
     };
-    let matches = vec![
-        Match::Family(family),
-        Match::Protocol(TCP),
-        Match::Is(remote_address(base, family), address),
-        Match::Is(remote_port(base), endpoint.port().to_be_bytes().into()),
-    ];
-    Rule::new(matches, End::Return)
+    let mut rules = Vec::new();
+    for (family, role) in CONTROLLERS {
+        let set = role.set_of(injection);
+        let endpoint = Match::EndpointInSet(family, remote_address(base, family), remote_port(base), set.clone());
+        rules.push(spare(family, endpoint));
+        // What leaves meets our first chain before it is tracked, with the address that was dialled.
+        if tracked && base != Base::Out {
+            rules.push(spare(family, Match::OpenedToSet(family, set)));
+        }
+    }
+    rules
 }
 
 fn spared_by_set(base: Base, injection: &InjectionId, role: SetRole) -> Vec<Rule> {

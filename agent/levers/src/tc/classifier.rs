@@ -101,6 +101,18 @@ impl Family {
 pub(super) struct Maps {
     pub deadline: i32,
     pub peers: i32,
+    pub controllers: i32,
+}
+
+/// What a map of controllers holds an endpoint by; `None` when it is of the other family.
+pub(super) fn endpoint_key(family: Family, endpoint: &SocketAddr) -> Option<Vec<u8>> {
+    let address = match (endpoint.ip().to_canonical(), family) {
+        (IpAddr::V4(v4), Family::V4) => v4.octets().to_vec(),
+        (IpAddr::V6(v6), Family::V6) => v6.octets().to_vec(),
+        _ => return None,
+    };
+    // The program compares the port as a number of this machine.
+    Some([address, u32::from(endpoint.port()).to_ne_bytes().to_vec()].concat())
 }
 
 /// The program for one hook and family.
@@ -130,7 +142,7 @@ pub(super) fn program(
     classifier.network_header();
     classifier.transport();
     classifier.always_spared();
-    classifier.spared_endpoints();
+    classifier.spared_endpoints(maps.controllers);
     classifier.ports();
     classifier.protocol();
     classifier.peers(maps.peers);
@@ -278,24 +290,17 @@ impl Classifier<'_> {
         self.code.place(not_tcp);
     }
 
-    fn spared_endpoints(&mut self) {
-        let of_family = |endpoint: &&SocketAddr| self.family.is_of(endpoint.ip().to_canonical());
-        let controllers: Vec<SocketAddr> = self.exemptions.controllers.iter().filter(of_family).copied().collect();
-        for controller in controllers {
-            let other = self.code.label();
-            self.code.jump_if(PROTOCOL, Test::Differs, TCP, other);
-            self.code.jump_if(REMOTE_PORT, Test::Differs, controller.port().into(), other);
-            let bytes = match controller.ip().to_canonical() {
-                IpAddr::V4(v4) => v4.octets().to_vec(),
-                IpAddr::V6(v6) => v6.octets().to_vec(),
-            };
-            for (at, byte) in (self.family.remote_at(self.hook)..).zip(bytes) {
-                self.code.load(Width::One, 1, FRAME, at);
-                self.code.jump_if(1, Test::Differs, byte.into(), other);
-            }
-            self.code.jump(self.labels.pass);
-            self.code.place(other);
-        }
+    fn spared_endpoints(&mut self, controllers: i32) {
+        let other = self.code.label();
+        self.code.jump_if(PROTOCOL, Test::Differs, TCP, other);
+        self.store_address(KEY);
+        self.code
+            .store(Width::Four, FRAME, KEY + self.family.address_bytes() as i16, REMOTE_PORT);
+        self.code.map(1, controllers);
+        self.code.address(2, KEY);
+        self.code.call(Helper::MapLookup);
+        self.code.jump_if(0, Test::Differs, 0, self.labels.pass);
+        self.code.place(other);
         if self.exemptions.ports.is_empty() {
             return;
         }
@@ -356,13 +361,9 @@ impl Classifier<'_> {
     /// The longest prefix that holds the other side's address says whether it is a peer.
     fn peers(&mut self, map: i32) {
         let bits = i32::try_from(self.family.address_bytes() * 8).unwrap_or(0);
-        let from = self.family.remote_at(self.hook);
+        self.code.store_number(Width::Four, FRAME, KEY, bits);
+        self.store_address(KEY + 4);
         let code = &mut self.code;
-        code.store_number(Width::Four, FRAME, KEY, bits);
-        for word in (0..self.family.address_bytes() as i16).step_by(4) {
-            code.load(Width::Four, 1, FRAME, from + word);
-            code.store(Width::Four, FRAME, KEY + 4 + word, 1);
-        }
         code.map(1, map);
         code.address(2, KEY);
         code.call(Helper::MapLookup);
@@ -374,6 +375,15 @@ impl Classifier<'_> {
         code.place(self.labels.pass);
         code.set(0, PASS);
         code.exit();
+    }
+
+    /// Copies the other side's address to the stack.
+    fn store_address(&mut self, to: i16) {
+        let from = self.family.remote_at(self.hook);
+        for word in (0..self.family.address_bytes() as i16).step_by(4) {
+            self.code.load(Width::Four, 1, FRAME, from + word);
+            self.code.store(Width::Four, FRAME, to + word, 1);
+        }
     }
 
     /// Copies bytes of the packet, from the offset in register 2 behind its link header, to the stack.

@@ -17,10 +17,11 @@ mod queue;
 mod request;
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use agent_view::tc::bpf::{Map, MapKind, Program};
-use agent_view::tc::listing::{self, Hook, Link, ROOT};
+use agent_view::tc::listing::{self, Filter, Hook, Link, ROOT};
 use agent_view::tc::{DEADLINE_MAP, Route, RouteError, deadline_of, filters_of, interfaces_to, names, redirect};
 use agent_view::{PathInterface, boot_ms};
 use netlink_bindings::rt_link::{self, IfinfoFlags, Ifinfomsg};
@@ -30,7 +31,7 @@ use proto_model::peer::Network;
 
 use crate::error::OpsError;
 use crate::path::{self, Packets, PathOpening, PathSpec, Shape};
-use classifier::{Family, Maps};
+use classifier::{Family, Maps, endpoint_key};
 pub(crate) use clsact::{add as add_clsact, remove as remove_clsact};
 use request::{filter_head, refused};
 
@@ -38,6 +39,9 @@ use request::{filter_head, refused};
 const PREFERENCES: std::ops::Range<u16> = 10..1_000;
 /// Networks that a map of peers holds at most, exceptions and spared ones included.
 const MOST_NETWORKS: u32 = 50_000;
+/// The map of the controller's addresses and ports, and how many it holds at most.
+const CONTROLLER_MAP: &str = "fracas_control";
+const MOST_CONTROLLERS: u32 = 256;
 const NS_PER_MS: u64 = 1_000_000;
 /// Between two looks at a queue that empties.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -96,9 +100,11 @@ pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &Path
     set_deadline(&deadline, opening.gate_ms).map_err(failed)?;
     for family in Family::BOTH {
         let peers = peer_map(family, spec, opening).map_err(failed)?;
+        let controllers = controller_map(family, &opening.exemptions.controllers).map_err(failed)?;
         let maps = Maps {
             deadline: deadline.raw_fd(),
             peers: peers.raw_fd(),
+            controllers: controllers.raw_fd(),
         };
         for hook in spec.packets.hooks() {
             let code = classifier::program(family, hook, &spec.packets, &opening.exemptions, maps);
@@ -146,6 +152,40 @@ fn peer_map(family: Family, spec: &PathSpec, opening: &PathOpening) -> io::Resul
     Ok(map)
 }
 
+fn controller_map(family: Family, controllers: &[SocketAddr]) -> io::Result<Map> {
+    let map = Map::create(MapKind::Hash, CONTROLLER_MAP, family.address_bytes() + 4, 1, MOST_CONTROLLERS)?;
+    for key in controllers.iter().filter_map(|endpoint| endpoint_key(family, endpoint)) {
+        map.set(&key, &[1])?;
+    }
+    Ok(map)
+}
+
+/// Leaves the controller alone at these addresses from now on.
+pub(crate) fn replace_path_controllers(injection: &InjectionId, controllers: &[SocketAddr]) -> Result<(), OpsError> {
+    let action = format!("replace the controller's addresses of the path of {injection}");
+    let failed = |e: io::Error| OpsError::new(action.clone(), e);
+    let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
+    let filters = filters_of(&mut kernel, injection).map_err(|e| refused(&action, e))?;
+    for family in Family::BOTH {
+        let table = controllers.iter().filter_map(|endpoint| endpoint_key(family, endpoint));
+        let table: prefixes::Table = table.map(|key| (key, true)).collect();
+        for map in maps_of(&filters, family, CONTROLLER_MAP).map_err(failed)? {
+            replace(&map, &table, |_| vec![1]).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The maps of this name that the family's filters read.
+fn maps_of(filters: &[Filter], family: Family, name: &str) -> io::Result<Vec<Map>> {
+    let of_family = filters.iter().find(|f| f.protocol == family.ether_type());
+    let Some(program) = of_family.and_then(|f| f.program) else {
+        return Ok(Vec::new());
+    };
+    let maps = Program::by_id(program)?.maps()?;
+    Ok(maps.into_iter().filter(|(of, _)| of == name).map(|(_, map)| map).collect())
+}
+
 fn map_of(family: Family) -> &'static str {
     match family {
         Family::V4 => "fracas_peers4",
@@ -181,22 +221,18 @@ pub(crate) fn replace_path_peers(injection: &InjectionId, packets: &Packets, exe
         return Err(failed(io::Error::new(io::ErrorKind::Unsupported, why)));
     }
     for family in Family::BOTH {
-        let of_family = filters.iter().find(|f| f.protocol == family.ether_type());
-        let Some(program) = of_family.and_then(|f| f.program) else {
-            continue;
-        };
-        let maps = Program::by_id(program).and_then(|p| p.maps()).map_err(failed)?;
-        for (_, map) in maps.iter().filter(|(name, _)| name == map_of(family)) {
-            replace(map, &prefixes::table(family, &packets.peers, &[&packets.except, exemptions])).map_err(failed)?;
+        let table = prefixes::table(family, &packets.peers, &[&packets.except, exemptions]);
+        for map in maps_of(&filters, family, map_of(family)).map_err(failed)? {
+            replace(&map, &table, prefixes::value).map_err(failed)?;
         }
     }
     Ok(())
 }
 
-/// New ones first, so that no peer that stays is let go for a moment.
-fn replace(map: &Map, table: &prefixes::Table) -> io::Result<()> {
+/// New ones first, so that none that stays is missing for a moment.
+fn replace<V: AsRef<[u8]>>(map: &Map, table: &prefixes::Table, value: impl Fn(bool) -> V) -> io::Result<()> {
     for (key, takes) in table {
-        map.set(key, &prefixes::value(*takes))?;
+        map.set(key, value(*takes).as_ref())?;
     }
     let old = map.keys()?;
     old.iter()

@@ -142,6 +142,15 @@ fn what_keeps_the_host_reachable_never_takes_a_path() {
             let led = path.led_by(|| echoes(&mut connect(other).unwrap()).unwrap());
             assert!(led >= 4, "everything else takes it both ways: {led}");
         }
+        let moved = world.serve_far(PEER4, 0);
+        done(hands().replace_path_controllers(&path.injection, &[moved]));
+        assert_eq!(
+            path.led_by(|| echoes(&mut connect(moved).unwrap()).unwrap()),
+            0,
+            "where the controller is now"
+        );
+        let led = path.led_by(|| echoes(&mut connect(controllers[0]).unwrap()).unwrap());
+        assert!(led >= 4, "where it was: {led}");
         path.remove();
     });
 }

@@ -74,6 +74,9 @@ pub enum SetRole {
     Groups,
     /// The group of a worker of ours whose questions are meant as well.
     Prober,
+    /// Addresses and ports of the controller.
+    Controllers4,
+    Controllers6,
     Gate,
 }
 
@@ -91,6 +94,8 @@ impl SetRole {
             Self::SparedPorts => "spared_ports",
             Self::Groups => "groups",
             Self::Prober => "prober",
+            Self::Controllers4 => "controllers4",
+            Self::Controllers6 => "controllers6",
             Self::Gate => "gate",
         };
         format!("{role}_{injection}")

@@ -34,6 +34,8 @@ const NO_PREALLOC: u32 = 1;
 pub enum MapKind {
     /// Values by number.
     Array,
+    /// Values by key.
+    Hash,
     /// Values by the longest prefix that the key has.
     Prefixes,
 }
@@ -42,6 +44,7 @@ impl MapKind {
     fn number(self) -> u32 {
         match self {
             Self::Array => 2,
+            Self::Hash => 1,
             Self::Prefixes => 11,
         }
     }

@@ -1,5 +1,6 @@
 //! An injection that holds: its deadline, its lease, whether what it started lives, and what it does; it starts nothing anew.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use agent_faults::{FaultError, Look};
@@ -92,6 +93,16 @@ impl Warden {
             let Some(active) = self.state.active(id) else { continue };
             for error in self.executor.renew(active.journal.history(), gate_ms) {
                 tracing::warn!(injection = %id, error = chain(&error), "the kernel's own deadline cannot be moved");
+            }
+        }
+    }
+
+    /// The controller is at these addresses from now on, also for what acts already.
+    pub(super) fn spare_controllers(&mut self, addresses: Vec<SocketAddr>) {
+        self.executor.spare_controllers(addresses);
+        for active in self.state.actives().filter(|active| matches!(active.stage, Stage::Holding(_))) {
+            for error in self.executor.spare_controllers_of(active.journal.history()) {
+                tracing::warn!(injection = %active.injection, error = chain(&error), "the fault may cut the controller at its new address");
             }
         }
     }

@@ -115,7 +115,7 @@ impl Warden {
             Command::Unsettled(reply) => reply(self.unsettled()),
             Command::Status(reply) => reply(self.status()),
             Command::Doctor(reply) => reply(examine(self.view(), &self.policy, self.kinds, Ok(self.executor.journal_store()))),
-            Command::Controllers(addresses) => self.executor.spare_controllers(addresses),
+            Command::Controllers(addresses) => self.spare_controllers(addresses),
             Command::Accept { by, reason } => self.accept(&by, &reason),
             Command::Shutdown(by, reply) => self.shut_down(by, reply),
         }

@@ -31,3 +31,14 @@ fn the_controller_and_what_the_policy_protects_are_exempt_from_a_real_injection(
         bench.stop(&injection);
     }
 }
+
+#[test]
+fn a_controller_that_moves_is_spared_by_what_acts_already() {
+    let mut bench = Bench::new();
+    let controllers = ["192.0.2.7:7443", "192.0.2.8:7443"].map(|text| text.parse().unwrap());
+    bench.warden.command(Command::Controllers(vec![controllers[0]]));
+    let order = bench.order("test.gated", json!({}));
+    bench.start(order);
+    bench.warden.command(Command::Controllers(controllers.to_vec()));
+    assert_eq!(bench.host.exempt().unwrap().controllers, controllers);
+}

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use agent_probes::Commands;
+use agent_probes::{Commands, HostRules};
 use agent_session::SessionOptions;
 use agent_view::{HostView, LinuxView};
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, WardenHandle};
@@ -42,14 +42,14 @@ pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
     paths.make()?;
     let _only_one = only_one(paths)?;
     outlive_others();
-    let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
+    let rules = probe_rules(&policy);
     let (reports, told) = mpsc::channel(REPORTS);
     let (warden, thread) = start_warden(paths, own_program(), policy, watchdog, reports)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(4)
         .build()?;
-    let clean = runtime.block_on(serve(paths, &warden, told, commands));
+    let clean = runtime.block_on(serve(paths, &warden, told, rules));
     runtime.shutdown_background();
     drop(warden);
     drop(std::fs::remove_file(paths.socket()));
@@ -118,7 +118,7 @@ pub fn start_warden(
 }
 
 /// Serves until it is time to end; true when everything could be undone.
-async fn serve(paths: &Paths, warden: &WardenHandle, told: mpsc::Receiver<AgentReport>, commands: Commands) -> bool {
+async fn serve(paths: &Paths, warden: &WardenHandle, told: mpsc::Receiver<AgentReport>, rules: HostRules) -> bool {
     let signals = Shutdown::listen();
     let listener = match local_server::listen(&paths.socket()) {
         Ok(listener) => Some(listener),
@@ -128,7 +128,7 @@ async fn serve(paths: &Paths, warden: &WardenHandle, told: mpsc::Receiver<AgentR
         }
     };
     let local = listener.map(|listener| tokio::spawn(local_server::serve(listener, warden.clone())));
-    let (options, connected) = (session_options(paths, commands), warden.clone());
+    let (options, connected) = (session_options(paths, rules), warden.clone());
     let session = tokio::spawn(async move {
         await_guardian(&connected).await;
         agent_session::run(options, connected, told).await;
@@ -158,8 +158,14 @@ async fn await_guardian(warden: &WardenHandle) {
     }
 }
 
+fn probe_rules(policy: &Policy) -> HostRules {
+    let probes = &policy.probes;
+    let commands = Commands::of(probes.commands.clone(), &probes.user);
+    HostRules::of(commands, probes.allow.clone(), probes.deny.clone())
+}
+
 /// What the session tells of this host.
-fn session_options(paths: &Paths, commands: Commands) -> SessionOptions {
+fn session_options(paths: &Paths, probe_rules: HostRules) -> SessionOptions {
     let view = LinuxView::with_group_root(&paths.group_root);
     SessionOptions {
         state_dir: paths.state_dir.clone(),
@@ -169,7 +175,7 @@ fn session_options(paths: &Paths, commands: Commands) -> SessionOptions {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..view.facts()
         }),
-        commands,
+        probe_rules,
         clock: wall_clock,
     }
 }

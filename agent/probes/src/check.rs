@@ -2,21 +2,20 @@
 
 use proto_model::probe::{ProbeSpec, Sample, SampledBy};
 use proto_model::time::Timestamp;
-use proto_probes::{AddressRule, timed};
+use proto_probes::timed;
 
 use crate::command;
-use crate::commands::Commands;
+use crate::host_rules::HostRules;
 use crate::kind::{AnyHostProbe, Kind};
 
 /// How the kinds that only hosts can ask are asked: the only list of them.
 const KINDS: &[&dyn AnyHostProbe] = &[&Kind::<command::Run>::new()];
 
 /// Asks once, never longer than the probe's timeout. `now` is the wall clock at the start.
-pub async fn check(spec: &ProbeSpec, commands: &Commands, prober: &SampledBy, now: Timestamp) -> Sample {
+pub async fn check(spec: &ProbeSpec, rules: &HostRules, prober: &SampledBy, now: Timestamp) -> Sample {
     match KINDS.iter().find(|kind| kind.kind() == spec.check.kind) {
-        Some(kind) => timed(spec, prober, now, kind.ask(&spec.check.params, commands)).await,
-        // The host itself may be probed by its own.
-        None => proto_probes::check(spec, &AddressRule::anything(), prober, now).await,
+        Some(kind) => timed(spec, prober, now, kind.ask(&spec.check.params, &rules.commands)).await,
+        None => proto_probes::check(spec, &rules.addresses, prober, now).await,
     }
 }
 

@@ -3,9 +3,11 @@
 mod check;
 mod command;
 mod commands;
+mod host_rules;
 mod kind;
 mod program;
 mod running;
 
 pub use check::check;
 pub use commands::Commands;
+pub use host_rules::HostRules;

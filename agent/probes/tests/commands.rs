@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agent_probes::{Commands, check};
+use agent_probes::{Commands, HostRules, check};
 use proto_model::id::HostName;
 use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, Tolerance, ValueBounds};
 use proto_model::time::Timestamp;
@@ -79,7 +79,8 @@ async fn sample_within(asked: &CommandParams, commands: &Commands, timeout_ms: u
         tolerate: Tolerance::Count(0),
         breaks: 3,
     };
-    check(&spec, commands, &SampledBy::Host(HostName::parse("web").unwrap()), Timestamp(0)).await
+    let rules = HostRules::of(commands.clone(), Vec::new(), Vec::new());
+    check(&spec, &rules, &SampledBy::Host(HostName::parse("web").unwrap()), Timestamp(0)).await
 }
 
 async fn sample(asked: &CommandParams, commands: &Commands) -> Sample {

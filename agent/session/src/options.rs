@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use agent_probes::Commands;
+use agent_probes::HostRules;
 use proto_model::catalogue::Catalogue;
 use proto_model::host::HostFacts;
 use proto_model::time::Timestamp;
@@ -14,8 +14,8 @@ pub struct SessionOptions {
     pub catalogue: fn() -> Catalogue,
     /// Read anew for each session.
     pub facts: Box<dyn Fn() -> HostFacts + Send + Sync>,
-    /// What command probes may run here.
-    pub commands: Commands,
+    /// What probes may run and ask here.
+    pub probe_rules: HostRules,
     /// The host's wall clock: only said, never believed.
     pub clock: fn() -> Timestamp,
 }

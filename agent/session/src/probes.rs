@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use agent_probes::Commands;
+use agent_probes::HostRules;
 use proto_model::id::{HostName, RunId};
 use proto_model::probe::{ProbeSpec, Sample, SampledBy};
 use proto_probes::{on_beat, wall_clock};
@@ -22,18 +22,18 @@ const BATCH: usize = 256;
 pub(crate) struct Probes {
     prober: SampledBy,
     going: HashMap<(RunId, String), AbortHandle>,
-    commands: Commands,
+    rules: HostRules,
     seen: mpsc::Sender<(RunId, Sample)>,
     waiting: mpsc::Receiver<(RunId, Sample)>,
 }
 
 impl Probes {
-    pub fn of(host: &HostName, commands: Commands) -> Self {
+    pub fn of(host: &HostName, rules: HostRules) -> Self {
         let (seen, waiting) = mpsc::channel(QUEUE);
         Self {
             prober: SampledBy::Host(host.clone()),
             going: HashMap::new(),
-            commands,
+            rules,
             seen,
             waiting,
         }
@@ -53,7 +53,7 @@ impl Probes {
             return Err(format!("this host runs {MOST} probes already"));
         }
         let (sender, mut samples) = mpsc::channel(1);
-        let probe = ask(spec, self.prober.clone(), self.commands.clone(), sender);
+        let probe = ask(spec, self.prober.clone(), self.rules.clone(), sender);
         let seen = self.seen.clone();
         let forward = async move {
             while let Some(sample) = samples.recv().await {
@@ -93,9 +93,9 @@ impl Probes {
     }
 }
 
-async fn ask(spec: ProbeSpec, prober: SampledBy, commands: Commands, samples: mpsc::Sender<Sample>) {
+async fn ask(spec: ProbeSpec, prober: SampledBy, rules: HostRules, samples: mpsc::Sender<Sample>) {
     let every_ms = spec.every_ms;
-    let all = Arc::new((spec, commands, prober));
+    let all = Arc::new((spec, rules, prober));
     on_beat(every_ms, samples, wall_clock, |now| {
         let all = all.clone();
         async move { agent_probes::check(&all.0, &all.1, &all.2, now).await }
@@ -111,13 +111,17 @@ impl Drop for Probes {
 
 #[cfg(test)]
 mod tests {
+    use agent_probes::Commands;
     use proto_model::probe::{ProbeCheck, ProbeRole, Prober, Tolerance};
 
     use super::*;
 
     #[tokio::test]
     async fn a_kind_that_this_agent_does_not_know_is_refused_by_name() {
-        let mut probes = Probes::of(&HostName::parse("web").unwrap(), Commands::none());
+        let mut probes = Probes::of(
+            &HostName::parse("web").unwrap(),
+            HostRules::of(Commands::none(), Vec::new(), Vec::new()),
+        );
         let spec = |kind: &str| ProbeSpec {
             name: "answers".into(),
             role: ProbeRole::Guard,

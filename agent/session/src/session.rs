@@ -144,12 +144,12 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
         called => called?,
     };
     let asked = Some(ask(lasting.warden, Command::Unsettled)?);
-    let commands = lasting.options.commands.clone();
+    let rules = lasting.options.probe_rules.clone();
     let session = Session {
         lasting,
         out,
         keeper: OrderValidator::new(nonce),
-        probes: Probes::of(host, commands),
+        probes: Probes::of(host, rules),
         heartbeat: Heartbeat::new(status),
         boot_id,
         host: host.clone(),

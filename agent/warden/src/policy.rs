@@ -99,6 +99,10 @@ pub struct Probes {
     pub commands: PathBuf,
     /// Whose rights they have; empty: the agent's own.
     pub user: String,
+    /// Networks that probes may ask; empty: every address but link-local ones and metadata services, which must be named here.
+    pub allow: Vec<Network>,
+    /// Networks that they may not ask, whatever is allowed.
+    pub deny: Vec<Network>,
 }
 
 impl Default for Probes {
@@ -106,6 +110,8 @@ impl Default for Probes {
         Self {
             commands: PathBuf::new(),
             user: "nobody".to_owned(),
+            allow: Vec::new(),
+            deny: Vec::new(),
         }
     }
 }

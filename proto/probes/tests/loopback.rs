@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 
 use proto_model::id::HostName;
+use proto_model::peer::Network;
 use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, SampleResult, SampledBy, Tolerance};
 use proto_model::time::Timestamp;
 use proto_probes::{AddressRule, check, run_probe, wall_clock};
@@ -127,6 +128,55 @@ async fn the_address_rule_is_asked_after_resolving() {
     )
     .await;
     assert_eq!(sample.result, SampleResult::Missing, "{:?}", sample.error);
+}
+
+/// Every kind that connects, sent to this port of this host.
+fn every_kind_that_connects(host: &str, port: u16) -> [ProbeSpec; 4] {
+    let url = format!("http://{host}:{port}/");
+    [
+        http(url.clone(), None, None),
+        asking("tcp", json!({ "address": format!("{host}:{port}") })),
+        asking("prometheus", json!({ "url": url, "query": "up", "above": 0.0 })),
+        asking("dns", json!({ "name": "db.example", "server": format!("127.0.0.1:{port}") })),
+    ]
+}
+
+#[tokio::test]
+async fn a_host_asks_only_what_its_own_rules_allow_whatever_a_name_resolves_to() {
+    let loopback = ["127.0.0.0/8", "::1"].map(|text| Network::parse(text).unwrap()).to_vec();
+    let elsewhere = vec![Network::parse("192.0.2.0/24").unwrap()];
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for (rule, key) in [
+        (AddressRule::for_host(vec![], loopback), "probes.deny"),
+        (AddressRule::for_host(elsewhere, vec![]), "probes.allow"),
+    ] {
+        for spec in every_kind_that_connects("localhost", port) {
+            let sample = check(&spec, &rule, &SampledBy::Controller, Timestamp(0)).await;
+            let why = sample.error.unwrap_or_default();
+            assert!(
+                sample.result == SampleResult::Missing && why.contains(key),
+                "{:?}: {why}",
+                spec.check.kind
+            );
+        }
+    }
+    assert!(listener.accept().is_err(), "something was connected to");
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_answer_and_is_not_followed() {
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    target.set_nonblocking(true).unwrap();
+    let to = format!(
+        "HTTP/1.1 302 Found\r\nlocation: http://{}/\r\ncontent-length: 0\r\n\r\n",
+        target.local_addr().unwrap()
+    );
+    let from = serve(to.leak(), 0);
+    let spec = asking("http", json!({ "url": format!("http://{from}/"), "status": 302 }));
+    assert_eq!(result(&spec).await.0, SampleResult::Good);
+    assert!(target.accept().is_err(), "the redirect was followed");
 }
 
 #[tokio::test]

@@ -84,7 +84,7 @@ impl Agent {
                 kernel: "6.1".into(),
                 ..facts()
             }),
-            commands: agent_probes::Commands::none(),
+            probe_rules: agent_probes::HostRules::of(agent_probes::Commands::none(), Vec::new(), Vec::new()),
             clock,
         };
         let task = tokio::spawn(run(options, WardenHandle::new(commands), told));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use controller_store::{HostRecord, Store};
 use proto_model::doctor::HostDoctor;
 use proto_model::event::FleetEventBody;
-use proto_model::host::{Host, Membership};
+use proto_model::host::{Connection, Host, Membership};
 use proto_model::id::HostName;
 use proto_model::injection::Cleanliness;
 use proto_model::selector::Selector;
@@ -181,7 +181,7 @@ impl Hosts for Api {
             caller.concerns(name.as_str());
             return Err(ApiError::new("usage", "removing a host needs its reason").into());
         }
-        if let (Some(owed), false) = (self.owed_by(&name), wish.force) {
+        if let (Some(owed), false) = (self.owed_by(&name).await?, wish.force) {
             caller.concerns(name.as_str());
             let hint = "stop it and let the host prove that it is clean, or remove it all the same with --force";
             return Err(ApiError::new("refused", format!("host {name} {owed}; {hint}")).into());
@@ -212,17 +212,26 @@ fn unstored_lock(name: &HostName, error: &ApiError) -> ApiError {
 
 impl Api {
     /// What still binds a host to a run: what acts there, or a proof that it has not given.
-    fn owed_by(&self, name: &HostName) -> Option<String> {
+    async fn owed_by(&self, name: &HostName) -> ApiResult<Option<String>> {
         let of_runs = self.0.runs.leased().iter().filter(|leased| &leased.injection.host == name).count();
-        let host = self.0.voice.host(name)?;
+        let Some(host) = self.0.voice.host(name) else { return Ok(None) };
         if of_runs > 0 || host.active_injections > 0 {
-            return Some("has active injections".to_owned());
+            return Ok(Some("has active injections".to_owned()));
         }
-        match host.cleanliness {
+        let known = match host.connection {
+            Connection::Connected => host.cleanliness,
+            // That a machine cannot be asked is no debt of it: what counts is what was known of it before.
+            Connection::Lost => {
+                let named = name.clone();
+                let stored = self.0.store.call(move |store| store.host(&named)).await?;
+                stored.map_or(Cleanliness::Clean, |record| record.cleanliness)
+            }
+        };
+        Ok(match known {
             Cleanliness::Clean if !self.0.runs.owes_proof(name) => None,
             Cleanliness::Clean => Some("owes the proof of a run that is over".to_owned()),
             unclean => Some(format!("is {}", unclean.as_str())),
-        }
+        })
     }
 
     /// A host by its name, or an error that suggests the nearest one.

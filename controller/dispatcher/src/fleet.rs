@@ -62,6 +62,8 @@ pub(crate) struct Entry {
     pub record: HostRecord,
     pub live: Option<Live>,
     pub last_seen: Option<Timestamp>,
+    /// What acted as its last session ended.
+    left_acting: BTreeSet<InjectionId>,
     /// Sessions of other machines with this host's identity: halts and stops go to them too, and nothing is started on any.
     pub clones: Vec<Live>,
     /// Why, while there are clones.
@@ -84,6 +86,7 @@ impl Entry {
             record,
             live: None,
             last_seen: None,
+            left_acting: BTreeSet::new(),
             clones: Vec::new(),
             cloned: None,
             probes: Vec::new(),
@@ -131,6 +134,7 @@ impl Entry {
                     .end(Status::aborted("the other machine with this identity is gone; dial again"));
             }
             self.cloned = None;
+            self.left_acting.clone_from(&first.acting);
             return Some((first, true));
         }
         let at = self.clones.iter().position(|live| live.link.nonce == nonce)?;
@@ -147,27 +151,34 @@ impl Entry {
 
     fn host(&self) -> Host {
         let live = self.live.as_ref();
-        let stored_worse = matches!(self.record.cleanliness, Cleanliness::Dirty | Cleanliness::Unproven);
+        let acting = live.map_or(&self.left_acting, |live| &live.acting);
         Host {
             name: self.record.name.clone(),
             labels: self.record.labels.clone(),
             facts: live.map_or_else(|| self.record.facts.clone(), |l| l.facts.clone()),
             connection: if live.is_some() { Connection::Connected } else { Connection::Lost },
-            cleanliness: match live {
-                Some(live) if !stored_worse => live.cleanliness(),
-                _ => self.record.cleanliness,
-            },
+            cleanliness: self.cleanliness(),
             availability: self.availability(),
             membership: self.record.membership,
             note: self.note(),
             catalogue_digest: live.map_or_else(|| self.record.catalogue_digest.clone(), |l| l.catalogue.digest.clone()),
-            active_injections: live.map_or(0, |l| u32::try_from(l.acting.len()).unwrap_or(u32::MAX)),
+            active_injections: u32::try_from(acting.len()).unwrap_or(u32::MAX),
             enrolled_at: self.record.enrolled_at,
             last_seen: live.map(|l| l.heard_at).or(self.last_seen),
             certificate_not_after: Some(self.record.certificate_not_after),
             source_address: live.map(|l| l.source_address.clone()),
             clock_offset_ms: live.and_then(|l| l.clock_offset_ms),
             authority: live.map_or_else(|| self.record.authority.clone(), |l| l.authority.clone()),
+        }
+    }
+
+    /// A host that cannot be asked is never clean: what acted there may act still, and nobody knows what is left.
+    fn cleanliness(&self) -> Cleanliness {
+        match (self.record.cleanliness, &self.live) {
+            (stored @ (Cleanliness::Dirty | Cleanliness::Unproven), _) => stored,
+            (_, Some(live)) => live.cleanliness(),
+            (_, None) if self.left_acting.is_empty() => Cleanliness::Unproven,
+            (_, None) => Cleanliness::Faulted,
         }
     }
 
@@ -250,7 +261,10 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
+    use proto_model::catalogue::Catalogue;
+
     use super::*;
+    use crate::catalogues::Catalogues;
 
     fn entry(name: &str) -> Entry {
         Entry::new(HostRecord {
@@ -271,6 +285,50 @@ mod tests {
             machine_since: Timestamp(0),
             last_boot_id: String::new(),
         })
+    }
+
+    fn live(acting: &[&InjectionId]) -> Live {
+        Live {
+            link: Link::new("n".into(), Arc::default()).0,
+            instance: String::new(),
+            boot_id: String::new(),
+            agent_version: String::new(),
+            facts: Arc::default(),
+            catalogue: Catalogues::default().stored(Catalogue(Vec::new())),
+            source_address: String::new(),
+            cleanliness: Cleanliness::Clean,
+            halted: false,
+            acting: acting.iter().map(|id| (*id).clone()).collect(),
+            heard_at: Timestamp(7),
+            store_epoch: 1,
+            clock_offset_ms: None,
+            authority: HostAuthority::default(),
+        }
+    }
+
+    #[test]
+    fn a_lost_host_is_never_clean_and_keeps_what_acted_there() {
+        let shown = |entry: &Entry| {
+            let host = entry.host();
+            (host.connection, host.cleanliness, host.active_injections)
+        };
+        let mut entry = entry("web");
+        assert_eq!(
+            shown(&entry),
+            (Connection::Lost, Cleanliness::Unproven, 0),
+            "nobody has asked it yet"
+        );
+        let [first, second] = [InjectionId::generate(), InjectionId::generate()];
+        entry.live = Some(live(&[&first, &second]));
+        assert_eq!(shown(&entry), (Connection::Connected, Cleanliness::Faulted, 2));
+        entry.over("n").unwrap();
+        assert_eq!(shown(&entry), (Connection::Lost, Cleanliness::Faulted, 2));
+        entry.live = Some(live(&[]));
+        assert_eq!(shown(&entry), (Connection::Connected, Cleanliness::Clean, 0));
+        entry.over("n").unwrap();
+        assert_eq!(shown(&entry), (Connection::Lost, Cleanliness::Unproven, 0));
+        entry.record.cleanliness = Cleanliness::Dirty;
+        assert_eq!(entry.host().cleanliness, Cleanliness::Dirty, "what is stored is worse");
     }
 
     #[test]

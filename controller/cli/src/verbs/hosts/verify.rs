@@ -27,7 +27,8 @@ impl Verify {
     pub async fn run(self, client: &Client, console: &mut Console) -> Result<u8, Failure> {
         announced(client, console, &self.host).await?;
         let request = HostRef { host: self.host };
-        let document = client.call("verify the host", DEED, client.hosts().verify(request)).await?;
+        let asked = client.call("verify the host", DEED, client.hosts().verify(request)).await;
+        let document = asked.map_err(unproven)?;
         let host = changed(console, &document)?;
         if host.cleanliness == Cleanliness::Clean {
             return Ok(exit::OK);
@@ -35,5 +36,27 @@ impl Verify {
         let note = host.note.map(|note| format!(": {note}")).unwrap_or_default();
         console.note(&format!("{} is {}{note}", host.name, host.cleanliness.as_str()));
         Ok(exit::NOT_CLEAN)
+    }
+}
+
+/// A host that cannot be asked is not proven clean.
+fn unproven(failure: Failure) -> Failure {
+    match failure.error.code.as_str() {
+        "host_lost" => Failure {
+            exit: exit::NOT_CLEAN,
+            ..failure
+        },
+        _ => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_cannot_be_asked_is_not_clean_and_other_failures_stay_what_they_are() {
+        let failed = |code| unproven(Failure::new(exit::ERROR, code, "web is not connected")).exit;
+        assert_eq!((failed("host_lost"), failed("not_found")), (exit::NOT_CLEAN, exit::ERROR));
     }
 }

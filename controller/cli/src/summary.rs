@@ -3,9 +3,9 @@
 use proto_model::document::{InjectionDocument, RecoveryDocument, RunDocument, RunHostDocument};
 use proto_model::event::RunPhase;
 use proto_model::exit;
-use proto_model::injection::{Cleanliness, EffectState, InjectionState};
+use proto_model::injection::{Cleanliness, InjectionState};
 use proto_model::plan::Origin;
-use proto_model::verdict::{Cleanup, Verdict};
+use proto_model::verdict::Verdict;
 use proto_telling::{effect_text, recovery_text, stretch};
 
 /// The judge's word for a run that asked nothing of the system.
@@ -92,29 +92,15 @@ pub fn residue(host: &RunHostDocument) -> String {
     }
 }
 
-/// What the command answers for a run that it waited for.
+/// What the command answers for a run that it waited for: the judge's own number, which every document of the run shows.
 pub fn exit_code(run: &RunDocument) -> u8 {
-    if run.state != RunPhase::Finished {
-        return exit::ERROR;
-    }
-    let Some(verdict) = run.verdict else { return exit::ERROR };
-    if is_plain_attack(run) && verdict == Verdict::Inconclusive && run.cleanup == Cleanup::Proven && all_confirmed(run) {
-        return exit::OK;
-    }
-    exit::of_run(verdict, run.cleanup)
+    let judged = run.exit_code.filter(|_| run.state == RunPhase::Finished);
+    judged.unwrap_or(exit::ERROR)
 }
 
 /// An attack without probes asks nothing of the system: its effect and its undo are what was asked for.
 fn is_plain_attack(run: &RunDocument) -> bool {
     run.origin == Origin::Attack && run.probes.is_empty() && run.reasons.iter().any(|reason| reason.code == NO_HYPOTHESIS)
-}
-
-fn all_confirmed(run: &RunDocument) -> bool {
-    let carried_out = |injection: &InjectionDocument| {
-        let ended = matches!(injection.state, InjectionState::Undone | InjectionState::Spent);
-        ended && injection.effect.state == EffectState::Confirmed && injection.error.is_none()
-    };
-    !run.injections.is_empty() && run.injections.iter().all(carried_out) && run.hosts.iter().all(|host| residue(host) == "none")
 }
 
 /// Whether the run's effects are what the command is judged by.
@@ -145,38 +131,13 @@ pub mod tests {
         serde_json::from_value(value).unwrap()
     }
 
-    fn probes() -> Value {
-        json!([{"name": "p", "phase": "during", "samples": 9, "bad": 0, "missing": 0, "held": true}])
-    }
-
     #[test]
-    fn a_plain_attack_is_judged_by_its_effects_and_its_undo() {
+    fn the_exit_code_is_the_judges_and_a_run_without_one_is_no_success() {
         assert_eq!(exit_code(&run(json!({}))), 0);
-        let mut unexercised = run(json!({}));
-        unexercised.injections[0].effect.state = EffectState::Unexercised;
-        assert_eq!(exit_code(&unexercised), 11);
-        assert_eq!(exit_code(&run(json!({"cleanup": "dirty"}))), 8);
-        assert_eq!(exit_code(&run(json!({"verdict": "aborted"}))), 7);
-        assert_eq!(exit_code(&run(json!({"injections": []}))), 11);
-        assert_eq!(
-            exit_code(&run(json!({"origin": "experiment"}))),
-            11,
-            "an experiment without a hypothesis is no pass"
-        );
-        assert_eq!(exit_code(&run(json!({"probes": probes()}))), 11, "with probes it is a run");
-        let no_sample = json!({"reasons": [{"code": "too_few_samples", "message": "none at all"}]});
-        assert_eq!(exit_code(&run(no_sample)), 11, "probes that never answered are probes all the same");
-    }
-
-    #[test]
-    fn only_a_pass_is_zero() {
-        for (verdict, expected) in [("passed", 0), ("failed", 6), ("error", 1), ("aborted", 7), ("inconclusive", 11)] {
-            let judged = run(json!({"origin": "experiment", "verdict": verdict, "probes": probes()}));
-            assert_eq!(exit_code(&judged), expected, "{verdict}");
-        }
-        assert_eq!(exit_code(&run(json!({"verdict": "passed", "cleanup": "unproven"}))), 8);
-        assert_eq!(exit_code(&run(json!({"verdict": null}))), 1, "a run without a verdict is no pass");
-        assert_eq!(exit_code(&run(json!({"verdict": "passed", "state": "verifying"}))), 1);
+        // Confirmed and clean, and yet nothing was done: the judge knows more than the command.
+        assert_eq!(exit_code(&run(json!({"exit_code": 11}))), 11);
+        assert_eq!(exit_code(&run(json!({"exit_code": null}))), 1);
+        assert_eq!(exit_code(&run(json!({"state": "verifying"}))), 1);
     }
 
     #[test]

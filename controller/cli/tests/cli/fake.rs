@@ -233,7 +233,7 @@ impl Script {
             run["state"] = json!("during");
             run["verdict"] = Value::Null;
         } else if self.stopped {
-            run["verdict"] = json!("aborted");
+            (run["verdict"], run["exit_code"]) = (json!("aborted"), json!(7));
         }
         run
     }

@@ -9,6 +9,8 @@ use crate::fake::{RUN, Script, Seen, Started, plan, run, start};
 /// A run of an experiment with a hypothesis.
 pub fn experiment(verdict: &str) -> Value {
     let mut run = run();
+    let codes = [("passed", 0), ("failed", 6), ("error", 1), ("aborted", 7), ("inconclusive", 11)];
+    run["exit_code"] = json!(codes.iter().find(|(of, _)| *of == verdict).unwrap().1);
     run["origin"] = json!("experiment");
     run["verdict"] = json!(verdict);
     run["reasons"] = json!([]);
@@ -86,21 +88,14 @@ fn parameters_are_sent_as_typed_and_the_shown_plan_is_the_one_that_runs() {
 }
 
 #[test]
-fn an_attack_is_judged_by_effect_and_cleanup() {
-    let change = |key: &str, value: Value| {
+fn an_attack_ends_with_the_exit_code_that_its_document_shows() {
+    for code in [0, 1, 7, 8, 11] {
         let mut run = run();
-        run[key] = value;
-        run
-    };
-    let mut unexercised = run();
-    unexercised["injections"][0]["effect"]["state"] = json!("unexercised");
-    for (run, expected) in [
-        (unexercised, 11),
-        (change("cleanup", json!("unproven")), 8),
-        (change("verdict", json!("error")), 1),
-        (change("verdict", json!("aborted")), 7),
-    ] {
-        assert_eq!(of_run(run.clone()).fracas(&ATTACK).code, expected, "{run}");
+        run["exit_code"] = json!(code);
+        let started = of_run(run);
+        assert_eq!(started.fracas(&ATTACK).code, code);
+        let document = started.fracas(&[&ATTACK[..], &["-o", "json"]].concat());
+        assert_eq!((document.code, &document.json()["exit_code"]), (code, &json!(code)));
     }
 }
 

@@ -1,5 +1,6 @@
 //! The body of a load fault's own process: reads what to do, does it, and is gone as soon as the agent or its time is.
 
+use std::ffi::CStr;
 use std::io::{BufRead, Read};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
@@ -14,6 +15,8 @@ use anyhow::{Context, anyhow};
 use proto_model::catalogue::FaultKind;
 use rustix::event::{PollFd, PollFlags, poll};
 
+/// What ps and the kernel's log call it: what is ended for want of memory is not the agent.
+const NAME: &CStr = c"fracas-worker";
 /// The longest order that is read.
 const SPEC_MAX: u64 = 1 << 20;
 /// The agent ends its faults itself; a worker waits this much longer before it ends alone.
@@ -26,6 +29,9 @@ const WINDS_UP: Duration = Duration::from_millis(800);
 
 /// Returns only when the work ends by itself; otherwise the process does.
 pub fn work() -> anyhow::Result<ExitCode> {
+    if let Err(error) = rustix::thread::set_name(NAME) {
+        tracing::debug!(%error, "the worker goes by the agent's name");
+    }
     let mut line = String::new();
     std::io::stdin()
         .lock()

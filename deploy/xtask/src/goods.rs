@@ -184,7 +184,7 @@ pub fn memory_exactness(lab: &Lab, amount: u64) -> Result<Figure> {
     let asked = format!("amount={amount}B");
     let run = lab.json(&["attack", "memory.hog", &asked, "--on", "one", "--for", "60s", "--detach"])?;
     let id = run["id"].as_str().context("a run has an id")?.to_owned();
-    let ours = held(host, "fracas-agent", amount)?;
+    let ours = held(host, "fracas-worker", amount)?;
     lab.fracas(&["stop", &id])?.ok()?;
     finished(lab, &id)?;
     let stress = packages::tool("stress-ng")?;

@@ -27,6 +27,7 @@ const DISK_AT: &str = "/var/tmp";
 const TICKS: &str = "/run/tmp/ticks";
 const SOON: Duration = Duration::from_secs(20);
 const AGENT_PROCESS: &str = "fracas-agent";
+const WORKER_PROCESS: &str = "fracas-worker";
 /// The newest halt or release that a host heard of: it outlives every fault, so that an older order is refused.
 const HALT_RECORD: &str = "/var/lib/fracas/agent/halt.json";
 
@@ -228,7 +229,7 @@ impl Site {
 
     /// The processes that load a host for us.
     pub fn workers(&self, name: &str) -> Result<Vec<i32>> {
-        let processes = self.host(name).processes_named(AGENT_PROCESS)?.into_iter();
+        let processes = self.host(name).processes_named(WORKER_PROCESS)?.into_iter();
         let works = processes.filter(|process| process.state != 'Z' && process.command.iter().any(|word| word == "worker"));
         Ok(works.map(|process| process.pid).collect())
     }

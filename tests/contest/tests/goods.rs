@@ -69,7 +69,7 @@ impl Ground {
     }
 
     fn workers(&self) -> Result<Vec<i32>> {
-        let ours = self.host().processes_named("fracas-agent")?.into_iter();
+        let ours = self.host().processes_named("fracas-worker")?.into_iter();
         let works = ours.filter(|process| process.state != 'Z' && process.command.iter().any(|word| word == "worker"));
         Ok(works.map(|process| process.pid).collect())
     }

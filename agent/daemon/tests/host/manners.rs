@@ -158,6 +158,8 @@ fn a_worker_ends_as_soon_as_the_agent_does() {
             >= 2
     };
     assert!(wait_until(Duration::from_secs(5), busy));
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", worker.id())).unwrap();
+    assert_eq!(name, "fracas-worker\n", "the kernel's log must not call it the agent");
     drop(pipe);
     assert!(wait_until(Duration::from_secs(2), || worker.try_wait().unwrap().is_some()));
 }

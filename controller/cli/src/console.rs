@@ -1,6 +1,6 @@
 //! Where a verb speaks: data to standard output in the asked form, messages to standard error; it never decides.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use proto_model::document::{ErrorBody, ErrorDocument};
 use proto_model::exit;
@@ -53,8 +53,15 @@ impl Console {
         self.writer.is_open()
     }
 
-    /// One line of message.
+    /// One line of message. Programs that read JSON read it on standard error as well, so there only a person at a terminal gets any.
     pub fn note(&self, text: &str) {
+        if self.format.is_json() && !std::io::stderr().is_terminal() {
+            return;
+        }
+        self.message(text);
+    }
+
+    fn message(&self, text: &str) {
         // Nobody listening to messages is no reason to stop.
         let _ = writeln!(std::io::stderr(), "{}", terminal::visible(text));
     }
@@ -140,7 +147,7 @@ impl Console {
     pub fn finish(&self, code: u8) -> u8 {
         match self.writer.failure() {
             Some(error) => {
-                self.note(&format!("error: cannot write to standard output: {error}"));
+                self.fail(&Failure::local(format!("cannot write to standard output: {error}")));
                 if code == exit::OK { exit::ERROR } else { code }
             }
             None => code,

@@ -8,7 +8,7 @@ use proto_model::problem::Refusal;
 use serde_json::Value;
 
 use super::Warden;
-use crate::active::{ALIVE_EVERY_MS, Active, Holding, Stage, Windows};
+use crate::active::{ALIVE_EVERY_MS, Active, Holding, Stage, WINDOW_MS, Windows};
 use crate::admission::Admitted;
 use crate::causes::chain;
 use crate::executor::HostAction;
@@ -83,8 +83,13 @@ impl Warden {
             kept(journal.applied(effect), "effect");
         }
         let now = self.view().boot_ms();
-        let deadline_ms = journal.history().opened.deadline_boot_ms;
         let effect = result.clone().unwrap_or_default();
+        let noop = effect.get("noop").and_then(Value::as_bool).unwrap_or(false);
+        let mut deadline_ms = journal.history().opened.deadline_boot_ms;
+        // What was so already, and took nothing, is looked at and let go: its time is over when it has been seen.
+        if noop && journal.history().intents.is_empty() {
+            deadline_ms = deadline_ms.min(now + admitted.fault.settle_ms() + 2 * WINDOW_MS.0);
+        }
         let holding = Holding {
             fault: admitted.fault,
             following: Following::new(admitted.fault.names(&admitted.params), admitted.fault.groups(&effect), now),
@@ -111,7 +116,7 @@ impl Warden {
             Ok(effect) => {
                 tracing::info!(injection = %id, run = %order.run, fault = %order.wish.fault, "applied");
                 let applied = Applied {
-                    noop: effect.get("noop").and_then(Value::as_bool).unwrap_or(false),
+                    noop,
                     effect,
                     engine: admitted.preflight.engine,
                     apply_ms: now.saturating_sub(began),

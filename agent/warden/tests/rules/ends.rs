@@ -2,7 +2,7 @@
 
 use crate::support::Bench;
 use agent_warden::{Command, HaltAnswer, WardenError};
-use proto_model::injection::{AgentFact, Cleanliness, EndedBy, InjectionState, UndoAnswer};
+use proto_model::injection::{AgentFact, Cleanliness, EffectState, EndedBy, InjectionState, UndoAnswer};
 use serde_json::json;
 
 #[test]
@@ -305,4 +305,17 @@ fn a_proof_is_clean_only_when_the_effect_is_gone() {
     bench.host.turn_knob("calm");
     bench.pass(1_200);
     bench.hold();
+}
+
+#[test]
+fn what_was_so_already_is_seen_and_let_go_and_not_held_for_its_duration() {
+    let mut bench = Bench::new();
+    let order = bench.order("test.already", json!({}));
+    let id = order.injection.clone();
+    bench.start(order);
+    bench.pass(3_500);
+    assert_eq!(bench.undone(&id).ended_by, EndedBy::DurationElapsed);
+    let facts = bench.facts(&id);
+    let seen = |fact: &AgentFact| matches!(fact, AgentFact::Observed(seen) if seen.observation.state == EffectState::Confirmed);
+    assert!(facts.iter().any(seen), "{facts:?}");
 }

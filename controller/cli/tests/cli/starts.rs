@@ -96,6 +96,7 @@ fn an_attack_ends_with_the_exit_code_that_its_document_shows() {
         assert_eq!(started.fracas(&ATTACK).code, code);
         let document = started.fracas(&[&ATTACK[..], &["-o", "json"]].concat());
         assert_eq!((document.code, &document.json()["exit_code"]), (code, &json!(code)));
+        assert_eq!(document.err, "", "standard error is for JSON alone");
     }
 }
 

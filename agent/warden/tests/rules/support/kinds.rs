@@ -14,7 +14,7 @@ use super::host::KNOB;
 
 pub const KINDS: Kinds = Kinds { find, catalogue };
 
-const ALL: [&dyn AnyFault; 8] = [
+const ALL: [&dyn AnyFault; 9] = [
     &Kind::<Hold>::new(),
     &Kind::<Panic>::new(),
     &Kind::<Fail>::new(),
@@ -23,6 +23,7 @@ const ALL: [&dyn AnyFault; 8] = [
     &Kind::<Final>::new(),
     &Kind::<FinalFail>::new(),
     &Kind::<Again>::new(),
+    &Kind::<Already>::new(),
 ];
 
 fn find(kind: &FaultKind) -> Option<&'static dyn AnyFault> {
@@ -203,5 +204,33 @@ impl Fault for Again {
             done,
             next_ms: scene.view.boot_ms() + 1_000,
         })
+    }
+}
+
+/// Finds everything as it is to be, and does nothing.
+pub struct Already;
+
+impl Fault for Already {
+    const KIND: &'static str = "test.already";
+    const SUMMARY: &'static str = "for tests";
+    const MEASURED_BY: &'static str = "nothing";
+    const UNDONE_BY: &'static str = "nothing";
+    type Params = Params;
+    type Effect = serde_json::Value;
+
+    fn examples() -> Vec<Example<Params>> {
+        Vec::new()
+    }
+    fn claims(_params: &Params) -> Vec<Claim> {
+        Vec::new()
+    }
+    fn preflight(_params: &Params, _scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        Ok(Preflight::default())
+    }
+    fn apply(_params: &Params, _scene: &Scene<'_>, _levers: &mut Levers<'_>) -> Result<serde_json::Value, FaultError> {
+        Ok(serde_json::json!({"noop": true}))
+    }
+    fn observe(_effect: &serde_json::Value, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
+        Hold::observe(&(), view, before)
     }
 }

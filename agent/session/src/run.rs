@@ -1,5 +1,6 @@
 //! Keeps a session to the controller for as long as the agent runs: dials, renews, redials with full jitter. It never gives up.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -28,6 +29,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 /// A session that lasted so long was a good one: the next redial is quick again.
 const GOOD_SESSION: Duration = Duration::from_secs(10);
+/// The longest wait while this host itself has no way to the controller, as before its network is up.
+const NO_WAY_OUT: Duration = Duration::from_secs(3);
 /// The shortest time between two renewals, whatever the clock says.
 const RENEW_PAUSE: Duration = Duration::from_millis(200);
 
@@ -43,6 +46,7 @@ pub async fn run(options: SessionOptions, warden: WardenHandle, told: mpsc::Rece
         warden,
         told,
         addresses: Vec::new(),
+        log: FailureLog::default(),
         must_renew: false,
         unenrolled: false,
         clock: ControllerClock::new(),
@@ -51,9 +55,15 @@ pub async fn run(options: SessionOptions, warden: WardenHandle, told: mpsc::Rece
         let wait = match agent.once().await {
             Ok(Once::Left) => return,
             Ok(Once::Again(wait)) => wait,
+            Err(error) if has_no_way_out(&error) => {
+                // Nothing has left this host, so trying often costs nobody else anything, and the way may be there any moment.
+                let wait = NO_WAY_OUT.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+                agent.log.failed(&error, wait);
+                wait
+            }
             Err(error) => {
                 let wait = agent.backoff.next_wait();
-                tracing::warn!(%error, again_in_ms = wait.as_millis(), "no session with the controller");
+                agent.log.failed(&error, wait);
                 wait
             }
         };
@@ -74,6 +84,7 @@ struct Agent {
     backoff: Backoff,
     /// Where the controller was found last: a name may stop to resolve just when it is needed.
     addresses: Vec<SocketAddr>,
+    log: FailureLog,
     /// The controller has refused the certificate.
     must_renew: bool,
     /// Said once, and again when it is over.
@@ -102,6 +113,52 @@ enum NoSession {
     Ended(#[from] End),
 }
 
+/// Whether this host cannot send anything to the controller: no route, no address, no resolver.
+fn has_no_way_out(error: &NoSession) -> bool {
+    let is_local = |error: &std::io::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown | ErrorKind::AddrNotAvailable
+        )
+    };
+    if matches!(error, NoSession::Resolve { .. }) {
+        return true;
+    }
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref::<std::io::Error>().is_some_and(is_local) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Logs failed dials: each other reason at once, and one that repeats less and less often.
+#[derive(Default)]
+struct FailureLog {
+    last: String,
+    times: u32,
+}
+
+impl FailureLog {
+    fn is_due(&mut self, text: String) -> bool {
+        if text != self.last {
+            (self.last, self.times) = (text, 0);
+        }
+        self.times = self.times.saturating_add(1);
+        self.times.is_power_of_two()
+    }
+}
+
+impl FailureLog {
+    fn failed(&mut self, error: &NoSession, wait: Duration) {
+        if self.is_due(error.to_string()) {
+            tracing::warn!(%error, times = self.times, again_in_ms = wait.as_millis(), "no session with the controller");
+        }
+    }
+}
+
 impl Agent {
     /// One dial and the session that it gives.
     async fn once(&mut self) -> Result<Once, NoSession> {
@@ -118,6 +175,7 @@ impl Agent {
             return Err(NoSession::Nameless);
         };
         let channel = self.dial(&loaded).await?;
+        self.log = FailureLog::default();
         // Whether it has ended is for the controller to say: this host's clock may be wrong.
         if self.must_renew {
             renew(channel, &self.files, &loaded.client, &self.clock).await?;
@@ -224,5 +282,37 @@ async fn keep_fresh(channel: Channel, files: &Files, client: &ClientIdentity, cl
                 tracing::warn!(%error, again_in_ms = wait.as_millis(), "the certificate cannot be renewed");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto_transport::Trust;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_without_a_network_tries_often_and_one_that_was_refused_does_not() {
+        proto_transport::install_provider();
+        let dial = |address: String| async move {
+            let trust = Trust::Fingerprint("00".repeat(32));
+            NoSession::from(connect(&address, trust, None).await.err().unwrap())
+        };
+        // A connection to a group of hosts has no route, whatever the network.
+        let no_route = dial("224.0.0.1:7400".into()).await;
+        assert!(has_no_way_out(&no_route), "{no_route}");
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let refused = dial(closed.to_string()).await;
+        assert!(!has_no_way_out(&refused), "{refused}");
+        assert!(has_no_way_out(&resolve("no-such-name.invalid:1").await.unwrap_err()));
+        assert!(!has_no_way_out(&NoSession::Nameless));
+    }
+
+    #[test]
+    fn a_failure_that_repeats_is_logged_less_and_less_often_and_another_at_once() {
+        let mut log = FailureLog::default();
+        let due: Vec<bool> = (0..9).map(|_| log.is_due("refused".into())).collect();
+        assert_eq!(due, [true, true, false, true, false, false, false, true, false]);
+        assert!(log.is_due("no route".into()) && log.is_due("refused".into()));
     }
 }

@@ -15,7 +15,7 @@ pub(crate) fn facts(hierarchies: &Hierarchies, boot_id: &str) -> HostFacts {
         .with_cpu(CpuRefreshKind::nothing());
     let system = System::new_with_specifics(wanted).ok();
     HostFacts {
-        hostname: System::host_name().unwrap_or_default(),
+        hostname: hostname(),
         machine_id: machine_id(),
         boot_id: boot_id.to_owned(),
         kernel: System::kernel_version().unwrap_or_default(),
@@ -33,6 +33,12 @@ pub(crate) fn facts(hierarchies: &Hierarchies, boot_id: &str) -> HostFacts {
         }
         .to_owned(),
     }
+}
+
+/// By the kernel's own file: it holds names of 64 characters as well, for which the usual call has no room.
+fn hostname() -> String {
+    let name = text::read_if_there("/proc/sys/kernel/hostname").ok().flatten();
+    name.map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
 fn machine_id() -> String {
@@ -55,5 +61,26 @@ fn os() -> String {
     match pretty {
         Some(name) => name.trim_matches('"').to_owned(),
         None => System::long_os_version().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_64_characters_is_read_in_full() {
+        if tests_notes::lacks_root("to give a host another name") {
+            return;
+        }
+        let name = "a".repeat(64);
+        let (given, read) = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS).unwrap();
+            nix::unistd::sethostname(&name).unwrap();
+            (name, hostname())
+        })
+        .join()
+        .unwrap();
+        assert_eq!(read, given);
     }
 }

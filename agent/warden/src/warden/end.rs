@@ -77,7 +77,8 @@ impl Warden {
         undoing.dirty |= turned_dirty;
         if turned_dirty {
             tracing::error!(injection = %id, fault = active.kind, undo = failure.undo, error = failure.error, "the host is dirty: an undo keeps failing");
-        } else {
+        } else if failure.attempt.is_power_of_two() {
+            // It is tried every few seconds for as long as it takes: the log hears of it less and less often.
             tracing::warn!(injection = %id, undo = failure.undo, error = failure.error, attempt = failure.attempt, "an undo failed and is tried again");
         }
         let told = failure.attempt == 1 || turned_dirty;

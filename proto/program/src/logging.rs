@@ -1,8 +1,12 @@
-//! Sets up the program's log on standard error, once; what is logged is each crate's business.
+//! Sets up the program's log, once: on standard error, or in the journal where standard error is the journal.
 
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
 use tracing::Level;
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -10,6 +14,9 @@ use tracing_subscriber::{Layer, fmt};
 
 /// The variable that sets what is logged: `debug`, or `warn,agent_warden=debug` (a level, then targets with theirs).
 pub const VARIABLE: &str = "FRACAS_LOG";
+
+/// Set by systemd: the device and inode of the standard error that leads to the journal.
+const JOURNAL_STREAM: &str = "JOURNAL_STREAM";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
@@ -30,13 +37,39 @@ pub enum LogError {
 pub fn init(format: LogFormat) -> Result<(), LogError> {
     let filter = filter(std::env::var(VARIABLE).ok().as_deref())?;
     let layer = match format {
-        LogFormat::Plain => fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
+        LogFormat::Plain => match journal() {
+            Some(journal) => journal.boxed(),
+            None => fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
+        },
         LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).boxed(),
     };
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
         .try_init()
         .map_err(|_| LogError::Twice)
+}
+
+/// The journal has times and priorities of its own and keeps fields apart, which text on standard error would lose.
+fn journal() -> Option<tracing_journald::Layer> {
+    let stream = std::env::var(JOURNAL_STREAM).ok()?;
+    let stderr = File::from(std::io::stderr().as_fd().try_clone_to_owned().ok()?);
+    let stderr = stderr.metadata().ok()?;
+    if stream != format!("{}:{}", stderr.dev(), stderr.ino()) {
+        return None;
+    }
+    journal_layer().ok()
+}
+
+fn journal_layer() -> std::io::Result<tracing_journald::Layer> {
+    let priorities = PriorityMappings {
+        error: Priority::Error,
+        warn: Priority::Warning,
+        info: Priority::Informational,
+        debug: Priority::Debug,
+        trace: Priority::Debug,
+    };
+    let layer = tracing_journald::layer()?.with_field_prefix(Some("FRACAS".to_owned()));
+    Ok(layer.with_priority_mappings(priorities))
 }
 
 fn filter(value: Option<&str>) -> Result<Targets, LogError> {
@@ -62,6 +95,11 @@ fn directive(text: &str) -> Result<(), ()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
 
     #[test]
@@ -79,5 +117,45 @@ mod tests {
         let error = filter(Some("debgu")).unwrap_err().to_string();
         assert!(error.contains("FRACAS_LOG=debgu") && error.contains("debug"), "{error}");
         assert!(filter(Some("agent_warden=loud")).is_err());
+    }
+
+    /// The journal's socket on a host that only this thread sees.
+    fn with_journal(test: impl FnOnce(&UnixDatagram) + Send + 'static) {
+        if tests_notes::lacks_root("to put a journal in its place") {
+            return;
+        }
+        let done = std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNS).unwrap();
+            let none: Option<&str> = None;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+            mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), none).unwrap();
+            std::fs::create_dir_all("/run/systemd/journal").unwrap();
+            test(&UnixDatagram::bind("/run/systemd/journal/socket").unwrap());
+        });
+        done.join().unwrap();
+    }
+
+    #[test]
+    fn the_journal_gets_priorities_and_fields_and_no_time_in_the_text() {
+        with_journal(|journal| {
+            let subscriber = tracing_subscriber::registry().with(journal_layer().unwrap());
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::error!(injection = "abc", "the host is dirty");
+                tracing::info!("ready");
+            });
+            journal.set_nonblocking(true).unwrap();
+            let mut buffer = [0; 4_096];
+            let mut said = Vec::new();
+            while let Ok(length) = journal.recv(&mut buffer) {
+                said.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            }
+            let of = |text: &str| said.iter().find(|entry| entry.contains(text)).unwrap_or_else(|| panic!("{said:?}"));
+            // The journal's form for values of any bytes: their length in eight bytes, then they.
+            let priority = |level: u8| format!("PRIORITY\n\u{1}{}{level}\n", "\0".repeat(7));
+            let error = of("the host is dirty");
+            assert!(error.contains(&priority(3)) && error.contains("FRACAS_INJECTION"), "{error}");
+            assert!(error.contains("abc") && !error.contains("ERROR"), "{error}");
+            assert!(of("ready").contains(&priority(6)), "{said:?}");
+        });
     }
 }

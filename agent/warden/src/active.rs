@@ -95,7 +95,9 @@ impl Active {
         Some(format!("{} {}: {}: {}", self.kind, self.injection, failure.undo, failure.error))
     }
 
-    pub(crate) fn glance(&self, now_ms: u64) -> ActiveInjection {
+    /// As it is now; a time that was counted from another boot is over.
+    pub(crate) fn glance(&self, boot_id: &str, now_ms: u64) -> ActiveInjection {
+        let is_of_this_boot = self.journal.history().opened.boot_id == boot_id;
         let lease_until = match &self.stage {
             Stage::Holding(holding) => holding.lease_until_ms,
             Stage::Undoing(_) => 0,
@@ -105,7 +107,11 @@ impl Active {
             run: self.run.clone(),
             fault: self.kind.clone(),
             state: self.state(),
-            left_ms: self.deadline_ms.saturating_sub(now_ms),
+            left_ms: if is_of_this_boot {
+                self.deadline_ms.saturating_sub(now_ms)
+            } else {
+                0
+            },
             lease_left_ms: lease_until.saturating_sub(now_ms),
         }
     }

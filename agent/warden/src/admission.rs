@@ -35,6 +35,8 @@ pub(crate) struct Readiness {
     pub(crate) guarded: bool,
     /// Something that is left behind.
     pub(crate) residue: Option<String>,
+    /// Why no way back could be written down, where that was tried.
+    pub(crate) journal: Option<String>,
 }
 
 /// What a wish is held against: this host as it is now. It changes nothing and remembers nothing.
@@ -91,6 +93,7 @@ impl<'a> Admission<'a> {
         self.check_halts()?;
         self.check_guardian()?;
         self.check_clean()?;
+        self.check_journal()?;
         let fault = (self.kinds.find)(kind).ok_or_else(|| self.unknown(kind))?;
         let params = fault.check(&wish.params).map_err(first)?;
         let duration_ms = lasts(fault, wish.duration_ms)?;
@@ -139,6 +142,13 @@ impl<'a> Admission<'a> {
         match &self.readiness.residue {
             None => Ok(()),
             Some(residue) => Err(Refusal::new("dirty", "", format!("this host is dirty: {residue}"))),
+        }
+    }
+
+    fn check_journal(&self) -> Result<(), Refusal> {
+        match &self.readiness.journal {
+            None => Ok(()),
+            Some(why) => Err(unwritable(why)),
         }
     }
 
@@ -206,6 +216,11 @@ fn answer(admitted: Result<Admitted, Refusal>) -> PreflightAnswer {
             engine: None,
         },
     }
+}
+
+/// Without its journal nothing may be touched.
+pub(crate) fn unwritable(why: &str) -> Refusal {
+    Refusal::new("journal", "", format!("the way back cannot be written down: {why}"))
 }
 
 /// What two branches of a plan would hold at the same time.

@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use agent_journal::UndoOutcome;
-use agent_view::{GroupId, ProcessState};
+use agent_view::{GroupId, HostView, ProcessState};
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +26,12 @@ use crate::work::packets::{PacketNote, PacketWork, TimingWork};
 pub const END_GROUP_WITHIN_MS: u64 = 2_000;
 /// The longest that a worker may take to let go of what it holds.
 pub const DRAIN_WITHIN_MS: u64 = 1_000;
-/// How long a worker may take to begin, its look at the peers before the fault included.
+/// How long a worker may take to begin on a host that is not busy, its look at the peers before the fault included.
 const READY_WITHIN: Duration = Duration::from_secs(3);
+/// The same on any host: the guardian takes a longer silence of the agent for its end.
+const READY_AT_MOST: Duration = Duration::from_secs(8);
+/// How many threads want to run now, among other numbers.
+const LOAD: &str = "/proc/loadavg";
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 
 /// End everything in our group `fracas-<id>` and remove it from every hierarchy.
@@ -115,7 +119,8 @@ impl Levers<'_> {
     }
 
     fn wait_for_worker(&self, worker: &WorkerHandle, not: &str, ready: impl Fn() -> Result<bool, LeverError>) -> Result<(), LeverError> {
-        let deadline = Instant::now() + READY_WITHIN;
+        let within = ready_within(self.view());
+        let deadline = Instant::now() + within;
         while !ready()? {
             let process = self.view().process(worker.pid)?;
             if process.is_none_or(|p| matches!(p.state, ProcessState::Zombie | ProcessState::Dead)) {
@@ -123,7 +128,7 @@ impl Levers<'_> {
                 return Err(LeverError::Other(text));
             }
             if Instant::now() >= deadline {
-                return Err(LeverError::Other(format!("the worker {not} after {} s", READY_WITHIN.as_secs())));
+                return Err(LeverError::Other(format!("the worker {not} after {} s", within.as_secs())));
             }
             std::thread::sleep(LOOK_PAUSE);
         }
@@ -166,7 +171,12 @@ impl Lever for EmptyGroup {
     fn sweep(sweep: &mut Sweep<'_>) {
         let groups = sweep.seen(sweep.view().our_groups());
         let open: Vec<GroupId> = sweep.open().iter().map(GroupId::of).collect();
-        let named = |group: &GroupId| group.0.strip_prefix(GroupId::PREFIX).is_some_and(|id| InjectionId::parse(id).is_ok());
+        let named = |group: &GroupId| {
+            group
+                .0
+                .strip_prefix(GroupId::PREFIX)
+                .is_some_and(|id| InjectionId::parse(id).is_ok())
+        };
         for group in groups.into_iter().filter(|group| named(group) && !open.contains(group)) {
             let ended = sweep.ops.end_group(&group, END_GROUP_WITHIN_MS);
             let removed = ended.and_then(|found| sweep.ops.remove_group(&group).map(|()| found));
@@ -222,6 +232,19 @@ impl Lever for DrainGroup {
         };
         levers.start_packet_worker(&order).map(|_| ())
     }
+}
+
+/// A worker gets its share of the processors, which is the smaller the more threads want them.
+fn ready_within(view: &dyn HostView) -> Duration {
+    let load = view.knob(LOAD).ok().flatten().unwrap_or_default();
+    let runnable = load
+        .split([' ', '/'])
+        .nth(3)
+        .and_then(|number| number.parse::<u32>().ok())
+        .unwrap_or(0);
+    let cpus = view.usable_cpus().map_or(1, |cpus| cpus.len().max(1));
+    let crowd = f64::from(runnable) / cpus as f64;
+    READY_WITHIN.mul_f64(crowd.clamp(1.0, 8.0)).min(READY_AT_MOST)
 }
 
 fn ours(group: &str) -> Result<GroupId, UndoError> {
@@ -351,5 +374,20 @@ impl GroupOps for FakeHost {
             state.groups.remove(group);
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_gets_more_time_where_many_threads_want_the_processors() {
+        let host = FakeHost::new();
+        assert_eq!(ready_within(&host), READY_WITHIN, "nothing is known of the load");
+        for (load, seconds) in [("0.1 0.2 0.3 1/200 99", 3), ("9 9 9 8/200 99", 6), ("90 90 90 400/900 99", 8)] {
+            host.set_knob(LOAD, load);
+            assert_eq!(ready_within(&host).as_secs(), seconds, "{load} on four processors");
+        }
     }
 }

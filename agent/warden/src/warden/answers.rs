@@ -90,7 +90,7 @@ impl Warden {
     }
 
     pub(super) fn status(&self) -> AgentStatus {
-        let now = self.view().boot_ms();
+        let (boot_id, now) = (self.view().boot_id(), self.view().boot_ms());
         let residue = self.state.all_residue();
         let cleanliness = match (residue.is_empty(), self.state.actives().next().is_none()) {
             (false, _) => Cleanliness::Dirty,
@@ -102,10 +102,10 @@ impl Warden {
             residue,
             halted: self.latches.engaged(),
             halt_epoch: self.latches.epoch(),
-            active: self.state.actives().map(|active| active.glance(now)).collect(),
+            active: self.state.actives().map(|active| active.glance(&boot_id, now)).collect(),
             unsettled: self.state.unsettled_ends(),
             guarded: self.guardian.is_guarded(),
-            boot_id: self.view().boot_id(),
+            boot_id,
             boot_ms: now,
         }
     }

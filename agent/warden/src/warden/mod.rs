@@ -10,6 +10,7 @@ use proto_model::injection::{AgentFact, AgentReport, EndedBy};
 
 use crate::active::{Active, Stage};
 use crate::admission::{Admission, Readiness};
+use crate::causes::chain;
 use crate::doctor::examine;
 use crate::executor::Executor;
 use crate::handle::{Command, HaltAnswer, Reply};
@@ -98,7 +99,10 @@ impl Warden {
             }
             Command::Stop(id, by, reply) => self.stop(id, by, reply),
             Command::Renew(ids, lease_ms) => self.renew(&ids, lease_ms),
-            Command::Preflight(wishes, reply) => reply(self.admission().preflight(&wishes)),
+            Command::Preflight(wishes, reply) => {
+                let written = self.executor.journal_store().check();
+                reply(self.admission(written.err().map(|error| chain(&error))).preflight(&wishes));
+            }
             Command::Verify(ids, reply) => reply(self.verify(&ids)),
             Command::Halt { epoch, reason, reply } => self.halt(epoch, &reason, reply),
             Command::Release { epoch } => {
@@ -186,13 +190,14 @@ impl Warden {
         self.executor.view().as_ref()
     }
 
-    /// This host as a new wish meets it.
-    fn admission(&self) -> Admission<'_> {
+    /// This host as a new wish meets it; `journal` is why no journal can be written.
+    fn admission(&self, journal: Option<String>) -> Admission<'_> {
         let readiness = Readiness {
             leaving: self.leaving,
             halted: self.latches.engaged(),
             guarded: self.guardian.is_guarded(),
             residue: self.state.all_residue().into_iter().next(),
+            journal,
         };
         let journals = self.executor.journal_store().folders();
         let active = self.state.actives().collect();

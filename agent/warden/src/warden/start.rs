@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Warden;
 use crate::active::{ALIVE_EVERY_MS, Active, Holding, Stage, WINDOW_MS, Windows};
-use crate::admission::Admitted;
+use crate::admission::{Admitted, unwritable};
 use crate::causes::chain;
 use crate::executor::HostAction;
 use crate::following::Following;
@@ -25,7 +25,7 @@ impl Warden {
             tracing::info!(injection = %id, "a repeated order is answered with what became of the first");
             return self.tell_again(&id);
         }
-        let admitted = check_lease(order.lease_ms).and_then(|()| self.admission().admit(&order.wish));
+        let admitted = check_lease(order.lease_ms).and_then(|()| self.admission(None).admit(&order.wish));
         let opened = admitted.and_then(|admitted| self.open(&order, &admitted).map(|journal| (admitted, journal)));
         match opened {
             Ok((admitted, journal)) => {
@@ -72,7 +72,7 @@ impl Warden {
         self.executor
             .journal_store()
             .create(opened)
-            .map_err(|error| Refusal::new("journal", "", format!("the way back cannot be written down: {}", chain(&error))))
+            .map_err(|error| unwritable(&chain(&error)))
     }
 
     fn apply(&mut self, order: StartOrder, admitted: Admitted, mut journal: Journal) {

@@ -167,3 +167,19 @@ fn a_halt_by_hand_is_seen_without_being_told() {
     agent_warden::release_host_file(&agent_warden::host_latch(bench.dir.path())).unwrap();
     bench.hold();
 }
+
+#[test]
+fn a_preflight_knows_that_no_journal_can_be_written() {
+    let mut bench = Bench::new();
+    let wish = bench.order("test.hold", json!({})).wish;
+    assert!(bench.preflight(wish.clone()).accepted);
+    let journals = bench.dir.path().join("journal");
+    std::fs::remove_dir_all(&journals).unwrap();
+    std::fs::write(&journals, "in its place").unwrap();
+    let answer = bench.preflight(wish);
+    assert_eq!(
+        (answer.accepted, answer.refusals[0].code.as_str()),
+        (false, "journal"),
+        "{answer:?}"
+    );
+}

@@ -319,3 +319,14 @@ fn what_was_so_already_is_seen_and_let_go_and_not_held_for_its_duration() {
     let seen = |fact: &AgentFact| matches!(fact, AgentFact::Observed(seen) if seen.observation.state == EffectState::Confirmed);
     assert!(facts.iter().any(seen), "{facts:?}");
 }
+
+#[test]
+fn after_a_reboot_no_time_is_left_for_what_cannot_be_undone_yet() {
+    let mut bench = Bench::new();
+    bench.hold();
+    bench.host.reboot("boot-2");
+    bench.host.fail_writes(u32::MAX);
+    let mut bench = bench.crash();
+    let active = &bench.status().active[0];
+    assert_eq!((active.state, active.left_ms), (InjectionState::UndoFailed, 0));
+}

@@ -8,7 +8,7 @@ use agent_levers::fake::FakeHost;
 use agent_warden::{AgentStatus, Command, Guardian, HaltAnswer, Latches, Parts, Policy, Reply, StartOrder, Warden, WardenError};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
-use proto_model::injection::{AgentFact, AgentReport, CleanProof, EndedBy, UndoAnswer, Undone, Wish};
+use proto_model::injection::{AgentFact, AgentReport, CleanProof, EndedBy, PreflightAnswer, UndoAnswer, Undone, Wish};
 use proto_model::problem::Refusal;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,6 +184,10 @@ impl Bench {
     pub fn verify(&mut self, ids: &[InjectionId]) -> CleanProof {
         let ids = ids.to_vec();
         self.ask(|reply| Command::Verify(ids, reply)).unwrap()
+    }
+
+    pub fn preflight(&mut self, wish: Wish) -> PreflightAnswer {
+        self.ask(|reply| Command::Preflight(vec![wish], reply)).unwrap().remove(0)
     }
 
     pub fn unsettled(&mut self) -> Vec<AgentReport> {

@@ -1,8 +1,9 @@
-//! Which processes belong to a systemd unit or a control group, told by the paths of their groups; it asks the host nothing.
+//! Which processes belong to a systemd unit or a control group, told by the paths of their groups.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use agent_view::Process;
+use agent_view::{HostView, Process};
 
 /// A service may be written without its ending.
 pub(crate) fn full_name(unit: &str) -> Cow<'_, str> {
@@ -11,6 +12,32 @@ pub(crate) fn full_name(unit: &str) -> Cow<'_, str> {
     } else {
         format!("{unit}.service").into()
     }
+}
+
+/// The unit that is meant: its full name, or that of the unit that it is an alias of.
+pub(crate) fn real_name(unit: &str, view: &dyn HostView) -> String {
+    let name = full_name(unit);
+    view.unit_alias(&name).unwrap_or_else(|| name.into_owned())
+}
+
+/// Units with processes whose names begin like this one's: instances and parts of one that runs nothing itself, as postgresql.service.
+pub(crate) fn related(processes: &[Process], unit: &str) -> Vec<String> {
+    let name = full_name(unit);
+    let Some((bare, suffix)) = name.rsplit_once('.') else {
+        return Vec::new();
+    };
+    let is_related = |part: &&str| {
+        let rest = part
+            .strip_suffix(suffix)
+            .and_then(|part| part.strip_suffix('.')?.strip_prefix(bare));
+        rest.is_some_and(|rest| rest.starts_with(['@', '-']))
+    };
+    let parts = processes
+        .iter()
+        .flat_map(|process| &process.groups)
+        .flat_map(|path| path.split('/'));
+    let found: BTreeSet<String> = parts.filter(is_related).map(str::to_owned).collect();
+    found.into_iter().collect()
 }
 
 pub(crate) fn in_unit(process: &Process, unit: &str) -> bool {
@@ -48,9 +75,8 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_unit_and_a_group_hold_what_is_below_them_and_no_neighbour() {
-        let nginx = Process {
+    fn nginx() -> Process {
+        Process {
             pid: 5,
             start_time: 50,
             parent: 1,
@@ -65,11 +91,32 @@ mod tests {
             kernel_thread: false,
             groups: vec!["/system.slice/nginx.service/inner".to_owned(), "/".to_owned()],
             unified: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_unit_and_a_group_hold_what_is_below_them_and_no_neighbour() {
+        let nginx = nginx();
         assert!(in_unit(&nginx, "nginx") && in_unit(&nginx, "nginx.service"));
         assert!(!in_unit(&nginx, "ngin"));
         assert!(in_group(&nginx, "/system.slice/nginx.service") && in_group(&nginx, "/system.slice/"));
         assert!(!in_group(&nginx, "/system.slice/nginx.serv"));
+    }
+
+    #[test]
+    fn a_unit_that_runs_nothing_itself_leads_to_those_that_do() {
+        let in_group = |group: &str| Process {
+            groups: vec![group.to_owned()],
+            ..nginx()
+        };
+        let processes = [
+            in_group("/system.slice/system-postgresql.slice/postgresql@15-main.service"),
+            in_group("/system.slice/postgresql@15-main.service"),
+            in_group("/system.slice/postgresqlx.service"),
+            in_group("/system.slice/postgresql-backup.timer"),
+        ];
+        assert_eq!(related(&processes, "postgresql"), ["postgresql@15-main.service"]);
+        assert!(related(&processes, "redis").is_empty());
     }
 
     #[test]

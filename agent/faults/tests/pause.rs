@@ -135,6 +135,18 @@ fn nothing_found_is_refused_and_says_what_was_looked_for() {
 }
 
 #[test]
+fn an_alias_means_its_unit_and_one_that_runs_nothing_leads_to_those_that_do() {
+    let host = FakeHost::new();
+    host.set_unit_alias("web.service", "nginx.service");
+    assert_eq!(chosen(&host, json!({"unit": "web"})).unwrap(), chosen(&host, json!({"unit": "nginx"})).unwrap());
+    let mut postgres = host.process(1_200).unwrap().unwrap();
+    postgres.groups = vec!["/system.slice/system-postgresql.slice/postgresql@15-main.service".to_owned()];
+    host.add_process(postgres);
+    let refusal = chosen(&host, json!({"unit": "postgresql"})).unwrap_err();
+    assert!(refusal.message.ends_with("; running: postgresql@15-main.service"), "{refusal}");
+}
+
+#[test]
 fn one_protected_among_many_is_refused_by_name() {
     let refusal = chosen(&FakeHost::new(), json!({"user": "root", "pattern": "s"})).unwrap_err();
     assert_eq!(refusal.code, "protected");

@@ -46,6 +46,10 @@ pub trait HostView: Send + Sync {
     fn unified_group(&self, _path: &str) -> Result<Option<UnifiedGroup>, ViewError> {
         Ok(None)
     }
+    /// The unit that this name of a unit is an alias of; `None` when it is none.
+    fn unit_alias(&self, _unit: &str) -> Option<String> {
+        None
+    }
     /// Processor time used by the group, in microseconds; `None` when it does not exist or is not accounted.
     fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError>;
 

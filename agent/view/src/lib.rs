@@ -20,6 +20,7 @@ mod process;
 mod queues;
 pub mod tc;
 mod text;
+mod units;
 mod volumes;
 
 pub use ability::{Feature, Presence};

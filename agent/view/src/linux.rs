@@ -21,7 +21,7 @@ use crate::process::{Process, Users};
 use crate::queues::PacketQueue;
 use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::volumes::{FileSeen, Volume};
-use crate::{ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, volumes};
+use crate::{ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, units, volumes};
 
 /// This host.
 #[derive(Debug, Clone)]
@@ -113,6 +113,10 @@ impl HostView for LinuxView {
 
     fn unified_group(&self, path: &str) -> Result<Option<UnifiedGroup>, ViewError> {
         self.hierarchies.unified_group(path)
+    }
+
+    fn unit_alias(&self, unit: &str) -> Option<String> {
+        units::alias_of(unit)
     }
 
     fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ability::refuse_at_without;
 use crate::fault::{GroupSeen, Scene};
-use crate::unit::{full_name, group_of_unit, in_unit, is_group_path, is_within};
+use crate::unit::{full_name, group_of_unit, in_unit, is_group_path, is_within, real_name, related};
 
 /// What telling packets apart by group stands on.
 const NEEDS: &[Feature] = &[Feature::SocketGroups];
@@ -64,6 +64,19 @@ impl<'a> CgroupSelector<'a> {
         }
     }
 
+    /// The unit behind a name that may be an alias.
+    fn real_unit(self, view: &dyn HostView) -> Option<String> {
+        match self {
+            Self::Unit(unit) => Some(real_name(unit, view)),
+            Self::Group(_) => None,
+        }
+    }
+
+    /// The same, with its unit's real name.
+    fn of_real(self, unit: Option<&'a str>) -> Self {
+        unit.map_or(self, Self::Unit)
+    }
+
     fn no_match(self, message: String) -> Refusal {
         Refusal::new("no_match", self.path(), message)
     }
@@ -82,8 +95,12 @@ impl<'a> CgroupSelector<'a> {
         };
         let of_unit: Vec<&Process> = processes.iter().filter(|process| in_unit(process, unit)).collect();
         if of_unit.is_empty() {
-            let message = format!("{name} does not run on this host: no process is in it (mended by: systemctl start {name})");
-            return Err(self.no_match(message));
+            let related = related(processes, unit);
+            let hint = match related.is_empty() {
+                true => format!("(mended by: systemctl start {name})"),
+                false => format!("(running: {})", related.join(", ")),
+            };
+            return Err(self.no_match(format!("{name} does not run on this host: no process is in it {hint}")));
         }
         let paths = of_unit
             .iter()
@@ -131,11 +148,14 @@ pub(super) fn validate(unit: Option<&str>, group: Option<&str>, problems: &mut P
 
 /// The path of the group that is meant, where that is known: none is also what is in doubt.
 pub(super) fn path_here(selector: CgroupSelector<'_>, view: &dyn HostView) -> Option<String> {
-    selector.find(&living(view).ok()?).ok()
+    let unit = selector.real_unit(view);
+    selector.of_real(unit.as_deref()).find(&living(view).ok()?).ok()
 }
 
 pub(super) fn find(selector: CgroupSelector<'_>, view: &dyn HostView) -> Result<CgroupScope, Refusal> {
     refuse_at_without(selector.path(), view, NEEDS)?;
+    let unit = selector.real_unit(view);
+    let selector = selector.of_real(unit.as_deref());
     let processes = living(view).map_err(|error| selector.unreadable(&error))?;
     let path = selector.find(&processes)?;
     let seen = view.unified_group(&path).map_err(|error| selector.unreadable(&error))?;

@@ -2,6 +2,7 @@
 
 use agent_levers::Victim;
 use agent_view::{HostView, Process, ProcessState};
+use proto_model::catalogue::nearest;
 use proto_model::problem::{Problem, Problems, Refusal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -11,7 +12,7 @@ use std::fmt;
 
 use crate::claim::Claim;
 use crate::fault::Scene;
-use crate::unit::{in_group, in_unit};
+use crate::unit::{in_group, in_unit, real_name, related};
 
 /// The kernel keeps this many bytes of a process's name.
 const KERNEL_NAME: usize = 15;
@@ -188,9 +189,10 @@ impl Matching {
                 Some(all.into_iter().filter(|l| l.port == port).map(|l| l.pid).collect())
             }
         };
+        let unit = self.unit.as_deref().map(|unit| real_name(unit, view));
         let fits = |p: &&Process| {
             !matches!(p.state, ProcessState::Zombie | ProcessState::Dead)
-                && self.unit.as_deref().is_none_or(|unit| in_unit(p, unit))
+                && unit.as_deref().is_none_or(|unit| in_unit(p, unit))
                 && self.group.as_deref().is_none_or(|group| in_group(p, group))
                 && self.exe.as_deref().is_none_or(|exe| runs_file(p, exe))
                 && self.name.as_deref().is_none_or(|name| has_name(p, name))
@@ -210,7 +212,7 @@ impl Matching {
         let processes = scene.view.processes().map_err(|e| unreadable("params", &e))?;
         let mut chosen = self.pick.of(self.matched(&processes, scene.view)?, scene.seed);
         if chosen.is_empty() {
-            return Err(Refusal::new("no_match", "params", format!("no process on this host has {self}")));
+            return Err(self.nobody(&processes));
         }
         if self.children {
             chosen = with_descendants(chosen, &processes);
@@ -218,6 +220,20 @@ impl Matching {
         chosen.sort_by_key(|p| (p.start_time, p.pid));
         Self::spares_the_protected(&chosen, scene)?;
         Ok(chosen)
+    }
+
+    /// With what may have been meant.
+    fn nobody(&self, processes: &[Process]) -> Refusal {
+        let units = self.unit.as_deref().map(|unit| related(processes, unit)).unwrap_or_default();
+        let others = |name: &&str| processes.iter().all(|p| p.name != **name);
+        let name = self.name.as_deref().filter(others);
+        let near = name.and_then(|name| nearest(name, processes.iter().map(|p| p.name.as_str())));
+        let hint = match (units.is_empty(), near) {
+            (false, _) => format!("; running: {}", units.join(", ")),
+            (true, Some(near)) => format!("; did you mean {near}?"),
+            (true, None) => String::new(),
+        };
+        Refusal::new("no_match", "params", format!("no process on this host has {self}{hint}"))
     }
 
     /// Those that are meant as well although they were not there at the first look: where all are picked whoever fits, and the

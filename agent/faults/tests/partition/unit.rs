@@ -100,6 +100,25 @@ fn what_is_no_unit_or_group_here_is_refused_with_its_path_and_mend() {
 }
 
 #[test]
+fn an_alias_means_its_unit_and_one_that_runs_nothing_leads_to_those_that_do() {
+    let host = FakeHost::new();
+    host.set_unit_alias("web.service", "nginx.service");
+    let real = asked_of("network.partition", &host, json!({"unit": "nginx"})).unwrap();
+    assert_eq!(asked_of("network.partition", &host, json!({"unit": "web"})).unwrap(), real);
+    let mut postgres = host.process(1_200).unwrap().unwrap();
+    let instance = "/system.slice/system-postgresql.slice/postgresql@15-main.service".to_owned();
+    (postgres.groups, postgres.unified) = (vec![instance.clone()], Some(instance));
+    host.add_process(postgres);
+    refused(
+        &host,
+        json!({"unit": "postgresql"}),
+        "no_match",
+        "params.unit",
+        "running: postgresql@15-main.service",
+    );
+}
+
+#[test]
 fn a_host_without_the_unified_hierarchy_or_the_kernels_part_is_refused_only_where_it_is_asked_for() {
     let host = FakeHost::new();
     let mut nginx = host.process(1_200).unwrap().unwrap();

@@ -36,6 +36,7 @@ pub(crate) struct State {
     pub(crate) listeners: Vec<Listener>,
     /// Numbers of groups of the unified hierarchy, by their paths.
     pub(crate) unified: BTreeMap<String, u64>,
+    pub(crate) unit_aliases: BTreeMap<String, String>,
     pub(crate) groups: BTreeMap<GroupId, Group>,
     pub(crate) workers: BTreeMap<u32, WorkerSpec>,
     pub(crate) knobs: BTreeMap<String, String>,
@@ -195,6 +196,10 @@ impl FakeHost {
             Some(id) => groups.insert(path.to_owned(), id),
             None => groups.remove(path),
         };
+    }
+
+    pub fn set_unit_alias(&self, alias: &str, unit: &str) {
+        self.state().unit_aliases.insert(alias.to_owned(), unit.to_owned());
     }
 
     pub fn set_network_mounts(&self, addresses: Vec<IpAddr>) {
@@ -359,6 +364,7 @@ fn fixture() -> State {
         boot_id: "0f0e0d0c-1111-4222-8333-444455556666".to_owned(),
         knobs: fixtures::knobs(&processes),
         unified: fixtures::unified(&processes),
+        unit_aliases: BTreeMap::new(),
         processes,
         next_pid: 5_000,
         listeners: [(22, 400), (6379, 1_001), (80, 1_100), (80, 1_101)]

@@ -97,6 +97,10 @@ impl HostView for FakeHost {
         })
     }
 
+    fn unit_alias(&self, unit: &str) -> Option<String> {
+        self.state().unit_aliases.get(unit).cloned()
+    }
+
     fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {
         self.look("processor time of a group", |state| state.groups.get(group).map(|g| g.cpu_usec))
     }

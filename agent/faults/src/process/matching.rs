@@ -17,6 +17,9 @@ use crate::unit::{in_group, in_unit, real_name, related};
 /// The kernel keeps this many bytes of a process's name.
 const KERNEL_NAME: usize = 15;
 
+/// The interpreter and an option of it, as in `#!/usr/bin/python3 -u`, and the script itself.
+const WORDS_BEFORE_A_SCRIPT: usize = 3;
+
 /// Who is meant. Several matchers together mean the processes that fit all of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Matching {
@@ -29,7 +32,7 @@ pub(super) struct Matching {
     /// The program file, exactly, such as `/usr/sbin/nginx`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
-    /// The process's name, exactly, such as `redis-server`.
+    /// The process's name, exactly, such as `redis-server`. One of more than 15 bytes is the file name of the program or script.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// A regular expression found anywhere in the first 4 KiB of the command line, whose arguments are joined by spaces.
@@ -303,17 +306,16 @@ fn runs_file(process: &Process, exe: &str) -> bool {
         .is_some_and(|file| file.strip_suffix(" (deleted)").unwrap_or(file) == exe)
 }
 
-/// The kernel cuts names; a longer one is compared by its beginning and by the program's own file name.
+/// The kernel cuts names, also in the middle of a letter; a longer one is compared by its beginning and by the file name of the
+/// program, or of the script that it runs.
 fn has_name(process: &Process, name: &str) -> bool {
     if name.len() <= KERNEL_NAME {
         return process.name == name;
     }
-    let file = process
-        .exe
-        .as_deref()
-        .or(process.command_line.first().map(String::as_str))
-        .unwrap_or_default();
-    name.as_bytes().starts_with(process.name.as_bytes()) && file.rsplit('/').next() == Some(name)
+    let file = |path: &str| path.rsplit('/').next().is_some_and(|file| file.strip_suffix(" (deleted)").unwrap_or(file) == name);
+    let mut words = process.command_line.iter().take(WORDS_BEFORE_A_SCRIPT).map(String::as_str);
+    let cut = process.name.trim_end_matches(char::REPLACEMENT_CHARACTER);
+    name.starts_with(cut) && (process.exe.as_deref().is_some_and(file) || words.any(file))
 }
 
 fn with_descendants(chosen: Vec<Process>, all: &[Process]) -> Vec<Process> {
@@ -363,6 +365,23 @@ mod tests {
         long.name.truncate(KERNEL_NAME);
         assert!(has_name(&long, "a-very-long-program-name"));
         assert!(!has_name(&long, "a-very-long-program-game"));
+    }
+
+    #[test]
+    fn a_script_and_a_name_that_is_cut_in_a_letter_are_found() {
+        let mut script = process(5, "order-processin");
+        script.exe = Some("/usr/bin/python3.11".into());
+        script.command_line = ["/usr/bin/python3", "-u", "/srv/order-processing.py", "order-processing-x"]
+            .map(str::to_owned)
+            .to_vec();
+        assert!(has_name(&script, "order-processing.py"));
+        assert!(!has_name(&script, "order-processing-x") && !has_name(&script, "order-processing"));
+        let mut cut = process(5, "x");
+        // What is read of 15 bytes that end in the middle of a letter.
+        cut.name = String::from_utf8_lossy(&"bestellungenx-äpfel".as_bytes()[..15]).into_owned();
+        cut.exe = Some("/usr/bin/bestellungenx-äpfel".into());
+        assert!(cut.name.ends_with(char::REPLACEMENT_CHARACTER), "{}", cut.name);
+        assert!(has_name(&cut, "bestellungenx-äpfel") && !has_name(&cut, "bestellungenx-öpfel"));
     }
 
     #[test]

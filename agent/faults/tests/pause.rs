@@ -138,12 +138,57 @@ fn nothing_found_is_refused_and_says_what_was_looked_for() {
 fn an_alias_means_its_unit_and_one_that_runs_nothing_leads_to_those_that_do() {
     let host = FakeHost::new();
     host.set_unit_alias("web.service", "nginx.service");
-    assert_eq!(chosen(&host, json!({"unit": "web"})).unwrap(), chosen(&host, json!({"unit": "nginx"})).unwrap());
+    assert_eq!(
+        chosen(&host, json!({"unit": "web"})).unwrap(),
+        chosen(&host, json!({"unit": "nginx"})).unwrap()
+    );
     let mut postgres = host.process(1_200).unwrap().unwrap();
     postgres.groups = vec!["/system.slice/system-postgresql.slice/postgresql@15-main.service".to_owned()];
     host.add_process(postgres);
     let refusal = chosen(&host, json!({"unit": "postgresql"})).unwrap_err();
     assert!(refusal.message.ends_with("; running: postgresql@15-main.service"), "{refusal}");
+}
+
+#[test]
+fn an_operators_command_and_what_it_descends_from_are_never_meant() {
+    let host = FakeHost::new();
+    let add = |pid: u32, parent: u32, name: &str| {
+        let nginx = host.process(1_101).unwrap().unwrap();
+        host.add_process(Process {
+            pid,
+            parent,
+            name: name.to_owned(),
+            exe: Some(format!("/usr/bin/{name}")),
+            command_line: vec![name.to_owned(), "pattern=redis-server".to_owned()],
+            user: Some("ann".to_owned()),
+            uid: 1_000,
+            groups: vec!["/user.slice/session-3.scope".to_owned()],
+            ..nginx
+        });
+    };
+    for (pid, parent, name) in [
+        (6_000, 1, "bash"),
+        (6_001, 6_000, "timeout"),
+        (6_002, 6_001, "fracas"),
+        (6_003, 6_000, "vi"),
+    ] {
+        add(pid, parent, name);
+    }
+    let (touches, _) = chosen(&host, json!({"pattern": "redis-server"})).unwrap();
+    assert!(touches.contains(&"redis-server (pid 1001)".to_owned()), "{touches:?}");
+    for by in [
+        json!({"user": "ann"}),
+        json!({"group": "/user.slice"}),
+        json!({"pattern": "redis-server", "user": "ann"}),
+    ] {
+        assert_eq!(chosen(&host, by).unwrap(), (vec!["vi (pid 6003)".to_owned()], "signal".to_owned()));
+    }
+    for by in [json!({"name": "bash"}), json!({"name": "fracas"})] {
+        assert_eq!(chosen(&host, by).unwrap_err().code, "no_match");
+    }
+    for pid in [6_000, 6_001, 6_002] {
+        assert_eq!(chosen(&host, json!({"pid": pid})).unwrap_err().code, "protected");
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ use proto_model::quantity::Amount;
 use crate::policy::{Glob, Policy};
 
 /// Names that keep a host reachable and its logs alive; the kernel cuts names at 15 bytes.
-const ALWAYS: [&str; 8] = [
+const ALWAYS: [&str; 10] = [
     "sshd",
     "sshd-session",
     "dbus-daemon",
@@ -23,6 +23,8 @@ const ALWAYS: [&str; 8] = [
     "systemd-journal",
     "systemd-journald",
     "fracas-agent",
+    "fracas-controller",
+    "fracas",
 ];
 /// What stays free on the volumes of our own journals even where the policy keeps nothing.
 const JOURNALS_KEEP: u64 = 64 << 20;

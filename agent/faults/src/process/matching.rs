@@ -14,6 +14,8 @@ use crate::claim::Claim;
 use crate::fault::Scene;
 use crate::unit::{in_group, in_unit, real_name, related};
 
+/// The name of the command by which operators ask for faults.
+const OPERATORS_COMMAND: &str = "fracas";
 /// The kernel keeps this many bytes of a process's name.
 const KERNEL_NAME: usize = 15;
 
@@ -207,12 +209,26 @@ impl Matching {
                 && listeners.as_ref().is_none_or(|pids| pids.contains(&p.pid))
                 && self.pid.is_none_or(|pid| p.pid == pid)
         };
-        Ok(processes.iter().filter(fits).cloned().collect())
+        Ok(self.without_operators(processes.iter().filter(fits).cloned().collect(), processes))
+    }
+
+    /// Whoever asks for faults on the host itself is never among those that fit, although the words that are looked for stand in his
+    /// command: the command would end or stop itself, or what waits for it. By its number it is refused as protected.
+    fn without_operators(&self, mut matched: Vec<Process>, processes: &[Process]) -> Vec<Process> {
+        if self.pid.is_none() {
+            let asking = operators(processes);
+            matched.retain(|process| !asking.contains(&process.pid));
+        }
+        matched
     }
 
     /// The processes meant, in the order of their age; refused when there is none, or when one of them is protected.
     pub(super) fn choose(&self, scene: &Scene<'_>) -> Result<Vec<Process>, Refusal> {
         let processes = scene.view.processes().map_err(|e| unreadable("params", &e))?;
+        if let Some(pid) = self.pid.filter(|pid| operators(&processes).contains(pid)) {
+            let text = format!("pid {pid} is protected: a command that asks for faults descends from it");
+            return Err(Refusal::new("protected", "params.pid", text));
+        }
         let mut chosen = self.pick.of(self.matched(&processes, scene.view)?, scene.seed);
         if chosen.is_empty() {
             return Err(self.nobody(&processes));
@@ -312,10 +328,27 @@ fn has_name(process: &Process, name: &str) -> bool {
     if name.len() <= KERNEL_NAME {
         return process.name == name;
     }
-    let file = |path: &str| path.rsplit('/').next().is_some_and(|file| file.strip_suffix(" (deleted)").unwrap_or(file) == name);
+    let file = |path: &str| {
+        path.rsplit('/')
+            .next()
+            .is_some_and(|file| file.strip_suffix(" (deleted)").unwrap_or(file) == name)
+    };
     let mut words = process.command_line.iter().take(WORDS_BEFORE_A_SCRIPT).map(String::as_str);
     let cut = process.name.trim_end_matches(char::REPLACEMENT_CHARACTER);
     name.starts_with(cut) && (process.exe.as_deref().is_some_and(file) || words.any(file))
+}
+
+/// The operators' commands that run here, and what each descends from, but for the init process.
+fn operators(processes: &[Process]) -> BTreeSet<u32> {
+    let parents: BTreeMap<u32, u32> = processes.iter().map(|p| (p.pid, p.parent)).collect();
+    let mut found = BTreeSet::new();
+    for command in processes.iter().filter(|p| p.name == OPERATORS_COMMAND) {
+        let mut pid = command.pid;
+        while pid > 1 && found.insert(pid) {
+            pid = parents.get(&pid).copied().unwrap_or(0);
+        }
+    }
+    found
 }
 
 fn with_descendants(chosen: Vec<Process>, all: &[Process]) -> Vec<Process> {

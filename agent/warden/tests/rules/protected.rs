@@ -30,6 +30,9 @@ fn what_a_host_needs_is_always_protected() {
         Some("it is the agent")
     );
     assert_eq!(always("redis-server"), None);
+    for ours in ["fracas", "fracas-controller"] {
+        assert!(reason("", named("nginx"), |p| p.name = ours.into()).is_some(), "{ours}");
+    }
 }
 
 #[test]

@@ -1,11 +1,10 @@
 //! Removes what carries our name and belongs to no open injection: rules of a saved ruleset that was loaded again, groups without a journal.
 
-use agent_view::{HostView, ViewError};
+use agent_view::HostView;
 use proto_model::id::InjectionId;
 
-use crate::error::{OpsError, with_causes};
 use crate::host_ops::{HostOps, KEY};
-use crate::kinds::{AllOps, SWEEPS};
+use crate::kinds::{SWEEPS, Sweep};
 
 /// What a sweep found, in words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,14 +12,6 @@ pub struct Swept {
     pub removed: Vec<String>,
     /// Each with its cause.
     pub failed: Vec<String>,
-}
-
-/// One sweep of a host.
-pub(crate) struct Sweep<'a> {
-    pub(crate) ops: &'a mut dyn AllOps,
-    view: &'a dyn HostView,
-    open: &'a dyn Fn() -> Vec<InjectionId>,
-    swept: Swept,
 }
 
 /// Removes everything on the host that carries our name and belongs to none of the injections that `open` names.
@@ -31,42 +22,16 @@ pub fn sweep(ops: &mut dyn HostOps, view: &dyn HostView, open: &dyn Fn() -> Vec<
         ops: ops.all(KEY),
         view,
         open,
-        swept: Swept::default(),
+        removed: Vec::new(),
+        failed: Vec::new(),
     };
     SWEEPS.iter().for_each(|lever| lever(&mut sweep));
-    for what in &sweep.swept.removed {
+    let Sweep { removed, failed, .. } = sweep;
+    for what in &removed {
         tracing::warn!(what, "removed: it carried our name and belonged to no injection");
     }
-    for why in &sweep.swept.failed {
+    for why in &failed {
         tracing::error!(why, "what carries our name and belongs to no injection could not be removed");
     }
-    sweep.swept
-}
-
-impl<'a> Sweep<'a> {
-    pub(crate) fn view(&self) -> &'a dyn HostView {
-        self.view
-    }
-
-    /// Injections that may hold something now.
-    pub(crate) fn open(&self) -> Vec<InjectionId> {
-        (self.open)()
-    }
-
-    /// What a look saw; where it failed nothing is removed.
-    pub(crate) fn seen<T: Default>(&self, looked: Result<T, ViewError>) -> T {
-        looked.unwrap_or_else(|error| {
-            tracing::warn!(error = with_causes(&error), "what belongs to no injection could not be looked for");
-            T::default()
-        })
-    }
-
-    /// Notes what became of one thing; `false` is that it was gone already.
-    pub(crate) fn note(&mut self, what: String, done: Result<bool, OpsError>) {
-        match done {
-            Ok(true) => self.swept.removed.push(what),
-            Ok(false) => {}
-            Err(error) => self.swept.failed.push(format!("{what}: {}", with_causes(&error))),
-        }
-    }
+    Swept { removed, failed }
 }

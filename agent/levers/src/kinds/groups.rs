@@ -10,7 +10,7 @@ use agent_view::{GroupId, HostView, ProcessState};
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
-use super::{Lever, UndoContext, UndoError};
+use super::{Lever, Sweep, UndoContext, UndoError};
 use crate::clean_check::CleanCheck;
 use crate::error::OpsError;
 #[cfg(any(test, feature = "fake"))]
@@ -19,7 +19,6 @@ use crate::groups;
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
 use crate::spawn::{Worker, WorkerSpec};
-use crate::sweep::Sweep;
 use crate::work::packets::{PacketNote, PacketWork, TimingWork};
 
 /// How long the processes of a group may take to be gone after they were killed.
@@ -169,8 +168,8 @@ impl Lever for EmptyGroup {
     }
 
     fn sweep(sweep: &mut Sweep<'_>) {
-        let groups = sweep.seen(sweep.view().our_groups());
-        let open: Vec<GroupId> = sweep.open().iter().map(GroupId::of).collect();
+        let groups = sweep.seen(sweep.view.our_groups());
+        let open: Vec<GroupId> = (sweep.open)().iter().map(GroupId::of).collect();
         let named = |group: &GroupId| {
             group
                 .0

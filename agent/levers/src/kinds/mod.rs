@@ -15,13 +15,13 @@ use std::net::SocketAddr;
 
 use agent_journal::UndoOutcome;
 use agent_view::{HostView, ViewError};
+use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
 use crate::clean_check::{CleanCheck, Recorded, TouchedResource};
-use crate::error::OpsError;
+use crate::error::{OpsError, with_causes};
 #[cfg(test)]
 use crate::levers::{LeverError, Levers};
-use crate::sweep::Sweep;
 use crate::traffic::{Exemptions, TrafficSpec};
 
 /// The undo of one pull, as data that lies in a journal. Idempotent; it touches only what carries our name or what it names, and
@@ -89,6 +89,36 @@ pub(crate) struct UndoContext<'a> {
     /// Everything had been pulled and nobody has tried to undo it: what reads otherwise was changed by others.
     pub(crate) detect_drift: bool,
     pub(crate) same_boot: bool,
+}
+
+/// One look for what belongs to no open injection, and what became of it.
+pub(crate) struct Sweep<'a> {
+    pub(crate) ops: &'a mut dyn AllOps,
+    pub(crate) view: &'a dyn HostView,
+    /// Names the injections that may hold something.
+    pub(crate) open: &'a dyn Fn() -> Vec<InjectionId>,
+    pub(crate) removed: Vec<String>,
+    /// Each with its cause.
+    pub(crate) failed: Vec<String>,
+}
+
+impl Sweep<'_> {
+    /// What a look saw; where it failed nothing is removed.
+    pub(crate) fn seen<T: Default>(&self, looked: Result<T, ViewError>) -> T {
+        looked.unwrap_or_else(|error| {
+            tracing::warn!(error = with_causes(&error), "what belongs to no injection could not be looked for");
+            T::default()
+        })
+    }
+
+    /// Notes what became of one thing; `false` is that it was gone already.
+    pub(crate) fn note(&mut self, what: String, done: Result<bool, OpsError>) {
+        match done {
+            Ok(true) => self.removed.push(what),
+            Ok(false) => {}
+            Err(error) => self.failed.push(format!("{what}: {}", with_causes(&error))),
+        }
+    }
 }
 
 /// What a lever is to act on from now on.

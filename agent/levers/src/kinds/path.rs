@@ -9,7 +9,7 @@ use agent_view::{Clsact, PathInterface, PathThing};
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
-use super::{AllOps, Lever, Targets, UndoContext, UndoError};
+use super::{AllOps, Lever, Sweep, Targets, UndoContext, UndoError};
 use crate::clean_check::CleanCheck;
 use crate::error::OpsError;
 #[cfg(any(test, feature = "fake"))]
@@ -17,7 +17,6 @@ use crate::fake::FakeHost;
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
 use crate::path::{self, ClsactPlace, ClsactRemoval, DRAIN_AT_MOST_MS, Packets, PathOpening, PathSpec, Shape};
-use crate::sweep::Sweep;
 use crate::tc::{self, free_preference};
 use crate::traffic::Exemptions;
 
@@ -194,8 +193,8 @@ impl Lever for RemovePath {
 
     /// Filters before the links that they lead to, and clsacts last.
     fn sweep(sweep: &mut Sweep<'_>) {
-        let mut things = sweep.seen(sweep.view().our_paths());
-        let open = sweep.open();
+        let mut things = sweep.seen(sweep.view.our_paths());
+        let open = (sweep.open)();
         things.retain(|thing| !open.iter().any(|id| thing.is_of(id)));
         things.sort_by_key(|thing| match thing {
             PathThing::Filter { .. } => 0,
@@ -221,7 +220,7 @@ impl Lever for RemovePath {
 }
 
 fn remove_stray_clsact(interface: &str, sweep: &mut Sweep<'_>) -> Result<bool, OpsError> {
-    for place in places(&sweep.seen(sweep.view().path_interfaces(&[], Some(interface)))) {
+    for place in places(&sweep.seen(sweep.view.path_interfaces(&[], Some(interface)))) {
         let removed = sweep.ops.remove_clsact(&place)?;
         if matches!(removed, ClsactRemoval::Removed | ClsactRemoval::HandedOver { .. }) {
             return Ok(true);

@@ -12,7 +12,7 @@ use agent_view::TrafficCounters;
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
-use super::{AllOps, Lever, Targets, UndoContext, UndoError};
+use super::{AllOps, Lever, Sweep, Targets, UndoContext, UndoError};
 use crate::clean_check::CleanCheck;
 use crate::error::{OpsError, with_causes};
 #[cfg(any(test, feature = "fake"))]
@@ -20,7 +20,6 @@ use crate::fake::{FakeHost, Traffic, absent};
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
 use crate::netfilter;
-use crate::sweep::Sweep;
 use crate::traffic::{Exemptions, TrafficSpec};
 
 /// Remove the rules, sets and elements of our table that carry the injection's id.
@@ -96,13 +95,13 @@ impl Lever for RemoveTraffic {
     }
 
     fn sweep(sweep: &mut Sweep<'_>) {
-        let found = sweep.seen(sweep.view().our_traffic());
-        let open = sweep.open();
+        let found = sweep.seen(sweep.view.our_traffic());
+        let open = (sweep.open)();
         for injection in found.into_iter().filter(|injection| !open.contains(injection)) {
             let removed = sweep.ops.remove_traffic(&injection);
             sweep.note(format!("network rules of {injection}"), removed);
         }
-        clear_idle_table(sweep.view(), sweep.ops);
+        clear_idle_table(sweep.view, sweep.ops);
     }
 
     #[cfg(test)]

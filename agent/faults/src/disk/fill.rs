@@ -163,6 +163,16 @@ impl Fault for Fill {
         }
     }
 
+    /// By the volume, which one path names as well as another.
+    fn claims_here(params: &FillParams, view: &dyn HostView) -> Vec<Claim> {
+        let mut claims = Self::claims(params);
+        if let (Some(claim), Ok(Some(volume))) = (claims.first_mut(), view.volume(&params.path)) {
+            let (major, minor) = (rustix::fs::major(volume.device), rustix::fs::minor(volume.device));
+            *claim = Claim(format!("how full the volume of device {major}:{minor} is"));
+        }
+        claims
+    }
+
     fn preflight(params: &FillParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let plan = Plan::make(params, scene)?;
         let Plan { volume, bytes, .. } = &plan;

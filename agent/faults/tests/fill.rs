@@ -74,8 +74,11 @@ impl Ground {
         let (image, disk) = (ground.image(), ground.disk());
         std::fs::create_dir(&disk).unwrap();
         let (image, disk) = (image.display(), disk.display());
-        let script =
-            format!("set -e; truncate -s 64M {image}; mkfs.{file_system} -q -m 0 -E nodiscard {image}; mount -o loop {image} {disk}");
+        let (size, options) = match file_system {
+            "btrfs" => ("256M", "-q -m single"),
+            _ => ("64M", "-q -m 0 -E nodiscard"),
+        };
+        let script = format!("set -e; truncate -s {size} {image}; mkfs.{file_system} {options} {image}; mount -o loop {image} {disk}");
         let made = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         ground
@@ -103,8 +106,12 @@ impl Ground {
     }
 
     fn fills(&self, folder: &Path, amount: &str) -> Held<'_> {
+        self.fills_as(&json!({"path": folder, "amount": amount}))
+    }
+
+    fn fills_as(&self, params: &Value) -> Held<'_> {
         let id = InjectionId::generate();
-        let params = fill().check(&json!({"path": folder, "amount": amount})).unwrap();
+        let params = fill().check(params).unwrap();
         let opened = Opened {
             injection: id.clone(),
             run: "run".to_owned(),
@@ -240,6 +247,49 @@ fn where_nothing_can_be_allocated_it_is_written() {
         assert_eq!(observation.state, EffectState::Confirmed, "{observation:?}");
         held.ends();
         assert_eq!(ground.volume().available, before);
+    });
+}
+
+#[test]
+fn a_file_system_that_counts_late_shows_at_once_what_is_taken_and_given_back() {
+    if Command::new("mkfs.btrfs").arg("--version").output().is_err() {
+        tests_notes::skip("mkfs.btrfs (btrfs-progs) is required for a file system that counts late");
+        return;
+    }
+    alone(|| {
+        let ground = Ground::new("btrfs");
+        assert!(ground.view.settle(&ground.disk()));
+        let before = ground.volume().available;
+        let held = ground.fills_as(&json!({"path": ground.disk(), "amount": "64MiB", "allow": ["cow"]}));
+        let observed = held.observed();
+        assert_eq!(
+            (observed.state, observed.note.as_deref()),
+            (EffectState::Confirmed, None),
+            "{observed:?}"
+        );
+        assert!(observed.measured.unwrap() >= 63.0 * MEBI as f64, "{observed:?}");
+        assert!(before - ground.volume().available >= 63 * MEBI);
+        held.ends();
+        assert!(before.abs_diff(ground.volume().available) < 2 * MEBI, "df shows it without waiting");
+    });
+}
+
+#[test]
+fn two_spellings_of_a_volumes_path_are_one_claim() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let folder = ground.disk().join("sub");
+        std::fs::create_dir(&folder).unwrap();
+        let claims = |path: &Path| {
+            let params = fill().check(&json!({"path": path, "used": 50})).unwrap();
+            fill().claims_here(&params, &ground.view).unwrap()
+        };
+        let one = claims(&ground.disk());
+        assert_eq!(one.len(), 1);
+        for other in [ground.disk().join("."), folder] {
+            assert_eq!(claims(&other), one, "{}", other.display());
+        }
+        assert_ne!(claims(Path::new("/")), one);
     });
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use agent_view::{anchor, handle_of, open_by_handle};
+use agent_view::{anchor, handle_of, open_by_handle, settle};
 use proto_model::id::InjectionId;
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, fallocate, openat, statat, unlinkat};
 use rustix::io::Errno;
@@ -230,7 +230,12 @@ pub(crate) fn remove(ballast: &Ballast) -> io::Result<bool> {
         Err(e) if is_absent(&e) => return Ok(false),
         Err(e) => return Err(e),
     }
-    place.unlink(inode)
+    let removed = place.unlink(inode)?;
+    // Its space is free for whoever looks, not only when the file system gets round to counting.
+    if let Some(folder) = ballast.path.parent() {
+        settle(folder);
+    }
+    Ok(removed)
 }
 
 /// The same wherever it is on the volume of a folder; `name` is one that it was found by.

@@ -65,6 +65,10 @@ pub trait HostView: Send + Sync {
 
     /// The volume on which a path lies; `None` when there is no such path.
     fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError>;
+    /// Lets the volume of a path count what was written already, where its file system does so late. False when that takes too long.
+    fn settle(&self, _path: &Path) -> bool {
+        true
+    }
     /// What lies at exactly this path, links not followed; `None` when there is nothing.
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError>;
     /// The file of this handle on the volume of a folder, wherever it was moved; `None` when it is really gone. Its name is

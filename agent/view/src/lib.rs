@@ -38,4 +38,4 @@ pub use notes::PAGE as NOTE_PAGE;
 pub use process::{Process, ProcessState};
 pub use queues::PacketQueue;
 pub use tc::{Clsact, PathCounters, PathInterface, PathThing};
-pub use volumes::{FileSeen, Volume};
+pub use volumes::{FileSeen, Volume, settle};

@@ -144,6 +144,10 @@ impl HostView for LinuxView {
         volumes::volume(path)
     }
 
+    fn settle(&self, path: &Path) -> bool {
+        volumes::settle(path)
+    }
+
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError> {
         volumes::file(path)
     }

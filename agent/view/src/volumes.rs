@@ -3,6 +3,9 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use serde::{Deserialize, Serialize};
@@ -11,6 +14,11 @@ use crate::error::ViewError;
 use crate::mounts::{Mount, mounts};
 use crate::text;
 
+/// What `statfs` calls btrfs, zfs, bcachefs and nilfs2: they count space as they write it.
+const LAZY: [i128; 4] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0x3434];
+/// How long that may take.
+const SETTLE_WITHIN: Duration = Duration::from_secs(2);
+static SETTLING: AtomicBool = AtomicBool::new(false);
 /// File systems that are memory.
 const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
 
@@ -89,6 +97,37 @@ pub(crate) fn volume(path: &Path) -> Result<Option<Volume>, ViewError> {
         available: bytes(space.f_bavail),
         path: whole,
     }))
+}
+
+/// Lets a file system that counts its space only as it writes do that now, so that what it says next is so. True when it has, or
+/// counts at once anyhow; a disk that takes longer is not waited for.
+pub fn settle(path: &Path) -> bool {
+    let lazy = rustix::fs::statfs(path).is_ok_and(|found| LAZY.contains(&i128::from(found.f_type)));
+    if !lazy {
+        return true;
+    }
+    // One at a time: those that hang must not become many.
+    if SETTLING.swap(true, Ordering::AcqRel) {
+        return false;
+    }
+    let (done, wait) = sync_channel(1);
+    let path = path.to_owned();
+    let sync = move || {
+        let synced = fs::File::open(&path).is_ok_and(|folder| rustix::fs::syncfs(&folder).is_ok());
+        SETTLING.store(false, Ordering::Release);
+        let _ = done.send(synced);
+    };
+    match std::thread::Builder::new()
+        .name("settle".to_owned())
+        .stack_size(64 * 1024)
+        .spawn(sync)
+    {
+        Ok(_) => wait.recv_timeout(SETTLE_WITHIN).unwrap_or(false),
+        Err(_) => {
+            SETTLING.store(false, Ordering::Release);
+            false
+        }
+    }
 }
 
 /// The deepest mount above a path; of several at one point the last covers the others.

@@ -290,6 +290,7 @@ fn growth(effect: &FillEffect) -> Growth {
 
 fn fullness(effect: &FillEffect, view: &dyn HostView) -> Result<Fullness, FaultError> {
     let gone = || FaultError::Other(format!("{} is gone", effect.folder.display()));
+    view.settle(&effect.folder);
     let volume = view.volume(&effect.folder)?.ok_or_else(gone)?;
     let file = effect
         .ballast
@@ -345,6 +346,7 @@ impl Memory {
 impl Plan {
     fn make(params: &FillParams, scene: &Scene<'_>) -> Result<Self, Refusal> {
         let goal = params.goal()?;
+        scene.view.settle(&params.path);
         let volume = volume(&params.path, scene.view)?;
         check_kind(&volume, &params.allow)?;
         if let Some(reason) = scene.protection.path(&volume.path, &volume) {

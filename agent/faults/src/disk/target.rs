@@ -77,7 +77,15 @@ impl Goal {
             Self::Used(_) => slack.max(total / 1_000),
             _ => slack,
         };
-        let (state, note) = self.verdict(short, slack as f64, now.ballast.abs_diff(due) <= slack, due < whole);
+        // A file system that has counted nothing of the file yet says nothing of others.
+        let unseen = matches!(self, Self::Amount(_)) && due > slack && measured <= slack as f64;
+        let (state, note) = match unseen && now.ballast.abs_diff(due) <= slack {
+            true => (
+                EffectState::Unknown,
+                Some("the volume shows nothing of what the file takes".to_owned()),
+            ),
+            false => self.verdict(short, slack as f64, now.ballast.abs_diff(due) <= slack, due < whole),
+        };
         Observation {
             asked: Some(asked),
             measured: Some(measured),
@@ -174,6 +182,7 @@ mod tests {
         assert_eq!(judged(amount, 900, 600), (EffectState::Confirmed, Some((600 * MEBI) as f64)));
         assert_eq!(judged(amount, 800, 600).0, EffectState::Confirmed);
         assert_eq!(judged(amount, 800, 500).0, EffectState::Mismatch);
+        assert_eq!(judged(amount, 300, 600).0, EffectState::Unknown, "measured 0 is never confirmed");
         assert_eq!(
             judged(Goal::Free(Amount::Size(Bytes(100 * MEBI))), 900, 600).0,
             EffectState::Confirmed

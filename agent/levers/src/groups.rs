@@ -37,6 +37,24 @@ pub(crate) fn make(hierarchies: &Hierarchies, group: &GroupId) -> Result<(), Ops
     Ok(())
 }
 
+/// Files of a group's weight, with the weight of an ordinary group and the most that there is: versions 1 and 2.
+const WEIGHTS: [(&str, u32, u32); 2] = [("cpu.shares", 1_024, 262_144), ("cpu.weight", 100, 10_000)];
+
+/// Gives the group the weight of so many ordinary ones. Where the kernel does not divide time by groups there is no such file, and every
+/// thread counts for itself.
+pub(crate) fn weigh(hierarchies: &Hierarchies, group: &GroupId, times: u32) -> Result<(), OpsError> {
+    for (file, ordinary, most) in WEIGHTS {
+        for hierarchy in hierarchies.used() {
+            let path = hierarchy.folder(group).join(file);
+            match write_group_value(&path, &ordinary.saturating_mul(times).min(most).to_string()) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(OpsError::new(format!("write {}", path.display()), e)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Where a process writes "0" to enter the group, in each hierarchy.
 pub(crate) fn doors(hierarchies: &Hierarchies, group: &GroupId) -> Result<Vec<File>, OpsError> {
     let open = |hierarchy: &Hierarchy| {

@@ -226,6 +226,27 @@ fn workers_end_with_the_hands_that_hold_their_pipe() {
 }
 
 #[test]
+fn a_group_is_weighed_for_each_processor_that_it_uses() {
+    let Some(ground) = Ground::new() else { return };
+    let (group, mut hands) = (ground.group(), ground.hands());
+    hands.make_group(&group).unwrap();
+    hands.weigh_group(&group, 3).unwrap();
+    let mut weights = 0;
+    for folder in ground.folders() {
+        for (file, expected) in [("cpu.shares", "3072"), ("cpu.weight", "300")] {
+            if let Ok(weight) = fs::read_to_string(folder.join(file)) {
+                assert_eq!(weight.trim(), expected, "{}", folder.display());
+                weights += 1;
+            }
+        }
+    }
+    if weights == 0 {
+        tests_notes::skip("no hierarchy here divides processor time by groups");
+    }
+    hands.remove_group(&group).unwrap();
+}
+
+#[test]
 fn a_worker_is_told_its_order_and_reaped_when_it_ends_by_itself() {
     let Some(ground) = Ground::new() else { return };
     let note = ground.folder.path().join("order");

@@ -61,6 +61,8 @@ pub trait GroupOps {
     fn reap_workers(&mut self) {}
     /// Makes our group in every hierarchy we use.
     fn make_group(&mut self, group: &GroupId) -> Result<(), OpsError>;
+    /// Gives the group the weight of one ordinary process on each of so many processors.
+    fn weigh_group(&mut self, group: &GroupId, processors: u32) -> Result<(), OpsError>;
     /// Starts a worker inside the group, oom_score_adj 1000, tied to us by a pipe; returns its pid.
     fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError>;
     /// Tells the group's workers to end by themselves and waits at most `wait_ms` for it. Returns how many processes are still there.
@@ -75,9 +77,15 @@ pub trait GroupOps {
 impl Levers<'_> {
     /// Starts this kind's `work` in a worker process in the injection's own group.
     pub fn start_worker<P: Serialize>(&mut self, params: &P) -> Result<WorkerHandle, LeverError> {
+        self.start_worker_on(1, params)
+    }
+
+    /// The same for one that is to have its share of each of so many processors, whatever else runs on them: the weight of a group is
+    /// divided over the processors that it uses.
+    pub fn start_worker_on<P: Serialize>(&mut self, processors: u32, params: &P) -> Result<WorkerHandle, LeverError> {
         let group = GroupId::of(&self.context().injection);
         self.intend(EmptyGroup { group: group.0.clone() })?;
-        self.start(group, params)
+        self.start(group, processors, params)
     }
 
     /// The same for a worker that takes packets out of queues, and returns when it reads them all: packets may be sent there now.
@@ -88,7 +96,7 @@ impl Levers<'_> {
             group: group.0.clone(),
             within_ms: DRAIN_WITHIN_MS,
         })?;
-        let worker = self.start(group, order)?;
+        let worker = self.start(group, 1, order)?;
         self.wait_for_reader(&worker, order)?;
         Ok(worker)
     }
@@ -134,7 +142,7 @@ impl Levers<'_> {
         Ok(())
     }
 
-    fn start<P: Serialize>(&mut self, group: GroupId, params: &P) -> Result<WorkerHandle, LeverError> {
+    fn start<P: Serialize>(&mut self, group: GroupId, processors: u32, params: &P) -> Result<WorkerHandle, LeverError> {
         let params = serde_json::to_value(params).map_err(|e| LeverError::Other(format!("encode the worker's parameters: {e}")))?;
         let spec = WorkerSpec {
             injection: self.context().injection.clone(),
@@ -143,6 +151,9 @@ impl Levers<'_> {
             deadline_boot_ms: self.context().deadline_boot_ms,
         };
         self.ops().make_group(&group)?;
+        if processors > 1 {
+            self.ops().weigh_group(&group, processors)?;
+        }
         let pid = self.ops().start_worker(&group, &spec)?;
         Ok(WorkerHandle { pid, group })
     }
@@ -289,6 +300,10 @@ impl GroupOps for LinuxOps {
         groups::make(self.view.hierarchies(), group)
     }
 
+    fn weigh_group(&mut self, group: &GroupId, processors: u32) -> Result<(), OpsError> {
+        groups::weigh(self.view.hierarchies(), group, processors)
+    }
+
     fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError> {
         self.reap_workers();
         let doors = groups::doors(self.view.hierarchies(), group)?;
@@ -332,6 +347,10 @@ impl GroupOps for FakeHost {
             state.groups.entry(group.clone()).or_default();
             Ok(())
         })
+    }
+
+    fn weigh_group(&mut self, group: &GroupId, processors: u32) -> Result<(), OpsError> {
+        self.call(&format!("weigh group {} for {processors} processors", group.0), |_| Ok(()))
     }
 
     fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError> {

@@ -18,6 +18,7 @@ use crate::net::TrafficCounters;
 use crate::process::Process;
 use crate::queues::PacketQueue;
 use crate::tc::{PathCounters, PathInterface, PathThing};
+use crate::threads::ThreadTime;
 use crate::volumes::{FileSeen, Volume};
 
 /// Everything that can be seen of a host. Looking never changes it.
@@ -52,6 +53,11 @@ pub trait HostView: Send + Sync {
     }
     /// Processor time used by the group, in microseconds; `None` when it does not exist or is not accounted.
     fn group_cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError>;
+
+    /// Processor time of each thread of a process; empty where nothing is told of threads.
+    fn thread_times(&self, _pid: u32) -> Result<Vec<ThreadTime>, ViewError> {
+        Ok(Vec::new())
+    }
 
     /// A kernel knob or any small text file, without its last newline; `None` when it does not exist.
     fn knob(&self, path: &str) -> Result<Option<String>, ViewError>;

@@ -20,6 +20,7 @@ mod process;
 mod queues;
 pub mod tc;
 mod text;
+mod threads;
 mod units;
 mod volumes;
 
@@ -38,4 +39,5 @@ pub use notes::PAGE as NOTE_PAGE;
 pub use process::{Process, ProcessState};
 pub use queues::PacketQueue;
 pub use tc::{Clsact, PathCounters, PathInterface, PathThing};
+pub use threads::ThreadTime;
 pub use volumes::{FileSeen, Volume, settle};

@@ -20,8 +20,11 @@ use crate::net::TrafficCounters;
 use crate::process::{Process, Users};
 use crate::queues::PacketQueue;
 use crate::tc::{PathCounters, PathInterface, PathThing};
+use crate::threads::ThreadTime;
 use crate::volumes::{FileSeen, Volume};
-use crate::{ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, units, volumes};
+use crate::{
+    ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, threads, units, volumes,
+};
 
 /// This host.
 #[derive(Debug, Clone)]
@@ -113,6 +116,10 @@ impl HostView for LinuxView {
 
     fn unified_group(&self, path: &str) -> Result<Option<UnifiedGroup>, ViewError> {
         self.hierarchies.unified_group(path)
+    }
+
+    fn thread_times(&self, pid: u32) -> Result<Vec<ThreadTime>, ViewError> {
+        threads::thread_times(pid)
     }
 
     fn unit_alias(&self, unit: &str) -> Option<String> {

@@ -247,6 +247,30 @@ fn a_group_is_weighed_for_each_processor_that_it_uses() {
 }
 
 #[test]
+fn the_quota_of_a_group_above_ours_is_seen() {
+    let Some(ground) = Ground::new() else { return };
+    let (group, mut hands) = (ground.group(), ground.hands());
+    hands.make_group(&group).unwrap();
+    let host = ground.view.cpu_quota();
+    let above = |folder: &PathBuf| folder.parent().unwrap().to_owned();
+    let settings = [("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")];
+    let folders = ground.folders();
+    let files = folders
+        .iter()
+        .map(above)
+        .flat_map(|folder| settings.map(|(file, value)| (folder.join(file), value)));
+    let written = files
+        .filter(|(file, value)| file.exists() && fs::write(file, value).is_ok())
+        .count();
+    if written == 0 {
+        tests_notes::skip("no hierarchy here has quotas of processor time");
+    } else {
+        assert_eq!(ground.view.cpu_quota(), Some(host.map_or(0.5, |host| host.min(0.5))));
+    }
+    hands.remove_group(&group).unwrap();
+}
+
+#[test]
 fn a_worker_is_told_its_order_and_reaped_when_it_ends_by_itself() {
     let Some(ground) = Ground::new() else { return };
     let note = ground.folder.path().join("order");

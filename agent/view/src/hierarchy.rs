@@ -153,6 +153,15 @@ impl Hierarchies {
         Ok(pids)
     }
 
+    /// How many processors' time the groups above ours may use in all, the least of them; `None` without a quota.
+    pub fn cpu_quota(&self) -> Option<f64> {
+        let above = self.used.iter().flat_map(|hierarchy| {
+            let inside = |folder: &&Path| folder.starts_with(&hierarchy.mount);
+            hierarchy.root.ancestors().take_while(inside)
+        });
+        above.filter_map(quota_of).min_by(f64::total_cmp)
+    }
+
     /// Microseconds of processor time; `None` when it is not accounted.
     pub fn cpu_usec(&self, group: &GroupId) -> Result<Option<u64>, ViewError> {
         if let Some(accounted) = self.used.iter().find(|h| h.has("cpuacct")) {
@@ -165,6 +174,20 @@ impl Hierarchies {
         let stat = text::read_if_there(unified.folder(group).join("cpu.stat"))?;
         Ok(stat.and_then(|text| text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.trim().parse().ok())))
     }
+}
+
+/// Of one group, in processors.
+fn quota_of(folder: &Path) -> Option<f64> {
+    let read = |file: &str| text::read_if_there(folder.join(file)).ok().flatten();
+    let (quota, period) = match read("cpu.max") {
+        Some(text) => {
+            let (quota, period) = text.trim().split_once(' ')?;
+            (quota.to_owned(), period.to_owned())
+        }
+        None => (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?),
+    };
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| *number > 0.0);
+    Some(number(&quota)? / number(&period)?)
 }
 
 /// A path from the root without its first slash; `None` when it is none, or leads upward.

@@ -40,6 +40,11 @@ pub trait HostView: Send + Sync {
     /// Processors that a new process of ours may run on.
     fn usable_cpus(&self) -> Result<Vec<u32>, ViewError>;
 
+    /// How many processors' time a new process of ours may use in all, by the quotas of groups above it; `None` without one.
+    fn cpu_quota(&self) -> Option<f64> {
+        None
+    }
+
     /// Names of every group of ours that exists, whatever hierarchy it is in.
     fn our_groups(&self) -> Result<Vec<GroupId>, ViewError>;
     fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError>;

@@ -102,6 +102,10 @@ impl HostView for LinuxView {
         cpu::usable()
     }
 
+    fn cpu_quota(&self) -> Option<f64> {
+        self.hierarchies.cpu_quota()
+    }
+
     fn our_groups(&self) -> Result<Vec<GroupId>, ViewError> {
         if self.hierarchies.used().is_empty() {
             // Not to know where groups are is not to have none.

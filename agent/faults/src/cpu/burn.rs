@@ -189,6 +189,12 @@ impl Fault for Burn {
             touches: vec![format!("processors {}", CpuList(cpus.clone()))],
             ..Preflight::default()
         };
+        if let Some(quota) = scene.view.cpu_quota() {
+            fits_quota(params, cpus.len(), quota)?;
+            preflight
+                .touches
+                .push(format!("a processor quota of {quota:.2} cores, which is above this agent"));
+        }
         let whole_host = cpus.len() == usable.len() && params.percent.0 >= 95.0;
         if whole_host {
             preflight
@@ -300,6 +306,25 @@ fn chosen(params: &BurnParams, usable: &[u32]) -> Result<Vec<u32>, Refusal> {
         cpus.truncate(n as usize);
     }
     Ok(cpus)
+}
+
+/// More than the quota is never had: the kernel would throttle everything under it, the agent included.
+fn fits_quota(params: &BurnParams, cores: usize, quota: f64) -> Result<(), Refusal> {
+    let most = (quota / cores.max(1) as f64 * 100.0).floor();
+    if params.percent.0 <= most {
+        return Ok(());
+    }
+    let asked = params.percent.0 / 100.0 * cores as f64;
+    let message = format!(
+        "{} percent of {cores} cores is {asked:.2} cores, and a processor quota above this agent gives {quota:.2}",
+        params.percent.0
+    );
+    let refusal = Refusal::new("invalid_params", "params.percent", message);
+    Err(if most >= 1.0 {
+        refusal.allowed(format!("1..{most}"))
+    } else {
+        refusal
+    })
 }
 
 /// A short look before anything is done: a fifth of a second tells a busy host from an idle one.

@@ -37,6 +37,7 @@ pub(crate) struct State {
     /// Numbers of groups of the unified hierarchy, by their paths.
     pub(crate) unified: BTreeMap<String, u64>,
     pub(crate) unit_aliases: BTreeMap<String, String>,
+    pub(crate) cpu_quota: Option<f64>,
     pub(crate) groups: BTreeMap<GroupId, Group>,
     pub(crate) workers: BTreeMap<u32, WorkerSpec>,
     pub(crate) knobs: BTreeMap<String, String>,
@@ -196,6 +197,10 @@ impl FakeHost {
             Some(id) => groups.insert(path.to_owned(), id),
             None => groups.remove(path),
         };
+    }
+
+    pub fn set_cpu_quota(&self, processors: Option<f64>) {
+        self.state().cpu_quota = processors;
     }
 
     pub fn set_unit_alias(&self, alias: &str, unit: &str) {
@@ -365,6 +370,7 @@ fn fixture() -> State {
         knobs: fixtures::knobs(&processes),
         unified: fixtures::unified(&processes),
         unit_aliases: BTreeMap::new(),
+        cpu_quota: None,
         processes,
         next_pid: 5_000,
         listeners: [(22, 400), (6379, 1_001), (80, 1_100), (80, 1_101)]

@@ -79,6 +79,10 @@ impl HostView for FakeHost {
         self.look("usable processors", |state| state.ticks.iter().map(|t| t.cpu).collect())
     }
 
+    fn cpu_quota(&self) -> Option<f64> {
+        self.state().cpu_quota
+    }
+
     fn our_groups(&self) -> Result<Vec<GroupId>, ViewError> {
         self.look("groups", |state| state.groups.keys().cloned().collect())
     }

@@ -116,3 +116,34 @@ fn a_group_without_accounting_is_unknown() {
     new.group_usec = None;
     assert_eq!(compare(&effect(Mode::Add), &seen(0, 0, 0), &new, 5_000).state, EffectState::Unknown);
 }
+
+#[test]
+fn a_quota_above_the_agent_is_the_most_that_can_be_asked() {
+    let asked = |percent: u32, cores: usize, quota| fits_quota(&params(json!({"percent": percent})).unwrap(), cores, quota);
+    assert!(asked(25, 4, 1.0).is_ok() && asked(100, 2, 2.0).is_ok());
+    let refusal = asked(50, 4, 1.5).unwrap_err();
+    assert_eq!(
+        (refusal.path.as_str(), refusal.allowed.as_deref()),
+        ("params.percent", Some("1..37"))
+    );
+    assert!(
+        refusal.message.contains("2.00 cores") && refusal.message.contains("1.50"),
+        "{refusal}"
+    );
+    assert_eq!(asked(1, 64, 0.5).unwrap_err().allowed, None);
+    let host = agent_levers::fake::FakeHost::new();
+    host.set_cpu_quota(Some(1.0));
+    let keeps = crate::paper::Keeps::default();
+    let scene = Scene {
+        view: &host,
+        protection: &keeps,
+        seed: 1,
+        duration_ms: 10_000,
+    };
+    let told = Burn::preflight(&params(json!({"percent": 25})).unwrap(), &scene).unwrap();
+    assert!(told.touches.iter().any(|what| what.contains("quota of 1.00 cores")), "{told:?}");
+    assert_eq!(
+        Burn::preflight(&params(json!({})).unwrap(), &scene).unwrap_err().path,
+        "params.percent"
+    );
+}

@@ -6,7 +6,7 @@ use crate::handle::StoreHandle;
 use crate::records::StoreError;
 
 /// Bytes of events' text that one step packs: some milliseconds of the store's thread.
-pub const COMPACTION_STEP: usize = 256 << 10;
+pub const COMPACTION_STEP: usize = 128 << 10;
 /// The rest after a step, by the time that the step took, its waiting for others included: a fifth of the time is work at most.
 const REST: u32 = 4;
 /// How long until it looks again when nothing was left to do.

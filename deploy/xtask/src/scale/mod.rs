@@ -37,7 +37,8 @@ when the figure was taken; whatever else runs takes from it.
 - Halt: from before the command starts until the last host has read the order, by the machine's monotonic clock, over several halts. The echo is a plain
   tonic server with the same calls and TLS that sends one message to as many streams, from before the first is queued.
 - Back: from before the next controller is started at the same address until the last host was welcomed.
-- Finished runs: made by events of ordinary size through the store's own interface; ready is until `fracas status` answers.
+- Finished runs: made by events of ordinary size through the store's own interface, and compacted as a controller does after each run; ready is until
+  `fracas status` answers.
 - Outsiders: 1,003 connections over TLS without a certificate and 320 without a byte, from 16 addresses, opened again when they are closed.
 - Steps: from the event that ends a step until the event that starts the next, as the controller dates them.
 ";

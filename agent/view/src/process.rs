@@ -253,21 +253,23 @@ mod tests {
     #[test]
     fn of_a_command_line_only_the_beginning_is_read() {
         let long = "x".repeat(100_000);
-        let mut child = std::process::Command::new("/bin/sleep").args(["30", &long]).spawn();
+        let mut child = std::process::Command::new("/bin/sh");
+        let child = child.args(["-c", "read nothing", &long]).stdin(std::process::Stdio::piped());
+        let mut child = child.spawn();
         // Between fork and exec the child still shows our own command line.
         let child = child.as_mut().unwrap();
         let users = Users::read();
         let read = || process(child.id(), &users).unwrap().unwrap().command_line;
         let began = std::time::Instant::now();
-        while read().first().is_none_or(|program| program != "/bin/sleep") {
-            assert!(began.elapsed().as_secs() < 10, "sleep was not started");
+        while read().first().is_none_or(|program| program != "/bin/sh") {
+            assert!(began.elapsed().as_secs() < 10, "the shell was not started");
         }
         let shown = read();
         assert!(!process(child.id(), &users).unwrap().unwrap().our_program);
         child.kill().unwrap();
         child.wait().unwrap();
         let bytes: usize = shown.iter().map(|argument| argument.len() + 1).sum();
-        assert_eq!((shown[1].as_str(), shown.len()), ("30", 3));
+        assert_eq!((shown[1].as_str(), shown.len()), ("-c", 4));
         assert!((4000..=4097).contains(&bytes), "{bytes} bytes of the command line were read");
     }
 

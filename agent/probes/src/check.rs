@@ -1,5 +1,7 @@
 //! One sample as a host takes it: over the network as anyone would, or by what only this host has.
 
+use std::time::Duration;
+
 use proto_model::probe::{ProbeSpec, Sample, SampledBy};
 use proto_model::time::Timestamp;
 use proto_probes::timed;
@@ -13,8 +15,9 @@ const KINDS: &[&dyn AnyHostProbe] = &[&Kind::<command::Run>::new()];
 
 /// Asks once, never longer than the probe's timeout. `now` is the wall clock at the start.
 pub async fn check(spec: &ProbeSpec, rules: &HostRules, prober: &SampledBy, now: Timestamp) -> Sample {
+    let within = Duration::from_millis(spec.timeout_ms);
     match KINDS.iter().find(|kind| kind.kind() == spec.check.kind) {
-        Some(kind) => timed(spec, prober, now, kind.ask(&spec.check.params, &rules.commands)).await,
+        Some(kind) => timed(spec, prober, now, kind.ask(&spec.check.params, &rules.commands, within)).await,
         None => proto_probes::check(spec, &rules.addresses, prober, now).await,
     }
 }

@@ -1,18 +1,40 @@
-//! The programs that a host's policy offers to probes, and whose rights they have. It runs none.
+//! The programs that a host's policy offers to probes, whose rights they have, and who runs them: this process or one that may.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::unistd::User;
 
-use crate::running::As;
+use crate::program;
+use crate::running::{As, run};
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProgramEnd {
+    /// `None` after a signal.
+    pub code: Option<i32>,
+    /// Its standard output, what is no text replaced.
+    pub output: String,
+}
+
+/// Runs programs for probes where this process has no right to.
+pub trait Programs: Send + Sync {
+    /// One program by its name in the folder that the policy names; after `within` nothing of it goes on.
+    fn run<'a>(
+        &'a self,
+        program: &'a str,
+        args: &'a [String],
+        within: Duration,
+    ) -> Pin<Box<dyn Future<Output = Result<ProgramEnd, String>> + Send + 'a>>;
+}
 
 /// What the host's policy offers; nothing unless it names a directory.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Commands(Arc<Offer>);
 
-#[derive(Debug)]
-pub(crate) enum Offer {
+enum Offer {
     Nothing,
     /// A directory and, unless it is our own, whose rights the programs have.
     Programs {
@@ -21,6 +43,8 @@ pub(crate) enum Offer {
     },
     /// The policy names a user that this host does not know.
     NoUser(String),
+    /// Another process looks after all that.
+    Elsewhere(Box<dyn Programs>),
 }
 
 impl Commands {
@@ -33,12 +57,29 @@ impl Commands {
         }))
     }
 
+    /// What another process offers and runs.
+    pub fn elsewhere(programs: impl Programs + 'static) -> Self {
+        Self(Arc::new(Offer::Elsewhere(Box::new(programs))))
+    }
+
     pub fn none() -> Self {
         Self(Arc::new(Offer::Nothing))
     }
 
-    pub(crate) fn offer(&self) -> &Offer {
-        &self.0
+    /// Runs one program until it ends. Nothing of it goes on once the future is dropped, which the caller does after `within`.
+    pub async fn run(&self, name: &str, args: &[String], within: Duration) -> Result<ProgramEnd, String> {
+        let (directory, rights) = match &*self.0 {
+            Offer::Programs { directory, rights } => (directory, *rights),
+            Offer::Nothing => return Err("this host runs no command probes: probes.commands in agent.toml is empty".to_owned()),
+            Offer::NoUser(why) => return Err(why.clone()),
+            Offer::Elsewhere(programs) => return programs.run(name, args, within).await,
+        };
+        let program = program::find(directory, name)?;
+        let ended = run(&program, args, rights).await.map_err(|why| format!("{name}: {why}"))?;
+        Ok(ProgramEnd {
+            code: ended.code,
+            output: String::from_utf8_lossy(&ended.output).into_owned(),
+        })
     }
 }
 

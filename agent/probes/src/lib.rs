@@ -9,5 +9,5 @@ mod program;
 mod running;
 
 pub use check::check;
-pub use commands::Commands;
+pub use commands::{Commands, ProgramEnd, Programs};
 pub use host_rules::HostRules;

@@ -11,7 +11,7 @@ use proto_wire::v1::{EnrolReply, EnrolRequest};
 use rustls_pki_types::CertificateDer;
 use tonic::Status;
 
-use crate::files::{Files, IdentityError};
+use crate::files::{Files, IdentityError, IdentityFolder};
 use crate::trust::are_certificates;
 
 /// The longest the controller may take to answer.
@@ -22,7 +22,7 @@ pub struct EnrolOptions {
     /// `host:port`
     pub controller: String,
     pub token: JoinToken,
-    pub state_dir: PathBuf,
+    pub identity: IdentityFolder,
     /// The name to be known by; capitals become small letters.
     pub name: String,
     pub machine_id: String,
@@ -57,7 +57,7 @@ pub enum EnrolError {
 
 pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, EnrolError> {
     let name = HostName::parse(&options.name.to_ascii_lowercase())?;
-    let files = Files::of(&options.state_dir);
+    let files = Files::of(options.identity);
     let (key_pem, csr_der) = files.own_key()?;
     let pinned = Trust::Fingerprint(options.token.fingerprint.clone());
     let channel = connect(&options.controller, pinned, None).await?;
@@ -76,7 +76,7 @@ pub async fn enrol(options: EnrolOptions) -> Result<Enrolled, EnrolError> {
     };
     let (host, not_after) = check(&reply, &options.token, key_pem)?;
     files.enrolled(&options.controller, &trusted(&reply), &reply.certificate_der)?;
-    let identity = files.dir().to_owned();
+    let identity = files.shown().to_owned();
     Ok(Enrolled { host, identity, not_after })
 }
 

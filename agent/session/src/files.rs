@@ -11,6 +11,34 @@ use rustls_pki_types::pem::PemObject;
 
 /// Every authority that is trusted, in one file.
 const AUTHORITIES: &str = "authority.pem";
+const EPOCHS: &str = "epochs.json";
+/// With it the host is enrolled.
+const CERTIFICATE: &str = "cert.pem";
+/// `host:port`.
+const CONTROLLER: &str = "controller";
+
+/// Where the identity lies. A session may not enter the folders above it, so it opens what is there from within.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdentityFolder {
+    pub dir: PathBuf,
+    /// Its path in messages.
+    pub shown: PathBuf,
+}
+
+impl IdentityFolder {
+    /// A folder that this process may enter by its path.
+    pub fn at(dir: PathBuf) -> Self {
+        Self { shown: dir.clone(), dir }
+    }
+
+    /// The folder in which this process was started.
+    pub fn current(shown: PathBuf) -> Self {
+        Self {
+            dir: PathBuf::from("."),
+            shown,
+        }
+    }
+}
 
 /// Why there is no usable identity.
 #[derive(Debug, thiserror::Error)]
@@ -27,15 +55,19 @@ pub enum IdentityError {
     Key(#[from] TransportError),
 }
 
-/// The controller that this host was enrolled with; `None` as long as it is not.
-pub fn controller_of(state_dir: &Path) -> Result<Option<String>, IdentityError> {
-    Ok(Files::of(state_dir).load()?.map(|loaded| loaded.controller))
+/// The controller that this host was enrolled with; `None` as long as it is not. No certificate is read: whoever asks may be root, and
+/// the files are the session's.
+pub fn controller_of(folder: IdentityFolder) -> Result<Option<String>, IdentityError> {
+    let files = Files::of(folder);
+    match files.0.dir.join(CERTIFICATE).symlink_metadata() {
+        Ok(_) => Ok(files.read(CONTROLLER)?.map(|controller| controller.trim().to_owned())),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(files.failed("look at", CERTIFICATE)(e)),
+    }
 }
 
-/// `<state-dir>/identity`.
-pub(crate) struct Files {
-    dir: PathBuf,
-}
+/// What is in it.
+pub(crate) struct Files(IdentityFolder);
 
 /// Everything that a dial needs.
 pub(crate) struct Loaded {
@@ -53,24 +85,37 @@ impl Loaded {
 }
 
 impl Files {
-    pub fn of(state_dir: &Path) -> Self {
-        Self {
-            dir: state_dir.join("identity"),
-        }
+    pub fn of(folder: IdentityFolder) -> Self {
+        Self(folder)
     }
 
-    pub fn dir(&self) -> &Path {
-        &self.dir
+    /// For people.
+    pub fn shown(&self) -> &Path {
+        &self.0.shown
     }
 
     pub fn epochs(&self) -> PathBuf {
-        self.dir.join("epochs.json")
+        self.0.dir.join(EPOCHS)
+    }
+
+    fn read(&self, name: &str) -> Result<Option<String>, IdentityError> {
+        match std::fs::read_to_string(self.0.dir.join(name)) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(self.failed("read", name)(e)),
+        }
+    }
+
+    fn failed(&self, action: &'static str, name: &str) -> impl FnOnce(io::Error) -> IdentityError {
+        let path = self.0.shown.join(name);
+        move |source| IdentityError::File { action, path, source }
     }
 
     /// The key of this host (PEM), the one it has or a new one, and a request for a certificate for it (DER).
     pub fn own_key(&self) -> Result<(String, Vec<u8>), IdentityError> {
-        private_dir(&self.dir)?;
-        if let Some(key) = read(&self.dir.join("key.pem"))?
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.0.dir);
+        made.map_err(self.failed("make", ""))?;
+        if let Some(key) = self.read("key.pem")?
             && let Ok(request) = Authority::csr_for(&key)
         {
             return Ok((key, request));
@@ -82,17 +127,17 @@ impl Files {
 
     /// What an enrolment bought. The certificate comes last: with it the host is enrolled.
     pub fn enrolled(&self, controller: &str, authorities: &[Vec<u8>], certificate: &[u8]) -> Result<(), IdentityError> {
-        self.keep("controller", format!("{controller}\n").as_bytes())?;
+        self.keep(CONTROLLER, format!("{controller}\n").as_bytes())?;
         self.trust(authorities)?;
         match std::fs::remove_file(self.epochs()) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(file("remove", &self.epochs())(e)),
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(self.failed("remove", EPOCHS)(e)),
             _ => {}
         }
         self.renewed(certificate)
     }
 
     pub fn renewed(&self, certificate: &[u8]) -> Result<(), IdentityError> {
-        self.keep("cert.pem", certificate_pem(certificate).as_bytes())
+        self.keep(CERTIFICATE, certificate_pem(certificate).as_bytes())
     }
 
     /// What is trusted from now on, instead of what was; on the disk when this returns.
@@ -103,16 +148,15 @@ impl Files {
 
     /// `None` as long as the host is not enrolled.
     pub fn load(&self) -> Result<Option<Loaded>, IdentityError> {
-        let at = |name: &str| self.dir.join(name);
-        let Some(certificate) = read(&at("cert.pem"))? else {
+        let Some(certificate) = self.read(CERTIFICATE)? else {
             return Ok(None);
         };
-        let damaged = |name: &str| IdentityError::Damaged(self.dir.join(name));
-        let rest = |name: &str| read(&at(name)).and_then(|text| text.ok_or_else(|| damaged(name)));
-        let (key_pem, authority, controller) = (rest("key.pem")?, rest(AUTHORITIES)?, rest("controller")?);
+        let damaged = |name: &str| IdentityError::Damaged(self.0.shown.join(name));
+        let rest = |name: &str| self.read(name).and_then(|text| text.ok_or_else(|| damaged(name)));
+        let (key_pem, authority, controller) = (rest("key.pem")?, rest(AUTHORITIES)?, rest(CONTROLLER)?);
         let der = |text: &str, name| CertificateDer::from_pem_slice(text.as_bytes()).map_err(|_| damaged(name));
         let client = ClientIdentity {
-            certificate: der(&certificate, "cert.pem")?,
+            certificate: der(&certificate, CERTIFICATE)?,
             key_pem,
         };
         let authorities = CertificateDer::pem_slice_iter(authority.as_bytes());
@@ -128,31 +172,12 @@ impl Files {
     }
 
     fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), IdentityError> {
-        let path = self.dir.join(name);
-        replace_private(&path, bytes).map_err(file("write", &path))
+        replace_private(&self.0.dir.join(name), bytes).map_err(self.failed("write", name))
     }
-}
-
-fn private_dir(dir: &Path) -> Result<(), IdentityError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(file("make", dir))
 }
 
 fn certificate_pem(der: &[u8]) -> String {
     pem::encode(&pem::Pem::new("CERTIFICATE", der))
-}
-
-fn read(path: &Path) -> Result<Option<String>, IdentityError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(file("read", path)(e)),
-    }
-}
-
-fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IdentityError {
-    let path = path.to_owned();
-    move |source| IdentityError::File { action, path, source }
 }
 
 #[cfg(test)]
@@ -162,7 +187,7 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_without_a_certificate_nobody_is_enrolled() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::of(dir.path());
+        let files = Files::of(IdentityFolder::at(dir.path().join("identity")));
         let first = files.own_key().unwrap().0;
         assert_eq!(files.own_key().unwrap().0, first);
         assert!(files.load().unwrap().is_none());

@@ -18,6 +18,6 @@ mod trust;
 mod warden_client;
 
 pub use enrol::{EnrolError, EnrolOptions, Enrolled, enrol};
-pub use files::{IdentityError, controller_of};
+pub use files::{IdentityError, IdentityFolder, controller_of};
 pub use options::SessionOptions;
 pub use run::run;

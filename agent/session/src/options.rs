@@ -1,15 +1,15 @@
 //! What a session is told about its agent by the program that runs it.
 
-use std::path::PathBuf;
-
 use agent_probes::HostRules;
 use proto_model::catalogue::Catalogue;
 use proto_model::host::HostFacts;
 use proto_model::time::Timestamp;
 
+use crate::files::IdentityFolder;
+
 /// The agent as its sessions describe it.
 pub struct SessionOptions {
-    pub state_dir: PathBuf,
+    pub identity: IdentityFolder,
     pub agent_version: String,
     pub catalogue: fn() -> Catalogue,
     /// Read anew for each session.

@@ -36,7 +36,7 @@ const RENEW_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until the warden has ended and everything it told has been passed on. `told` is where the warden reports.
 pub async fn run(options: SessionOptions, warden: WardenHandle, told: mpsc::Receiver<AgentReport>) {
-    let files = Files::of(&options.state_dir);
+    let files = Files::of(options.identity.clone());
     let mut agent = Agent {
         epochs: EpochFile::open(files.epochs()),
         backoff: Backoff::default(),

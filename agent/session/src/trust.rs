@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn what_is_trusted_is_replaced_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::of(dir.path());
+        let files = Files::of(crate::files::IdentityFolder::at(dir.path().to_owned()));
         let [old, new] = [(); 2].map(|()| Authority::make(AUTHORITY_LIFE_MS, NOW).unwrap());
         let der = |authority: &Authority| authority.certificate().to_vec();
         let (_, request) = files.own_key().unwrap();

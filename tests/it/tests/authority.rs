@@ -37,6 +37,7 @@ impl Agent {
     fn enrol(&self, controller: &Controller) -> Result<()> {
         let made = controller.fracas(&["tokens", "create", "--label", "env=staging", "-o", "json"])?;
         let token = json(&made)?["token"].as_str().context("a token")?.to_owned();
+        std::fs::write(self.folder.join("agent.toml"), tests_harness::shipped_rules())?;
         let mut enrol = self.program()?;
         let enrol = enrol.args(["enrol", "--controller", &controller.address("agents")?, "--name", self.name]);
         let output = enrol.env("FRACAS_JOIN_TOKEN", token).output().context("run fracas-agent enrol")?;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agent_session::{EnrolError, EnrolOptions, enrol};
+use agent_session::{EnrolError, EnrolOptions, IdentityFolder, enrol};
 use anyhow::{Context, Result};
 use proto_model::exit;
 use proto_transport::{ClientIdentity, JoinToken, Trust, connect, install_provider};
@@ -34,7 +34,7 @@ async fn join(controller: &Controller, state: &Path) -> Result<Result<(), EnrolE
     let wish = EnrolOptions {
         controller: controller.address("agents")?,
         token: JoinToken::parse(made["token"].as_str().context("a token")?)?,
-        state_dir: state.to_owned(),
+        identity: IdentityFolder::at(state.join("identity")),
         name: "web".into(),
         machine_id: "m".into(),
         agent_version: "1".into(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent_session::{EnrolOptions, enrol};
+use agent_session::{EnrolOptions, IdentityFolder, enrol};
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use proto_model::exit;
@@ -124,7 +124,7 @@ fn a_crowd_that_says_nothing_keeps_nobody_out() -> Result<()> {
         runtime.block_on(enrol(EnrolOptions {
             controller: agents.clone(),
             token,
-            state_dir: folder.path().join(format!("host{number}")),
+            identity: IdentityFolder::at(folder.path().join(format!("host{number}/identity"))),
             name: format!("web{number}"),
             machine_id: "m".into(),
             agent_version: "1".into(),

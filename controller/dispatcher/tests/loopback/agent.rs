@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use agent_session::{EnrolError, EnrolOptions, Enrolled, SessionOptions, enrol, run};
+use agent_session::{EnrolError, EnrolOptions, Enrolled, IdentityFolder, SessionOptions, enrol, run};
 use agent_warden::{AgentStatus, Command, HaltAnswer, HaltLatch, Halted, InventoryItem, QUEUE, WardenHandle};
 use proto_model::catalogue::Catalogue;
 use proto_model::host::HostFacts;
@@ -53,7 +53,7 @@ pub async fn join(dir: &Path, controller: SocketAddr, token: &JoinToken, host: &
     enrol(EnrolOptions {
         controller: controller.to_string(),
         token: token.clone(),
-        state_dir: dir.to_owned(),
+        identity: IdentityFolder::at(dir.join("identity")),
         name: host.to_owned(),
         machine_id: "m".into(),
         agent_version: "1".into(),
@@ -77,7 +77,7 @@ impl Agent {
         let own = script.clone();
         std::thread::spawn(move || play(&own, &inbox, &reports));
         let options = SessionOptions {
-            state_dir: dir.to_owned(),
+            identity: IdentityFolder::at(dir.join("identity")),
             agent_version: "1".into(),
             catalogue: Catalogue::default,
             facts: Box::new(move || HostFacts {

@@ -58,12 +58,13 @@ pub fn memory_speed(amount: u64) -> Result<Figure> {
     let bytes = amount.to_string();
     let stress = packages::tool("stress-ng")?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
-    let (count, each) = (threads.to_string(), (amount / threads as u64).to_string());
+    let count = threads.to_string();
     let ours = median_of(|| worker(amount), amount)?;
     let same = median_of(|| quiet(Command::new(&memset).args([&bytes, &count, "huge"])), amount)?;
     let plain = median_of(|| quiet(Command::new(&memset).args([&bytes, "1"])), amount)?;
+    // stress-ng parts the bytes among its instances itself.
     let stress = median_of(
-        || quiet(Command::new(&stress).args(["--vm", &count, "--vm-keep", "--vm-bytes", &each, "--timeout", "60"])),
+        || quiet(Command::new(&stress).args(["--vm", &count, "--vm-keep", "--vm-bytes", &bytes, "--timeout", "60"])),
         amount,
     )?;
     Ok(Figure::new(

@@ -6,8 +6,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use agent_session::EnrolOptions;
+use agent_privileges::{CapabilitySet, allow_only_a_session, confine};
+use agent_session::{EnrolOptions, IdentityFolder};
 use agent_view::{HostView, LinuxView};
+use agent_warden::Policy;
 use anyhow::{Context, bail};
 use proto_transport::JoinToken;
 
@@ -15,6 +17,7 @@ use crate::host_context::need_root;
 use crate::local_client;
 use crate::local_server::Ask;
 use crate::paths::Paths;
+use crate::{accounts, own_folder};
 
 const TOKEN_VARIABLE: &str = "FRACAS_JOIN_TOKEN";
 /// More than any token has.
@@ -27,10 +30,13 @@ pub fn enrol(paths: &Paths, controller: String, token_file: Option<&Path>, name:
     paths.make()?;
     let rules = write_rules(&paths.config)?;
     let facts = LinuxView::with_group_root(&paths.group_root).facts();
+    // Asked of the local socket, which is root's.
+    let next = next(paths);
+    let identity = as_session(paths)?;
     let options = EnrolOptions {
         controller: controller.clone(),
         token,
-        state_dir: paths.state_dir.clone(),
+        identity,
         name: name.unwrap_or(facts.hostname),
         machine_id: facts.machine_id,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -42,7 +48,7 @@ pub fn enrol(paths: &Paths, controller: String, token_file: Option<&Path>, name:
     println!("host      {}", enrolled.host);
     println!("identity  {}", enrolled.identity.display());
     println!("rules     {}{rules}", paths.config.display());
-    println!("next      {}", next(paths));
+    println!("next      {next}");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -53,6 +59,18 @@ fn next(paths: &Paths) -> &'static str {
     } else {
         "systemctl enable --now fracas-agent, or fracas-agent run under another supervisor"
     }
+}
+
+/// From here on this process has the session's rights, and can open the identity's folder alone: what it reads next comes from the network.
+fn as_session(paths: &Paths) -> anyhow::Result<IdentityFolder> {
+    let policy = Policy::load(&paths.config, &agent_faults::catalogue())?;
+    let account = accounts::session(&policy)?;
+    let folder = paths.identity();
+    own_folder::hand_over(&folder, account)?;
+    std::env::set_current_dir(&folder).with_context(|| format!("enter {}", folder.display()))?;
+    confine(account, CapabilitySet::empty()).context("give up the rights of root")?;
+    allow_only_a_session()?;
+    Ok(IdentityFolder::current(folder))
 }
 
 /// A host that joins has rules of its own from the beginning: the shipped ones where there are none. What is said about it.

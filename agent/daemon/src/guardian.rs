@@ -173,7 +173,7 @@ fn put_right(paths: &Paths) -> ExitCode {
 
 /// True when nothing is left.
 fn undo_all(paths: &Paths) -> anyhow::Result<bool> {
-    let mut host = HostContext::open(paths, own_program())?;
+    let mut host = HostContext::open(paths, own_program(), None)?;
     let rescuer = Rescuer {
         ended_by: EndedBy::Guardian,
         name: "guardian",

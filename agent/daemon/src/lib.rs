@@ -1,5 +1,6 @@
 //! The pieces of `fracas-agent`, wired together in `run` and used one by one by its other commands; no rule is decided here.
 
+mod accounts;
 pub mod check;
 pub mod doctor;
 pub mod enrol;
@@ -14,4 +15,6 @@ mod own_folder;
 pub mod paths;
 pub mod rescue;
 pub mod run;
+pub mod session;
+mod session_process;
 pub mod worker;

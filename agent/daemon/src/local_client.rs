@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent_session::IdentityFolder;
 use agent_warden::{AgentStatus, HaltLatch};
 use anyhow::Context;
 
@@ -42,7 +43,7 @@ pub fn status(paths: &Paths, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 fn controller(paths: &Paths) -> String {
-    match agent_session::controller_of(&paths.state_dir) {
+    match agent_session::controller_of(IdentityFolder::at(paths.identity())) {
         Ok(Some(controller)) => controller,
         Ok(None) => "none: this host is not enrolled (run the command that `fracas tokens create` prints)".to_owned(),
         Err(error) => format!("unknown: {error}"),

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_daemon::options::{Options, Verb};
-use agent_daemon::{check, doctor, enrol, guardian, local_client, rescue, run, worker};
+use agent_daemon::{check, doctor, enrol, guardian, local_client, rescue, run, session, worker};
 use clap::{CommandFactory, Parser};
 use proto_model::injection::EndedBy;
 use proto_program::exit;
@@ -46,7 +46,8 @@ fn obey(options: Options) -> anyhow::Result<ExitCode> {
             proto_program::manual::write(Options::command(), &folder)?;
             Ok(ExitCode::SUCCESS)
         }
-        Verb::Worker => worker::work(),
+        Verb::Worker { uid, gid } => worker::work(uid.zip(gid)),
+        Verb::Session => session::session(),
         Verb::Guardian { agent, watchdog_ms } => guardian::guard(&paths, agent, Duration::from_millis(watchdog_ms)),
     }
 }

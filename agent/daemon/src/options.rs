@@ -105,7 +105,16 @@ pub enum Verb {
     },
     /// The body of a load fault; started by the agent.
     #[command(hide = true)]
-    Worker,
+    Worker {
+        /// The user and group that it becomes before it works.
+        #[arg(long, requires = "gid")]
+        uid: Option<u32>,
+        #[arg(long, requires = "uid")]
+        gid: Option<u32>,
+    },
+    /// Speaks to the controller; started by the agent.
+    #[command(hide = true)]
+    Session,
     /// Watches the agent; started by it.
     #[command(hide = true)]
     Guardian {

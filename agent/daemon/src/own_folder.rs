@@ -1,11 +1,15 @@
 //! A folder for root alone: made where it is missing, and refused where another user could change what is in it or put another in its place.
 
-use std::fs::{self, DirBuilder, Metadata, Permissions};
+use std::ffi::CStr;
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 
+use agent_privileges::Account;
 use anyhow::{Context, bail, ensure};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 /// What the folder itself must have.
 const PRIVATE: u32 = 0o700;
@@ -36,6 +40,52 @@ pub fn prepare(folder: &Path) -> anyhow::Result<()> {
     if found.mode() & 0o7777 != PRIVATE {
         let kept = fs::set_permissions(&path, Permissions::from_mode(PRIVATE));
         kept.with_context(|| format!("give {} mode 0700", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A folder below one of ours that belongs to another user alone: made where it is missing, and handed over with the files in it
+/// where it was root's.
+pub fn hand_over(folder: &Path, account: Account) -> anyhow::Result<()> {
+    let failed = |action: &str| format!("{action} {}", folder.display());
+    match DirBuilder::new().mode(PRIVATE).create(folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e).with_context(|| failed("make")),
+        _ => {}
+    }
+    let opened = rustix::fs::open(
+        folder,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    let opened = File::from(opened.with_context(|| failed("open"))?);
+    let found = opened.metadata().with_context(|| failed("look at"))?;
+    // As its new owner could have left them, links are not followed, and of a file with two names neither is given away.
+    if found.uid() != account.uid.as_raw() {
+        for entry in rustix::fs::Dir::read_from(&opened).with_context(|| failed("list"))? {
+            let entry = entry.with_context(|| failed("list"))?;
+            give_file(&opened, entry.file_name(), account).with_context(|| failed("hand over a file of"))?;
+        }
+        fchown(&opened, Some(account.uid.as_raw()), Some(account.gid.as_raw())).with_context(|| failed("hand over"))?;
+    }
+    if found.mode() & 0o7777 != PRIVATE {
+        opened
+            .set_permissions(Permissions::from_mode(PRIVATE))
+            .with_context(|| failed("give mode 0700 to"))?;
+    }
+    Ok(())
+}
+
+fn give_file(folder: &File, name: &CStr, account: Account) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(folder, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        // A link, or gone meanwhile.
+        Err(Errno::LOOP | Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let found = file.metadata()?;
+    if found.is_file() && found.nlink() == 1 {
+        fchown(&file, Some(account.uid.as_raw()), Some(account.gid.as_raw()))?;
     }
     Ok(())
 }

@@ -23,6 +23,11 @@ impl Paths {
         self.run_dir.join("journal")
     }
 
+    /// The session's, whose user alone may enter it.
+    pub fn identity(&self) -> PathBuf {
+        self.state_dir.join("identity")
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.run_dir.join("agent.sock")
     }

@@ -24,7 +24,7 @@ pub fn rescue_all(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<ExitCode> 
 }
 
 fn undo_under_lock(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<Rescued> {
-    let mut host = HostContext::open(paths, own_program())?;
+    let mut host = HostContext::open(paths, own_program(), None)?;
     let rescuer = Rescuer {
         ended_by,
         name: "rescue",

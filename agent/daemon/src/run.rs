@@ -4,36 +4,31 @@ use std::fs::{File, Permissions};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use agent_probes::{Commands, HostRules};
-use agent_session::SessionOptions;
-use agent_view::{HostView, LinuxView};
+use agent_link::AgentSide;
+use agent_probes::Commands;
+use agent_view::Resolver;
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, WardenHandle};
 use anyhow::{Context, bail};
-use proto_model::host::HostFacts;
 use proto_model::injection::{AgentReport, EndedBy};
-use proto_model::time::Timestamp;
 use proto_program::notify::Notifier;
 use proto_program::shutdown::Shutdown;
 use rustix::fs::OFlags;
-use tokio::sync::mpsc;
 
+use crate::accounts;
 use crate::guardian_handle::Keeper;
 use crate::host_context::{HostContext, need_root, own_program};
 use crate::local_server;
 use crate::paths::Paths;
+use crate::session_process::{SessionKeeper, SessionPlan, run_programs};
 
-/// Reports on their way to the session; one more is dropped and told again from its journal.
-const REPORTS: usize = 1_024;
 /// Below what services give themselves; never -1000, at which the kernel would not end us whatever we did.
 const OOM_SCORE: &str = "-900";
 /// How long a predecessor may take to end.
 const PREDECESSOR_WAIT: Duration = Duration::from_secs(5);
-/// How long the first connection waits for the guardian. Without one the host is still worth hearing of, though it refuses faults.
-const GUARDIAN_WAIT: Duration = Duration::from_secs(2);
-const GUARDIAN_POLL: Duration = Duration::from_millis(10);
 
 /// Runs until SIGTERM or SIGINT, then undoes everything.
 pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
@@ -42,14 +37,22 @@ pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
     paths.make()?;
     let _only_one = only_one(paths)?;
     outlive_others();
-    let rules = probe_rules(&policy);
-    let (reports, told) = mpsc::channel(REPORTS);
-    let (warden, thread) = start_warden(paths, own_program(), policy, watchdog, reports)?;
+    let account = accounts::session(&policy)?;
+    // Who they are is looked up again with each way to this host; without them no fault that loads it could act.
+    accounts::workers(&policy)?;
+    let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
+    let plan = SessionPlan::of(paths, account, &policy);
+    let side = AgentSide::default();
+    let reports = side.clone();
+    let resolver = Some(Arc::new(side.clone()) as Arc<dyn Resolver>);
+    let (warden, thread) = start_warden(paths, own_program(), policy, watchdog, resolver, move |report| {
+        reports.report(report)
+    })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        .max_blocking_threads(1)
         .build()?;
-    let clean = runtime.block_on(serve(paths, &warden, told, rules));
+    let clean = runtime.block_on(serve(paths, &warden, plan, side, commands));
     runtime.shutdown_background();
     drop(warden);
     drop(std::fs::remove_file(paths.socket()));
@@ -93,9 +96,10 @@ pub fn start_warden(
     program: PathBuf,
     policy: Policy,
     watchdog: Duration,
-    reports: mpsc::Sender<AgentReport>,
+    resolver: Option<Arc<dyn Resolver>>,
+    reports: impl Fn(AgentReport) + Send + 'static,
 ) -> anyhow::Result<(WardenHandle, JoinHandle<()>)> {
-    let host = HostContext::open(paths, program.clone())?;
+    let host = HostContext::open(paths, program.clone(), resolver)?;
     let keeper = Keeper::new(program, paths.clone(), watchdog).context("give a sign of life")?;
     let parts = Parts {
         view: host.view,
@@ -108,17 +112,13 @@ pub fn start_warden(
         },
         latches: Latches::open(&paths.state_dir),
         guardian: Box::new(keeper),
-        reports: Box::new(move |report| {
-            if reports.try_send(report).is_err() {
-                tracing::debug!("a report waits in its journal");
-            }
-        }),
+        reports: Box::new(reports),
     };
     agent_warden::spawn(parts).context("start the warden")
 }
 
 /// Serves until it is time to end; true when everything could be undone.
-async fn serve(paths: &Paths, warden: &WardenHandle, told: mpsc::Receiver<AgentReport>, rules: HostRules) -> bool {
+async fn serve(paths: &Paths, warden: &WardenHandle, plan: SessionPlan, side: AgentSide, commands: Commands) -> bool {
     let signals = Shutdown::listen();
     let listener = match local_server::listen(&paths.socket()) {
         Ok(listener) => Some(listener),
@@ -128,61 +128,23 @@ async fn serve(paths: &Paths, warden: &WardenHandle, told: mpsc::Receiver<AgentR
         }
     };
     let local = listener.map(|listener| tokio::spawn(local_server::serve(listener, warden.clone())));
-    let (options, connected) = (session_options(paths, rules), warden.clone());
-    let session = tokio::spawn(async move {
-        await_guardian(&connected).await;
-        agent_session::run(options, connected, told).await;
-    });
+    let session = SessionKeeper::start(plan, side, warden.clone(), run_programs(commands));
+    if let Err(error) = &session {
+        tracing::error!(%error, "no session process can be started: the controller does not hear from this host");
+    }
     tell_manager(|manager| manager.ready("waiting for orders"));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent is ready");
     let why = until_told(signals).await;
     tracing::info!(why, "the agent ends: everything is undone first");
     tell_manager(Notifier::stopping);
     let clean = leave(warden).await;
-    session.abort();
+    if let Ok(session) = session {
+        session.leave();
+    }
     if let Some(local) = local {
         local.abort();
     }
     clean
-}
-
-/// A host that shows itself as connected is about to be given faults, which it refuses while nothing guards it.
-async fn await_guardian(warden: &WardenHandle) {
-    let guarded = async {
-        while !matches!(local_server::heard(warden, Command::Status).await, Ok(status) if status.guarded) {
-            tokio::time::sleep(GUARDIAN_POLL).await;
-        }
-    };
-    if tokio::time::timeout(GUARDIAN_WAIT, guarded).await.is_err() {
-        tracing::warn!("the guardian does not answer yet; faults are refused until it does");
-    }
-}
-
-fn probe_rules(policy: &Policy) -> HostRules {
-    let probes = &policy.probes;
-    let commands = Commands::of(probes.commands.clone(), &probes.user);
-    HostRules::of(commands, probes.allow.clone(), probes.deny.clone())
-}
-
-/// What the session tells of this host.
-fn session_options(paths: &Paths, probe_rules: HostRules) -> SessionOptions {
-    let view = LinuxView::with_group_root(&paths.group_root);
-    SessionOptions {
-        state_dir: paths.state_dir.clone(),
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        catalogue: agent_faults::catalogue,
-        facts: Box::new(move || HostFacts {
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..view.facts()
-        }),
-        probe_rules,
-        clock: wall_clock,
-    }
-}
-
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Waits for the signal to end; without signals the agent would never end well, so then it ends at once.

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use agent_faults::WorkControl;
 use agent_levers::WorkerSpec;
+use agent_privileges::{Account, confine};
 use agent_view::{HostView, LinuxView};
 use anyhow::{Context, anyhow};
+use nix::unistd::{Gid, Uid};
 use proto_model::catalogue::FaultKind;
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -27,8 +29,8 @@ const LOOK_EVERY_MS: i64 = 500;
 /// What a worker may take to let go of what it holds after it was told to stop.
 const WINDS_UP: Duration = Duration::from_millis(800);
 
-/// Returns only when the work ends by itself; otherwise the process does.
-pub fn work() -> anyhow::Result<ExitCode> {
+/// Returns only when the work ends by itself; otherwise the process does. `account` is the user and group to become first.
+pub fn work(account: Option<(u32, u32)>) -> anyhow::Result<ExitCode> {
     if let Err(error) = rustix::thread::set_name(NAME) {
         tracing::debug!(%error, "the worker goes by the agent's name");
     }
@@ -41,9 +43,18 @@ pub fn work() -> anyhow::Result<ExitCode> {
     let spec: WorkerSpec = serde_json::from_str(&line).context("understand what to do")?;
     let kind = FaultKind::parse(&spec.kind)?;
     let fault = agent_faults::find(&kind).ok_or_else(|| anyhow!("this agent has no fault {kind}"))?;
+    let file = fault.worker_file(&spec.params, &spec.injection)?;
+    // The kernel keeps rights for each thread: there is one yet.
+    if let Some((uid, gid)) = account {
+        let account = Account {
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(gid),
+        };
+        confine(account, fault.worker_keeps()).context("give up the rights of root")?;
+    }
     let view: Arc<dyn HostView> = Arc::new(LinuxView::new());
     let stop = Arc::new(AtomicBool::new(false));
-    let control = WorkControl::new(spec.injection.clone(), spec.deadline_boot_ms, stop.clone(), view.clone());
+    let control = WorkControl::new(spec.injection.clone(), spec.deadline_boot_ms, stop.clone(), view.clone()).with_file(file);
     let watcher = std::thread::Builder::new().name("watch".to_owned()).stack_size(64 * 1024);
     watcher.spawn(move || {
         wait_for_end(spec.deadline_boot_ms + GRACE_MS, view.as_ref());

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::fs::File;
 use std::net::IpAddr;
 use std::path::Path;
 
 use agent_levers::{LeverError, Levers};
+use agent_privileges::CapabilitySet;
 use agent_view::{HostView, Process, UnifiedGroup, ViewError, Volume};
 use proto_model::catalogue::{DurationRule, ExampleDescription, FaultKind, KindDescription};
 use proto_model::doctor::Ability;
+use proto_model::id::InjectionId;
 use proto_model::injection::{Observation, Reversal};
 use proto_model::problem::{Problems, Refusal};
 use schemars::JsonSchema;
@@ -148,6 +151,12 @@ pub trait Fault: Send + Sync + 'static {
         Self::validate(&params).map_err(|problems| FaultError::Other(problems.to_string()))?;
         Self::work(&params, control)
     }
+    /// What the worker process keeps of root's rights while it works.
+    const WORKER_KEEPS: CapabilitySet = CapabilitySet::empty();
+    /// A file that the worker's body needs and could not open without root's rights: it is opened before they are given up.
+    fn worker_file(_order: &serde_json::Value, _injection: &InjectionId) -> Result<Option<File>, FaultError> {
+        Ok(None)
+    }
     /// The body of the worker process, for kinds that load the host.
     fn work(_params: &Self::Params, _control: &WorkControl) -> Result<(), FaultError> {
         Err(FaultError::Other(format!("{} has no worker", Self::KIND)))
@@ -216,6 +225,8 @@ pub trait AnyFault: Send + Sync {
         scene: &Scene<'_>,
         levers: &mut Levers<'_>,
     ) -> Result<serde_json::Value, FaultError>;
+    fn worker_keeps(&self) -> CapabilitySet;
+    fn worker_file(&self, order: &serde_json::Value, injection: &InjectionId) -> Result<Option<File>, FaultError>;
     fn work(&self, params: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError>;
 }
 
@@ -356,6 +367,14 @@ impl<F: Fault> AnyFault for Kind<F> {
     ) -> Result<serde_json::Value, FaultError> {
         let effect = F::go_on(&Self::parse_stored(params)?, Self::parse_effect(effect)?, scene, levers)?;
         serde_json::to_value(effect).map_err(|e| FaultError::Other(format!("record the effect: {e}")))
+    }
+
+    fn worker_keeps(&self) -> CapabilitySet {
+        F::WORKER_KEEPS
+    }
+
+    fn worker_file(&self, order: &serde_json::Value, injection: &InjectionId) -> Result<Option<File>, FaultError> {
+        F::worker_file(order, injection)
     }
 
     fn work(&self, params: &serde_json::Value, control: &WorkControl) -> Result<(), FaultError> {

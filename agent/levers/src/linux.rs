@@ -13,6 +13,8 @@ pub struct LinuxOps {
     pub(crate) view: LinuxView,
     pub(crate) workers: Vec<Worker>,
     pub(crate) queue_by: QueueBy,
+    /// The user and group that workers become.
+    pub(crate) worker_account: Option<(u32, u32)>,
 }
 
 impl LinuxOps {
@@ -28,7 +30,16 @@ impl LinuxOps {
             view: LinuxView::with_group_root(below),
             workers: Vec::new(),
             queue_by: QueueBy::default(),
+            worker_account: None,
         }
+    }
+
+    /// Workers become this user and group before they work; without, they stay root.
+    #[must_use]
+    pub fn with_worker_account(mut self, uid: u32, gid: u32) -> Self {
+        self.worker_account = Some((uid, gid));
+        self.view = self.view.with_worker_uid(uid);
+        self
     }
 
     pub(crate) fn let_go(&mut self, group: &GroupId) {

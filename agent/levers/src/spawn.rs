@@ -34,14 +34,23 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// `doors` lead into the group; the worker is inside of it before its program starts.
-    pub(crate) fn start(agent: &Path, group: &GroupId, doors: Vec<File>, spec: &WorkerSpec) -> Result<Self, OpsError> {
+    /// `account` is the user and group that it becomes. `doors` lead into the group; the worker is inside of it before its program starts.
+    pub(crate) fn start(
+        agent: &Path,
+        account: Option<(u32, u32)>,
+        group: &GroupId,
+        doors: Vec<File>,
+        spec: &WorkerSpec,
+    ) -> Result<Self, OpsError> {
         let failed = |e: io::Error| OpsError::new(format!("start a worker of {} by {}", group.0, agent.display()), e);
         let mut order = serde_json::to_vec(spec).map_err(|e| failed(e.into()))?;
         order.push(b'\n');
         let fds: Vec<RawFd> = doors.iter().map(AsRawFd::as_raw_fd).collect();
         let mut command = Command::new(agent);
         command.arg0(&group.0).arg("worker").current_dir("/");
+        if let Some((uid, gid)) = account {
+            command.args(["--uid", &uid.to_string(), "--gid", &gid.to_string()]);
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::inherit());
         // Out of our process group: what a terminal sends to the agent is not meant for it.
         command.process_group(0);

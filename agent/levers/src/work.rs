@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 pub use agent_view::boot_ms;
-pub use filler::Filler;
+pub use filler::{Filler, open_ballast};
 pub use memory_block::MemoryBlock;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_setaffinity};

@@ -6,7 +6,7 @@ use proto_probes::AddressRule;
 use crate::commands::Commands;
 
 /// The rules of every probe on this host.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HostRules {
     pub commands: Commands,
     pub addresses: AddressRule,

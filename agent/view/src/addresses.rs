@@ -8,6 +8,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::error::ViewError;
+use crate::linux::Resolver;
 
 /// How long a name may take to resolve.
 pub const RESOLVE_WITHIN: Duration = Duration::from_secs(1);
@@ -91,8 +92,21 @@ unsafe fn address_of(address: *const libc::sockaddr) -> Option<IpAddr> {
     }
 }
 
+/// By whoever resolves names for this process; an address needs nobody.
+pub(crate) fn resolve_by(resolver: Option<&dyn Resolver>, name: &str) -> Result<Vec<IpAddr>, ViewError> {
+    if let Ok(address) = name.parse() {
+        return Ok(vec![address]);
+    }
+    let nobody = || io::Error::new(io::ErrorKind::Unsupported, "this process resolves no names");
+    let found = resolver.ok_or_else(nobody).and_then(|resolver| resolver.resolve(name));
+    let mut found = found.map_err(|e| ViewError::new(format!("the addresses of {name}"), e))?;
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
 /// Asks the system's resolver, in a thread of its own since it cannot be told to give up.
-pub(crate) fn resolve(name: &str) -> Result<Vec<IpAddr>, ViewError> {
+pub fn resolve(name: &str) -> Result<Vec<IpAddr>, ViewError> {
     if let Ok(address) = name.parse() {
         return Ok(vec![address]);
     }

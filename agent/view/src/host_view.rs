@@ -34,6 +34,10 @@ pub trait HostView: Send + Sync {
     fn listeners(&self) -> Result<Vec<Listener>, ViewError>;
     /// Our own pid, as this host sees it.
     fn own_pid(&self) -> u32;
+    /// The user that workers of ours become; `None` where they stay what starts them.
+    fn worker_uid(&self) -> Option<u32> {
+        None
+    }
 
     /// Per online processor.
     fn cpu_ticks(&self) -> Result<Vec<CpuTicks>, ViewError>;

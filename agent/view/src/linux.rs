@@ -1,7 +1,9 @@
 //! A Linux host, seen through /proc, /sys and netlink; nothing here writes.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -26,12 +28,20 @@ use crate::{
     ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, threads, units, volumes,
 };
 
+/// Whom to ask for the addresses of a name.
+pub trait Resolver: Send + Sync {
+    /// Within a second or two.
+    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
+}
+
 /// This host.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct LinuxView {
     below: PathBuf,
     hierarchies: Hierarchies,
     boot_id: String,
+    resolver: Option<Arc<dyn Resolver>>,
+    worker_uid: Option<u32>,
 }
 
 impl LinuxView {
@@ -51,6 +61,26 @@ impl LinuxView {
             below: below.to_owned(),
             hierarchies: Hierarchies::detect(below).unwrap_or_default(),
             boot_id: boot_id.trim().to_owned(),
+            resolver: None,
+            worker_uid: None,
+        }
+    }
+
+    /// The same view, where workers of ours run as this user.
+    #[must_use]
+    pub fn with_worker_uid(self, uid: u32) -> Self {
+        Self {
+            worker_uid: Some(uid),
+            ..self
+        }
+    }
+
+    /// The same view, with names that are resolved by another process: what name servers send is not read with root's rights.
+    #[must_use]
+    pub fn with_resolver(self, resolver: Arc<dyn Resolver>) -> Self {
+        Self {
+            resolver: Some(resolver),
+            ..self
         }
     }
 
@@ -92,6 +122,10 @@ impl HostView for LinuxView {
 
     fn own_pid(&self) -> u32 {
         std::process::id()
+    }
+
+    fn worker_uid(&self) -> Option<u32> {
+        self.worker_uid
     }
 
     fn cpu_ticks(&self) -> Result<Vec<CpuTicks>, ViewError> {
@@ -204,7 +238,7 @@ impl HostView for LinuxView {
     }
 
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
-        addresses::resolve(name)
+        addresses::resolve_by(self.resolver.as_deref(), name)
     }
 
     fn presence(&self, feature: Feature) -> Presence {

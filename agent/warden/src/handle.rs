@@ -164,6 +164,11 @@ impl WardenHandle {
         })
     }
 
+    /// Queues a command, and waits for room; for a thread that has nothing else to do.
+    pub fn send_waiting(&self, command: Command) -> Result<(), WardenError> {
+        self.commands.send(command).map_err(|_| WardenError::Gone)
+    }
+
     /// Returns when the order has been decided; the result is in the reports.
     pub fn start(&self, order: StartOrder) -> Result<(), WardenError> {
         self.ask(|reply| Command::Start(order, reply))

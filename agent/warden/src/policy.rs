@@ -29,6 +29,7 @@ pub struct Policy {
     pub protect: Protect,
     pub reserve: Reserve,
     pub probes: Probes,
+    pub users: Users,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -112,6 +113,25 @@ impl Default for Probes {
             user: "nobody".to_owned(),
             allow: Vec::new(),
             deny: Vec::new(),
+        }
+    }
+}
+
+/// The system users that the agent's processes without root's rights run as.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Users {
+    /// Whatever reads from the network.
+    pub session: String,
+    /// Whatever loads the host.
+    pub workers: String,
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Self {
+            session: "fracas".to_owned(),
+            workers: "fracas-load".to_owned(),
         }
     }
 }

@@ -19,7 +19,7 @@ const HOW: &str = "How each was taken, on release builds, with a controller and 
 
 - Sizes: of the stripped files.
 - Start of the CLI: `fracas --version`, from before the fork until the process is reaped.
-- At rest: the sum of `Pss` in smaps_rollup of the agent and its guardian, connected and idle; processor time as the kernel accounts it to the host's
+- At rest: the sum of `Pss` in smaps_rollup of the agent, its session and its guardian, connected and idle; processor time as the kernel accounts it to the host's
   whole group over 20 s; bytes by the counters of its interface, headers and both ways included.
 - cpu.burn: processor time as the kernel accounts it to the host's group, over 6 s after 2 s to settle, as a share of the cores asked for; stress-ng with
   `--cpu CORES --cpu-load PERCENT` in the same host right after; errors are distances from what was asked. Whatever else runs on the machine takes

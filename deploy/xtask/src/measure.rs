@@ -70,7 +70,7 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
     times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-/// Proportional memory and processor share of an agent and its guardian while nothing happens.
+/// Proportional memory and processor share of an agent, its session and its guardian while nothing happens.
 pub fn at_rest(lab: &Lab) -> Result<Figure> {
     eprintln!("measuring an agent at rest for {} s", REST.as_secs());
     let host = lab.host("one");
@@ -79,7 +79,8 @@ pub fn at_rest(lab: &Lab) -> Result<Figure> {
     let share = (host.cpu_time()? - used).as_secs_f64() / begin.elapsed().as_secs_f64() * 100.0;
     let wire = (bytes_on_the_wire(host)? - sent) as f64 / begin.elapsed().as_secs_f64();
     let mut pss = 0;
-    for process in host.processes_named("fracas-agent")? {
+    let ours = host.processes()?.into_iter().filter(|process| process.name.starts_with("fracas-"));
+    for process in ours {
         let rollup = host.read(&format!("/proc/{}/smaps_rollup", process.pid))?;
         let line = rollup
             .lines()
@@ -89,7 +90,7 @@ pub fn at_rest(lab: &Lab) -> Result<Figure> {
     }
     let ours = format!("{:.1} MiB, {share:.3} % of a core, {wire:.0} B/s", mebi(pss));
     let peer = "Harness's agent, as published: 15 MB, 0.05 %, 150 B/s";
-    Ok(Figure::new("agent and guardian at rest (PSS)", ours, peer, "below each"))
+    Ok(Figure::new("agent, session and guardian at rest (PSS)", ours, peer, "below each"))
 }
 
 /// What the host's interface has received and sent so far, headers included.

@@ -176,7 +176,7 @@ impl Lab {
     pub fn join(&self, name: &str) -> Result<()> {
         let token = self.token(name)?;
         let host = self.host(name);
-        host.write("/etc/fracas/agent.toml", &self.plan.rules)?;
+        host.write("/etc/fracas/agent.toml", &with_users(&self.plan.rules))?;
         let agent = programs::find("fracas-agent")?.to_string_lossy().into_owned();
         let enrol = Cmd::new(&agent).args(["enrol", "--controller", "control:7400", "--token-file", "-"]);
         host.exec(enrol.stdin(format!("{token}\n")))?.ok()?;
@@ -258,5 +258,21 @@ impl Lab {
     fn said(&self, host: &str, service: &str) -> String {
         let log = self.host(host).log(service);
         format!("{}:\n{}", log.display(), tail(&log, 20))
+    }
+}
+
+/// The shipped agent.toml, as [`with_users`] makes it fit the suites' machine.
+pub fn shipped_rules() -> String {
+    with_users(SHIPPED_RULES)
+}
+
+/// The same rules for users that every Debian has, each for one purpose here: those of packages are not on the suites' machine.
+fn with_users(rules: &str) -> String {
+    let (session, workers) = ("session = \"nobody\"", "workers = \"daemon\"");
+    match rules.contains("[users]") {
+        true => rules
+            .replace("session = \"fracas\"", session)
+            .replace("workers = \"fracas-load\"", workers),
+        false => format!("{rules}\n[users]\n{session}\n{workers}\n"),
     }
 }

@@ -20,6 +20,6 @@ pub use command::{Cmd, Output, Process};
 pub use fleet::{Fleet, FleetPlan};
 pub use footprint::Footprint;
 pub use host::{Host, Then};
-pub use lab::{Lab, LabPlan};
+pub use lab::{Lab, LabPlan, shipped_rules};
 pub use packages::Packages;
 pub use tests_notes as report;

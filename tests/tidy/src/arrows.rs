@@ -22,11 +22,16 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     ("agent-view", &["proto-model"]),
     ("agent-journal", &["proto-model"]),
     ("agent-levers", &["agent-journal", "agent-view", "proto-model"]),
-    ("agent-faults", &["agent-journal", "agent-levers", "agent-view", "proto-model"]),
+    ("agent-privileges", &[]),
+    (
+        "agent-faults",
+        &["agent-journal", "agent-levers", "agent-privileges", "agent-view", "proto-model"],
+    ),
     (
         "agent-warden",
         &["agent-faults", "agent-journal", "agent-levers", "agent-view", "proto-model"],
     ),
+    ("agent-link", &["agent-view", "agent-warden", "proto-model"]),
     ("agent-probes", &["proto-model", "proto-probes"]),
     (
         "agent-session",
@@ -46,6 +51,8 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
             "agent-faults",
             "agent-journal",
             "agent-levers",
+            "agent-link",
+            "agent-privileges",
             "agent-probes",
             "agent-session",
             "agent-view",

@@ -25,8 +25,15 @@ pub fn is_root() -> bool {
     !tests_notes::lacks_root("for an agent that holds faults")
 }
 
+/// The shipped rules, for users that every Debian has.
+pub fn rules() -> String {
+    agent_warden::SHIPPED
+        .replace("session = \"fracas\"", "session = \"nobody\"")
+        .replace("workers = \"fracas-load\"", "workers = \"daemon\"")
+}
+
 pub fn paths(dir: &Path) -> Paths {
-    std::fs::write(dir.join("agent.toml"), agent_warden::SHIPPED).unwrap();
+    std::fs::write(dir.join("agent.toml"), rules()).unwrap();
     Paths {
         config: dir.join("agent.toml"),
         state_dir: dir.join("state"),
@@ -133,7 +140,8 @@ fn the_other_process() {
     };
     let orders: Vec<(String, Value)> = serde_json::from_str(&std::env::var(ORDERS).unwrap()).unwrap();
     let (reports, mut told) = tokio::sync::mpsc::channel(100);
-    let (warden, _thread) = start_warden(&paths(&dir), PROGRAM.into(), Policy::default(), WATCHDOG, reports).unwrap();
+    let report = move |report| drop(reports.try_send(report));
+    let (warden, _thread) = start_warden(&paths(&dir), PROGRAM.into(), Policy::default(), WATCHDOG, None, report).unwrap();
     wait_until(Duration::from_secs(10), || warden.status().unwrap().guarded);
     let mut ids = Vec::new();
     for (kind, params) in orders {

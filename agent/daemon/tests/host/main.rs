@@ -5,3 +5,4 @@ mod guarded;
 mod load;
 mod losses;
 mod manners;
+mod privileges;

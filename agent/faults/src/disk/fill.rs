@@ -1,14 +1,18 @@
 //! `disk.fill`: fills a volume with a ballast file of its own; what the host keeps free stays free, and no other file is touched.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
 use agent_levers::{Ballast, Levers, WorkerHandle};
+use agent_privileges::CapabilitySet;
 use agent_view::{HostView, Volume};
+use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use proto_model::problem::{Problem, Problems, Refusal};
 use proto_model::quantity::{Amount, Bytes, Percent};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
 
 use super::target::{Fullness, Goal};
 use super::worker::{self, Growth};
@@ -102,6 +106,8 @@ impl Fault for Fill {
     const MEASURED_BY: &'static str = "space used and free as statfs tells it, and what the file takes of it. Confirmed within 1 MiB of asked \
          (used: also within 0.1 % of the volume)";
     const UNDONE_BY: &'static str = "emptying and removing its file wherever somebody moved it on the volume, and nothing else";
+    /// To look at the volume from a folder that only root may enter, and to have the blocks that a file system keeps for root.
+    const WORKER_KEEPS: CapabilitySet = CapabilitySet::DAC_READ_SEARCH.union(CapabilitySet::SYS_RESOURCE);
     type Params = FillParams;
     type Effect = FillEffect;
 
@@ -272,10 +278,19 @@ impl Fault for Fill {
         }
     }
 
+    fn worker_file(order: &Value, injection: &InjectionId) -> Result<Option<File>, FaultError> {
+        let ballast = Ballast::path_in(&read_order(order)?.folder, injection);
+        worker::open(&ballast).map(Some)
+    }
+
     fn work_as_ordered(order: &Value, control: &WorkControl) -> Result<(), FaultError> {
-        let order = Growth::deserialize(order).map_err(|e| FaultError::Other(format!("read the order: {e}")))?;
+        let order = read_order(order)?;
         worker::grow(&order, &Ballast::path_in(&order.folder, control.injection()), control)
     }
+}
+
+fn read_order(order: &Value) -> Result<Growth, FaultError> {
+    Growth::deserialize(order).map_err(|e| FaultError::Other(format!("read the order: {e}")))
 }
 
 fn growth(effect: &FillEffect) -> Growth {

@@ -1,5 +1,6 @@
 //! The body of a disk worker: grows the ballast step by step, and stops where the reserve begins; it makes and removes no file.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,12 +52,21 @@ impl Growth {
     }
 }
 
+/// The file to grow: one of ours, which was made before.
+pub(super) fn open(ballast: &Path) -> Result<File, FaultError> {
+    agent_levers::work::open_ballast(ballast).map_err(|e| FaultError::Other(format!("open {}: {e}", ballast.display())))
+}
+
 /// Grows `ballast`, then waits until it is told to stop: that it lives says that the fault acts.
 pub(super) fn grow(growth: &Growth, ballast: &Path, control: &WorkControl) -> Result<(), FaultError> {
     let view = control.view();
     let failed = |e: std::io::Error| FaultError::Other(format!("fill {}: {e}", ballast.display()));
     let began = view.boot_ms();
-    let mut filler = Filler::open(ballast, began).map_err(failed)?;
+    let file = match control.take_file() {
+        Some(file) => file,
+        None => open(ballast)?,
+    };
+    let mut filler = Filler::of(file, began).map_err(failed)?;
     while !control.should_stop() {
         let due = growth.due(view.boot_ms().saturating_sub(began));
         let (room, most) = growth.room(view)?;

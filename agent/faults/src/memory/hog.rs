@@ -1,6 +1,7 @@
 //! `memory.hog`: takes memory and holds it, in a worker of its own; what the host keeps free is never taken.
 
 use agent_levers::{Levers, WorkerHandle};
+use agent_privileges::CapabilitySet;
 use agent_view::{Feature, HostView, Memory, ProcessMemory};
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
@@ -106,6 +107,8 @@ impl Fault for Hog {
     const MEASURED_BY: &'static str = "add: the worker's proportional set size (/proc/PID/smaps_rollup), within 1 % of asked; total: MemTotal less \
          MemAvailable, or the same of the quota, within 1 % of all memory";
     const UNDONE_BY: &'static str = "ending the worker's group and removing it";
+    /// To lock what it takes in memory, whatever the limit of ordinary programs is.
+    const WORKER_KEEPS: CapabilitySet = CapabilitySet::IPC_LOCK;
     const SETTLE_MS: u64 = 1_500;
     type Params = HogParams;
     type Effect = HogEffect;

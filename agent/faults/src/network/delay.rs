@@ -2,6 +2,7 @@
 
 use agent_levers::work::packets::{Delay as Hold, Distribution, Harm};
 use agent_levers::{Direction, Levers};
+use agent_privileges::CapabilitySet;
 use agent_view::HostView;
 use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
@@ -94,6 +95,7 @@ impl Fault for Delay {
     const ALIASES: &'static [&'static str] = &["latency", "lag", "slow network", "jitter", "netem delay"];
     const MEASURED_BY: &'static str = "round trips to one of the peers (echoes, or connections to a named port), timed by their own clock and compared with those from before. Confirmed when their median is within 2 ms and 5 percent of what was asked, and packets other than these met the fault; unknown when no peer can be timed";
     const UNDONE_BY: &'static str = "removing the injection's filters from the interfaces, waiting until its own link has let its last packet go, and removing that link (netem); or removing the injection's rules and sets from our own nftables table, after which its worker lets go of every packet that it holds and ends (packets). The interfaces' own queues are never touched, and the kernel lets packets through by itself when the lease is not renewed";
+    const WORKER_KEEPS: CapabilitySet = engine::WORKER_KEEPS;
     type Params = DelayParams;
     type Effect = DelayEffect;
 

@@ -2,6 +2,7 @@
 
 use agent_levers::work::packets::{PacketWork, TimingWork};
 use agent_levers::{Levers, Shape};
+use agent_privileges::CapabilitySet;
 use agent_view::{Clsact, Feature, HostView};
 use proto_model::doctor::{Ability, Can};
 use proto_model::id::InjectionId;
@@ -143,6 +144,9 @@ pub(super) fn still_there(injection: &InjectionId, made: &AppliedEngine, view: &
         AppliedEngine::Queues { worker } => packets::still_there(injection, worker, view),
     }
 }
+
+/// To answer for queued packets and to send copies of them again.
+pub(super) const WORKER_KEEPS: CapabilitySet = CapabilitySet::NET_ADMIN.union(CapabilitySet::NET_RAW);
 
 /// What a worker is ordered to do.
 #[derive(Deserialize)]

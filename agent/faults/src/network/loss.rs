@@ -2,6 +2,7 @@
 
 use agent_levers::work::packets::{GilbertElliott, Harm};
 use agent_levers::{Direction, Fate, Levers, Lose};
+use agent_privileges::CapabilitySet;
 use agent_view::{Feature, HostView};
 use proto_model::doctor::{Ability, Can};
 use proto_model::id::InjectionId;
@@ -177,6 +178,7 @@ impl Fault for Loss {
     const ALIASES: &'static [&'static str] = &["packet loss", "drop packets", "flaky network", "netem loss", "gilbert elliott"];
     const MEASURED_BY: &'static str = "packets that met the fault, and packets of the same peers that came through, counted by the kernel early and late in the same hooks, or before and behind the queue of netem, since the fault began. Confirmed when the missing share is within 1 point of what was asked, or within luck, and the packets are enough to exclude (99 %) a share that is off by half of it or by 15 points; until then unknown, with how many more are needed";
     const UNDONE_BY: &'static str = "removing the injection's rules and sets from our own nftables table, and ending its worker where there is one; or removing the injection's filters from the interfaces, and then its own link (netem). The kernel lets packets through by itself when the lease is not renewed";
+    const WORKER_KEEPS: CapabilitySet = engine::WORKER_KEEPS;
     type Params = LossParams;
     type Effect = LossEffect;
 

@@ -283,8 +283,9 @@ fn workers_left(check: &mut CleanCheck<'_>) {
         let name = process.command_line.first().map(String::as_str).unwrap_or_default();
         let id = name.strip_prefix(GroupId::PREFIX).and_then(|id| InjectionId::parse(id).ok());
         let dead = matches!(process.state, ProcessState::Zombie | ProcessState::Dead);
-        // Any user can give a process, also one of a setuid program, any name: ours run our program and were started by root.
-        let ours = id.is_some() && process.our_program && process.real_uid == 0;
+        // Any user can give a process, also one of a setuid program, any name: ours run our program, as root or as the user of workers.
+        let ours_by_user = process.real_uid == 0 || check.view().worker_uid() == Some(process.real_uid);
+        let ours = id.is_some() && process.our_program && ours_by_user;
         if ours && !dead && !may_be_there(check, name) {
             check.owned_left(format!("worker {name} (pid {})", process.pid));
         }
@@ -307,7 +308,7 @@ impl GroupOps for LinuxOps {
     fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError> {
         self.reap_workers();
         let doors = groups::doors(self.view.hierarchies(), group)?;
-        let worker = Worker::start(&self.agent, group, doors, spec)?;
+        let worker = Worker::start(&self.agent, self.worker_account, group, doors, spec)?;
         let pid = worker.pid();
         self.workers.push(worker);
         Ok(pid)

@@ -22,9 +22,14 @@ pub struct Filler {
     pattern: Pattern,
 }
 
+/// An injection's ballast file, to be grown: an existing plain file of ours that has no other name.
+pub fn open_ballast(path: &Path) -> io::Result<File> {
+    ballast::open(path)
+}
+
 impl Filler {
-    pub fn open(path: &Path, seed: u64) -> io::Result<Self> {
-        let file = ballast::open(path)?;
+    /// `file` is from `open_ballast`.
+    pub fn of(file: File, seed: u64) -> io::Result<Self> {
         let filled = file.metadata()?.len();
         Ok(Self {
             file,
@@ -83,7 +88,7 @@ mod tests {
         let path = folder.path().join("x");
         let device = folder.path().metadata().unwrap().dev();
         ballast::make(&path, device).unwrap();
-        let filler = Filler::open(&path, 1).unwrap();
+        let filler = Filler::of(open_ballast(&path).unwrap(), 1).unwrap();
         (folder, Filler { writes, ..filler })
     }
 

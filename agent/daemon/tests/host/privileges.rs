@@ -1,0 +1,198 @@
+//! Who runs as what, read from /proc while an agent runs: the page says it, and the kernel must agree.
+
+use std::collections::BTreeMap;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::agent::{Agent, PROGRAM, is_root, paths, rules, wait_until};
+
+/// `Uid`, `CapEff` and so on of a process.
+fn status(pid: u32) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    pairs
+        .map(|(key, value)| (key.to_owned(), value.trim().replace('\t', " ")))
+        .collect()
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let listed = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    listed
+        .flat_map(|text| text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The child of this process whose second word is `verb`, such as `session`.
+fn child(of: u32, verb: &str) -> Option<u32> {
+    children(of).into_iter().find(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == verb.as_bytes())
+    })
+}
+
+fn expect(pid: u32, expected: &[(&str, &str)]) {
+    let found = status(pid);
+    for (key, value) in expected {
+        assert_eq!(found.get(*key).map(String::as_str), Some(*value), "{key} of {pid}: {found:?}");
+    }
+}
+
+fn four(user: &str) -> String {
+    let id = nix::unistd::User::from_name(user).unwrap().unwrap().uid.as_raw();
+    format!("{id} {id} {id} {id}")
+}
+
+const NO_CAPABILITY: &str = "0000000000000000";
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+fn run(dir: &std::path::Path) -> Running {
+    let paths = paths(dir);
+    std::fs::write(&paths.config, rules()).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("--config").arg(&paths.config).arg("--state-dir").arg(&paths.state_dir);
+    command.arg("--run-dir").arg(&paths.run_dir).arg("run");
+    Running(command.stdin(Stdio::null()).spawn().unwrap())
+}
+
+#[test]
+fn a_session_has_no_rights_and_no_way_to_any() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let agent = run(dir.path());
+    let of = agent.0.id();
+    assert!(wait_until(Duration::from_secs(15), || child(of, "session")
+        .is_some_and(|pid| { status(pid).get("Seccomp").is_some_and(|mode| mode == "2") })));
+    let session = child(of, "session").unwrap();
+    let nobody = four("nobody");
+    let rights = [
+        ("Uid", nobody.as_str()),
+        ("Groups", ""),
+        ("CapInh", NO_CAPABILITY),
+        ("CapPrm", NO_CAPABILITY),
+        ("CapEff", NO_CAPABILITY),
+        ("CapBnd", NO_CAPABILITY),
+        ("CapAmb", NO_CAPABILITY),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+    ];
+    expect(session, &rights);
+    // Each of its threads, not only the first.
+    for task in std::fs::read_dir(format!("/proc/{session}/task")).unwrap().flatten() {
+        expect(task.file_name().to_str().unwrap().parse().unwrap(), &rights);
+    }
+    // The agent itself keeps its rights, and opens no socket of the network.
+    expect(of, &[("Uid", "0 0 0 0")]);
+    assert_eq!(sockets_of_the_network(of), 0);
+}
+
+/// Sockets over TCP or UDP among the descriptors of a process.
+fn sockets_of_the_network(pid: u32) -> usize {
+    let tables = ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"];
+    let open: Vec<String> = tables
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).ok())
+        .flat_map(|text| {
+            text.lines()
+                .skip(1)
+                .filter_map(|line| line.split_whitespace().nth(9).map(str::to_owned))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let links = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let inode = |link: String| {
+        link.strip_prefix("socket:[")
+            .and_then(|rest| rest.strip_suffix(']'))
+            .map(str::to_owned)
+    };
+    links
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .filter_map(|link| inode(link.to_string_lossy().into_owned()))
+        .filter(|inode| open.contains(inode))
+        .count()
+}
+
+#[test]
+fn a_session_that_is_killed_is_replaced_and_one_without_its_agent_ends() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let agent = run(dir.path());
+    let of = agent.0.id();
+    assert!(wait_until(Duration::from_secs(15), || child(of, "session").is_some()));
+    let first = child(of, "session").unwrap();
+    let pid = |pid: u32| rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    rustix::process::kill_process(pid(first), rustix::process::Signal::KILL).unwrap();
+    assert!(wait_until(Duration::from_secs(15), || child(of, "session").is_some_and(|now| now != first)));
+    let second = child(of, "session").unwrap();
+    drop(agent);
+    assert!(
+        wait_until(Duration::from_secs(5), || status(second).is_empty()),
+        "the session outlives its agent"
+    );
+}
+
+#[test]
+fn workers_keep_only_what_their_kind_says() {
+    if !is_root() {
+        return;
+    }
+    for (kind, params, capabilities) in [
+        ("cpu.burn", json!({ "percent": 5, "cores": 1 }), NO_CAPABILITY),
+        // CAP_IPC_LOCK
+        ("memory.hog", json!({ "amount": "16MiB" }), "0000000000004000"),
+    ] {
+        let agent = Agent::holding(&[(kind, params)]);
+        agent.applied();
+        let of = agent.child.id();
+        assert!(
+            wait_until(Duration::from_secs(10), || child(of, "worker")
+                .is_some_and(|pid| { status(pid).get("NoNewPrivs").is_some_and(|flag| flag == "1") })),
+            "{kind}"
+        );
+        let worker = child(of, "worker").unwrap();
+        let daemon = four("daemon");
+        expect(
+            worker,
+            &[
+                ("Uid", daemon.as_str()),
+                ("Groups", ""),
+                ("CapEff", capabilities),
+                ("CapPrm", capabilities),
+                ("CapBnd", NO_CAPABILITY),
+                ("CapInh", NO_CAPABILITY),
+            ],
+        );
+    }
+}
+
+#[test]
+fn without_its_users_an_agent_does_not_start_and_says_what_to_do() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let paths = paths(dir.path());
+    std::fs::write(&paths.config, "[users]\nsession = \"no-such-user\"\n").unwrap();
+    let output = crate::manners::command(&paths, &["run"]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("users.session in agent.toml: this host has no user \"no-such-user\""),
+        "{error}"
+    );
+    assert!(error.contains("useradd --system"), "{error}");
+}

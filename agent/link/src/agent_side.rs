@@ -1,0 +1,213 @@
+//! The agent's end: serves one session process after another, hands requests to the warden, and outlives each of them.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Shutdown};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use agent_view::Resolver;
+use agent_warden::{Command, Reply, WardenError, WardenHandle};
+use proto_model::injection::{AgentReport, Wish};
+use serde::Serialize;
+
+use crate::frame::{self, MAX_REQUEST};
+use crate::message::{Message, Setup};
+use crate::program::{ProgramEnd, ProgramOrder};
+use crate::request::{BadRequest, Numbered, Request};
+
+/// Messages that wait for the session; one more is dropped: reports come again from their journals, and who waits for an answer gives up.
+const QUEUE: usize = 1_024;
+/// A session says at least every 5 s that it lives; silent for so long, it is replaced.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long a session may take to read what is sent.
+const WRITES_WITHIN: Duration = Duration::from_secs(30);
+/// How long a name may take to resolve: a little longer than the session waits for its own resolver.
+const RESOLVE_WITHIN: Duration = Duration::from_millis(1_500);
+const STACK_BYTES: usize = 128 * 1024;
+
+/// How the agent runs a program for a session; it must not block.
+pub type RunProgram = Arc<dyn Fn(ProgramOrder, Reply<Result<ProgramEnd, String>>) + Send + Sync>;
+
+/// Why a session is served no more.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    #[error("the session process has ended")]
+    Closed,
+    #[error("the session process has said nothing for {} s", SILENCE.as_secs())]
+    Silent,
+    #[error("the session process asked for what is not to be asked: {0}")]
+    Bad(String),
+    #[error("the socket to the session process: {0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Warden(#[from] WardenError),
+}
+
+impl From<BadRequest> for End {
+    fn from(error: BadRequest) -> Self {
+        Self::Bad(error.to_string())
+    }
+}
+
+/// What a name means, or why that is not known.
+type Addresses = Result<Vec<IpAddr>, String>;
+
+/// Clones share the session that is there now.
+#[derive(Clone, Default)]
+pub struct AgentSide(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    session: Mutex<Option<SyncSender<Message>>>,
+    /// Names that somebody waits for, by number.
+    questions: Mutex<HashMap<u64, SyncSender<Addresses>>>,
+    asked: AtomicU64,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl AgentSide {
+    /// Never blocks. What cannot be sent now is in its journal, and is sent when a session asks for what is unsettled.
+    pub fn report(&self, report: AgentReport) {
+        if !self.send(Message::Report(Box::new(report))) {
+            tracing::debug!("a report waits in its journal");
+        }
+    }
+
+    /// The session sends what it has, and ends.
+    pub fn leave(&self) {
+        self.send(Message::Leave);
+    }
+
+    fn send(&self, message: Message) -> bool {
+        locked(&self.0.session).as_ref().is_some_and(|out| out.try_send(message).is_ok())
+    }
+
+    /// Serves one session process until it ends, is silent, or asks for what is no request.
+    pub fn serve(&self, stream: UnixStream, setup: Setup, warden: &WardenHandle, run: &RunProgram) -> End {
+        let end = self.talk(&stream, setup, warden, run);
+        *locked(&self.0.session) = None;
+        // Whoever waits for a name learns that none comes.
+        locked(&self.0.questions).clear();
+        drop(stream.shutdown(Shutdown::Both));
+        end.err().unwrap_or(End::Closed)
+    }
+
+    fn talk(&self, stream: &UnixStream, setup: Setup, warden: &WardenHandle, run: &RunProgram) -> Result<(), End> {
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_write_timeout(Some(WRITES_WITHIN))?;
+        let (out, messages) = sync_channel(QUEUE);
+        drop(out.try_send(Message::Setup(setup)));
+        let writer = stream.try_clone()?;
+        let thread = std::thread::Builder::new().name("to session".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(move || write_all(writer, &messages))?;
+        *locked(&self.0.session) = Some(out.clone());
+        let mut reader = stream;
+        loop {
+            match frame::read(&mut reader, MAX_REQUEST) {
+                Ok(Some(bytes)) => self.obey(Numbered::decode(&bytes)?, &out, warden, run)?,
+                Ok(None) => return Ok(()),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return Err(End::Silent),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Hands a request on. While the warden has no room nothing more is read, so that the session learns that it is busy.
+    fn obey(&self, asked: Numbered, out: &SyncSender<Message>, warden: &WardenHandle, run: &RunProgram) -> Result<(), End> {
+        let id = asked.id;
+        let command = match asked.request {
+            Request::Alive => return Ok(()),
+            Request::Run(order) => {
+                run(order, answer(id, out));
+                return Ok(());
+            }
+            Request::Resolved { question, answer } => {
+                if let Some(asker) = locked(&self.0.questions).remove(&question) {
+                    drop(asker.try_send(answer));
+                }
+                return Ok(());
+            }
+            Request::Start(start) => Command::Start(start.try_into()?, Box::new(drop)),
+            Request::Stop { injection, cause } => {
+                let reply: Reply<Result<_, String>> = answer(id, out);
+                let reply = Box::new(move |stopped: Result<_, WardenError>| reply(stopped.map_err(|error| error.to_string())));
+                Command::Stop(injection, cause, reply)
+            }
+            Request::Renew { injections, lease_ms } => Command::Renew(injections, lease_ms),
+            Request::Preflight(frames) => {
+                let wishes = frames.into_iter().map(Wish::try_from).collect::<Result<_, _>>()?;
+                Command::Preflight(wishes, answer(id, out))
+            }
+            Request::Verify(ids) => Command::Verify(ids, answer(id, out)),
+            Request::Halt { epoch, reason } => {
+                let reply = answer(id, out);
+                Command::Halt { epoch, reason, reply }
+            }
+            Request::Release { epoch } => Command::Release { epoch },
+            Request::Settle(ids) => Command::Settle(ids),
+            Request::Inventory => Command::Inventory(answer(id, out)),
+            Request::Unsettled => Command::Unsettled(answer(id, out)),
+            Request::Status => Command::Status(answer(id, out)),
+            Request::Doctor => Command::Doctor(answer(id, out)),
+            Request::Controllers(addresses) => Command::Controllers(addresses),
+            Request::Accept { by, reason } => Command::Accept { by, reason },
+        };
+        Ok(warden.send_waiting(command)?)
+    }
+}
+
+/// Called on the warden's thread: it never waits for the session.
+fn answer<T: Serialize + Send + 'static>(id: u64, out: &SyncSender<Message>) -> Reply<T> {
+    let out = out.clone();
+    Box::new(move |body| {
+        if out.try_send(Message::answer(id, &body)).is_err() {
+            tracing::debug!(id, "an answer is dropped: the session does not read");
+        }
+    })
+}
+
+/// Until nobody sends any more, or the session is gone.
+fn write_all(mut stream: UnixStream, messages: &Receiver<Message>) {
+    for message in messages {
+        if let Err(error) = frame::write(&mut stream, &message.encode()) {
+            tracing::debug!(%error, "the session cannot be written to");
+            // Its end is then seen by who reads.
+            drop(stream.shutdown(Shutdown::Both));
+            return;
+        }
+    }
+}
+
+/// Names are resolved by the session: what comes from name servers is read without rights.
+impl Resolver for AgentSide {
+    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let question = self.0.asked.fetch_add(1, Ordering::Relaxed);
+        let (asker, answers) = sync_channel(1);
+        locked(&self.0.questions).insert(question, asker);
+        let sent = self.send(Message::Resolve {
+            question,
+            name: name.to_owned(),
+        });
+        let answer = match sent {
+            true => answers.recv_timeout(RESOLVE_WITHIN),
+            false => Err(std::sync::mpsc::RecvTimeoutError::Disconnected),
+        };
+        locked(&self.0.questions).remove(&question);
+        match answer {
+            Ok(answer) => answer.map_err(io::Error::other),
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                Err(io::Error::new(ErrorKind::TimedOut, "the session process does not answer"))
+            }
+            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                Err(io::Error::other("the agent's session process, which resolves names, does not run"))
+            }
+        }
+    }
+}

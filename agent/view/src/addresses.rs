@@ -8,7 +8,6 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use crate::error::ViewError;
-use crate::linux::Resolver;
 
 /// How long a name may take to resolve.
 pub const RESOLVE_WITHIN: Duration = Duration::from_secs(1);
@@ -16,6 +15,12 @@ pub const RESOLVE_WITHIN: Duration = Duration::from_secs(1);
 const MOST_RESOLVING: usize = 16;
 
 static RESOLVING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whom to ask for the addresses of a name.
+pub trait Resolver: Send + Sync {
+    /// Within a second or two.
+    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
+}
 
 /// Names of the interfaces, in order.
 pub(crate) fn interfaces() -> Result<Vec<String>, ViewError> {

@@ -25,14 +25,14 @@ mod units;
 mod volumes;
 
 pub use ability::{Feature, Presence};
-pub use addresses::resolve;
+pub use addresses::{Resolver, resolve};
 pub use clock::boot_ms;
 pub use cpu::CpuTicks;
 pub use error::ViewError;
 pub use handles::{FileFound, anchor, handle_of, open_by_handle};
 pub use hierarchy::{GroupId, UnifiedGroup};
 pub use host_view::HostView;
-pub use linux::{LinuxView, Resolver};
+pub use linux::LinuxView;
 pub use listeners::Listener;
 pub use memory::{Memory, ProcessMemory};
 pub use net::{PassedTraffic, TrafficCounters};

@@ -1,6 +1,5 @@
 //! A Linux host, seen through /proc, /sys and netlink; nothing here writes.
 
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 
 use crate::ability::{Feature, Presence};
+use crate::addresses::Resolver;
 use crate::clock::boot_ms;
 use crate::cpu::CpuTicks;
 use crate::error::ViewError;
@@ -27,12 +27,6 @@ use crate::volumes::{FileSeen, Volume};
 use crate::{
     ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, threads, units, volumes,
 };
-
-/// Whom to ask for the addresses of a name.
-pub trait Resolver: Send + Sync {
-    /// Within a second or two.
-    fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
-}
 
 /// This host.
 #[derive(Clone)]

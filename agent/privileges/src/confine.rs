@@ -3,7 +3,7 @@
 use nix::unistd::{setgroups, setresgid, setresuid};
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set, set_capabilities,
     set_keep_capabilities, set_no_new_privs,
 };
 
@@ -20,12 +20,14 @@ pub enum ConfineError {
     Kept { found: String, expected: String },
 }
 
-/// Gives up everything but `keep`, then reads back from the kernel that it is so.
+/// Gives up everything but what it has of `keep`, then reads back from the kernel that it is so.
 ///
 /// The process must have one thread: the kernel keeps these rights for each thread by itself. It needs to be root, with
 /// CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
 pub fn confine(account: Account, keep: CapabilitySet) -> Result<(), ConfineError> {
     one_thread()?;
+    // A unit or a container may not have left root all of them.
+    let keep = keep & capabilities(None).map_err(failed("read the capabilities"))?.permitted;
     set_no_new_privs(true).map_err(failed("forbid new privileges"))?;
     clear_ambient_capability_set().map_err(failed("clear the ambient capabilities"))?;
     for capability in CapabilitySet::all().iter() {

@@ -46,6 +46,10 @@ fn four(user: &str) -> String {
 }
 
 const NO_CAPABILITY: &str = "0000000000000000";
+/// As bits of a set, by capability.h.
+const DAC_READ_SEARCH: u64 = 1 << 2;
+const IPC_LOCK: u64 = 1 << 14;
+const SYS_RESOURCE: u64 = 1 << 24;
 
 struct Running(Child);
 
@@ -150,11 +154,20 @@ fn workers_keep_only_what_their_kind_says() {
     if !is_root() {
         return;
     }
-    for (kind, params, capabilities) in [
-        ("cpu.burn", json!({ "percent": 5, "cores": 1 }), NO_CAPABILITY),
-        // CAP_IPC_LOCK
-        ("memory.hog", json!({ "amount": "16MiB" }), "0000000000004000"),
+    // On a machine that does not let root have all capabilities, a worker cannot have them either.
+    let own = status(std::process::id());
+    let own = u64::from_str_radix(&own["CapPrm"], 16).unwrap();
+    let volume = tempfile::tempdir().unwrap();
+    for (kind, params, keeps) in [
+        ("cpu.burn", json!({ "percent": 5, "cores": 1 }), 0),
+        ("memory.hog", json!({ "amount": "16MiB" }), IPC_LOCK),
+        (
+            "disk.fill",
+            json!({ "path": volume.path(), "amount": "64MiB", "rate": "1MiB" }),
+            DAC_READ_SEARCH | SYS_RESOURCE,
+        ),
     ] {
+        let capabilities = format!("{:016x}", keeps & own);
         let agent = Agent::holding(&[(kind, params)]);
         agent.applied();
         let of = agent.child.id();
@@ -170,8 +183,8 @@ fn workers_keep_only_what_their_kind_says() {
             &[
                 ("Uid", daemon.as_str()),
                 ("Groups", ""),
-                ("CapEff", capabilities),
-                ("CapPrm", capabilities),
+                ("CapEff", capabilities.as_str()),
+                ("CapPrm", capabilities.as_str()),
                 ("CapBnd", NO_CAPABILITY),
                 ("CapInh", NO_CAPABILITY),
             ],

@@ -30,7 +30,8 @@ const HOW: &str = "How each was taken, on release builds, with a controller on l
 when the figure was taken; whatever else runs takes from it.
 
 - Memory: `Pss` in smaps_rollup of the controller, less that of the same controller before the first host joined, by host: three seconds after the last
-  host was welcomed, and the largest of five looks a second during a run of 10 s over every host.
+  host was welcomed, and the largest of five looks a second during a run of 10 s over every host. Fixed memory weighs on small fleets: the goals per
+  host are for 10,000.
 - Enrolment: from the first key until the last certificate, keys, requests and TLS of the simulator included.
 - Plans: the whole command, its start included.
 - Run: from the moment when the last simulated host ended its injection until `fracas attack` has ended; it counts when the run is proven clean.

@@ -176,7 +176,7 @@ impl Lab {
     pub fn join(&self, name: &str) -> Result<()> {
         let token = self.token(name)?;
         let host = self.host(name);
-        host.write("/etc/fracas/agent.toml", &with_users(&self.plan.rules))?;
+        host.write("/etc/fracas/agent.toml", with_users(&self.plan.rules))?;
         let agent = programs::find("fracas-agent")?.to_string_lossy().into_owned();
         let enrol = Cmd::new(&agent).args(["enrol", "--controller", "control:7400", "--token-file", "-"]);
         host.exec(enrol.stdin(format!("{token}\n")))?.ok()?;

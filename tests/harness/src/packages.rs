@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::programs;
 
 /// The packages that can be asked for, and the programs that show that one is there.
-const PROGRAMS: [(&str, &[&str]); 9] = [
+const PROGRAMS: [(&str, &[&str]); 11] = [
     ("iproute2", &["ip", "tc"]),
     ("nftables", &["nft"]),
     ("iptables", &["iptables-legacy", "iptables-legacy-save", "ip6tables-legacy-save"]),
@@ -20,6 +20,8 @@ const PROGRAMS: [(&str, &[&str]); 9] = [
     ("chromium-headless-shell", &["chromium-headless-shell"]),
     ("e2fsprogs", &["mkfs.ext4"]),
     ("rpm", &["rpm", "rpmbuild"]),
+    ("debootstrap", &["debootstrap"]),
+    ("qemu-system-x86", &["qemu-system-x86_64"]),
 ];
 /// Programs that a package starts by a script with the machine's own path in it, and where they are.
 const ELSEWHERE: [(&str, &str); 1] = [("chromium-headless-shell", "usr/lib/chromium/chromium-headless-shell")];

@@ -5,6 +5,7 @@ mod cargo;
 mod demo;
 mod deny;
 mod goods;
+mod machines;
 mod measure;
 mod orders;
 mod package;
@@ -42,6 +43,9 @@ enum Verb {
     DemoAgent(orders::Order),
     /// Run every suite, rung by rung
     Test(rungs::Test),
+    /// Work with the virtual machines of the rung vm
+    #[command(subcommand)]
+    Vm(machines::Vm),
     /// Plant deliberate bugs in a copy of the tree, and see which suite catches each
     Plant(plant::Plant),
     /// Make a deb and an rpm of each package
@@ -81,6 +85,7 @@ fn obey(options: Options) -> Result<ExitCode> {
         Verb::Demo(demo) => return demo.run(),
         Verb::DemoAgent(order) => order.send()?,
         Verb::Test(test) => return test.run(),
+        Verb::Vm(vm) => vm.run()?,
         Verb::Plant(plant) => return plant.run(),
         Verb::Package(package) => package.run()?,
         Verb::Bench(bench) => bench.run()?,

@@ -9,6 +9,7 @@ use clap::Args;
 use tests_harness::{Fleet, Packages, packages, programs};
 use tests_notes::Note;
 
+use crate::machines::Machines;
 use crate::summary::{Counts, Outcome, Summary};
 use crate::unavailable::{List, present};
 use crate::{cargo, deny};
@@ -16,9 +17,12 @@ use crate::{cargo, deny};
 /// Run every suite, rung by rung.
 #[derive(Debug, Args)]
 pub struct Test {
-    /// Only these rungs (repeat, or with commas): tidy, lint, bans, pure, fake, harness, loopback, contest, browser
+    /// Only these rungs (repeat, or with commas): tidy, lint, bans, pure, fake, harness, loopback, contest, browser; and vm, which runs only if
+    /// it is named
     #[arg(long, value_name = "RUNG", value_delimiter = ',')]
     rung: Vec<String>,
+    #[command(flatten)]
+    machines: Machines,
     /// Fail if anything is skipped: a test, a part of one, a rung, a tool
     #[arg(long)]
     nothing_skipped: bool,
@@ -38,9 +42,11 @@ enum How {
     Checks(&'static [&'static [&'static str]]),
     /// cargo-deny, which is installed below the target folder when the machine has none.
     Deny,
+    /// Cases on virtual machines; they take long, so that they are run only when they are named.
+    Machines,
 }
 
-const RUNGS: [Rung; 9] = [
+const RUNGS: [Rung; 10] = [
     Rung {
         name: "tidy",
         what: "the house rules",
@@ -82,7 +88,7 @@ const RUNGS: [Rung; 9] = [
         name: "harness",
         what: "hosts made of namespaces",
         how: How::Suites {
-            packages: &["tests-harness", "deploy-xtask"],
+            packages: &["tests-harness", "deploy-xtask", "tests-vm"],
             root: true,
         },
     },
@@ -109,6 +115,11 @@ const RUNGS: [Rung; 9] = [
             packages: &["tests-browser"],
             root: true,
         },
+    },
+    Rung {
+        name: "vm",
+        what: "our packages on real Debian hosts in virtual machines",
+        how: How::Machines,
     },
 ];
 
@@ -137,9 +148,12 @@ impl Test {
                 bail!("no rung {name} (there are: {})", names.join(", "));
             }
         }
-        let chosen = |rung: &&Rung| self.rung.is_empty() || self.rung.iter().any(|name| name == rung.name);
+        let chosen = |rung: &&Rung| match self.rung.is_empty() {
+            true => !matches!(rung.how, How::Machines),
+            false => self.rung.iter().any(|name| name == rung.name),
+        };
         let (wanted, others): (Vec<_>, Vec<_>) = RUNGS.iter().partition(chosen);
-        let mut summary = climb(&wanted)?;
+        let mut summary = climb(&wanted, &self.machines)?;
         for rung in others {
             summary.leave_out(format!("{}: --rung does not name it", rung.name));
         }
@@ -156,13 +170,14 @@ impl Test {
 pub fn only(name: &str) -> Result<ExitCode> {
     Test {
         rung: vec![name.to_owned()],
+        machines: Machines::default(),
         nothing_skipped: false,
     }
     .run()
 }
 
-fn climb(rungs: &[&Rung]) -> Result<Summary> {
-    let ladder = Ladder::prepare(rungs)?;
+fn climb(rungs: &[&Rung], machines: &Machines) -> Result<Summary> {
+    let ladder = Ladder::prepare(rungs, machines)?;
     let list = List::read(programs::repository())?;
     let mut summary = Summary::default();
     for (number, rung) in rungs.iter().enumerate() {
@@ -181,15 +196,16 @@ fn climb(rungs: &[&Rung]) -> Result<Summary> {
 }
 
 /// What all rungs share.
-struct Ladder {
+struct Ladder<'a> {
+    machines: &'a Machines,
     nextest: bool,
     /// Why rungs that need root cannot be climbed.
     no_root: Option<String>,
     notes: PathBuf,
 }
 
-impl Ladder {
-    fn prepare(rungs: &[&Rung]) -> Result<Self> {
+impl<'a> Ladder<'a> {
+    fn prepare(rungs: &[&Rung], machines: &'a Machines) -> Result<Self> {
         let notes = programs::target_folder()?.join("test-notes.jsonl");
         std::fs::remove_file(&notes).ok();
         let no_root = Fleet::impossible();
@@ -204,6 +220,7 @@ impl Ladder {
             programs::build_all(programs::Loudness::Progress)?;
         }
         Ok(Self {
+            machines,
             nextest: cargo::has("nextest"),
             no_root,
             notes,
@@ -218,6 +235,10 @@ impl Ladder {
         match rung.how {
             How::Checks(checks) => check(checks),
             How::Deny => deny::run(),
+            How::Machines => self
+                .no_root
+                .clone()
+                .map_or_else(|| self.machines.run(), |reason| Ok(Outcome::Skipped(reason))),
             How::Suites { root: true, .. } if self.no_root.is_some() => Ok(Outcome::Skipped(self.no_root.clone().unwrap_or_default())),
             How::Suites { packages, root } => self.suites(packages, root),
         }

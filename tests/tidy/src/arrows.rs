@@ -171,7 +171,8 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("tests-browser", &["tests-harness"]),
     ("tests-contest", &["agent-faults", "agent-view", "proto-model", "tests-harness"]),
-    ("deploy-xtask", &["tests-harness", "tests-notes", "tests-tidy"]),
+    ("tests-vm", &["tests-harness"]),
+    ("deploy-xtask", &["tests-harness", "tests-notes", "tests-tidy", "tests-vm"]),
 ];
 
 /// Crates that decide, and therefore build without the wire.

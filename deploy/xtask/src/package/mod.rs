@@ -31,6 +31,9 @@ use self::tree::Tree;
 /// Of a package, beside the version of what is in it.
 const RELEASE: u32 = 1;
 
+/// The oldest C library that packages are for, unless something else is asked for.
+const OLDEST: &str = "2.17";
+
 /// Make a deb and an rpm of each package, below target/package
 #[derive(Debug, Args)]
 pub struct Package {
@@ -38,7 +41,7 @@ pub struct Package {
     #[arg(long, value_enum, default_value = "x86_64")]
     target: Arch,
     /// The oldest C library on which the programs must run
-    #[arg(long, default_value = "2.17", value_name = "VERSION")]
+    #[arg(long, default_value = OLDEST, value_name = "VERSION")]
     glibc: Glibc,
     /// Package the programs of this folder instead of building them; they are held to --glibc too
     #[arg(long, value_name = "DIR")]
@@ -106,6 +109,20 @@ impl Package {
             lint::lint(programs::repository(), &files)?;
         }
         Ok(())
+    }
+
+    /// Makes the packages of this tree for any C library, and returns the folder that they are in.
+    pub fn debs() -> Result<PathBuf> {
+        let package = Self {
+            target: Arch::X86_64,
+            glibc: OLDEST.parse().map_err(anyhow::Error::msg)?,
+            binaries: None,
+            only: Vec::new(),
+            twice: false,
+            lint: false,
+        };
+        package.run()?;
+        Ok(programs::target_folder()?.join("package").join(package.target.rpm()))
     }
 
     /// Builds below `work`, packs into `out`.

@@ -1,0 +1,134 @@
+//! The debs are installed by apt and the host is enrolled by one line; then what each process may do is read from /proc.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests_harness::wait;
+
+use super::Figures;
+use crate::site::Site;
+
+const LISTED: Duration = Duration::from_secs(5);
+
+pub fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+    let begin = Instant::now();
+    site.install()?;
+    figures.note("apt installs the three debs, and the controller answers", begin.elapsed());
+    site.enrol()?;
+    let listed = wait::until("the host is connected and clean", LISTED * 4, || site.is_connected_and_clean())?;
+    figures.add("the enrolled host is listed as connected and clean", listed, LISTED);
+    for process in rights(site)? {
+        process.check().with_context(|| format!("{process:?}"))?;
+    }
+    Ok(())
+}
+
+/// What one process of ours may do, as the kernel says.
+#[derive(Debug, Default)]
+struct Rights {
+    command: String,
+    user: String,
+    effective: u64,
+    bounding: u64,
+    no_new_privileges: bool,
+    /// Mode of the system call filter.
+    seccomp: u32,
+}
+
+/// CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_CHROOT, CAP_SYS_BOOT, CAP_SYS_TIME, CAP_MKNOD, CAP_AUDIT_CONTROL, CAP_MAC_OVERRIDE, CAP_MAC_ADMIN:
+/// no part of an agent has them.
+const NEVER: [u32; 9] = [16, 17, 18, 22, 25, 27, 30, 32, 33];
+
+impl Rights {
+    fn check(&self) -> Result<()> {
+        let words: Vec<&str> = self.command.split(' ').collect();
+        ensure!(self.no_new_privileges, "it may gain privileges by running a program");
+        ensure!(self.seccomp == 2, "no filter bounds its system calls");
+        match words[..] {
+            ["/usr/bin/fracas-controller", ..] => self.unprivileged("fracas-controller"),
+            [_, "session", ..] => self.unprivileged("fracas"),
+            [_, "worker", ..] => self.bounded("fracas-load"),
+            _ => self.bounded("root"),
+        }
+    }
+
+    fn unprivileged(&self, user: &str) -> Result<()> {
+        ensure!(self.user == user, "it runs as {}, not as {user}", self.user);
+        ensure!(self.effective == 0 && self.bounding == 0, "it has capabilities");
+        Ok(())
+    }
+
+    fn bounded(&self, user: &str) -> Result<()> {
+        ensure!(self.user == user, "it runs as {}, not as {user}", self.user);
+        let beyond: Vec<u32> = NEVER.into_iter().filter(|number| self.bounding >> number & 1 == 1).collect();
+        ensure!(beyond.is_empty(), "it may have the capabilities {beyond:?}");
+        Ok(())
+    }
+}
+
+/// Of every process whose program is one of ours.
+fn rights(site: &Site) -> Result<Vec<Rights>> {
+    let line = "for p in /proc/[0-9]*; do case $(readlink $p/exe) in /usr/bin/fracas-*) \
+                echo \"command $(tr '\\0' ' ' <$p/cmdline)\"; echo \"user $(stat -c %U $p)\"; \
+                grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' $p/status;; esac; done";
+    let said = site.machine().sh(line)?.ok()?;
+    let all = parse(&said)?;
+    for needed in ["/usr/bin/fracas-agent run", "/usr/bin/fracas-controller"] {
+        ensure!(
+            all.iter().any(|process| process.command.starts_with(needed)),
+            "{needed} does not run: {said}"
+        );
+    }
+    Ok(all)
+}
+
+fn parse(said: &str) -> Result<Vec<Rights>> {
+    let mut all: Vec<Rights> = Vec::new();
+    for line in said.lines() {
+        let (name, value) = line.split_once([' ', '\t']).context("a name and a value")?;
+        let value = value.trim();
+        if name == "command" {
+            all.push(Rights::default());
+        }
+        let last = all.last_mut().context("a command comes first")?;
+        match name {
+            "command" => last.command = value.to_owned(),
+            "user" => last.user = value.to_owned(),
+            "CapEff:" => last.effective = u64::from_str_radix(value, 16)?,
+            "CapBnd:" => last.bounding = u64::from_str_radix(value, 16)?,
+            "NoNewPrivs:" => last.no_new_privileges = value == "1",
+            "Seccomp:" => last.seccomp = value.parse()?,
+            _ => {}
+        }
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = "command fracas-agent session\nuser fracas\nCapEff:\t0\nCapBnd:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\n\
+                        command /usr/bin/fracas-agent run \nuser root\nCapEff:\t0000000000000002\nCapBnd:\t0000000000000002\nNoNewPrivs:\t1\nSeccomp:\t2\n\
+                        command /usr/bin/fracas-controller \nuser fracas-controller\nCapEff:\t0\nCapBnd:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+
+    #[test]
+    fn rights_are_read_and_each_that_is_too_wide_is_found() -> Result<()> {
+        let all = parse(SAID)?;
+        assert_eq!(all.len(), 3);
+        all.iter().try_for_each(Rights::check)?;
+        for (right, wide) in [
+            ("Seccomp:\t2", "Seccomp:\t0"),
+            ("NoNewPrivs:\t1", "NoNewPrivs:\t0"),
+            ("user root", "user nobody"),
+            ("user fracas-controller", "user root"),
+            ("user fracas\n", "user root\n"),
+            ("CapBnd:\t0000000000000002", "CapBnd:\t0000000000010002"),
+            ("CapEff:\t0\n", "CapEff:\t1\n"),
+        ] {
+            let all = parse(&SAID.replacen(right, wide, 1))?;
+            assert!(all.iter().any(|process| process.check().is_err()), "{wide}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! The cases that a machine is put through, in this order on one boot; each can be run alone.
+
+mod crash;
+mod faults;
+mod install;
+mod purge;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use tests_harness::interrupt;
+
+use crate::site::{self, Site};
+use crate::suite::Suite;
+use crate::table::{Row, Table};
+
+/// One case; `run` adds the figures that it measured.
+pub struct Case {
+    pub name: &'static str,
+    pub what: &'static str,
+    run: fn(&mut Site, &mut Figures<'_>) -> Result<()>,
+}
+
+/// What takes everything off the machine is last.
+pub const CASES: [Case; 5] = [
+    Case {
+        name: "install",
+        what: "the debs are installed, the host is enrolled, and each process has only the rights it needs",
+        run: install::run,
+    },
+    Case {
+        name: "faults",
+        what: "one fault of each family acts, and is undone",
+        run: faults::run,
+    },
+    Case {
+        name: "kill",
+        what: "the agent is killed during a partition",
+        run: crash::killed,
+    },
+    Case {
+        name: "reset",
+        what: "the machine is reset while a volume is filled and a neighbour is cut off",
+        run: crash::reset,
+    },
+    Case {
+        name: "purge",
+        what: "the agent is purged during a partition",
+        run: purge::run,
+    },
+];
+
+/// The figures of one case.
+pub struct Figures<'a> {
+    case: &'static str,
+    table: &'a mut Table,
+}
+
+impl Figures<'_> {
+    pub fn add(&mut self, what: impl Into<String>, took: Duration, limit: Duration) {
+        self.row(what.into(), took, Some(limit), None);
+    }
+
+    /// A figure that nothing is promised of.
+    pub fn note(&mut self, what: impl Into<String>, took: Duration) {
+        self.row(what.into(), took, None, None);
+    }
+
+    /// Whether no figure of this case is over its limit.
+    fn in_time(&self) -> bool {
+        self.table.of(self.case).all(Row::passed)
+    }
+
+    fn row(&mut self, what: String, took: Duration, limit: Option<Duration>, failed: Option<String>) {
+        let limit_text = limit.map_or_else(String::new, |limit| format!(" (limit {:.0} s)", limit.as_secs_f64()));
+        eprintln!("   {}: {what}: {:.1} s{limit_text}", self.case, took.as_secs_f64());
+        self.table.add(Row {
+            case: self.case,
+            what,
+            took,
+            limit,
+            failed,
+        });
+    }
+}
+
+/// Runs the cases of these names, or all, on one machine. A case that fails takes the next to a machine of its own.
+pub fn run(suite: Suite, debs: &Path, names: &[String]) -> Result<Table> {
+    if let Some(unknown) = names.iter().find(|name| !CASES.iter().any(|case| case.name == name.as_str())) {
+        let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        bail!("no case {unknown} (there are: {})", known.join(", "));
+    }
+    let logs = site::logs(suite)?;
+    if logs.exists() {
+        std::fs::remove_dir_all(&logs)?;
+    }
+    let mut table = Table::default();
+    let mut site = None;
+    for case in CASES
+        .iter()
+        .filter(|case| names.is_empty() || names.iter().any(|name| name == case.name))
+    {
+        interrupt::check()?;
+        eprintln!("== {suite} {}: {}", case.name, case.what);
+        let begin = Instant::now();
+        let mut figures = Figures {
+            case: case.name,
+            table: &mut table,
+        };
+        let mut at = match site.take() {
+            Some(site) => site,
+            None => {
+                let site = Site::start(suite, Some(debs))?;
+                figures.note("the machine answers", begin.elapsed());
+                site
+            }
+        };
+        match (case.run)(&mut at, &mut figures) {
+            Ok(()) if figures.in_time() => {
+                figures.note("the whole case", begin.elapsed());
+                site = Some(at);
+            }
+            Ok(()) => {
+                figures.note("the whole case", begin.elapsed());
+                eprintln!("   {}: too slow (logs: {})", case.name, at.keep_logs(case.name)?.display());
+            }
+            Err(error) => {
+                interrupt::check()?;
+                let kept = at.keep_logs(case.name);
+                let kept = kept.map_or_else(|error| format!("none: {error:#}"), |folder| folder.display().to_string());
+                let why = format!("{error:#} (logs: {kept})");
+                eprintln!("   {}: failed: {why}", case.name);
+                figures.row("the whole case".into(), begin.elapsed(), None, Some(why));
+            }
+        }
+    }
+    Ok(table)
+}

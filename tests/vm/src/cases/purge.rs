@@ -1,0 +1,30 @@
+//! The agent's package is purged while a neighbour is cut off: the network and the file system are as they were before it came.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::Figures;
+use crate::site::{PARTITION, Site};
+
+const PURGED: Duration = Duration::from_secs(120);
+
+pub fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+    site.ready()?;
+    site.attack(&PARTITION, "5m")?;
+    site.expect_cut_off()?;
+    let begin = Instant::now();
+    site.purge()?;
+    figures.add("apt-get purge during a partition", begin.elapsed(), PURGED);
+    site.machine().sh("ping -c 1 -W 5 db")?.ok()?;
+    let (footprint, files) = site.before_agent().context("the agent was installed here")?;
+    site.expect_footprint(footprint)?;
+    let now = site.files()?;
+    let appeared: Vec<&str> = now.difference(files).map(String::as_str).collect();
+    let vanished: Vec<&str> = files.difference(&now).map(String::as_str).collect();
+    ensure!(appeared.is_empty(), "files were left: {}", appeared.join(" "));
+    ensure!(vanished.is_empty(), "files are gone that were there before: {}", vanished.join(" "));
+    let left = site.machine().sh("pgrep -a -x fracas-agent")?;
+    ensure!(left.stdout.is_empty(), "processes were left: {}", left.stdout);
+    Ok(())
+}

@@ -1,0 +1,297 @@
+//! A machine with our packages on it, a neighbour outside, and what cases do with both.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use tests_harness::footprint::Footprint;
+use tests_harness::{Fleet, FleetPlan, Host, Output, Packages, programs, wait};
+
+use crate::image::{self, Image};
+use crate::machine::{self, Machine, MachinePlan};
+use crate::suite::Suite;
+
+/// The machine's name, which is also the host's name at the controller.
+pub const HOST: &str = "web";
+/// A host of the fleet that the machine talks to.
+const NEIGHBOUR: &str = "db";
+/// The host of the fleet in whose namespaces QEMU runs; the machine has its place on the network.
+const BENCH: &str = "bench";
+const MEMORY_MIB: u32 = 1536;
+const INSTALL: Duration = Duration::from_secs(300);
+/// The longest that a command of the operator may take, in a slow machine.
+const OPERATOR: Duration = Duration::from_secs(120);
+const SOON: Duration = Duration::from_secs(120);
+/// Looks at everything on the machine that a fault could touch.
+const LOOK: &str = "fracas-test-host";
+/// Of a footprint, what no fault of the cases may change and nothing else on the machine changes by itself.
+const WATCHED: [&str; 9] = [
+    "addresses",
+    "groups",
+    "iptables",
+    "links",
+    "mounts",
+    "nft",
+    "qdiscs",
+    "routes",
+    "sysctls",
+];
+
+/// Cuts the neighbour off.
+pub const PARTITION: [&str; 2] = ["network.partition", "to=db"];
+/// Fills a part of the root's volume.
+pub const BALLAST: [&str; 3] = ["disk.fill", "amount=500MiB", "path=/var/tmp"];
+
+pub struct Site {
+    // Dropped in this order: the machine's folder goes last.
+    machine: Machine,
+    fleet: Fleet,
+    folder: TempDir,
+    logs: PathBuf,
+    state: State,
+    before_agent: Option<(Footprint, BTreeSet<String>)>,
+}
+
+/// How far the machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Bare,
+    Installed,
+    Enrolled,
+}
+
+impl Site {
+    /// Boots a machine of this suite, with a disk that holds the debs of a folder; nothing of them is installed yet.
+    pub fn start(suite: Suite, debs: Option<&Path>) -> Result<Self> {
+        let image = Image::ensure(suite)?;
+        Packages::ensure(&["iproute2", "nftables"])?;
+        let folder = tempfile::Builder::new().prefix("fracas-vm-").tempdir()?;
+        let logs = logs(suite)?;
+        fs::create_dir_all(&logs)?;
+        let fleet = FleetPlan::new("vm", [NEIGHBOUR, BENCH])
+            .writable(folder.path())
+            .logs(&logs)
+            .create()?;
+        let bench = fleet.host(BENCH);
+        let plan = MachinePlan {
+            name: HOST.to_owned(),
+            v4: bench.v4(),
+            v6: bench.v6(),
+            memory_mib: MEMORY_MIB,
+            processors: 2,
+            packages: debs.map(|debs| packages_disk(debs, folder.path())).transpose()?,
+            folder: folder.path().to_owned(),
+        };
+        let machine = Machine::start(bench, &image, plan)?;
+        let site = Self {
+            machine,
+            fleet,
+            folder,
+            logs,
+            state: State::Bare,
+            before_agent: None,
+        };
+        let names = site.names();
+        site.machine
+            .exec(&["/bin/sh", "-c", "cat >>/etc/hosts"], names.as_bytes(), SOON)?
+            .ok()?;
+        Ok(site)
+    }
+
+    /// The addresses of the machine and its neighbour, as /etc/hosts has them.
+    fn names(&self) -> String {
+        let neighbour = self.neighbour();
+        let mut names = format!("{} {HOST}\n", self.machine.v4());
+        for address in neighbour.addresses() {
+            names += &format!("{address} {}\n", neighbour.name());
+        }
+        names
+    }
+
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    pub fn machine_mut(&mut self) -> &mut Machine {
+        &mut self.machine
+    }
+
+    pub fn neighbour(&self) -> &Host {
+        self.fleet.host(NEIGHBOUR)
+    }
+
+    /// Installs the controller and the command line, and then the agent, by apt, which starts their services.
+    pub fn install(&mut self) -> Result<()> {
+        self.machine.settle()?;
+        self.apt_install(&["fracas-controller", "fracas"])?;
+        wait::until("the controller answers", SOON, || Ok(self.fracas(&["status"])?.success()))?;
+        self.before_agent = Some((self.footprint()?, self.files()?));
+        self.apt_install(&["fracas-agent"])?;
+        self.state = State::Installed;
+        Ok(())
+    }
+
+    fn apt_install(&self, packages: &[&str]) -> Result<()> {
+        let debs: Vec<String> = packages
+            .iter()
+            .map(|package| format!("{}/{package}_*.deb", machine::PACKAGES))
+            .collect();
+        let line = format!("apt-get install -y -o Dpkg::Use-Pty=0 {}", debs.join(" "));
+        self.machine.sh_within(&line, INSTALL)?.ok().map(drop)
+    }
+
+    /// What the machine was like before the agent was installed.
+    pub fn before_agent(&self) -> Option<&(Footprint, BTreeSet<String>)> {
+        self.before_agent.as_ref()
+    }
+
+    /// Makes the machine a host of its own controller, by the line that `tokens create` prints.
+    pub fn enrol(&mut self) -> Result<()> {
+        let token = ["tokens", "create", "--label", "env=staging", "--label", "role=web"];
+        let line = self.fracas(&token)?.ok()?;
+        self.machine.exec(&["/bin/bash", "-c", line.trim()], b"", OPERATOR)?.ok()?;
+        self.state = State::Enrolled;
+        Ok(())
+    }
+
+    /// Whatever a case left: afterwards the packages are there, and the host is connected and clean.
+    pub fn ready(&mut self) -> Result<()> {
+        if self.state == State::Bare {
+            self.install()?;
+        }
+        if self.state == State::Installed {
+            self.enrol()?;
+        }
+        wait::until("the host is connected and clean", SOON, || self.is_connected_and_clean())?;
+        Ok(())
+    }
+
+    pub fn is_connected_and_clean(&self) -> Result<bool> {
+        let shown = self.fracas(&["hosts", "show", HOST, "-o", "json"])?;
+        let host: Value = serde_json::from_str(&shown.stdout).unwrap_or_default();
+        Ok(host["connection"] == "connected" && host["cleanliness"] == "clean")
+    }
+
+    /// Removes the agent with everything it kept; the controller stays.
+    pub fn purge(&mut self) -> Result<()> {
+        let purged = self
+            .machine
+            .sh_within("apt-get purge -y -o Dpkg::Use-Pty=0 fracas-agent", INSTALL)?;
+        self.state = State::Bare;
+        purged.ok().map(drop)
+    }
+
+    /// `fracas ARGUMENTS` on the machine, whatever it answers.
+    pub fn fracas(&self, arguments: &[&str]) -> Result<Output> {
+        self.machine.exec(&[&["fracas"], arguments].concat(), b"", OPERATOR)
+    }
+
+    /// Starts a fault on the host and waits until it holds; returns the run's id.
+    pub fn attack(&self, fault: &[&str], lasts: &str) -> Result<String> {
+        let line = [&["attack"], fault, &["--on", HOST, "--for", lasts, "--detach", "-o", "json"]].concat();
+        let run: Value = serde_json::from_str(&self.fracas(&line)?.ok()?)?;
+        let id = run["id"].as_str().context("a run has an id")?.to_owned();
+        let shown = || -> Result<Option<Value>> {
+            let run: Value = serde_json::from_str(&self.fracas(&["runs", "show", &id, "-o", "json"])?.ok()?)?;
+            let state = run["injections"][0]["state"].as_str().unwrap_or_default().to_owned();
+            ensure!(run["state"] != "finished", "{} ended: {run:#}", fault[0]);
+            Ok((state == "holding").then_some(run))
+        };
+        wait::for_some(format_args!("{} holds", fault[0]), SOON, shown)?;
+        Ok(id)
+    }
+
+    /// The neighbour does not answer.
+    pub fn expect_cut_off(&self) -> Result<()> {
+        let ping = self.machine.sh("ping -c 2 -W 2 db")?;
+        ensure!(!ping.success(), "the neighbour answers during a partition: {}", ping.stdout);
+        Ok(())
+    }
+
+    /// Everything on the machine that a fault could touch.
+    pub fn footprint(&self) -> Result<Footprint> {
+        let seen = self
+            .machine
+            .exec(&[&format!("{}/{LOOK}", machine::PACKAGES), "footprint"], b"", SOON)?;
+        let mut footprint: Footprint = serde_json::from_str(&seen.ok()?).context("read the machine's footprint")?;
+        footprint.0.retain(|section, _| WATCHED.contains(&section.as_str()));
+        // The groups of units come and go by themselves.
+        if let Some(groups) = footprint.0.get_mut("groups") {
+            groups.retain(|path, _| path.contains("/fracas-"));
+        }
+        if let Some(mounts) = footprint.0.get_mut("mounts") {
+            // An automount says the number of its pipe, which differs from boot to boot.
+            mounts.retain(|point, how| !point.starts_with("/run/") && !how.contains(" autofs "));
+        }
+        Ok(footprint)
+    }
+
+    /// An error that names each thing which is not as it was.
+    pub fn expect_footprint(&self, before: &Footprint) -> Result<()> {
+        let differences = before.differences(&self.footprint()?);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
+        bail!("the host is not as it was before: {}", lines.join("; "))
+    }
+
+    /// The names of all files on the machine that are not the business of its own package manager and services.
+    pub fn files(&self) -> Result<BTreeSet<String>> {
+        let line = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp -o -path /var/log \
+                    -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/lib/systemd -o -path /var/lib/redis \
+                    -o -path /var/lib/fracas/controller \
+                    -o -name '*-' \\) -prune -o -print";
+        let found = self.machine.sh(line)?.ok()?;
+        Ok(found.lines().map(str::to_owned).collect())
+    }
+
+    /// Puts what helps to understand a failure into a folder of the target folder, and says which.
+    pub fn keep_logs(&self, case: &str) -> Result<PathBuf> {
+        let folder = self.logs.join(case);
+        fs::create_dir_all(&folder)?;
+        for name in ["console.log", "qemu.log"] {
+            fs::copy(self.folder.path().join(name), folder.join(name)).ok();
+        }
+        for (name, line) in [
+            ("journal", "journalctl --no-pager -o short-monotonic"),
+            ("processes", "ps -eo pid,ppid,user,stat,oom,cgroup,args"),
+            ("network", "ip address; tc qdisc; tc filter show dev eth0 egress; nft list ruleset"),
+            ("units", "systemctl --no-pager status 'fracas*'; systemctl --no-pager --failed"),
+            ("disks", "df; ls -laR /var/lib/fracas /run/fracas-agent"),
+        ] {
+            let said = match self.machine.sh(line) {
+                Ok(output) => output.stdout + &output.stderr,
+                Err(error) => format!("{error:#}\n"),
+            };
+            fs::write(folder.join(name), said)?;
+        }
+        Ok(folder)
+    }
+}
+
+/// Where logs of failed cases are kept, those of the last run alone.
+pub fn logs(suite: Suite) -> Result<PathBuf> {
+    Ok(programs::target_folder()?.join("vm/logs").join(suite.name()))
+}
+
+/// A disk with these debs, and the program that looks at a host.
+fn packages_disk(debs: &Path, folder: &Path) -> Result<PathBuf> {
+    let stage = tempfile::tempdir()?;
+    let mut found = 0;
+    for entry in fs::read_dir(debs).with_context(|| format!("read {}", debs.display()))?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "deb") {
+            fs::copy(entry.path(), stage.path().join(entry.file_name()))?;
+            found += 1;
+        }
+    }
+    ensure!(found > 0, "there is no deb in {}", debs.display());
+    fs::copy(programs::find(LOOK)?, stage.path().join(LOOK))?;
+    let disk = folder.join("packages");
+    image::disk_of(stage.path(), "packages", &disk)?;
+    Ok(disk)
+}

@@ -14,6 +14,7 @@ use proto_model::injection::EndedBy;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
+use crate::accounts;
 use crate::guardian_handle::{LEAVE, has_ended, wait_for_end};
 use crate::host_context::{HostContext, own_program};
 use crate::liveness::{Beats, Silence, Whose};
@@ -173,7 +174,7 @@ fn put_right(paths: &Paths) -> ExitCode {
 
 /// True when nothing is left.
 fn undo_all(paths: &Paths) -> anyhow::Result<bool> {
-    let mut host = HostContext::open(paths, own_program(), None)?;
+    let mut host = HostContext::open(paths, own_program(), None, accounts::workers_if_known(paths))?;
     let rescuer = Rescuer {
         ended_by: EndedBy::Guardian,
         name: "guardian",

@@ -1,12 +1,12 @@
 //! This host, as every command of the agent opens it: eyes, hands, journals; opening changes nothing.
 
 use agent_levers::{HostOps, JournalStore, LinuxOps};
+use agent_privileges::Account;
 use agent_view::{HostView, LinuxView, Resolver};
 use anyhow::{Context, bail};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::accounts;
 use crate::paths::Paths;
 
 /// What acts on this host and looks at it.
@@ -18,7 +18,8 @@ pub struct HostContext {
 
 impl HostContext {
     /// `program` is what workers are started from. Names are resolved by `resolver`, or not at all.
-    pub fn open(paths: &Paths, program: PathBuf, resolver: Option<Arc<dyn Resolver>>) -> anyhow::Result<Self> {
+    /// `workers` is the user that workers become: whoever starts workers must know it.
+    pub fn open(paths: &Paths, program: PathBuf, resolver: Option<Arc<dyn Resolver>>, workers: Option<Account>) -> anyhow::Result<Self> {
         paths.make()?;
         let journal_store = JournalStore::open(&paths.journal(), &paths.journal_mirror()).context("open the journals")?;
         let mut view = LinuxView::with_group_root(&paths.group_root);
@@ -26,7 +27,7 @@ impl HostContext {
         if let Some(resolver) = resolver {
             view = view.with_resolver(resolver);
         }
-        if let Some(workers) = accounts::workers_if_known(paths) {
+        if let Some(workers) = workers {
             view = view.with_worker_uid(workers.uid.as_raw());
             hands = hands.with_worker_account(workers.uid.as_raw(), workers.gid.as_raw());
         }

@@ -7,6 +7,7 @@ use agent_warden::{Rescued, Rescuer, engage_host_file, host_latch, release_host_
 use anyhow::Context;
 use proto_model::injection::EndedBy;
 
+use crate::accounts;
 use crate::host_context::{HostContext, need_root, own_program};
 use crate::local_client::{self, Answer};
 use crate::local_server::Ask;
@@ -24,7 +25,7 @@ pub fn rescue_all(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<ExitCode> 
 }
 
 fn undo_under_lock(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<Rescued> {
-    let mut host = HostContext::open(paths, own_program(), None)?;
+    let mut host = HostContext::open(paths, own_program(), None, accounts::workers_if_known(paths))?;
     let rescuer = Rescuer {
         ended_by,
         name: "rescue",

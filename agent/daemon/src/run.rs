@@ -38,8 +38,6 @@ pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
     let _only_one = only_one(paths)?;
     outlive_others();
     let account = accounts::session(&policy)?;
-    // Who they are is looked up again with each way to this host; without them no fault that loads it could act.
-    accounts::workers(&policy)?;
     let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
     let plan = SessionPlan::of(paths, account, &policy);
     let side = AgentSide::default();
@@ -99,7 +97,8 @@ pub fn start_warden(
     resolver: Option<Arc<dyn Resolver>>,
     reports: impl Fn(AgentReport) + Send + 'static,
 ) -> anyhow::Result<(WardenHandle, JoinHandle<()>)> {
-    let host = HostContext::open(paths, program.clone(), resolver)?;
+    let workers = accounts::workers(&policy)?;
+    let host = HostContext::open(paths, program.clone(), resolver, Some(workers))?;
     let keeper = Keeper::new(program, paths.clone(), watchdog).context("give a sign of life")?;
     let parts = Parts {
         view: host.view,

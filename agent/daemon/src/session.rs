@@ -13,6 +13,7 @@ use agent_probes::{Commands, HostRules, ProgramEnd, Programs};
 use agent_session::{IdentityFolder, SessionOptions};
 use agent_view::{HostView, LinuxView};
 use anyhow::Context;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid};
 use proto_model::host::HostFacts;
@@ -22,6 +23,14 @@ use crate::host_context::need_root;
 
 /// In lists of processes, where it would be called after the link that it is started from.
 const NAME: &CStr = c"fracas-session";
+const ORDINARY_OOM_SCORE: &str = "0";
+/// Memory, one file, open files, and no image of its memory on a disk.
+const LIMITS: [(Resource, u64); 4] = [
+    (Resource::RLIMIT_DATA, 512 << 20),
+    (Resource::RLIMIT_FSIZE, 16 << 20),
+    (Resource::RLIMIT_NOFILE, 1_024),
+    (Resource::RLIMIT_CORE, 0),
+];
 /// How often the agent is told that this process lives.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
@@ -37,6 +46,7 @@ pub fn session() -> anyhow::Result<ExitCode> {
     let stream = UnixStream::from(socket);
     let setup = SessionSide::setup(&stream).context("hear the agent")?;
     hear_no_signals();
+    limit_itself()?;
     give_up_rights(&setup)?;
     let side = SessionSide::open(stream).context("serve the socket to the agent")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -55,6 +65,15 @@ fn hear_no_signals() {
         deaf.add(signal);
     }
     let _ = deaf.thread_block();
+}
+
+/// The agent's place when memory runs out is for the agent alone, and what a session may use has an end.
+fn limit_itself() -> anyhow::Result<()> {
+    std::fs::write("/proc/self/oom_score_adj", ORDINARY_OOM_SCORE).context("be an ordinary program when memory runs out")?;
+    for (resource, most) in LIMITS {
+        setrlimit(resource, most, most).with_context(|| format!("limit {resource:?} to {most}"))?;
+    }
+    Ok(())
 }
 
 fn give_up_rights(setup: &Setup) -> anyhow::Result<()> {

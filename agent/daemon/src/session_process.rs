@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ const GUARDIAN_WAIT: Duration = Duration::from_secs(2);
 const GUARDIAN_POLL: Duration = Duration::from_millis(10);
 /// How long a session may take to tell the controller the last of it.
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
+/// How long a killed session may take to be gone.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 /// Programs for probes at the same time.
 const PROGRAMS: usize = 64;
 /// The program that runs now, also when an upgrade has put another in its place: both sides speak the same language.
@@ -134,7 +137,9 @@ fn keep(plan: &SessionPlan, side: &AgentSide, warden: &WardenHandle, run: &RunPr
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        let end = once(plan, side, warden, run);
+        // Whatever goes wrong here, this host must be heard of again.
+        let end = catch_unwind(AssertUnwindSafe(|| once(plan, side, warden, run)));
+        let end = end.unwrap_or_else(|_| Err(anyhow::anyhow!("serving it panicked")));
         if leaving.load(Ordering::Relaxed) {
             return;
         }
@@ -162,8 +167,16 @@ fn once(plan: &SessionPlan, side: &AgentSide, warden: &WardenHandle, run: &RunPr
     tracing::info!(pid = child.id(), uid = plan.account.uid.as_raw(), "the session process is started");
     let end = side.serve(stream, plan.setup(), warden, run);
     // Whatever it was: one that has ended is only waited for.
-    drop(child.kill());
-    child.wait().context("wait for the session process")?;
+    child.kill().context("kill the session process")?;
+    let until = Instant::now() + ENDS_WITHIN;
+    while child.try_wait().context("wait for the session process")?.is_none() {
+        if Instant::now() >= until {
+            // It may wait for a disk; the next one needs nothing of it.
+            tracing::error!(pid = child.id(), "the session process does not end although it was killed");
+            break;
+        }
+        std::thread::sleep(GUARDIAN_POLL);
+    }
     Ok(end)
 }
 

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Shutdown};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_view::Resolver;
 use agent_warden::{Command, Reply, WardenError, WardenHandle};
-use proto_model::injection::{AgentReport, Wish};
+use proto_model::injection::{AgentReport, PreflightAnswer, Wish};
 use serde::Serialize;
 
 use crate::frame::{self, MAX_REQUEST};
@@ -19,6 +19,12 @@ use crate::message::{Message, Setup};
 use crate::program::{ProgramEnd, ProgramOrder};
 use crate::request::{BadRequest, Numbered, Request};
 
+/// Orders with parameters that the warden may have at once; a controller sends them one after the other.
+const ORDERS: usize = 64;
+/// Bytes that wait for the session.
+const QUEUED_BYTES: usize = 64 << 20;
+/// After a name without an answer no other is asked for so long: the warden waits for each.
+const UNANSWERED: Duration = Duration::from_secs(10);
 /// Messages that wait for the session; one more is dropped: reports come again from their journals, and who waits for an answer gives up.
 const QUEUE: usize = 1_024;
 /// A session says at least every 5 s that it lives; silent for so long, it is replaced.
@@ -27,6 +33,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const WRITES_WITHIN: Duration = Duration::from_secs(30);
 /// How long a name may take to resolve: a little longer than the session waits for its own resolver.
 const RESOLVE_WITHIN: Duration = Duration::from_millis(1_500);
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const STACK_BYTES: usize = 128 * 1024;
 
 /// How the agent runs a program for a session; it must not block.
@@ -62,10 +69,55 @@ pub struct AgentSide(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    session: Mutex<Option<SyncSender<Message>>>,
+    session: Mutex<Option<Out>>,
     /// Names that somebody waits for, by number.
     questions: Mutex<HashMap<u64, SyncSender<Addresses>>>,
     asked: AtomicU64,
+    /// Until then the session counts as one that answers no names.
+    unanswered_until: Mutex<Option<Instant>>,
+}
+
+/// The way to one session, with what waits on it.
+#[derive(Clone)]
+struct Out {
+    frames: SyncSender<Vec<u8>>,
+    bytes: Arc<AtomicUsize>,
+    /// Orders with parameters that the warden has not answered.
+    orders: Arc<AtomicUsize>,
+}
+
+impl Out {
+    /// False when it must be dropped.
+    fn send(&self, message: &Message) -> bool {
+        let frame = message.encode();
+        let length = frame.len();
+        if self.bytes.fetch_add(length, Ordering::Relaxed) + length <= QUEUED_BYTES && self.frames.try_send(frame).is_ok() {
+            return true;
+        }
+        self.bytes.fetch_sub(length, Ordering::Relaxed);
+        false
+    }
+
+    /// A place for one more order, given back when it is answered or forgotten.
+    fn order(&self) -> Result<Order, End> {
+        let until = Instant::now() + SILENCE;
+        while self.orders.load(Ordering::Relaxed) >= ORDERS {
+            if Instant::now() >= until {
+                return Err(End::Bad(format!("more than {ORDERS} orders at once")));
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        self.orders.fetch_add(1, Ordering::Relaxed);
+        Ok(Order(self.orders.clone()))
+    }
+}
+
+struct Order(Arc<AtomicUsize>);
+
+impl Drop for Order {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -75,18 +127,19 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl AgentSide {
     /// Never blocks. What cannot be sent now is in its journal, and is sent when a session asks for what is unsettled.
     pub fn report(&self, report: AgentReport) {
-        if !self.send(Message::Report(Box::new(report))) {
+        if !self.send(&Message::Report(Box::new(report))) {
             tracing::debug!("a report waits in its journal");
         }
     }
 
     /// The session sends what it has, and ends.
     pub fn leave(&self) {
-        self.send(Message::Leave);
+        self.send(&Message::Leave);
     }
 
-    fn send(&self, message: Message) -> bool {
-        locked(&self.0.session).as_ref().is_some_and(|out| out.try_send(message).is_ok())
+    fn send(&self, message: &Message) -> bool {
+        let out = locked(&self.0.session).clone();
+        out.is_some_and(|out| out.send(message))
     }
 
     /// Serves one session process until it ends, is silent, or asks for what is no request.
@@ -102,12 +155,17 @@ impl AgentSide {
     fn talk(&self, stream: &UnixStream, setup: Setup, warden: &WardenHandle, run: &RunProgram) -> Result<(), End> {
         stream.set_read_timeout(Some(SILENCE))?;
         stream.set_write_timeout(Some(WRITES_WITHIN))?;
-        let (out, messages) = sync_channel(QUEUE);
-        drop(out.try_send(Message::Setup(setup)));
-        let writer = stream.try_clone()?;
-        let thread = std::thread::Builder::new().name("to session".to_owned()).stack_size(STACK_BYTES);
-        thread.spawn(move || write_all(writer, &messages))?;
+        let (frames, waiting) = sync_channel(QUEUE);
+        let out = Out {
+            frames,
+            bytes: Arc::default(),
+            orders: Arc::default(),
+        };
+        out.send(&Message::Setup(setup));
         *locked(&self.0.session) = Some(out.clone());
+        let (writer, bytes) = (stream.try_clone()?, out.bytes.clone());
+        let thread = std::thread::Builder::new().name("to session".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(move || write_all(writer, &waiting, &bytes))?;
         let mut reader = stream;
         loop {
             match frame::read(&mut reader, MAX_REQUEST) {
@@ -120,7 +178,7 @@ impl AgentSide {
     }
 
     /// Hands a request on. While the warden has no room nothing more is read, so that the session learns that it is busy.
-    fn obey(&self, asked: Numbered, out: &SyncSender<Message>, warden: &WardenHandle, run: &RunProgram) -> Result<(), End> {
+    fn obey(&self, asked: Numbered, out: &Out, warden: &WardenHandle, run: &RunProgram) -> Result<(), End> {
         let id = asked.id;
         let command = match asked.request {
             Request::Alive => return Ok(()),
@@ -129,12 +187,16 @@ impl AgentSide {
                 return Ok(());
             }
             Request::Resolved { question, answer } => {
+                *locked(&self.0.unanswered_until) = None;
                 if let Some(asker) = locked(&self.0.questions).remove(&question) {
                     drop(asker.try_send(answer));
                 }
                 return Ok(());
             }
-            Request::Start(start) => Command::Start(start.try_into()?, Box::new(drop)),
+            Request::Start(start) => {
+                let place = out.order()?;
+                Command::Start(start.try_into()?, Box::new(move |()| drop(place)))
+            }
             Request::Stop { injection, cause } => {
                 let reply: Reply<Result<_, String>> = answer(id, out);
                 let reply = Box::new(move |stopped: Result<_, WardenError>| reply(stopped.map_err(|error| error.to_string())));
@@ -142,8 +204,14 @@ impl AgentSide {
             }
             Request::Renew { injections, lease_ms } => Command::Renew(injections, lease_ms),
             Request::Preflight(frames) => {
+                let place = out.order()?;
                 let wishes = frames.into_iter().map(Wish::try_from).collect::<Result<_, _>>()?;
-                Command::Preflight(wishes, answer(id, out))
+                let reply: Reply<Vec<PreflightAnswer>> = answer(id, out);
+                let reply = Box::new(move |answers| {
+                    drop(place);
+                    reply(answers);
+                });
+                Command::Preflight(wishes, reply)
             }
             Request::Verify(ids) => Command::Verify(ids, answer(id, out)),
             Request::Halt { epoch, reason } => {
@@ -159,24 +227,28 @@ impl AgentSide {
             Request::Controllers(addresses) => Command::Controllers(addresses),
             Request::Accept { by, reason } => Command::Accept { by, reason },
         };
-        Ok(warden.send_waiting(command)?)
+        // After its end nothing more is taken; what it said last is still on its way to the session.
+        drop(warden.send_waiting(command));
+        Ok(())
     }
 }
 
 /// Called on the warden's thread: it never waits for the session.
-fn answer<T: Serialize + Send + 'static>(id: u64, out: &SyncSender<Message>) -> Reply<T> {
+fn answer<T: Serialize + Send + 'static>(id: u64, out: &Out) -> Reply<T> {
     let out = out.clone();
     Box::new(move |body| {
-        if out.try_send(Message::answer(id, &body)).is_err() {
+        if !out.send(&Message::answer(id, &body)) {
             tracing::debug!(id, "an answer is dropped: the session does not read");
         }
     })
 }
 
 /// Until nobody sends any more, or the session is gone.
-fn write_all(mut stream: UnixStream, messages: &Receiver<Message>) {
-    for message in messages {
-        if let Err(error) = frame::write(&mut stream, &message.encode()) {
+fn write_all(mut stream: UnixStream, frames: &Receiver<Vec<u8>>, bytes: &AtomicUsize) {
+    for message in frames {
+        let written = frame::write(&mut stream, &message);
+        bytes.fetch_sub(message.len(), Ordering::Relaxed);
+        if let Err(error) = written {
             tracing::debug!(%error, "the session cannot be written to");
             // Its end is then seen by who reads.
             drop(stream.shutdown(Shutdown::Both));
@@ -188,26 +260,29 @@ fn write_all(mut stream: UnixStream, messages: &Receiver<Message>) {
 /// Names are resolved by the session: what comes from name servers is read without rights.
 impl Resolver for AgentSide {
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let silent = || io::Error::new(ErrorKind::TimedOut, "the session process does not answer");
+        if locked(&self.0.unanswered_until).is_some_and(|until| Instant::now() < until) {
+            return Err(silent());
+        }
         let question = self.0.asked.fetch_add(1, Ordering::Relaxed);
         let (asker, answers) = sync_channel(1);
         locked(&self.0.questions).insert(question, asker);
-        let sent = self.send(Message::Resolve {
+        let sent = self.send(&Message::Resolve {
             question,
             name: name.to_owned(),
         });
         let answer = match sent {
             true => answers.recv_timeout(RESOLVE_WITHIN),
-            false => Err(std::sync::mpsc::RecvTimeoutError::Disconnected),
+            false => Err(RecvTimeoutError::Disconnected),
         };
         locked(&self.0.questions).remove(&question);
         match answer {
             Ok(answer) => answer.map_err(io::Error::other),
-            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
-                Err(io::Error::new(ErrorKind::TimedOut, "the session process does not answer"))
+            Err(RecvTimeoutError::Timeout) => {
+                *locked(&self.0.unanswered_until) = Some(Instant::now() + UNANSWERED);
+                Err(silent())
             }
-            Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
-                Err(io::Error::other("the agent's session process, which resolves names, does not run"))
-            }
+            Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the agent's session process, which resolves names, does not run")),
         }
     }
 }

@@ -16,3 +16,4 @@ pub use agent_side::{AgentSide, End, RunProgram};
 pub use message::Setup;
 pub use program::{ProgramEnd, ProgramOrder};
 pub use session_side::{Ended, Programs, SessionSide};
+pub use tree::{BadTree, check_params};

@@ -10,15 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::frame::MAX_REQUEST;
 use crate::program::ProgramOrder;
-use crate::tree::{BadTree, Tree};
+use crate::tree::{BadTree, MAX_NODES, Tree};
 
 /// Injections named by one request, wishes of one question.
-const MAX_IDS: usize = 4_096;
+const MAX_IDS: usize = 50_000;
 const MAX_WISHES: usize = 1_024;
 /// Addresses of the controller, or of one name.
 pub(crate) const MAX_ADDRESSES: usize = 256;
 /// The longest reason, name, digest or argument, in bytes.
-const MAX_TEXT: usize = 16 << 10;
+pub(crate) const MAX_TEXT: usize = 16 << 10;
+/// The longest name of a kind of fault.
+const MAX_KIND: usize = 256;
 const MAX_ARGS: usize = 256;
 
 /// A request with the number that its answer carries.
@@ -131,16 +133,19 @@ impl Request {
             }
             Self::Start(start) => {
                 text("a digest", &start.plan_digest.0)?;
-                at_most("wishes beside", start.wish.beside.len(), MAX_WISHES)
+                start.wish.check()
             }
             Self::Renew { injections, .. } | Self::Verify(injections) | Self::Settle(injections) => {
                 at_most("injections", injections.len(), MAX_IDS)
             }
             Self::Preflight(wishes) => {
                 at_most("wishes", wishes.len(), MAX_WISHES)?;
-                wishes
-                    .iter()
-                    .try_for_each(|wish| at_most("wishes beside", wish.beside.len(), MAX_WISHES))
+                at_most(
+                    "values in all parameters",
+                    wishes.iter().map(|wish| wish.params.len()).sum(),
+                    MAX_NODES,
+                )?;
+                wishes.iter().try_for_each(WishFrame::check)
             }
             Self::Halt { reason, .. } => text("a reason", reason),
             Self::Accept { by, reason } => text("a name", by).and_then(|()| text("a reason", reason)),
@@ -155,6 +160,13 @@ impl Request {
                 Err(why) => text("a reason", why),
             },
         }
+    }
+}
+
+impl WishFrame {
+    fn check(&self) -> Result<(), BadRequest> {
+        at_most("a kind's name", self.fault.as_str().len(), MAX_KIND)?;
+        at_most("wishes beside", self.beside.len(), MAX_WISHES)
     }
 }
 
@@ -259,7 +271,7 @@ mod tests {
             Numbered::decode(&bytes).unwrap_err().to_string()
         };
         let many = vec![InjectionId::generate(); MAX_IDS + 1];
-        assert!(refused(Request::Settle(many)).contains("injections of 4097 (allowed: up to 4096)"));
+        assert!(refused(Request::Settle(many)).contains("injections of 50001 (allowed: up to 50000)"));
         let long = "x".repeat(MAX_TEXT + 1);
         assert!(
             refused(Request::Halt {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::frame::{self, MAX_MESSAGE};
 use crate::message::{Message, Setup, body};
 use crate::program::{ProgramEnd, ProgramOrder};
-use crate::request::{BadRequest, MAX_ADDRESSES, Numbered, Request};
+use crate::request::{BadRequest, MAX_ADDRESSES, MAX_TEXT, Numbered, Request};
 
 /// Reports that wait for the session; one more is dropped and comes again from its journal.
 const REPORTS: usize = 1_024;
@@ -167,7 +167,10 @@ impl Link {
                 self.send(frames.map(Request::Preflight), Some(then(reply)));
             }
             Command::Verify(ids, reply) => self.send(Ok(Request::Verify(ids)), Some(then(reply))),
-            Command::Halt { epoch, reason, reply } => self.send(Ok(Request::Halt { epoch, reason }), Some(then(reply))),
+            Command::Halt { epoch, reason, reply } => {
+                let reason = cut(reason);
+                self.send(Ok(Request::Halt { epoch, reason }), Some(then(reply)));
+            }
             Command::Release { epoch } => self.send(Ok(Request::Release { epoch }), None),
             Command::Settle(ids) => self.send(Ok(Request::Settle(ids)), None),
             Command::Inventory(reply) => self.send(Ok(Request::Inventory), Some(then(reply))),
@@ -178,7 +181,10 @@ impl Link {
                 addresses.truncate(MAX_ADDRESSES);
                 self.send(Ok(Request::Controllers(addresses)), None);
             }
-            Command::Accept { by, reason } => self.send(Ok(Request::Accept { by, reason }), None),
+            Command::Accept { by, reason } => {
+                let (by, reason) = (cut(by), cut(reason));
+                self.send(Ok(Request::Accept { by, reason }), None);
+            }
             // These are asked on the host itself, never by a session.
             Command::LocalHalt { .. } | Command::LocalRelease(_) | Command::Shutdown(..) => {
                 tracing::error!("a session asked for what only the host itself may ask");
@@ -229,6 +235,12 @@ impl Link {
             tracing::warn!(%error, "a name cannot be resolved");
         }
     }
+}
+
+/// What a person wrote is never a reason not to halt.
+fn cut(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(MAX_TEXT));
+    text
 }
 
 fn then<T: DeserializeOwned + 'static>(reply: Reply<T>) -> Callback {

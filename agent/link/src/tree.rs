@@ -5,7 +5,15 @@ use serde_json::{Map, Number, Value};
 
 /// Parameters of faults have two or three levels.
 const MAX_DEPTH: usize = 16;
-const MAX_NODES: usize = 1 << 16;
+/// Of all parameters of one request.
+pub(crate) const MAX_NODES: usize = 1 << 15;
+/// The longest text, in bytes.
+const MAX_TEXT: usize = 16 << 10;
+
+/// Whether these parameters can be handed to the agent.
+pub fn check_params(params: &Value) -> Result<(), BadTree> {
+    Tree::of(params).map(drop)
+}
 
 /// A value in the order in which it is written down: a list or map is followed by what is in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,11 +35,13 @@ enum Node {
 
 /// Why a value cannot cross.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadTree {
+pub enum BadTree {
     #[error("parameters nested deeper than {MAX_DEPTH} levels")]
     Deep,
     #[error("parameters of more than {MAX_NODES} values")]
     Long,
+    #[error("a text of more than {} KiB in the parameters", MAX_TEXT >> 10)]
+    Text,
     #[error("parameters that do not hold together")]
     Broken,
 }
@@ -41,6 +51,11 @@ impl Tree {
         let mut nodes = Vec::new();
         push(value, 0, &mut nodes)?;
         Ok(Self(nodes))
+    }
+
+    /// How many values and names it is.
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub fn value(self) -> Result<Value, BadTree> {
@@ -72,7 +87,7 @@ fn push(value: &Value, depth: usize, nodes: &mut Vec<Node>) -> Result<(), BadTre
             (None, Some(signed)) => Node::Signed(signed),
             (None, None) => Node::Float(number.as_f64().ok_or(BadTree::Broken)?),
         }),
-        Value::String(text) => nodes.push(Node::Text(text.clone())),
+        Value::String(text) => nodes.push(text_node(text)?),
         Value::Array(list) => {
             nodes.push(Node::List(count(list.len())?));
             list.iter().try_for_each(|value| push(value, depth + 1, nodes))?;
@@ -80,12 +95,20 @@ fn push(value: &Value, depth: usize, nodes: &mut Vec<Node>) -> Result<(), BadTre
         Value::Object(map) => {
             nodes.push(Node::Map(count(map.len())?));
             for (key, value) in map {
-                nodes.push(Node::Text(key.clone()));
+                nodes.push(text_node(key)?);
                 push(value, depth + 1, nodes)?;
             }
         }
     }
     Ok(())
+}
+
+fn text_node(text: &str) -> Result<Node, BadTree> {
+    short(text).map(|()| Node::Text(text.to_owned()))
+}
+
+fn short(text: &str) -> Result<(), BadTree> {
+    if text.len() > MAX_TEXT { Err(BadTree::Text) } else { Ok(()) }
 }
 
 fn take(nodes: &mut std::vec::IntoIter<Node>, depth: usize) -> Result<Value, BadTree> {
@@ -98,7 +121,7 @@ fn take(nodes: &mut std::vec::IntoIter<Node>, depth: usize) -> Result<Value, Bad
         Node::Unsigned(number) => number.into(),
         Node::Signed(number) => number.into(),
         Node::Float(number) => Number::from_f64(number).map(Value::Number).ok_or(BadTree::Broken)?,
-        Node::Text(text) => Value::String(text),
+        Node::Text(text) => short(&text).map(|()| Value::String(text))?,
         // A count that is a lie ends with the nodes.
         Node::List(count) => (0..count).map(|_| take(nodes, depth + 1)).collect::<Result<_, _>>()?,
         Node::Map(count) => {
@@ -107,6 +130,7 @@ fn take(nodes: &mut std::vec::IntoIter<Node>, depth: usize) -> Result<Value, Bad
                 let Some(Node::Text(key)) = nodes.next() else {
                     return Err(BadTree::Broken);
                 };
+                short(&key)?;
                 let value = take(nodes, depth + 1)?;
                 if map.insert(key, value).is_some() {
                     return Err(BadTree::Broken);
@@ -146,6 +170,9 @@ mod tests {
         nodes.push(Node::Null);
         assert_eq!(Tree(nodes).value(), Err(BadTree::Deep));
         assert_eq!(Tree::of(&json!(vec![0; MAX_NODES + 1])), Err(BadTree::Long));
+        let long = "x".repeat(MAX_TEXT + 1);
+        assert_eq!(Tree::of(&json!({ "path": long })), Err(BadTree::Text));
+        assert_eq!(Tree(vec![Node::Text(long)]).value(), Err(BadTree::Text));
         assert_eq!(Tree(vec![Node::Null; MAX_NODES + 1]).value(), Err(BadTree::Long));
         let text = |text: &str| Node::Text(text.to_owned());
         for nodes in [

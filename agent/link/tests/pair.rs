@@ -94,7 +94,7 @@ fn what_a_session_asks_of_the_warden_arrives_and_is_answered() {
                     reply(Ok(UndoAnswer::UndoneNow));
                 }
                 Command::Halt { epoch, reason, reply } => {
-                    asked.push(format!("halt {epoch} {reason}"));
+                    asked.push(format!("halt {epoch} {} of {} KiB", &reason[..4], reason.len() >> 10));
                     reply(HaltAnswer { undone: 2, failed: 1 });
                     return (asked, agent);
                 }
@@ -105,9 +105,11 @@ fn what_a_session_asks_of_the_warden_arrives_and_is_answered() {
     });
     assert_eq!(session.warden.preflight(vec![wish]).unwrap(), []);
     assert_eq!(session.warden.stop(order.injection, EndedBy::Stop).unwrap(), UndoAnswer::UndoneNow);
-    assert_eq!(session.warden.halt(3, "fire").unwrap(), HaltAnswer { undone: 2, failed: 1 });
+    // However long a reason is, the halt arrives.
+    let reason = "fire ".repeat(10_000);
+    assert_eq!(session.warden.halt(3, &reason).unwrap(), HaltAnswer { undone: 2, failed: 1 });
     let (asked, agent) = warden.join().unwrap();
-    assert_eq!(asked, ["preflight 1", "stop Stop", "halt 3 fire"]);
+    assert_eq!(asked, ["preflight 1", "stop Stop", "halt 3 fire of 16 KiB"]);
     drop(session);
     drop(agent.commands);
 }

@@ -140,8 +140,8 @@ const OLD: &[c_long] = &[];
 
 /// What may be asked of descriptors: whether it is a terminal, how much can be read, not to block.
 const IOCTLS: [u64; 4] = [0x5401, 0x5413, 0x541b, 0x5421];
-/// The name of a thread and of memory, and to end with the agent.
-const PRCTLS: [i32; 4] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_PDEATHSIG, libc::PR_SET_VMA];
+/// The name of a thread and of memory.
+const PRCTLS: [i32; 3] = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA];
 /// A new thread, and no namespace.
 const THREAD: u64 = libc::CLONE_THREAD as u64;
 const APART: u64 = (libc::CLONE_NEWUSER

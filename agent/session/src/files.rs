@@ -1,11 +1,12 @@
 //! The host's identity on disk: key, certificate, authority, controller. The key is made here and never leaves.
 
-use std::fs::DirBuilder;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use proto_transport::{Authority, ClientIdentity, TransportError, Trust, csr, replace_private};
+use rustix::fs::OFlags;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -16,6 +17,8 @@ const EPOCHS: &str = "epochs.json";
 const CERTIFICATE: &str = "cert.pem";
 /// `host:port`.
 const CONTROLLER: &str = "controller";
+/// The longest address of a controller, in bytes.
+const MOST_LINE: u64 = 512;
 
 /// Where the identity lies. A session may not enter the folders above it, so it opens what is there from within.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +63,7 @@ pub enum IdentityError {
 pub fn controller_of(folder: IdentityFolder) -> Result<Option<String>, IdentityError> {
     let files = Files::of(folder);
     match files.0.dir.join(CERTIFICATE).symlink_metadata() {
-        Ok(_) => Ok(files.read(CONTROLLER)?.map(|controller| controller.trim().to_owned())),
+        Ok(_) => files.read_carefully(CONTROLLER).map(Some).map_err(files.failed("read", CONTROLLER)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(files.failed("look at", CERTIFICATE)(e)),
     }
@@ -103,6 +106,23 @@ impl Files {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.failed("read", name)(e)),
+        }
+    }
+
+    /// As root: a plain file of one short line, whatever somebody may have put there.
+    fn read_carefully(&self, name: &str) -> io::Result<String> {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let file = File::options().read(true).custom_flags(flags).open(self.0.dir.join(name))?;
+        let unfit = |why: &str| io::Error::new(ErrorKind::InvalidData, why.to_owned());
+        if !file.metadata()?.is_file() {
+            return Err(unfit("it is no plain file"));
+        }
+        let mut text = String::new();
+        file.take(MOST_LINE).read_to_string(&mut text)?;
+        let line = text.trim();
+        match line.chars().any(char::is_control) {
+            true => Err(unfit("it is not one line of text")),
+            false => Ok(line.to_owned()),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Turns an admitted order into the warden's commands, and the warden's answers into messages; it never decides whether a fault may run.
 
+use agent_link::check_params;
 use agent_warden::{AgentStatus, Command, HaltAnswer, Reply, StartOrder, WardenError, WardenHandle};
 use proto_model::catalogue::FaultKind;
 use proto_model::host::HostFacts;
@@ -58,6 +59,8 @@ impl Hands<'_> {
     }
 
     fn start(&self, start: v1::Start) -> Result<(), OrderRejected> {
+        let params = serde_json::from_str(&start.params_json).map_err(malformed)?;
+        check_params(&params).map_err(malformed)?;
         let order = StartOrder {
             injection: InjectionId::parse(&start.injection).map_err(malformed)?,
             run: run(&start.run)?,
@@ -65,7 +68,7 @@ impl Hands<'_> {
             plan_digest: PlanDigest(start.plan_digest),
             wish: Wish {
                 fault: FaultKind::parse(&start.fault).map_err(malformed)?,
-                params: serde_json::from_str(&start.params_json).map_err(malformed)?,
+                params,
                 duration_ms: start.duration_ms,
                 seed: start.seed,
                 beside: Vec::new(),
@@ -85,6 +88,7 @@ impl Hands<'_> {
     fn preflight(&self, question: v1::Preflight) -> Result<(), OrderRejected> {
         let questions = question.questions.into_iter().map(Wish::try_from);
         let wishes: Vec<Wish> = questions.collect::<Result<_, _>>().map_err(malformed)?;
+        wishes.iter().try_for_each(|wish| check_params(&wish.params)).map_err(malformed)?;
         let facts = (!wishes.is_empty()).then(|| v1::HostFacts::from(&(self.facts)()));
         let (request, boot_id) = (question.request, self.boot_id.to_owned());
         let into = move |answers: Vec<PreflightAnswer>| {

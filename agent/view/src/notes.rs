@@ -1,8 +1,8 @@
 //! What a worker of ours tells of itself: a page in memory that it writes and anybody may read; nothing is written here.
 
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use crate::error::ViewError;
 
@@ -19,9 +19,16 @@ pub(crate) fn note(pid: u32) -> Result<Option<String>, ViewError> {
     let Some(page) = gone_is_none(find(pid)).map_err(failed)?.flatten() else {
         return Ok(None);
     };
-    let read = gone_is_none(fs::read(page)).map_err(failed)?;
+    let read = gone_is_none(read(&page)).map_err(failed)?;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok().filter(|text| text.len() <= MOST_BYTES);
     Ok(read.and_then(text).filter(|text| !text.is_empty()))
+}
+
+/// No more than a note may be: how long the page says it is, is the worker's to choose.
+fn read(page: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(page)?.take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn find(pid: u32) -> io::Result<Option<PathBuf>> {

@@ -14,7 +14,7 @@ use proto_model::quantity::Amount;
 use crate::policy::{Glob, Policy};
 
 /// Names that keep a host reachable and its logs alive; the kernel cuts names at 15 bytes.
-const ALWAYS: [&str; 10] = [
+const ALWAYS: [&str; 12] = [
     "sshd",
     "sshd-session",
     "dbus-daemon",
@@ -23,6 +23,8 @@ const ALWAYS: [&str; 10] = [
     "systemd-journal",
     "systemd-journald",
     "fracas-agent",
+    "fracas-session",
+    "fracas-worker",
     "fracas-controller",
     "fracas",
 ];

@@ -36,6 +36,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
     (
         "agent-session",
         &[
+            "agent-link",
             "agent-probes",
             "agent-view",
             "agent-warden",

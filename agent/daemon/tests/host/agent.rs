@@ -140,8 +140,9 @@ fn the_other_process() {
     };
     let orders: Vec<(String, Value)> = serde_json::from_str(&std::env::var(ORDERS).unwrap()).unwrap();
     let (reports, mut told) = tokio::sync::mpsc::channel(100);
+    let policy = Policy::parse(&rules(), Path::new("agent.toml")).unwrap();
     let report = move |report| drop(reports.try_send(report));
-    let (warden, _thread) = start_warden(&paths(&dir), PROGRAM.into(), Policy::default(), WATCHDOG, None, report).unwrap();
+    let (warden, _thread) = start_warden(&paths(&dir), PROGRAM.into(), policy, WATCHDOG, None, report).unwrap();
     wait_until(Duration::from_secs(10), || warden.status().unwrap().guarded);
     let mut ids = Vec::new();
     for (kind, params) in orders {

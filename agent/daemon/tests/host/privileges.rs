@@ -33,11 +33,20 @@ fn child(of: u32, verb: &str) -> Option<u32> {
     })
 }
 
+/// Waits until the kernel says all of it: rights are given up one after the other.
 fn expect(pid: u32, expected: &[(&str, &str)]) {
+    let says = |found: &BTreeMap<String, String>| {
+        let wrong = |(key, value): &&(&str, &str)| found.get(*key).map(String::as_str) != Some(*value);
+        expected.iter().find(wrong).map(|(key, _)| (*key).to_owned())
+    };
+    let all = wait_until(Duration::from_secs(15), || says(&status(pid)).is_none());
     let found = status(pid);
-    for (key, value) in expected {
-        assert_eq!(found.get(*key).map(String::as_str), Some(*value), "{key} of {pid}: {found:?}");
-    }
+    assert!(all, "{:?} of {pid}: {found:?}", says(&found));
+}
+
+/// How many filters of system calls are in force.
+fn filters(pid: u32) -> u32 {
+    status(pid)["Seccomp_filters"].parse().unwrap()
 }
 
 fn four(user: &str) -> String {
@@ -93,10 +102,23 @@ fn a_session_has_no_rights_and_no_way_to_any() {
         ("Seccomp", "2"),
     ];
     expect(session, &rights);
+    assert!(
+        wait_until(Duration::from_secs(5), || filters(session) == filters(of) + 2),
+        "{:?}",
+        status(session)
+    );
     // Each of its threads, not only the first.
-    for task in std::fs::read_dir(format!("/proc/{session}/task")).unwrap().flatten() {
-        expect(task.file_name().to_str().unwrap().parse().unwrap(), &rights);
+    let threads = || std::fs::read_dir(format!("/proc/{session}/task")).unwrap().flatten();
+    assert!(wait_until(Duration::from_secs(5), || threads().count() >= 4));
+    for task in threads() {
+        let id = task.file_name().to_str().unwrap().parse().unwrap();
+        // One that ends meanwhile says nothing.
+        if !status(id).is_empty() {
+            expect(id, &rights);
+        }
     }
+    let score = std::fs::read_to_string(format!("/proc/{session}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "0", "it has the agent's place when memory runs out");
     // The agent itself keeps its rights, and opens no socket of the network.
     expect(of, &[("Uid", "0 0 0 0")]);
     assert_eq!(sockets_of_the_network(of), 0);

@@ -30,7 +30,7 @@ fn what_a_host_needs_is_always_protected() {
         Some("it is the agent")
     );
     assert_eq!(always("redis-server"), None);
-    for ours in ["fracas", "fracas-controller"] {
+    for ours in ["fracas", "fracas-controller", "fracas-session", "fracas-worker"] {
         assert!(reason("", named("nginx"), |p| p.name = ours.into()).is_some(), "{ours}");
     }
 }

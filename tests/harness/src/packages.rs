@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::programs;
 
 /// The packages that can be asked for, and the programs that show that one is there.
-const PROGRAMS: [(&str, &[&str]); 11] = [
+const PROGRAMS: [(&str, &[&str]); 12] = [
     ("iproute2", &["ip", "tc"]),
     ("nftables", &["nft"]),
     ("iptables", &["iptables-legacy", "iptables-legacy-save", "ip6tables-legacy-save"]),
@@ -19,6 +19,7 @@ const PROGRAMS: [(&str, &[&str]); 11] = [
     ("stress-ng", &["stress-ng"]),
     ("chromium-headless-shell", &["chromium-headless-shell"]),
     ("e2fsprogs", &["mkfs.ext4"]),
+    ("btrfs-progs", &["mkfs.btrfs"]),
     ("rpm", &["rpm", "rpmbuild"]),
     ("debootstrap", &["debootstrap"]),
     ("qemu-system-x86", &["qemu-system-x86_64"]),

@@ -138,7 +138,7 @@ impl Rung {
 /// How many tests that make hosts run at once; .config/nextest.toml says the same.
 const HOSTS_AT_ONCE: &str = "2";
 /// Debian packages that the suites of agents and those on this kernel stand on.
-const PACKAGES: [&str; 3] = ["btrfs-progs", "iproute2", "nftables"];
+const PACKAGES: [&str; 4] = ["btrfs-progs", "iproute2", "nftables", "systemd"];
 
 impl Test {
     pub fn run(&self) -> Result<ExitCode> {

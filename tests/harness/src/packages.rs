@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::programs;
 
 /// The packages that can be asked for, and the programs that show that one is there.
-const PROGRAMS: [(&str, &[&str]); 12] = [
+const PROGRAMS: [(&str, &[&str]); 13] = [
     ("iproute2", &["ip", "tc"]),
     ("nftables", &["nft"]),
     ("iptables", &["iptables-legacy", "iptables-legacy-save", "ip6tables-legacy-save"]),
@@ -20,6 +20,7 @@ const PROGRAMS: [(&str, &[&str]); 12] = [
     ("chromium-headless-shell", &["chromium-headless-shell"]),
     ("e2fsprogs", &["mkfs.ext4"]),
     ("btrfs-progs", &["mkfs.btrfs"]),
+    ("systemd", &["systemd-analyze"]),
     ("rpm", &["rpm", "rpmbuild"]),
     ("debootstrap", &["debootstrap"]),
     ("qemu-system-x86", &["qemu-system-x86_64"]),

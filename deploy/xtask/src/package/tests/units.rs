@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tests_harness::programs;
+use tests_harness::{packages, programs};
 
 /// The most exposure, in tenths, that `systemd-analyze security` may find; docs/install.md says the same.
 const EXPOSURE: [(&str, u32); 3] = [
@@ -21,6 +22,13 @@ fn units() -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Ours, then systemd's own where it was unpacked, then the machine's.
+fn unit_path(ours: &Path) -> String {
+    let unpacked = ["usr/lib/systemd/system", "lib/systemd/system"].map(packages::unpacked);
+    let folders = [ours].into_iter().chain(unpacked.iter().flatten().map(PathBuf::as_path));
+    folders.fold(String::new(), |path, folder| format!("{path}{}:", folder.display()))
+}
+
 #[test]
 fn systemd_accepts_every_unit() {
     if Command::new("systemd-analyze").arg("--version").output().is_err() {
@@ -28,9 +36,7 @@ fn systemd_accepts_every_unit() {
     }
     let dir = tempfile::tempdir().unwrap();
     let mut verify = Command::new("systemd-analyze");
-    verify
-        .args(["verify", "--man=no"])
-        .env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()));
+    verify.args(["verify", "--man=no"]).env("SYSTEMD_UNIT_PATH", unit_path(dir.path()));
     for (name, text) in units() {
         let path = dir.path().join(&name);
         // The programs are not installed here.

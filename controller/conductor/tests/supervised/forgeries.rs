@@ -118,7 +118,7 @@ async fn no_report_changes_what_was_judged() {
 #[tokio::test]
 async fn an_end_that_was_not_known_completes_the_cleanup_and_no_more() {
     let bench = Bench::new().await;
-    let run = bench.start(attack(&["web"], 400)).await.unwrap().run;
+    let run = bench.start(attack(&["web"], 2_000)).await.unwrap().run;
     let id = bench.acting(&run).await;
     bench.fleet.away.lock().unwrap().insert(host("web"));
     let lost = HostEvent::Lost {

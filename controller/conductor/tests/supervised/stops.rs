@@ -180,7 +180,7 @@ async fn an_end_told_again_after_the_run_is_settled_again_and_changes_nothing() 
 #[tokio::test]
 async fn a_late_proof_amends_the_cleanup_and_clears_the_host() {
     let bench = Bench::new().await;
-    let run = bench.start(attack(&["web"], 400)).await.unwrap().run;
+    let run = bench.start(attack(&["web"], 2_000)).await.unwrap().run;
     bench.acting(&run).await;
     bench.fleet.away.lock().unwrap().insert(host("web"));
     bench
@@ -254,7 +254,7 @@ async fn replace_machine(bench: &Bench, host: &HostName) {
 #[tokio::test]
 async fn another_machine_of_the_same_name_proves_nothing_for_the_past() {
     let bench = Bench::new().await;
-    let run = bench.start(attack(&["web"], 300)).await.unwrap().run;
+    let run = bench.start(attack(&["web"], 2_000)).await.unwrap().run;
     bench.acting(&run).await;
     bench.fleet.away.lock().unwrap().insert(host("web"));
     bench
@@ -274,7 +274,7 @@ async fn another_machine_of_the_same_name_proves_nothing_for_the_past() {
 #[tokio::test]
 async fn a_host_that_returns_after_its_run_is_asked_at_once() {
     let bench = Bench::new().await;
-    let run = bench.start(attack(&["web"], 400)).await.unwrap().run;
+    let run = bench.start(attack(&["web"], 2_000)).await.unwrap().run;
     bench.acting(&run).await;
     bench.fleet.away.lock().unwrap().insert(host("web"));
     let lost = HostEvent::Lost {
@@ -294,7 +294,7 @@ async fn a_host_that_returns_after_its_run_is_asked_at_once() {
 #[tokio::test]
 async fn what_is_owed_is_known_after_a_restart() {
     let bench = Bench::new().await;
-    let run = bench.start(attack(&["web"], 300)).await.unwrap().run;
+    let run = bench.start(attack(&["web"], 2_000)).await.unwrap().run;
     bench.acting(&run).await;
     bench.fleet.away.lock().unwrap().insert(host("web"));
     bench

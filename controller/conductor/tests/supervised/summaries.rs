@@ -42,7 +42,7 @@ async fn a_finished_run_has_one_that_says_what_its_events_say() {
 #[tokio::test]
 async fn an_amendment_is_in_it_at_once() {
     let bench = Bench::new().await;
-    let run = bench.start(attack(&["web"], 400)).await.unwrap().run;
+    let run = bench.start(attack(&["web"], 2_000)).await.unwrap().run;
     bench.acting(&run).await;
     bench.fleet.away.lock().unwrap().insert(host("web"));
     let lost = HostEvent::Lost {

@@ -1,7 +1,8 @@
 //! A fleet that answers by script, and the bench of supervisor and store around it.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -37,15 +38,18 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_millis()).unwrap())
 }
 
-static STEPPED_MS: AtomicI64 = AtomicI64::new(0);
+thread_local! {
+    /// Of one test: each runs on a thread of its own, beside others in the same process.
+    static STEPPED_MS: Cell<i64> = const { Cell::new(0) };
+}
 
 /// The wall clock, as it is set.
 fn stepped() -> Timestamp {
-    Timestamp(now().0 + STEPPED_MS.load(Ordering::SeqCst))
+    Timestamp(now().0 + STEPPED_MS.get())
 }
 
 pub fn step_the_wall_clock(ms: i64) {
-    STEPPED_MS.fetch_add(ms, Ordering::SeqCst);
+    STEPPED_MS.set(STEPPED_MS.get() + ms);
 }
 
 struct Held {

@@ -1,7 +1,7 @@
 //! Who gets inside: a browser with a session whose token is still good. All others are led to the sign-in.
 
 use axum::extract::{Request, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use proto_transport::PeerInfo;
@@ -28,9 +28,18 @@ pub(crate) async fn signed_in(State(door): State<PagesDoor>, mut request: Reques
         }
         None => {
             note_strangers_form(&door, &request);
+            if wants_events(&request) {
+                // A script would take the sign-in's page for what it asked for.
+                return StatusCode::UNAUTHORIZED.into_response();
+            }
             Redirect::to("/sign-in").into_response()
         }
     }
+}
+
+fn wants_events(request: &Request) -> bool {
+    let accepts = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|accepts| accepts.starts_with("text/event-stream"))
 }
 
 /// A form that would have done something, sent by nobody who is signed in.

@@ -202,6 +202,19 @@ async fn sign_ins_and_refused_forms_are_written_down_as_calls_are() {
 }
 
 #[tokio::test]
+async fn without_a_session_readers_are_led_to_the_door_and_scripts_are_refused() {
+    let mut world = World::new().await;
+    let page = world.get("/now", "").await;
+    assert_eq!(
+        (page.status(), &page.headers()[header::LOCATION]),
+        (StatusCode::SEE_OTHER, &"/sign-in".parse().unwrap())
+    );
+    let events = Request::get("/now").header(header::ACCEPT, "text/event-stream");
+    let answer = world.ask(1, events.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
 async fn the_bar_leads_to_every_page_that_has_a_name() {
     let mut world = World::new().await;
     let token = world.token("vic", Role::Viewer).await;

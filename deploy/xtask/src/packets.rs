@@ -166,7 +166,7 @@ pub fn order_to_effect(lab: &Lab) -> Result<Figure> {
     let host = lab.host("one");
     host.write(
         "/run/tmp/cut.nft",
-        format!("table inet peer {{ chain out {{ type filter hook output priority -300; ip daddr {to} drop; }} }}"),
+        format!("table inet peer {{ chain out {{ type filter hook output priority -300; ip daddr {to} drop; }}; }}"),
     )?;
     for _ in 0..CUTS {
         let mut run = String::new();

@@ -151,7 +151,7 @@ fn keep(plan: &SessionPlan, side: &AgentSide, warden: &WardenHandle, run: &RunPr
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
                 again_in_ms = pause.as_millis(),
-                "the session process cannot be started: the controller does not hear from this host"
+                "there is no session process: the controller does not hear from this host"
             ),
         }
         // Woken by the end of the agent alone.

@@ -50,8 +50,6 @@ pub enum End {
     Bad(String),
     #[error("the socket to the session process: {0}")]
     Io(#[from] io::Error),
-    #[error(transparent)]
-    Warden(#[from] WardenError),
 }
 
 impl From<BadRequest> for End {

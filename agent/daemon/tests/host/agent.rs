@@ -26,7 +26,7 @@ pub fn is_root() -> bool {
 }
 
 /// The shipped rules, for users that every Debian has.
-pub fn rules() -> String {
+fn rules() -> String {
     agent_warden::SHIPPED
         .replace("session = \"fracas\"", "session = \"nobody\"")
         .replace("workers = \"fracas-load\"", "workers = \"daemon\"")

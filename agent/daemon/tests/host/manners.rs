@@ -23,7 +23,7 @@ pub fn command(paths: &Paths, args: &[&str]) -> Output {
     command.args(args).output().unwrap()
 }
 
-fn run(paths: &Paths) -> Child {
+pub fn run(paths: &Paths) -> Child {
     let mut command = Command::new(PROGRAM);
     command
         .arg("--config")

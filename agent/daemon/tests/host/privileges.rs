@@ -1,12 +1,13 @@
 //! Who runs as what, read from /proc while an agent runs: the page says it, and the kernel must agree.
 
 use std::collections::BTreeMap;
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Child;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::agent::{Agent, PROGRAM, is_root, paths, rules, wait_until};
+use crate::agent::{Agent, is_root, paths, wait_until};
 
 /// `Uid`, `CapEff` and so on of a process.
 fn status(pid: u32) -> BTreeMap<String, String> {
@@ -69,13 +70,8 @@ impl Drop for Running {
     }
 }
 
-fn run(dir: &std::path::Path) -> Running {
-    let paths = paths(dir);
-    std::fs::write(&paths.config, rules()).unwrap();
-    let mut command = Command::new(PROGRAM);
-    command.arg("--config").arg(&paths.config).arg("--state-dir").arg(&paths.state_dir);
-    command.arg("--run-dir").arg(&paths.run_dir).arg("run");
-    Running(command.stdin(Stdio::null()).spawn().unwrap())
+fn run(dir: &Path) -> Running {
+    Running(crate::manners::run(&paths(dir)))
 }
 
 #[test]

@@ -4,8 +4,23 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::Figures;
+use super::{Case, Extent, Figures};
 use crate::site::{BALLAST, PARTITION, Site};
+
+pub(super) const CASES: [Case; 2] = [
+    Case {
+        name: "kill",
+        what: "the agent is killed during a partition",
+        extent: Extent::Short,
+        run: killed,
+    },
+    Case {
+        name: "reset",
+        what: "the machine is reset while a volume is filled and a neighbour is cut off",
+        extent: Extent::Short,
+        run: reset,
+    },
+];
 
 const KILLED: Duration = Duration::from_secs(10);
 /// Since the kernel began.
@@ -15,7 +30,7 @@ const GIVE_UP: Duration = Duration::from_secs(240);
 /// The neighbour answers, and nothing that carries our name is in the network or on the volume.
 const CLEAN: &str = "! nft list tables | grep -q fracas && ! ls /var/tmp/.fracas-* >/dev/null 2>&1 && ping -c 1 -W 1 db >/dev/null 2>&1";
 
-pub fn killed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+fn killed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     let before = site.footprint()?;
     site.attack(&PARTITION, LASTS)?;
@@ -27,7 +42,7 @@ pub fn killed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.expect_footprint(&before)
 }
 
-pub fn reset(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+fn reset(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     let before = site.footprint()?;
     site.attack(&BALLAST, LASTS)?;

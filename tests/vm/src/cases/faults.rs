@@ -5,8 +5,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tests_harness::wait;
 
-use super::Figures;
+use super::{Case, Extent, Figures};
 use crate::site::Site;
+
+pub(super) const CASES: [Case; 1] = [Case {
+    name: "faults",
+    what: "one fault of each family acts, and is undone",
+    extent: Extent::Short,
+    run,
+}];
 
 /// From the operator's command to its answer, in an emulated machine whose processors may be what the fault keeps busy.
 const UNDONE: Duration = Duration::from_secs(20);
@@ -53,7 +60,7 @@ const TRIALS: [Trial; 5] = [
     },
 ];
 
-pub fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     for trial in &TRIALS {
         trial.run(site, figures).with_context(|| trial.fault.join(" "))?;

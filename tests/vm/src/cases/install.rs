@@ -5,12 +5,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use tests_harness::wait;
 
-use super::Figures;
+use super::{Case, Extent, Figures};
 use crate::site::Site;
+
+pub(super) const CASES: [Case; 1] = [Case {
+    name: "install",
+    what: "the debs are installed, the host is enrolled, and each process has only the rights it needs",
+    extent: Extent::Short,
+    run,
+}];
 
 const LISTED: Duration = Duration::from_secs(5);
 
-pub fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let begin = Instant::now();
     site.install()?;
     figures.note("apt installs the three debs, and the controller answers", begin.elapsed());

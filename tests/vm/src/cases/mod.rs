@@ -19,37 +19,26 @@ use crate::table::{Row, Table};
 pub struct Case {
     pub name: &'static str,
     pub what: &'static str,
+    pub extent: Extent,
     run: fn(&mut Site, &mut Figures<'_>) -> Result<()>,
 }
 
-/// What takes everything off the machine is last.
-pub const CASES: [Case; 5] = [
-    Case {
-        name: "install",
-        what: "the debs are installed, the host is enrolled, and each process has only the rights it needs",
-        run: install::run,
-    },
-    Case {
-        name: "faults",
-        what: "one fault of each family acts, and is undone",
-        run: faults::run,
-    },
-    Case {
-        name: "kill",
-        what: "the agent is killed during a partition",
-        run: crash::killed,
-    },
-    Case {
-        name: "reset",
-        what: "the machine is reset while a volume is filled and a neighbour is cut off",
-        run: crash::reset,
-    },
-    Case {
-        name: "purge",
-        what: "the agent is purged during a partition",
-        run: purge::run,
-    },
-];
+/// In which runs of the suite a case has its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Extent {
+    /// In every run.
+    Short,
+    /// Only in a long run, or where it is named.
+    Long,
+}
+
+/// Each file registers its own; what takes everything off the machine is last.
+const REGISTERED: [&[Case]; 4] = [&install::CASES, &faults::CASES, &crash::CASES, &purge::CASES];
+
+/// All cases, in the order in which they run.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    REGISTERED.into_iter().flatten()
+}
 
 /// The figures of one case.
 pub struct Figures<'a> {
@@ -87,8 +76,8 @@ impl Figures<'_> {
 
 /// Runs the cases of these names, or all, on one machine. A case that fails takes the next to a machine of its own.
 pub fn run(suite: Suite, debs: &Path, names: &[String]) -> Result<Table> {
-    if let Some(unknown) = names.iter().find(|name| !CASES.iter().any(|case| case.name == name.as_str())) {
-        let known: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+    if let Some(unknown) = names.iter().find(|name| !all().any(|case| case.name == name.as_str())) {
+        let known: Vec<&str> = all().map(|case| case.name).collect();
         bail!("no case {unknown} (there are: {})", known.join(", "));
     }
     let logs = site::logs(suite)?;
@@ -97,10 +86,7 @@ pub fn run(suite: Suite, debs: &Path, names: &[String]) -> Result<Table> {
     }
     let mut table = Table::default();
     let mut site = None;
-    for case in CASES
-        .iter()
-        .filter(|case| names.is_empty() || names.iter().any(|name| name == case.name))
-    {
+    for case in all().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
         interrupt::check()?;
         eprintln!("== {suite} {}: {}", case.name, case.what);
         let begin = Instant::now();

@@ -4,12 +4,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::Figures;
+use super::{Case, Extent, Figures};
 use crate::site::{PARTITION, Site};
+
+pub(super) const CASES: [Case; 1] = [Case {
+    name: "purge",
+    what: "the agent is purged during a partition",
+    extent: Extent::Short,
+    run,
+}];
 
 const PURGED: Duration = Duration::from_secs(120);
 
-pub fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     site.attack(&PARTITION, "5m")?;
     site.expect_cut_off()?;

@@ -18,6 +18,9 @@ use crate::paths::Paths;
 pub const LEAVE: u8 = b'L';
 /// A guardian that dies at once is not started again more often.
 const RESTART_AFTER: Duration = Duration::from_millis(500);
+/// Between two looks at a guardian that is not ready yet, and at one that is.
+const WHILE_IT_STARTS: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
 pub struct Keeper {
@@ -143,6 +146,16 @@ impl Guardian for Keeper {
         }
         self.look_after();
         self.manager.tell();
+    }
+
+    /// A guardian that starts is soon ready; one that is gone is found within a second.
+    fn patience_ms(&self) -> u64 {
+        let patience = match &self.guardian {
+            None => RESTART_AFTER,
+            Some(guardian) if !guardian.ready => WHILE_IT_STARTS,
+            Some(_) => (self.watchdog / 8).min(LONGEST_PAUSE).min(self.manager.every),
+        };
+        u64::try_from(patience.as_millis()).unwrap_or(u64::MAX)
     }
 
     fn is_guarded(&self) -> bool {

@@ -95,6 +95,10 @@ async fn serve(setup: &Setup, side: SessionSide) {
         mut ended,
     } = side;
     let view = LinuxView::with_group_root(&setup.group_root);
+    let addresses = {
+        let view = view.clone();
+        Box::new(move || view.addresses())
+    };
     let options = SessionOptions {
         identity: IdentityFolder::current(setup.identity.clone()),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -103,6 +107,7 @@ async fn serve(setup: &Setup, side: SessionSide) {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..view.facts()
         }),
+        addresses,
         probe_rules: HostRules::of(
             Commands::elsewhere(ByAgent(programs.clone())),
             setup.probes_allow.clone(),

@@ -38,8 +38,9 @@ use crate::warden_client::ask;
 
 /// How often what the probes saw is sent.
 const BATCH_EVERY: Duration = Duration::from_secs(1);
-/// How often to look whether the host's facts have changed.
-const FACTS_EVERY: Duration = Duration::from_secs(2);
+/// How often to look whether the host's addresses have changed, and whether anything else that it says of itself has.
+const ADDRESSES_EVERY: Duration = Duration::from_secs(2);
+const FACTS_EVERY: Duration = Duration::from_secs(60);
 /// The shortest time after which ends that nobody settled are told again within one session.
 const TELL_AGAIN: Duration = Duration::from_secs(15);
 /// How long a leaving agent goes on to tell.
@@ -114,6 +115,7 @@ struct Session<'a> {
     host: HostName,
     /// As the controller knows them.
     facts: HostFacts,
+    facts_read: Instant,
     /// To be told, in order.
     backlog: VecDeque<AgentReport>,
     /// What is unsettled, on its way from the warden; the session goes on meanwhile.
@@ -154,6 +156,7 @@ async fn open<'a>(channel: Channel, host: &HostName, lasting: Lasting<'a>) -> Re
         boot_id,
         host: host.clone(),
         facts,
+        facts_read: Instant::now(),
         backlog: VecDeque::new(),
         asked,
         only_ended: false,
@@ -177,7 +180,7 @@ async fn call(channel: Channel, hello: v1::Hello) -> Result<(mpsc::Sender<Out>, 
 impl Session<'_> {
     async fn converse(&mut self, inbound: &mut Streaming<ControllerMessage>) -> End {
         let mut batch = Instant::now() + BATCH_EVERY;
-        let mut look = Instant::now() + FACTS_EVERY;
+        let mut look = Instant::now() + ADDRESSES_EVERY;
         let out = self.out.clone();
         loop {
             let idle = self.backlog.is_empty();
@@ -204,7 +207,7 @@ impl Session<'_> {
                     self.send_samples();
                 },
                 () = sleep_until(look) => {
-                    look = Instant::now() + FACTS_EVERY;
+                    look = Instant::now() + ADDRESSES_EVERY;
                     self.send_changed_facts();
                 },
                 () = &mut self.lasting.renewal => {},
@@ -316,7 +319,12 @@ impl Session<'_> {
 
     /// An address that came or went since the hello: faults on other hosts aim at this one's addresses.
     fn send_changed_facts(&mut self) {
-        let facts = (self.lasting.options.facts)();
+        let options = self.lasting.options;
+        if (options.addresses)() == self.facts.addresses && self.facts_read.elapsed() < FACTS_EVERY {
+            return;
+        }
+        self.facts_read = Instant::now();
+        let facts = (options.facts)();
         if facts == self.facts {
             return;
         }

@@ -1,5 +1,6 @@
 //! What the host says of itself once, at the start of a session; never used to decide anything about harm.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use proto_model::host::HostFacts;
@@ -23,7 +24,7 @@ pub(crate) fn facts(hierarchies: &Hierarchies, boot_id: &str) -> HostFacts {
         architecture: std::env::consts::ARCH.to_owned(),
         cpus: system.as_ref().map_or(0, |s| u32::try_from(s.cpus().len()).unwrap_or(u32::MAX)),
         memory_bytes: system.as_ref().map_or(0, System::total_memory),
-        addresses: addresses::global_addresses().unwrap_or_default(),
+        addresses: addresses(),
         cgroups: hierarchies.word().to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         service_manager: if Path::new("/run/systemd/system").is_dir() {
@@ -33,6 +34,11 @@ pub(crate) fn facts(hierarchies: &Hierarchies, boot_id: &str) -> HostFacts {
         }
         .to_owned(),
     }
+}
+
+/// By which others reach this host.
+pub(crate) fn addresses() -> Vec<IpAddr> {
+    addresses::global_addresses().unwrap_or_default()
 }
 
 /// By the kernel's own file: it holds names of 64 characters as well, for which the usual call has no room.

@@ -81,6 +81,11 @@ impl LinuxView {
     pub fn hierarchies(&self) -> &Hierarchies {
         &self.hierarchies
     }
+
+    /// Those of the host's facts, which change more often than the others and are read for less.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        facts::addresses()
+    }
 }
 
 impl Default for LinuxView {

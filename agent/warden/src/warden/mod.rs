@@ -25,14 +25,16 @@ mod end;
 mod keep;
 mod start;
 
-/// The longest sleep between two ticks: how stale the heartbeat may get by our own doing.
+/// The longest sleep between two ticks while an injection is held or to be undone.
 const TICK_MS: u64 = 250;
 /// How often the host's latch and the residue are looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// What stands beside the warden's thread: its heartbeat and its guardian.
 pub trait Guardian: Send {
-    /// Called on every tick, at least four times a second: tell the guardian that we live, and look after it.
+    /// Called on every tick: tell the guardian that we live, and look after it.
     fn tick(&mut self, boot_ms: u64);
+    /// The longest time between two ticks.
+    fn patience_ms(&self) -> u64;
     /// Whether somebody would put things right if this process died now.
     fn is_guarded(&self) -> bool;
     /// The warden has ended; `clean` when nothing is left that a guardian would have to undo.
@@ -152,7 +154,8 @@ impl Warden {
     pub fn idle_ms(&self) -> u64 {
         let now = self.view().boot_ms();
         let due = self.state.actives().map(Active::next_due_ms).min().unwrap_or(u64::MAX);
-        due.saturating_sub(now).clamp(1, TICK_MS)
+        let look = if self.state.is_idle() { LOOK_EVERY_MS } else { TICK_MS };
+        due.saturating_sub(now).clamp(1, look.min(self.guardian.patience_ms()).max(1))
     }
 
     /// True once it was told to leave and everything that could be undone is.

@@ -84,6 +84,7 @@ impl Agent {
                 kernel: "6.1".into(),
                 ..facts()
             }),
+            addresses: Box::new(move || facts().addresses),
             probe_rules: agent_probes::HostRules::of(agent_probes::Commands::none(), Vec::new(), Vec::new()),
             clock,
         };

@@ -76,7 +76,7 @@ impl Default for Config {
             operators_address: SocketAddr::from(([0, 0, 0, 0], 7443)),
             names: Vec::new(),
             lease: Millis(15_000),
-            heartbeat: Millis(2_000),
+            heartbeat: Millis(5_000),
             certificate: Millis(24 * 3_600_000),
             authority: Millis(AUTHORITY_LIFE_MS),
             mass_loss: MassLoss::default(),

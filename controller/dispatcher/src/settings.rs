@@ -16,7 +16,7 @@ pub struct DispatcherSettings {
 impl Default for DispatcherSettings {
     fn default() -> Self {
         Self {
-            heartbeat_ms: 2_000,
+            heartbeat_ms: 5_000,
             certificate_ms: 24 * 3_600_000,
             hello_within_ms: 5_000,
             preflight_within_ms: 5_000,

@@ -16,15 +16,15 @@ use serde::Serialize;
 
 use crate::frame::{self, MAX_REQUEST};
 use crate::message::{Message, Setup};
+use crate::patience::Patience;
 use crate::program::{ProgramEnd, ProgramOrder};
 use crate::request::{BadRequest, Numbered, Request};
 
 /// Orders with parameters that the warden may have at once; a controller sends them one after the other.
 const ORDERS: usize = 64;
+const USED_UP: &str = "names took too long to resolve in the last seconds, and the agent waits no longer: try again in 10 s, or give addresses instead of names";
 /// Bytes that wait for the session.
 const QUEUED_BYTES: usize = 64 << 20;
-/// After a name without an answer no other is asked for so long: the warden waits for each.
-const UNANSWERED: Duration = Duration::from_secs(10);
 /// Messages that wait for the session; one more is dropped: reports come again from their journals, and who waits for an answer gives up.
 const QUEUE: usize = 1_024;
 /// A session says at least every 5 s that it lives; silent for so long, it is replaced.
@@ -71,8 +71,8 @@ struct Shared {
     /// Names that somebody waits for, by number.
     questions: Mutex<HashMap<u64, SyncSender<Addresses>>>,
     asked: AtomicU64,
-    /// Until then the session counts as one that answers no names.
-    unanswered_until: Mutex<Option<Instant>>,
+    /// With the session's answers to names, for which the warden's thread waits.
+    patience: Mutex<Patience>,
 }
 
 /// The way to one session, with what waits on it.
@@ -185,7 +185,6 @@ impl AgentSide {
                 return Ok(());
             }
             Request::Resolved { question, answer } => {
-                *locked(&self.0.unanswered_until) = None;
                 if let Some(asker) = locked(&self.0.questions).remove(&question) {
                     drop(asker.try_send(answer));
                 }
@@ -258,10 +257,10 @@ fn write_all(mut stream: UnixStream, frames: &Receiver<Vec<u8>>, bytes: &AtomicU
 /// Names are resolved by the session: what comes from name servers is read without rights.
 impl Resolver for AgentSide {
     fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let silent = || io::Error::new(ErrorKind::TimedOut, "the session process does not answer");
-        if locked(&self.0.unanswered_until).is_some_and(|until| Instant::now() < until) {
-            return Err(silent());
-        }
+        let begin = Instant::now();
+        let Some(patience) = locked(&self.0.patience).allows(RESOLVE_WITHIN, begin) else {
+            return Err(io::Error::new(ErrorKind::TimedOut, USED_UP));
+        };
         let question = self.0.asked.fetch_add(1, Ordering::Relaxed);
         let (asker, answers) = sync_channel(1);
         locked(&self.0.questions).insert(question, asker);
@@ -270,16 +269,14 @@ impl Resolver for AgentSide {
             name: name.to_owned(),
         });
         let answer = match sent {
-            true => answers.recv_timeout(RESOLVE_WITHIN),
+            true => answers.recv_timeout(patience),
             false => Err(RecvTimeoutError::Disconnected),
         };
         locked(&self.0.questions).remove(&question);
+        locked(&self.0.patience).spend(begin.elapsed(), Instant::now());
         match answer {
             Ok(answer) => answer.map_err(io::Error::other),
-            Err(RecvTimeoutError::Timeout) => {
-                *locked(&self.0.unanswered_until) = Some(Instant::now() + UNANSWERED);
-                Err(silent())
-            }
+            Err(RecvTimeoutError::Timeout) => Err(io::Error::new(ErrorKind::TimedOut, "the session process does not answer")),
             Err(RecvTimeoutError::Disconnected) => Err(io::Error::other("the agent's session process, which resolves names, does not run")),
         }
     }

@@ -7,6 +7,7 @@
 mod agent_side;
 mod frame;
 mod message;
+mod patience;
 mod program;
 mod request;
 mod session_side;

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_link::{AgentSide, End, ProgramEnd, ProgramOrder, RunProgram, SessionSide, Setup};
 use agent_view::Resolver;
@@ -146,6 +146,21 @@ async fn reports_programs_and_the_end_arrive() {
     );
     agent.side.leave();
     assert_eq!(session.reports.recv().await, None);
+}
+
+#[test]
+fn a_session_that_answers_no_names_holds_the_warden_for_six_of_ten_seconds_at_most() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let agent = agent(ours);
+    SessionSide::setup(&theirs).unwrap();
+    let begin = Instant::now();
+    let errors: Vec<String> = (0..1_000)
+        .map(|n| agent.side.resolve(&format!("{n}.example")).unwrap_err().to_string())
+        .collect();
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    assert!(errors[0].contains("does not answer"), "{}", errors[0]);
+    assert!(errors[999].contains("give addresses instead"), "{}", errors[999]);
+    drop(theirs);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The guardian: a process beside the agent that puts everything right when the agent dies or falls silent; it starts nothing.
 
-use std::fs::TryLockError;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -17,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use crate::accounts;
 use crate::guardian_handle::{LEAVE, has_ended, wait_for_end};
 use crate::host_context::{HostContext, own_program};
+use crate::last_guard::is_held;
 use crate::liveness::{Beats, Silence, Whose};
 use crate::paths::Paths;
 
@@ -183,9 +183,4 @@ fn undo_all(paths: &Paths) -> anyhow::Result<bool> {
     let rescued = rescue(&host.journal_store, host.hands.as_mut(), host.view.as_ref(), rescuer)?;
     tracing::info!(undone = rescued.undone.len(), left = rescued.left.len(), "the guardian has undone");
     Ok(rescued.is_clean())
-}
-
-/// What cannot be opened is held by nobody.
-fn is_held(lock: &Path) -> bool {
-    std::fs::File::open(lock).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent_daemon::options::{Options, Verb};
-use agent_daemon::{check, doctor, enrol, guardian, local_client, rescue, run, session, worker};
+use agent_daemon::{check, doctor, enrol, guardian, last_guard, local_client, rescue, run, session, worker};
 use clap::{CommandFactory, Parser};
 use proto_model::injection::EndedBy;
 use proto_program::exit;
@@ -35,7 +35,8 @@ fn obey(options: Options) -> anyhow::Result<ExitCode> {
             token_file,
             name,
         } => enrol::enrol(&paths, controller, token_file.as_deref(), name),
-        Verb::Rescue { package } => rescue::rescue_all(&paths, if package { EndedBy::Package } else { EndedBy::Rescue }),
+        Verb::Rescue { watch: true, .. } => last_guard::watch(&paths),
+        Verb::Rescue { package, .. } => rescue::rescue_all(&paths, if package { EndedBy::Package } else { EndedBy::Rescue }),
         Verb::Status { output } => local_client::status(&paths, output),
         Verb::Halt { reason } => rescue::halt(&paths, &reason),
         Verb::Release => rescue::release(&paths),

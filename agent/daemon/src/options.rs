@@ -71,6 +71,9 @@ pub enum Verb {
         /// Said by package scripts: recorded as the cause.
         #[arg(long)]
         package: bool,
+        /// Stay while there are journals of faults, and undo them whenever no agent has run for 3 s; started by fracas-guard.service.
+        #[arg(long, conflicts_with = "package")]
+        watch: bool,
     },
     /// Tell what the agent holds now.
     Status {

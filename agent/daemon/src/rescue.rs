@@ -24,7 +24,7 @@ pub fn rescue_all(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<ExitCode> 
     Ok(code(rescued.is_clean()))
 }
 
-fn undo_under_lock(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<Rescued> {
+pub(crate) fn undo_under_lock(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<Rescued> {
     let mut host = HostContext::open(paths, own_program(), None, accounts::workers_if_known(paths))?;
     let rescuer = Rescuer {
         ended_by,

@@ -10,6 +10,11 @@ log() {
     logger -t fracas-agent -p daemon.warning -- "$*" 2>/dev/null || true
 }
 
+# When nothing is left to undo, or it is to be left: the last guard runs the program that is about to change.
+end_guard() {
+    [ ! -d /run/systemd/system ] || $ctl stop fracas-guard.path fracas-guard.service || true
+}
+
 rewind() {
     [ -x "$agent" ] || return 0
     ran=
@@ -21,6 +26,7 @@ rewind() {
     fi
     if said=$("$agent" rescue --package 2>&1); then
         rm -f "$state/unproven"
+        end_guard
         return 0
     fi
     said=$(echo "$said" | tr -s '\n ' ' ' | cut -c 1-2000)
@@ -31,6 +37,7 @@ rewind() {
         line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $1: $reason: $said"
         { mkdir -p -m 0700 "$state" && echo "$line" >>"$state/unproven"; } || log "$state/unproven could not be written"
         rm -f "$override"
+        end_guard
         return 0
     fi
     rm -f "$restart"

@@ -102,6 +102,35 @@ fn agent_and_guardian_killed_together_are_made_good_by_rescue() {
 }
 
 #[test]
+fn the_last_guard_leaves_a_running_agent_alone_and_undoes_what_it_left() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-g");
+    let (mut agent, id) = pausing(&victim);
+    let paths = agent.paths();
+    let running = std::fs::File::create(paths.instance_lock()).unwrap();
+    running.lock().unwrap();
+    let mut watch = crate::manners::start(&paths, &["rescue", "--watch"]);
+    let guardian = guardian_of(agent.child.id()).unwrap();
+    agent.signal(Signal::STOP);
+    kill_process(Pid::from_raw(guardian.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    agent.child.kill().unwrap();
+    agent.child.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(victim.state(), 'T', "an agent runs, and it is for the agent to undo it");
+    drop(running);
+    assert!(wait_until(KILLED, || victim.state() != 'T'));
+    assert!(wait_until(KILLED, || closed_by(&agent, &id) == Some(EndedBy::Rescue)));
+    assert!(watch.try_wait().unwrap().is_none(), "its end is still to be told to the controller");
+    std::fs::remove_dir_all(paths.journal()).unwrap();
+    assert!(wait_until(KILLED, || watch
+        .try_wait()
+        .unwrap()
+        .is_some_and(|status| status.success())));
+}
+
+#[test]
 fn a_rescue_removes_what_belongs_to_no_journal_and_says_so() {
     if !is_root() {
         return;

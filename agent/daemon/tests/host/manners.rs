@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::agent::{PROGRAM, guardian_of, is_root, paths, wait_until};
 
-pub fn command(paths: &Paths, args: &[&str]) -> Output {
+fn program(paths: &Paths, args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command
         .arg("--config")
@@ -20,21 +20,20 @@ pub fn command(paths: &Paths, args: &[&str]) -> Output {
         .arg(&paths.run_dir)
         .arg("--group-root")
         .arg(&paths.group_root);
-    command.args(args).output().unwrap()
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+pub fn command(paths: &Paths, args: &[&str]) -> Output {
+    program(paths, args).output().unwrap()
+}
+
+pub fn start(paths: &Paths, args: &[&str]) -> Child {
+    program(paths, args).spawn().unwrap()
 }
 
 pub fn run(paths: &Paths) -> Child {
-    let mut command = Command::new(PROGRAM);
-    command
-        .arg("--config")
-        .arg(&paths.config)
-        .arg("--state-dir")
-        .arg(&paths.state_dir)
-        .arg("--run-dir")
-        .arg(&paths.run_dir)
-        .arg("--group-root")
-        .arg(&paths.group_root);
-    command.arg("run").stdin(Stdio::null()).spawn().unwrap()
+    start(paths, &["run"])
 }
 
 fn status(paths: &Paths) -> Option<Value> {

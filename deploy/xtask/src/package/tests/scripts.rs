@@ -119,11 +119,7 @@ fn what_leaves_a_fault_behind_is_refused_and_the_agent_runs_again() {
         for part in ["is refused", "7h2k9w: no space", "skip-rescue"] {
             assert!(said.contains(part), "{script}: {said}");
         }
-        let control = if script.ends_with("deb") {
-            "deb-systemd-invoke"
-        } else {
-            "systemctl"
-        };
+        let control = control_of(script);
         let calls = host.calls();
         let expected = [
             "systemctl --quiet is-active fracas-agent.service".to_owned(),
@@ -134,6 +130,16 @@ fn what_leaves_a_fault_behind_is_refused_and_the_agent_runs_again() {
         assert_eq!(calls[..4], expected, "{script}");
         assert!(calls[4].starts_with("logger -t fracas-agent"), "{script}: {calls:?}");
         assert!(!host.path("state/agent/unproven").exists());
+        assert!(!calls.iter().any(|call| call.contains("fracas-guard")), "{script}: {calls:?}");
+    }
+}
+
+/// Which program a script stops and starts units by.
+fn control_of(script: &str) -> &'static str {
+    if script.ends_with("deb") {
+        "deb-systemd-invoke"
+    } else {
+        "systemctl"
     }
 }
 
@@ -150,6 +156,11 @@ fn a_clean_host_lets_the_package_change() {
         let calls = host.calls();
         assert!(calls.contains(&"agent rescue --package".to_owned()), "{script}: {calls:?}");
         assert!(!calls.iter().any(|call| call.contains(" start ")), "{script}: {calls:?}");
+        let control = control_of(script);
+        let place = |call: &str| calls.iter().position(|one| one == call);
+        let rescued = place("agent rescue --package");
+        let guard = place(&format!("{control} stop fracas-guard.path fracas-guard.service"));
+        assert!(rescued < guard, "{script}: the last guard goes when nothing is left: {calls:?}");
     }
 }
 

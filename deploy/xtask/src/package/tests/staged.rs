@@ -18,6 +18,8 @@ const AGENT: &str = "\
 /usr/lib/NetworkManager/conf.d/05-fracas-unmanaged.conf 0644
 /usr/lib/systemd/network/05-fracas.network 0644
 /usr/lib/systemd/system/fracas-agent.service 0644
+/usr/lib/systemd/system/fracas-guard.path 0644
+/usr/lib/systemd/system/fracas-guard.service 0644
 /usr/lib/systemd/system/fracas-rescue.service 0644
 /usr/lib/systemd/system/fracas.slice 0644
 /usr/lib/sysusers.d/fracas-agent.conf 0644

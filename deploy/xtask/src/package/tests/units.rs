@@ -8,9 +8,10 @@ use std::process::Command;
 use tests_harness::{packages, programs};
 
 /// The most exposure, in tenths, that `systemd-analyze security` may find; docs/install.md says the same.
-const EXPOSURE: [(&str, u32); 3] = [
+const EXPOSURE: [(&str, u32); 4] = [
     ("fracas-agent.service", 48),
     ("fracas-rescue.service", 41),
+    ("fracas-guard.service", 43),
     ("fracas-controller.service", 17),
 ];
 
@@ -78,9 +79,10 @@ fn the_agent_s_unit_has_what_the_promise_stands_on() {
         "ExecStopPost=/usr/bin/fracas-agent rescue",
         "Restart=always",
         "StartLimitIntervalSec=0",
+        "Wants=fracas-guard.path",
         "RequiresMountsFor=/var/lib/fracas",
         "MemoryMin=24M",
-        "Also=fracas-rescue.service",
+        "Also=fracas-rescue.service fracas-guard.path",
     ] {
         assert!(agent.lines().any(|found| found == line), "{line}");
     }
@@ -95,13 +97,20 @@ fn the_agent_s_unit_has_what_the_promise_stands_on() {
     ] {
         assert!(!set("fracas-agent.service", key), "{key}");
     }
-    for unit in ["fracas-agent.service", "fracas-rescue.service"] {
+    for unit in [
+        "fracas-agent.service",
+        "fracas-rescue.service",
+        "fracas-guard.service",
+        "fracas-guard.path",
+    ] {
         let after = units[unit].lines().filter(|line| line.starts_with("After="));
         assert!(
             after.into_iter().all(|line| !line.contains("network")),
             "{unit} waits for the network"
         );
     }
+    assert!(set("fracas-guard.path", "DirectoryNotEmpty=/var/lib/fracas/agent/journal"));
+    assert!(set("fracas-guard.service", "Restart=on-failure") && set("fracas-guard.service", "StartLimitIntervalSec=0"));
     assert!(set("fracas-controller.service", "User=fracas-controller"));
     assert!(units["fracas-controller.service"].contains("\nCapabilityBoundingSet=\n"));
 }

@@ -1,54 +1,162 @@
 //! `cargo xtask test --rung vm` and `cargo xtask vm`: which machines are made, and of which packages.
 
 use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
-use tests_vm::{Site, Suite, cases, console};
+use tests_vm::cases::{self, Extent, Selection};
+use tests_vm::site::LOOK;
+use tests_vm::{Image, Kit, Site, Suite, console};
 
 use crate::package::Package;
+use crate::rungs::spoken;
 use crate::summary::{Counts, Outcome};
 
 /// What the rung vm runs.
 #[derive(Debug, Default, Args)]
 pub struct Machines {
-    /// Of the rung vm only these cases (repeat, or with commas): install, faults, kill, reset, purge
+    /// Run the long cases of the rung vm too: all cases on Debian 12, and the short ones on Debian 11 and 13
+    #[arg(long)]
+    pub long: bool,
+    /// Of the rung vm only these cases, short or long (repeat, or with commas)
     #[arg(long = "case", value_name = "CASE", value_delimiter = ',')]
     cases: Vec<String>,
-    /// The releases of Debian that the rung vm runs on: bullseye, bookworm, trixie [default: bookworm]
+    /// The releases of Debian that the rung vm runs on: bullseye, bookworm, trixie [default: bookworm; all with --long]
     #[arg(long = "suite", value_name = "SUITE", value_delimiter = ',')]
     suites: Vec<Suite>,
     /// Where the debs for the rung vm are, instead of making them anew
     #[arg(long, value_name = "DIR")]
     debs: Option<PathBuf>,
+    /// Make the debs for the rung vm of the programs that are built for the other rungs, instead of a release
+    #[arg(long, conflicts_with = "debs")]
+    pub quick: bool,
+}
+
+/// Where the debs come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Those that `cargo xtask package` makes.
+    Release,
+    /// Programs that were built for the other rungs.
+    Suites,
+}
+
+/// Images that are built beside other work; the default needs none.
+#[derive(Default)]
+pub struct Images {
+    thread: Option<JoinHandle<Result<Duration>>>,
+    outcome: Option<Result<Duration>>,
+}
+
+impl Images {
+    /// Waits until they are there, or cannot be.
+    pub fn wait(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let joined = thread.join();
+            self.outcome = Some(joined.unwrap_or_else(|_| Err(anyhow!("the thread that builds images has panicked"))));
+        }
+    }
+
+    /// Waits, and returns what the images took, or why they are not there.
+    pub fn took(&mut self) -> Result<Duration> {
+        self.wait();
+        self.outcome.take().unwrap_or(Ok(Duration::ZERO))
+    }
 }
 
 impl Machines {
-    pub fn run(&self) -> Result<Outcome> {
-        let debs = debs(self.debs.as_ref())?;
-        let suites = if self.suites.is_empty() {
-            vec![Suite::Bookworm]
-        } else {
-            self.suites.clone()
+    /// Begins to build the images that are not there yet.
+    pub fn begin_images(&self) -> Result<Images> {
+        let images: Vec<(Suite, Kit)> = self
+            .plan()?
+            .into_iter()
+            .map(|(suite, selection)| (suite, selection.kit()))
+            .collect();
+        let build = move || {
+            let begin = Instant::now();
+            for (suite, kit) in images {
+                Image::ensure(suite, kit)?;
+            }
+            Ok(begin.elapsed())
         };
+        let thread = std::thread::Builder::new().name("images".into());
+        Ok(Images {
+            thread: Some(thread.spawn(build)?),
+            outcome: None,
+        })
+    }
+
+    /// Puts the machines through their cases; `images` says how long the images took.
+    pub fn run(&self, source: Source, images: Duration) -> Result<Outcome> {
+        let plan = self.plan()?;
+        for (suite, _) in &plan {
+            if let Some(reason) = self.unfit(source, *suite)? {
+                return Ok(Outcome::Skipped(reason));
+            }
+        }
+        let begin = Instant::now();
+        let debs = self.debs(source, &plan)?;
+        let mut stages = format!("images {}, packages {}", spoken(images), spoken(begin.elapsed()));
         let (mut success, mut counts) = (true, Counts::default());
-        for suite in suites {
-            let table = cases::run(suite, &debs, &self.cases)?;
-            println!("\n{suite}\n{table}");
+        for (suite, selection) in plan {
+            let begin = Instant::now();
+            let table = cases::run(suite, &debs, &selection)?;
+            stages += &format!(", {suite} {}", spoken(begin.elapsed()));
+            println!("\n{}\n{table}", suite.title());
             let (passed, failed) = table.cases();
             success &= failed == 0;
             counts.passed += passed;
             counts.failed += failed;
         }
+        println!("{stages}");
+        if self.debs.is_none() && source == Source::Suites {
+            println!("with programs as they were built for the suites: a release is faster");
+        }
         Ok(Outcome::Ran { success, counts })
     }
-}
 
-/// Those of a folder, or those that are made of this tree.
-fn debs(folder: Option<&PathBuf>) -> Result<PathBuf> {
-    match folder {
-        Some(folder) => folder.canonicalize().with_context(|| format!("find {}", folder.display())),
-        None => Package::debs(),
+    /// What runs on which suite.
+    fn plan(&self) -> Result<Vec<(Suite, Selection)>> {
+        let named = !self.suites.is_empty();
+        let suites = match (named, self.long) {
+            (true, _) => self.suites.clone(),
+            (false, true) => vec![Suite::Bookworm, Suite::Bullseye, Suite::Trixie],
+            (false, false) => vec![Suite::Bookworm],
+        };
+        let plan = suites.into_iter().map(|suite| {
+            let selection = if !self.cases.is_empty() {
+                Selection::named(&self.cases)?
+            } else if self.long && (named || suite == Suite::Bookworm) {
+                Selection::UpTo(Extent::Long)
+            } else {
+                Selection::UpTo(Extent::Short)
+            };
+            Ok((suite, selection))
+        });
+        plan.collect()
+    }
+
+    /// Why what is built on this machine does not run on a suite that it would be needed on.
+    fn unfit(&self, source: Source, suite: Suite) -> Result<Option<String>> {
+        match (&self.debs, source) {
+            (Some(folder), _) if folder.join(LOOK).exists() => Ok(None),
+            (Some(_), _) => Package::unfit(suite, &[LOOK]),
+            (None, Source::Release) => Ok(None),
+            (None, Source::Suites) => Package::unfit(suite, &["fracas-agent", "fracas-controller", "fracas", LOOK]),
+        }
+    }
+
+    fn debs(&self, source: Source, plan: &[(Suite, Selection)]) -> Result<PathBuf> {
+        match (&self.debs, source) {
+            (Some(folder), _) => folder.canonicalize().with_context(|| format!("find {}", folder.display())),
+            (None, Source::Release) => Package::for_machines(),
+            (None, Source::Suites) => {
+                let oldest = plan.iter().map(|(suite, _)| *suite).min();
+                Package::of_suites(oldest.context("there is a suite")?)
+            }
+        }
     }
 }
 
@@ -62,6 +170,9 @@ pub enum Vm {
 pub struct Shell {
     #[arg(long, default_value = "bookworm", value_name = "SUITE")]
     suite: Suite,
+    /// With what is installed for long cases
+    #[arg(long)]
+    long: bool,
     /// Debs to have below /media/packages
     #[arg(long, value_name = "DIR")]
     debs: Option<PathBuf>,
@@ -80,7 +191,8 @@ impl Vm {
 impl Shell {
     fn run(&self) -> Result<()> {
         ensure!(std::io::IsTerminal::is_terminal(&std::io::stdin()), "a shell needs a terminal");
-        let mut site = Site::start(self.suite, self.debs.as_deref())?;
+        let kit = if self.long { Kit::Large } else { Kit::Small };
+        let mut site = Site::start(self.suite, kit, self.debs.as_deref())?;
         site.machine().settle()?;
         if self.enrolled {
             site.ready()?;
@@ -92,5 +204,38 @@ impl Shell {
             site.machine().v4()
         );
         console::attach(site.machine())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(long: bool, cases: &[&str], suites: &[Suite]) -> Vec<(Suite, Selection)> {
+        let machines = Machines {
+            long,
+            cases: cases.iter().map(|name| (*name).to_owned()).collect(),
+            suites: suites.to_vec(),
+            ..Machines::default()
+        };
+        machines.plan().unwrap()
+    }
+
+    #[test]
+    fn long_cases_run_on_one_suite_and_on_those_that_are_named() {
+        let (short, long) = (Selection::UpTo(Extent::Short), Selection::UpTo(Extent::Long));
+        assert_eq!(planned(false, &[], &[]), [(Suite::Bookworm, short.clone())]);
+        assert_eq!(
+            planned(true, &[], &[]),
+            [
+                (Suite::Bookworm, long.clone()),
+                (Suite::Bullseye, short.clone()),
+                (Suite::Trixie, short.clone())
+            ]
+        );
+        assert_eq!(planned(true, &[], &[Suite::Trixie]), [(Suite::Trixie, long)]);
+        assert_eq!(planned(false, &[], &[Suite::Trixie]), [(Suite::Trixie, short)]);
+        let named = Selection::Named(vec!["kill".into()]);
+        assert_eq!(planned(false, &["kill"], &[]), [(Suite::Bookworm, named)]);
     }
 }

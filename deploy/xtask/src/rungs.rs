@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use tests_harness::{Fleet, Packages, packages, programs};
+use tests_harness::{Fleet, Packages, interrupt, packages, programs};
 use tests_notes::Note;
 
-use crate::machines::Machines;
+use crate::machines::{Images, Machines, Source};
 use crate::summary::{Counts, Outcome, Summary};
 use crate::unavailable::{List, present};
 use crate::{cargo, deny};
@@ -17,8 +17,8 @@ use crate::{cargo, deny};
 /// Run every suite, rung by rung.
 #[derive(Debug, Args)]
 pub struct Test {
-    /// Only these rungs (repeat, or with commas): tidy, lint, bans, pure, fake, harness, loopback, contest, browser; and vm, which runs only if
-    /// it is named
+    /// Only these rungs (repeat, or with commas): tidy, lint, bans, pure, fake, harness, loopback, contest, browser, vm; with vm named, its
+    /// packages are those of a release
     #[arg(long, value_name = "RUNG", value_delimiter = ',')]
     rung: Vec<String>,
     #[command(flatten)]
@@ -42,7 +42,7 @@ enum How {
     Checks(&'static [&'static [&'static str]]),
     /// cargo-deny, which is installed below the target folder when the machine has none.
     Deny,
-    /// Cases on virtual machines; they take long, so that they are run only when they are named.
+    /// Cases on virtual machines.
     Machines,
 }
 
@@ -148,12 +148,22 @@ impl Test {
                 bail!("no rung {name} (there are: {})", names.join(", "));
             }
         }
-        let chosen = |rung: &&Rung| match self.rung.is_empty() {
-            true => !matches!(rung.how, How::Machines),
-            false => self.rung.iter().any(|name| name == rung.name),
-        };
+        let chosen = |rung: &&Rung| self.rung.is_empty() || self.rung.iter().any(|name| name == rung.name);
         let (wanted, others): (Vec<_>, Vec<_>) = RUNGS.iter().partition(chosen);
-        let mut summary = climb(&wanted, &self.machines)?;
+        let climbs_machines = wanted.iter().any(|rung| matches!(rung.how, How::Machines));
+        ensure!(
+            climbs_machines || !self.machines.long,
+            "--long is for the rung vm, which --rung does not name"
+        );
+        let source = if self.machines.quick || self.rung.is_empty() && !self.machines.long {
+            Source::Suites
+        } else {
+            Source::Release
+        };
+        let mut summary = climb(&wanted, &self.machines, source)?;
+        if climbs_machines && !self.machines.long {
+            summary.leave_out("vm: long cases, and Debian 11 and 13: --long runs them".to_owned());
+        }
         for rung in others {
             summary.leave_out(format!("{}: --rung does not name it", rung.name));
         }
@@ -176,8 +186,8 @@ pub fn only(name: &str) -> Result<ExitCode> {
     .run()
 }
 
-fn climb(rungs: &[&Rung], machines: &Machines) -> Result<Summary> {
-    let ladder = Ladder::prepare(rungs, machines)?;
+fn climb(rungs: &[&Rung], machines: &Machines, source: Source) -> Result<Summary> {
+    let mut ladder = Ladder::prepare(rungs, machines, source)?;
     let list = List::read(programs::repository())?;
     let mut summary = Summary::default();
     for (number, rung) in rungs.iter().enumerate() {
@@ -198,6 +208,8 @@ fn climb(rungs: &[&Rung], machines: &Machines) -> Result<Summary> {
 /// What all rungs share.
 struct Ladder<'a> {
     machines: &'a Machines,
+    source: Source,
+    images: Images,
     nextest: bool,
     /// Why rungs that need root cannot be climbed.
     no_root: Option<String>,
@@ -205,7 +217,7 @@ struct Ladder<'a> {
 }
 
 impl<'a> Ladder<'a> {
-    fn prepare(rungs: &[&Rung], machines: &'a Machines) -> Result<Self> {
+    fn prepare(rungs: &[&Rung], machines: &'a Machines, source: Source) -> Result<Self> {
         let notes = programs::target_folder()?.join("test-notes.jsonl");
         std::fs::remove_file(&notes).ok();
         let no_root = Fleet::impossible();
@@ -215,12 +227,19 @@ impl<'a> Ladder<'a> {
         if suites && no_root.is_none() {
             Packages::ensure(&PACKAGES)?;
         }
+        let images = if rungs.iter().any(|rung| matches!(rung.how, How::Machines)) && no_root.is_none() {
+            machines.begin_images()?
+        } else {
+            Images::default()
+        };
         if suites {
             eprintln!("== building the programs");
             programs::build_all(programs::Loudness::Progress)?;
         }
         Ok(Self {
             machines,
+            source,
+            images,
             nextest: cargo::has("nextest"),
             no_root,
             notes,
@@ -231,17 +250,34 @@ impl<'a> Ladder<'a> {
         tests_notes::notes(&self.notes).with_context(|| format!("read {}", self.notes.display()))
     }
 
-    fn run(&self, rung: &Rung) -> Result<Outcome> {
+    fn run(&mut self, rung: &Rung) -> Result<Outcome> {
+        if matches!(rung.how, How::Suites { .. }) && rung.name != "tidy" {
+            // Nothing is built beside what measures time.
+            self.images.wait();
+        }
         match rung.how {
             How::Checks(checks) => check(checks),
             How::Deny => deny::run(),
-            How::Machines => self
-                .no_root
-                .clone()
-                .map_or_else(|| self.machines.run(), |reason| Ok(Outcome::Skipped(reason))),
+            How::Machines => self.cases(),
             How::Suites { root: true, .. } if self.no_root.is_some() => Ok(Outcome::Skipped(self.no_root.clone().unwrap_or_default())),
             How::Suites { packages, root } => self.suites(packages, root),
         }
+    }
+
+    fn cases(&mut self) -> Result<Outcome> {
+        if let Some(reason) = &self.no_root {
+            return Ok(Outcome::Skipped(reason.clone()));
+        }
+        let ran = self.images.took().and_then(|took| self.machines.run(self.source, took));
+        ran.or_else(|error| {
+            interrupt::check()?;
+            // What the other rungs have shown is said all the same.
+            eprintln!("vm: {error:#}");
+            Ok(Outcome::Ran {
+                success: false,
+                counts: Counts::default(),
+            })
+        })
     }
 
     fn suites(&self, packages: &[&str], hosts: bool) -> Result<Outcome> {

@@ -41,5 +41,6 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
     ln -sf /dev/null "/etc/systemd/system/$unit"
 done
 systemctl enable fracas-test-server.service fracas-test-network.service
+rm -f /usr/sbin/policy-rc.d
 apt-get clean
 rm -rf /var/lib/apt/lists/*

@@ -11,49 +11,13 @@ use sha2::{Digest, Sha256};
 use tests_harness::{Packages, interrupt, packages, programs};
 
 use crate::archive::Archive;
+use crate::kit::{FILES, Kit};
 use crate::suite::Suite;
 
-/// Installed on every host besides the minimal system.
-const PACKAGES: [&str; 17] = [
-    "dbus",
-    "e2fsprogs",
-    "initramfs-tools",
-    "iproute2",
-    "iptables",
-    "iputils-ping",
-    "kmod",
-    "linux-image-cloud-amd64",
-    "nftables",
-    "nginx",
-    "passwd",
-    "procps",
-    "python3",
-    "redis-server",
-    "systemd",
-    "systemd-sysv",
-    "udev",
-];
-/// What the suite puts on every host: its path, its text and its mode.
-const FILES: [(&str, &str, u32); 4] = [
-    ("usr/local/lib/fracas-test/server.py", include_str!("../guest/server.py"), 0o755),
-    ("usr/local/lib/fracas-test/network.sh", include_str!("../guest/network.sh"), 0o755),
-    (
-        "etc/systemd/system/fracas-test-server.service",
-        include_str!("../guest/fracas-test-server.service"),
-        0o644,
-    ),
-    (
-        "etc/systemd/system/fracas-test-network.service",
-        include_str!("../guest/fracas-test-network.service"),
-        0o644,
-    ),
-];
-/// Makes a host of the root that holds all of the above.
-const SETUP: &str = include_str!("../guest/setup.sh");
 /// Sparse; large enough that a volume can be filled beside the reserve of the agent's default policy.
 const DISK_MIB: u32 = 4096;
 /// How an image is made, beside what goes into it.
-const FORMAT: &str = "ext4 1";
+const FORMAT: &str = "ext4 2";
 /// Programs of this machine that make images and run machines.
 const TOOLS: [&str; 3] = ["debootstrap", "e2fsprogs", "qemu-system-x86"];
 
@@ -67,17 +31,18 @@ pub struct Image {
 }
 
 impl Image {
-    /// The image of this suite, which is built first where it is not there.
-    pub fn ensure(suite: Suite) -> Result<Self> {
+    /// The image of this suite and kit, which is built first where it is not there.
+    pub fn ensure(suite: Suite, kit: Kit) -> Result<Self> {
         Packages::ensure(&TOOLS)?;
         let store = programs::target_folder()?.join("vm");
-        let folder = store.join(format!("{suite}-{}", &recipe(suite)[..16]));
         fs::create_dir_all(&store)?;
         let lock = File::create(store.join("lock"))?;
         lock.lock().context("wait for another process that builds an image")?;
+        let recipe = Recipe { suite, kit, store: &store };
+        let folder = recipe.folder();
         if !folder.exists() {
             let start = Instant::now();
-            build(suite, &store, &folder).with_context(|| format!("build the image of {suite}"))?;
+            recipe.build().with_context(|| format!("build the {kit} image of {suite}"))?;
             eprintln!("built {} in {:.0} s", folder.display(), start.elapsed().as_secs_f64());
         }
         Ok(Self {
@@ -104,81 +69,128 @@ fn make_disk(root: &Path, label: &str, image: &Path, mib: u32) -> Result<()> {
         .arg(format!("{mib}M")))
 }
 
-/// The digest of everything that decides what is in an image.
-fn recipe(suite: Suite) -> String {
-    let mut digest = Sha256::new();
-    let mut add = |text: &str| {
-        digest.update((text.len() as u64).to_le_bytes());
-        digest.update(text);
-    };
-    add(suite.name());
-    add(FORMAT);
-    add(&DISK_MIB.to_string());
-    PACKAGES.iter().for_each(|package| add(package));
-    for (path, text, mode) in FILES {
-        add(path);
-        add(text);
-        add(&mode.to_string());
-    }
-    add(SETUP);
-    digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+/// What decides what is in an image, and where images are kept.
+struct Recipe<'a> {
+    suite: Suite,
+    kit: Kit,
+    store: &'a Path,
 }
 
-/// Builds beside the place where it is to be, which therefore holds a whole image or nothing.
-fn build(suite: Suite, store: &Path, folder: &Path) -> Result<()> {
-    ensure!(nix::unistd::geteuid().is_root(), "only root can build a Debian system");
-    let root = store.join(format!("{suite}-root"));
-    let log = store.join(format!("{suite}-build.log"));
-    eprintln!(
-        "building a {suite} host below {} (some minutes, once; log: {})",
-        store.display(),
-        log.display()
-    );
-    let log = File::create(log)?;
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
+impl Recipe<'_> {
+    /// The digest of everything that decides what is in the image.
+    fn digest(&self) -> String {
+        let mut digest = Sha256::new();
+        let mut add = |text: &str| {
+            digest.update((text.len() as u64).to_le_bytes());
+            digest.update(text);
+        };
+        add(self.suite.name());
+        add(FORMAT);
+        add(&DISK_MIB.to_string());
+        self.kit.packages().into_iter().for_each(&mut add);
+        for (path, text, mode) in FILES {
+            add(path);
+            add(text);
+            add(&mode.to_string());
+        }
+        self.kit.setup().iter().for_each(|script| add(script));
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
-    bootstrap(suite, &root, &log)?;
-    interrupt::check()?;
+
+    /// Of the files and folders of this image in the store.
+    fn opening(&self) -> String {
+        format!("{}-{}-", self.suite, self.kit)
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.store.join(self.opening() + name)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.place(&self.digest()[..16])
+    }
+
+    /// Builds beside the place where it is to be, which therefore holds a whole image or nothing.
+    fn build(&self) -> Result<()> {
+        ensure!(nix::unistd::geteuid().is_root(), "only root can build a Debian system");
+        let (root, part, log) = (self.place("root"), self.place("part"), self.place("build.log"));
+        eprintln!(
+            "building a {} host ({}) below {} (some minutes, once; log: {})",
+            self.suite,
+            self.kit,
+            self.store.display(),
+            log.display()
+        );
+        let log = File::create(log)?;
+        empty(&root)?;
+        install(&root)?;
+        self.bootstrap(&root, &log)?;
+        interrupt::check()?;
+        for script in self.kit.setup() {
+            inside(&root, script, &log)?;
+        }
+        empty(&part)?;
+        fs::copy(newest(&root.join("boot"), "vmlinuz-")?, part.join("kernel"))?;
+        fs::copy(newest(&root.join("boot"), "initrd.img-")?, part.join("initrd"))?;
+        make_disk(&root, "root", &part.join("disk"), DISK_MIB)?;
+        fs::remove_dir_all(&root)?;
+        self.forget()?;
+        fs::rename(&part, self.folder()).context("put the image in its place")
+    }
+
+    /// In namespaces of its own, so that its mounts and whatever a package starts end with it.
+    fn bootstrap(&self, root: &Path, log: &File) -> Result<()> {
+        let archive = Archive::of_this_machine()?;
+        let mut bootstrap = Command::new("unshare");
+        bootstrap
+            .args(["--mount", "--pid", "--fork", "--kill-child"])
+            .arg(packages::tool("debootstrap")?)
+            .args(["--variant=minbase", "--arch=amd64"])
+            .arg(format!("--include={}", self.kit.packages().join(",")))
+            .arg(self.suite.name())
+            .arg(root)
+            .arg(&archive.mirror)
+            .env("PATH", packages::path())
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .env("LC_ALL", "C");
+        if let Some(proxy) = &archive.proxy {
+            bootstrap.env("http_proxy", proxy);
+        }
+        if let Some(scripts) = packages::unpacked("usr/share/debootstrap") {
+            bootstrap.env("DEBOOTSTRAP_DIR", scripts);
+        }
+        logged(&mut bootstrap, log)
+    }
+
+    /// Removes images of older recipes.
+    fn forget(&self) -> Result<()> {
+        for entry in fs::read_dir(self.store)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let digest = name.strip_prefix(&self.opening());
+            if digest.is_some_and(|digest| digest.len() == 16 && digest.bytes().all(|letter| letter.is_ascii_hexdigit())) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the suite's own files into a root.
+fn install(root: &Path) -> Result<()> {
     for (path, text, mode) in FILES {
         let path = root.join(path);
-        fs::create_dir_all(path.parent().unwrap_or(&root))?;
+        fs::create_dir_all(path.parent().unwrap_or(root))?;
         fs::write(&path, text)?;
         fs::set_permissions(&path, Permissions::from_mode(mode))?;
     }
-    inside(&root, SETUP, &log)?;
-    let part = store.join(format!("{suite}-part"));
-    if part.exists() {
-        fs::remove_dir_all(&part)?;
-    }
-    fs::create_dir_all(&part)?;
-    fs::copy(newest(&root.join("boot"), "vmlinuz-")?, part.join("kernel"))?;
-    fs::copy(newest(&root.join("boot"), "initrd.img-")?, part.join("initrd"))?;
-    make_disk(&root, "root", &part.join("disk"), DISK_MIB)?;
-    fs::remove_dir_all(&root)?;
-    forget(suite, store)?;
-    fs::rename(&part, folder).context("put the image in its place")
+    Ok(())
 }
 
-fn bootstrap(suite: Suite, root: &Path, log: &File) -> Result<()> {
-    let archive = Archive::of_this_machine()?;
-    let mut bootstrap = Command::new(packages::tool("debootstrap")?);
-    bootstrap
-        .args(["--variant=minbase", "--arch=amd64"])
-        .arg(format!("--include={}", PACKAGES.join(",")))
-        .arg(suite.name())
-        .arg(root)
-        .arg(&archive.mirror)
-        .env("PATH", packages::path())
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("LC_ALL", "C");
-    if let Some(proxy) = &archive.proxy {
-        bootstrap.env("http_proxy", proxy);
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
     }
-    if let Some(scripts) = packages::unpacked("usr/share/debootstrap") {
-        bootstrap.env("DEBOOTSTRAP_DIR", scripts);
-    }
-    logged(&mut bootstrap, log)
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
 }
 
 /// Runs a script in the root, whose mounts and processes end with it.
@@ -200,18 +212,6 @@ fn newest(folder: &Path, opening: &str) -> Result<PathBuf> {
     let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     let ours = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(opening)));
     ours.max().with_context(|| format!("no {opening}* in {}", folder.display()))
-}
-
-/// Removes images of older recipes.
-fn forget(suite: Suite, store: &Path) -> Result<()> {
-    for entry in fs::read_dir(store)?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let digest = name.strip_prefix(&format!("{suite}-"));
-        if digest.is_some_and(|digest| digest.len() == 16 && digest.bytes().all(|letter| letter.is_ascii_hexdigit())) {
-            fs::remove_dir_all(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 fn logged(command: &mut Command, log: &File) -> Result<()> {
@@ -237,14 +237,53 @@ fn run(command: &mut Command) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn each_suite_has_a_recipe_of_its_own() {
-        let digests: Vec<String> = Suite::ALL.into_iter().map(recipe).collect();
-        assert_eq!(digests[0].len(), 64);
-        assert!(digests[0] != digests[1] && digests[1] != digests[2]);
-        assert_eq!(recipe(Suite::Bookworm), recipe(Suite::Bookworm));
+    fn each_suite_and_kit_has_an_image_of_its_own() {
+        let store = Path::new("store");
+        let folder = |suite, kit| Recipe { suite, kit, store }.folder();
+        let folders: BTreeSet<PathBuf> = Suite::ALL
+            .into_iter()
+            .flat_map(|suite| [Kit::Small, Kit::Large].map(|kit| folder(suite, kit)))
+            .collect();
+        assert_eq!(folders.len(), 2 * Suite::ALL.len());
+        assert!(folders.contains(&folder(Suite::Bookworm, Kit::Small)));
+        let digests: BTreeSet<String> = [Kit::Small, Kit::Large]
+            .map(|kit| {
+                Recipe {
+                    suite: Suite::Trixie,
+                    kit,
+                    store,
+                }
+                .digest()
+            })
+            .into();
+        assert_eq!(digests.len(), 2);
+    }
+
+    #[test]
+    fn an_image_replaces_only_those_of_its_own_kind() -> Result<()> {
+        let store = tempfile::tempdir()?;
+        let names = [
+            "trixie-small-0123456789abcdef",
+            "trixie-large-0123456789abcdef",
+            "trixie-small-part",
+            "logs",
+        ];
+        for name in names {
+            fs::create_dir(store.path().join(name))?;
+        }
+        let recipe = Recipe {
+            suite: Suite::Trixie,
+            kit: Kit::Small,
+            store: store.path(),
+        };
+        recipe.forget()?;
+        assert_eq!(names.map(|name| store.path().join(name).exists()), [false, true, true, true]);
+        Ok(())
     }
 
     #[test]

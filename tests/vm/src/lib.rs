@@ -5,6 +5,7 @@ pub mod cases;
 pub mod console;
 mod control;
 pub mod image;
+pub mod kit;
 pub mod machine;
 mod qmp;
 pub mod site;
@@ -12,6 +13,7 @@ pub mod suite;
 pub mod table;
 
 pub use image::Image;
+pub use kit::Kit;
 pub use machine::{Machine, MachinePlan};
 pub use site::Site;
 pub use suite::Suite;

@@ -12,6 +12,7 @@ use tests_harness::footprint::Footprint;
 use tests_harness::{Fleet, FleetPlan, Host, Output, Packages, programs, wait};
 
 use crate::image::{self, Image};
+use crate::kit::Kit;
 use crate::machine::{self, Machine, MachinePlan};
 use crate::suite::Suite;
 
@@ -26,8 +27,8 @@ const INSTALL: Duration = Duration::from_secs(300);
 /// The longest that a command of the operator may take, in a slow machine.
 const OPERATOR: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(120);
-/// Looks at everything on the machine that a fault could touch.
-const LOOK: &str = "fracas-test-host";
+/// Looks at everything on the machine that a fault could touch; beside the debs there may be one for older C libraries.
+pub const LOOK: &str = "fracas-test-host";
 /// Of a footprint, what no fault of the cases may change and nothing else on the machine changes by itself.
 const WATCHED: [&str; 9] = [
     "addresses",
@@ -66,8 +67,8 @@ enum State {
 
 impl Site {
     /// Boots a machine of this suite, with a disk that holds the debs of a folder; nothing of them is installed yet.
-    pub fn start(suite: Suite, debs: Option<&Path>) -> Result<Self> {
-        let image = Image::ensure(suite)?;
+    pub fn start(suite: Suite, kit: Kit, debs: Option<&Path>) -> Result<Self> {
+        let image = Image::ensure(suite, kit)?;
         Packages::ensure(&["iproute2", "nftables"])?;
         let folder = tempfile::Builder::new().prefix("fracas-vm-").tempdir()?;
         let logs = logs(suite)?;
@@ -290,7 +291,9 @@ fn packages_disk(debs: &Path, folder: &Path) -> Result<PathBuf> {
         }
     }
     ensure!(found > 0, "there is no deb in {}", debs.display());
-    fs::copy(programs::find(LOOK)?, stage.path().join(LOOK))?;
+    let beside = debs.join(LOOK);
+    let look = if beside.exists() { beside } else { programs::find(LOOK)? };
+    fs::copy(look, stage.path().join(LOOK))?;
     let disk = folder.join("packages");
     image::disk_of(stage.path(), "packages", &disk)?;
     Ok(disk)

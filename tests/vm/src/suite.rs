@@ -25,6 +25,24 @@ impl Suite {
             Self::Trixie => "trixie",
         }
     }
+
+    /// The version of its C library.
+    pub fn glibc(self) -> &'static str {
+        match self {
+            Self::Bullseye => "2.31",
+            Self::Bookworm => "2.36",
+            Self::Trixie => "2.41",
+        }
+    }
+
+    /// As people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Bullseye => "Debian 11",
+            Self::Bookworm => "Debian 12",
+            Self::Trixie => "Debian 13",
+        }
+    }
 }
 
 impl fmt::Display for Suite {

@@ -29,6 +29,10 @@ impl Table {
         self.0.push(row);
     }
 
+    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.0.iter()
+    }
+
     pub fn of(&self, case: &str) -> impl Iterator<Item = &Row> {
         self.0.iter().filter(move |row| row.case == case)
     }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use super::definition::Package;
 use super::symbols::Needs;
 use super::tree::{Tree, set};
-use super::{Inputs, run};
+use super::{Inputs, Purpose, run};
 
 const SCRIPTS: [&str; 4] = ["preinst", "postinst", "prerm", "postrm"];
 /// Libraries that a program may be linked with, and the packages that have them; libc6 has its version.
@@ -73,8 +73,13 @@ pub fn pack(package: &Package, tree: &Tree, inputs: &Inputs, needs: &Needs, work
     set(&root, 0o755, time)?;
     let file = out.join(format!("{}_{}_{}.deb", package.name, inputs.full_version(), inputs.arch.deb()));
     // One thread: how many there are must not change the bytes. Debian before 12 reads no zstd.
+    let compression: &[&str] = match inputs.purpose {
+        Purpose::Release => &["-Zxz", "--threads-max=1"],
+        Purpose::Suites => &["-Znone"],
+    };
     run(Command::new("dpkg-deb")
-        .args(["-Zxz", "--threads-max=1", "--root-owner-group", "--build"])
+        .args(compression)
+        .args(["--root-owner-group", "--build"])
         .args([&root, &file])
         .env("SOURCE_DATE_EPOCH", inputs.epoch.to_string()))?;
     Ok(file)

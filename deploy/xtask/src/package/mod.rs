@@ -8,6 +8,7 @@ mod licences;
 mod lint;
 mod rpm;
 mod symbols;
+mod test_hosts;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -55,6 +56,18 @@ pub struct Package {
     /// Check the packages with lintian and rpmlint
     #[arg(long)]
     lint: bool,
+    #[arg(skip)]
+    purpose: Purpose,
+}
+
+/// For what packages are made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Both formats, as small as they get.
+    #[default]
+    Release,
+    /// Debs alone, without compression, of programs that were built for the suites.
+    Suites,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +89,7 @@ pub struct Inputs {
     licences: Metadata,
     /// Where manual pages and completions are written.
     work: PathBuf,
+    purpose: Purpose,
 }
 
 /// A finished file.
@@ -111,20 +125,6 @@ impl Package {
         Ok(())
     }
 
-    /// Makes the packages of this tree for any C library, and returns the folder that they are in.
-    pub fn debs() -> Result<PathBuf> {
-        let package = Self {
-            target: Arch::X86_64,
-            glibc: OLDEST.parse().map_err(anyhow::Error::msg)?,
-            binaries: None,
-            only: Vec::new(),
-            twice: false,
-            lint: false,
-        };
-        package.run()?;
-        Ok(programs::target_folder()?.join("package").join(package.target.rpm()))
-    }
-
     /// Builds below `work`, packs into `out`.
     fn once(&self, work: &Path, out: &Path) -> Result<Vec<Made>> {
         let repository = programs::repository().canonicalize()?;
@@ -132,7 +132,11 @@ impl Package {
         definitions.keep(&self.only)?;
         let built = match &self.binaries {
             Some(folder) => folder.canonicalize().with_context(|| format!("find {}", folder.display()))?,
-            None => zig::build(&definitions.packages, self.target, self.glibc, work, epoch)?,
+            None => {
+                let packages = definitions.packages.iter();
+                let programs: Vec<(&str, &str)> = packages.map(|package| (package.member.as_str(), package.name.as_str())).collect();
+                zig::build(&programs, self.target, self.glibc, work, epoch)?
+            }
         };
         let inputs = Inputs {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -144,11 +148,9 @@ impl Package {
             repository,
             definitions,
             epoch,
+            purpose: self.purpose,
         };
-        if out.exists() {
-            fs::remove_dir_all(out)?;
-        }
-        fs::create_dir_all(out)?;
+        empty(out)?;
         inputs.generate()?;
         let mut made = Vec::new();
         for package in &inputs.definitions.packages {
@@ -199,7 +201,7 @@ impl Inputs {
         Ok(())
     }
 
-    fn pack(&self, package: &Definition, limit: Glibc, out: &Path) -> Result<[Made; 2]> {
+    fn pack(&self, package: &Definition, limit: Glibc, out: &Path) -> Result<Vec<Made>> {
         let program = self.programs.join(&package.name);
         let needs = symbols::of(&program, self.arch)?;
         ensure!(
@@ -214,10 +216,13 @@ impl Inputs {
             file: deb::pack(package, &tree, self, &needs, &self.work.join("deb"), out)?,
             depends: deb::depends(package, &needs)?,
         };
+        if self.purpose == Purpose::Suites {
+            return Ok(vec![deb]);
+        }
         let tree = self.stage(package, Format::Rpm)?;
         let file = rpm::pack(package, &tree, self, &self.work.join("rpm"), out)?;
         let depends = rpm::requires(&file)?;
-        Ok([deb, Made { file, depends }])
+        Ok(vec![deb, Made { file, depends }])
     }
 
     /// The files of a package.
@@ -260,6 +265,13 @@ fn compare(first: &[Made], second: &[Made]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
 }
 
 /// Runs a tool to its end; what it says is in the error.

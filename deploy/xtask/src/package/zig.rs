@@ -7,21 +7,20 @@ use anyhow::{Context, Result, ensure};
 use tests_harness::programs;
 
 use super::arch::Arch;
-use super::definition::Package;
 use super::symbols::Glibc;
 use crate::cargo;
 
 /// From PyPI, which has both as programs for this machine.
 const PYTHON_PACKAGES: [&str; 2] = ["ziglang==0.15.2", "cargo-zigbuild==0.24.1"];
 
-/// Builds the programs of these packages below `target`, and returns the folder that they are in.
-pub fn build(packages: &[Package], arch: Arch, glibc: Glibc, target: &Path, epoch: u64) -> Result<PathBuf> {
+/// Builds these programs, each named with its crate, below `target`, and returns the folder that they are in.
+pub fn build(programs: &[(&str, &str)], arch: Arch, glibc: Glibc, target: &Path, epoch: u64) -> Result<PathBuf> {
     let tools = tools()?;
     add_rust_target(arch)?;
     let triple = format!("{}.{glibc}", arch.triple());
     let mut build = cargo::command(&["zigbuild", "--release", "--locked", "--target", &triple])?;
-    for package in packages {
-        build.args(["--package", &package.member, "--bin", &package.name]);
+    for (member, name) in programs {
+        build.args(["--package", member, "--bin", name]);
     }
     let path = std::env::var("PATH").unwrap_or_default();
     build

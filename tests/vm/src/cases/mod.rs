@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use tests_harness::interrupt;
 
+use crate::kit::Kit;
 use crate::site::{self, Site};
 use crate::suite::Suite;
 use crate::table::{Row, Table};
@@ -38,6 +39,41 @@ const REGISTERED: [&[Case]; 4] = [&install::CASES, &faults::CASES, &crash::CASES
 /// All cases, in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     REGISTERED.into_iter().flatten()
+}
+
+/// Which cases are run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selection {
+    /// All cases of this extent, and of smaller ones.
+    UpTo(Extent),
+    /// These, whatever extent they have; one of these at least.
+    Named(Vec<String>),
+}
+
+impl Selection {
+    /// The cases of these names.
+    pub fn named(names: &[String]) -> Result<Self> {
+        if let Some(unknown) = names.iter().find(|name| !all().any(|case| case.name == name.as_str())) {
+            let known: Vec<&str> = all().map(|case| case.name).collect();
+            bail!("no case {unknown} (there are: {})", known.join(", "));
+        }
+        Ok(Self::Named(names.to_vec()))
+    }
+
+    pub fn cases(&self) -> impl Iterator<Item = &'static Case> {
+        all().filter(move |case| match self {
+            Self::UpTo(extent) => case.extent <= *extent,
+            Self::Named(names) => names.iter().any(|name| name == case.name),
+        })
+    }
+
+    /// What the cases need to be installed.
+    pub fn kit(&self) -> Kit {
+        match self.cases().map(|case| case.extent).max() {
+            Some(Extent::Long) => Kit::Large,
+            Some(Extent::Short) | None => Kit::Small,
+        }
+    }
 }
 
 /// The figures of one case.
@@ -74,19 +110,15 @@ impl Figures<'_> {
     }
 }
 
-/// Runs the cases of these names, or all, on one machine. A case that fails takes the next to a machine of its own.
-pub fn run(suite: Suite, debs: &Path, names: &[String]) -> Result<Table> {
-    if let Some(unknown) = names.iter().find(|name| !all().any(|case| case.name == name.as_str())) {
-        let known: Vec<&str> = all().map(|case| case.name).collect();
-        bail!("no case {unknown} (there are: {})", known.join(", "));
-    }
+/// Runs the chosen cases on one machine. A case that fails takes the next to a machine of its own.
+pub fn run(suite: Suite, debs: &Path, selection: &Selection) -> Result<Table> {
     let logs = site::logs(suite)?;
     if logs.exists() {
         std::fs::remove_dir_all(&logs)?;
     }
     let mut table = Table::default();
     let mut site = None;
-    for case in all().filter(|case| names.is_empty() || names.iter().any(|name| name == case.name)) {
+    for case in selection.cases() {
         interrupt::check()?;
         eprintln!("== {suite} {}: {}", case.name, case.what);
         let begin = Instant::now();
@@ -97,7 +129,7 @@ pub fn run(suite: Suite, debs: &Path, names: &[String]) -> Result<Table> {
         let mut at = match site.take() {
             Some(site) => site,
             None => {
-                let site = Site::start(suite, Some(debs))?;
+                let site = Site::start(suite, selection.kit(), Some(debs))?;
                 figures.note("the machine answers", begin.elapsed());
                 site
             }
@@ -122,4 +154,28 @@ pub fn run(suite: Suite, debs: &Path, names: &[String]) -> Result<Table> {
         }
     }
     Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_short_run_is_a_part_of_a_long_one_and_a_name_is_enough() -> Result<()> {
+        let names = |selection: &Selection| selection.cases().map(|case| case.name).collect::<BTreeSet<_>>();
+        let (short, long) = (Selection::UpTo(Extent::Short), Selection::UpTo(Extent::Long));
+        assert!(names(&short).is_subset(&names(&long)));
+        assert_eq!(names(&long).len(), all().count());
+        assert_eq!(short.kit(), Kit::Small);
+        for case in all() {
+            let named = Selection::named(&[case.name.to_owned()])?;
+            assert_eq!(names(&named), BTreeSet::from([case.name]));
+            assert_eq!(named.kit() == Kit::Large, case.extent == Extent::Long, "{}", case.name);
+        }
+        let unknown = Selection::named(&["no-such-case".to_owned()]);
+        assert!(unknown.is_err_and(|error| error.to_string().contains("install, faults")));
+        Ok(())
+    }
 }

@@ -10,7 +10,7 @@ use crate::package::arch::Arch;
 use crate::package::definition::Definitions;
 use crate::package::licences::Metadata;
 use crate::package::tree::Tree;
-use crate::package::{Format, Inputs, documents};
+use crate::package::{Format, Inputs, Purpose, documents};
 
 const AGENT: &str = "\
 /etc/fracas/agent.toml 0644 config
@@ -71,6 +71,7 @@ fn inputs(work: &Path) -> Inputs {
         programs: work.join("programs"),
         licences: Metadata::ask(Arch::X86_64).unwrap(),
         work: work.to_owned(),
+        purpose: Purpose::Release,
         repository,
     };
     fs::create_dir(&inputs.programs).unwrap();

@@ -10,6 +10,7 @@ use tests_vm::cases::{self, Extent, Selection};
 use tests_vm::site::LOOK;
 use tests_vm::{Image, Kit, Site, Suite, console};
 
+use crate::measured::{self, Measured};
 use crate::package::Package;
 use crate::rungs::spoken;
 use crate::summary::{Counts, Outcome};
@@ -32,6 +33,9 @@ pub struct Machines {
     /// Make the debs for the rung vm of the programs that are built for the other rungs, instead of a release
     #[arg(long, conflicts_with = "debs")]
     pub quick: bool,
+    /// Write the measured times into docs/safety.md, if every case has passed
+    #[arg(long, requires = "long", conflicts_with_all = ["cases", "debs", "quick", "suites"])]
+    record: bool,
 }
 
 /// Where the debs come from.
@@ -100,6 +104,7 @@ impl Machines {
         let debs = self.debs(source, &plan)?;
         let mut stages = format!("images {}, packages {}", spoken(images), spoken(begin.elapsed()));
         let (mut success, mut counts) = (true, Counts::default());
+        let mut measured = Measured::default();
         for (suite, selection) in plan {
             let begin = Instant::now();
             let table = cases::run(suite, &debs, &selection)?;
@@ -109,10 +114,15 @@ impl Machines {
             success &= failed == 0;
             counts.passed += passed;
             counts.failed += failed;
+            measured.add(suite, &table);
         }
         println!("{stages}");
         if self.debs.is_none() && source == Source::Suites {
             println!("with programs as they were built for the suites: a release is faster");
+        }
+        if self.record {
+            ensure!(success, "nothing is recorded, since a case has failed");
+            measured::record(&measured)?;
         }
         Ok(Outcome::Ran { success, counts })
     }

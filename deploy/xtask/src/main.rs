@@ -7,6 +7,7 @@ mod deny;
 mod goods;
 mod machines;
 mod measure;
+mod measured;
 mod orders;
 mod package;
 mod packets;

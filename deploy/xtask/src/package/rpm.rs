@@ -71,7 +71,8 @@ pub fn requires(file: &Path) -> Result<String> {
     Ok(lines.into_iter().collect::<Vec<_>>().join(", "))
 }
 
-fn command(name: &str) -> Result<Command> {
+/// One of rpm's programs.
+pub fn command(name: &str) -> Result<Command> {
     let mut command = Command::new(packages::tool(name)?);
     environment(&mut command)?;
     Ok(command)

@@ -60,7 +60,7 @@ const OPERATOR: &str = "\
 /usr/share/zsh/site-functions/_fracas 0644
 ";
 
-fn inputs(work: &Path) -> Inputs {
+pub(super) fn inputs(work: &Path) -> Inputs {
     let repository = programs::repository().canonicalize().unwrap();
     let inputs = Inputs {
         definitions: Definitions::read(&repository).unwrap(),

@@ -49,6 +49,9 @@ impl Plant {
         // Neighbours share what is built.
         chosen.sort_by(|one, other| (&one.package, &one.name).cmp(&(&other.package, &other.name)));
         let garden = Garden::lay_out(&root)?;
+        if chosen.iter().any(|bug| !bug.cases.is_empty()) {
+            garden.take_images()?;
+        }
         let mut outcomes = Vec::new();
         for (number, bug) in chosen.iter().enumerate() {
             eprintln!("\n== {}/{} {}: {}", number + 1, chosen.len(), bug.name, bug.bug);
@@ -117,6 +120,28 @@ impl Garden {
         Ok(())
     }
 
+    /// Images of hosts are the same for both trees, and are never written to.
+    fn take_images(&self) -> Result<()> {
+        let (from, to) = (programs::target_folder()?.join("vm"), self.target.join("vm"));
+        fs::create_dir_all(&to)?;
+        for entry in fs::read_dir(from).into_iter().flatten().flatten() {
+            let folder = to.join(entry.file_name());
+            if !entry.path().join("disk").exists() || folder.exists() {
+                continue;
+            }
+            let linked = Command::new("cp")
+                .args(["--archive", "--link"])
+                .args([&entry.path(), &folder])
+                .status();
+            ensure!(
+                linked.context("start cp")?.success(),
+                "cp could not link {}",
+                entry.path().display()
+            );
+        }
+        Ok(())
+    }
+
     /// Writes only what differs, so that cargo builds only what has changed.
     fn copy(&self) -> Result<()> {
         let files = self.files()?;
@@ -180,6 +205,9 @@ impl Garden {
     /// The exit code of the bug's tests in the copy, and which of them failed.
     fn test(&self, bug: &Planted) -> Result<(Option<i32>, Vec<String>)> {
         interrupt::check()?;
+        if !bug.cases.is_empty() {
+            return self.run_cases(bug);
+        }
         let filter: Vec<String> = bug.tests.iter().map(|test| format!("test(/(^|::){test}$/)")).collect();
         let filter = filter.join(" | ");
         let mut cargo = cargo::command(&["nextest", "run", "--no-fail-fast", "--package", &bug.package, "-E", &filter])?;
@@ -194,6 +222,44 @@ impl Garden {
         failed.dedup();
         Ok((status.code(), failed))
     }
+
+    /// The same of cases on machines: the copy's own xtask runs them, with packages of the copy.
+    fn run_cases(&self, bug: &Planted) -> Result<(Option<i32>, Vec<String>)> {
+        let cases: Vec<&str> = bug.cases.iter().map(String::as_str).collect();
+        let line = [
+            "run",
+            "--quiet",
+            "--package",
+            "deploy-xtask",
+            "--",
+            "test",
+            "--rung",
+            "vm",
+            "--quick",
+            "--case",
+        ];
+        let mut cargo = cargo::command(&[&line[..], &[&cases.join(",")]].concat())?;
+        cargo
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("PATH", packages::path())
+            .env_remove(programs::BUILT);
+        let (status, output) = cargo::watch(cargo)?;
+        let mut failed: Vec<String> = output.lines().filter_map(|line| failed_case(&plain(line))).collect();
+        failed.dedup();
+        let code = if status.success() || failed.is_empty() {
+            status.code()
+        } else {
+            Some(TESTS_FAILED)
+        };
+        Ok((code, failed))
+    }
+}
+
+/// The case of a row of the rung's table that is said to have failed.
+fn failed_case(line: &str) -> Option<String> {
+    let row = line.trim_end().strip_suffix("  FAILED")?;
+    row.split_whitespace().next().map(str::to_owned)
 }
 
 /// The function in a line such as `FAIL [   0.01s] (1/2) agent-levers suite::looks::a_look`.
@@ -225,6 +291,12 @@ mod tests {
     fn failed_tests_are_read_from_what_nextest_prints() {
         let line = "        FAIL [   0.012s] (1/2) agent-levers suite::looks::a_look_that_fails";
         assert_eq!(failed_test(line).as_deref(), Some("a_look_that_fails"));
+        let row = "purge      files                                  4.0 s     3.0 s  FAILED";
+        assert_eq!(failed_case(row).as_deref(), Some("purge"));
+        assert_eq!(
+            failed_case("purge      files                                  4.0 s     5.0 s"),
+            None
+        );
         assert_eq!(failed_test("        PASS [   0.012s] (1/2) agent-levers suite::looks::other"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Deliberate bugs, described as text to find and its replacement, each with the tests that must fail while it is in the tree.
+//! Deliberate bugs, described as text to find and its replacement, each with the tests or cases that must fail while it is in the tree.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,7 +21,11 @@ pub struct Planted {
     /// The package of the suite that must notice, as cargo names it.
     pub package: String,
     /// Functions of that suite, all of which pass without the bug and at least one of which fails with it.
+    #[serde(default)]
     pub tests: BTreeSet<String>,
+    /// Instead of tests: cases of the rung vm, which is the suite of the package tests-vm.
+    #[serde(default)]
+    pub cases: BTreeSet<String>,
     #[serde(rename = "change")]
     pub changes: Vec<Change>,
 }
@@ -65,8 +69,8 @@ pub fn all(repository: &Path) -> Result<Vec<Planted>> {
 pub fn wrong(planted: &Planted, repository: &Path, package_folder: Option<&Path>) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut say = |why: String| wrong.push(format!("{FOLDER}/{}.toml: {why}", planted.name));
-    if planted.changes.is_empty() || planted.tests.is_empty() {
-        say("a bug needs a change and a test".to_owned());
+    if planted.changes.is_empty() || planted.tests.is_empty() == planted.cases.is_empty() {
+        say("a bug needs a change, and either tests or cases".to_owned());
     }
     for change in &planted.changes {
         let text = std::fs::read_to_string(repository.join(&change.file)).context("read the file");
@@ -80,13 +84,11 @@ pub fn wrong(planted: &Planted, repository: &Path, package_folder: Option<&Path>
     };
     let sources = crate::files::sources(repository).unwrap_or_default();
     let of_package = |path: &str| repository.join(path).starts_with(folder);
-    for test in &planted.tests {
-        let opening = format!("fn {test}(");
-        if !sources
-            .iter()
-            .any(|source| of_package(&source.path) && source.text.contains(&opening))
-        {
-            say(format!("{} has no test {test}", planted.package));
+    let tests = planted.tests.iter().map(|test| (format!("fn {test}("), "test", test));
+    let cases = planted.cases.iter().map(|case| (format!("name: \"{case}\","), "case", case));
+    for (text, kind, name) in tests.chain(cases) {
+        if !sources.iter().any(|source| of_package(&source.path) && source.text.contains(&text)) {
+            say(format!("{} has no {kind} {name}", planted.package));
         }
     }
     wrong

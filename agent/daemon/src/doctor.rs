@@ -1,17 +1,17 @@
-//! `fracas-agent doctor`: what this host can and cannot do, why not, and what mends it; it works without the agent and changes nothing.
+//! `fracas-agent doctor`: what this host can and cannot do, why not, and what fixes it; it works without the agent and changes nothing.
 
 use agent_levers::JournalStore;
 use agent_view::LinuxView;
 use agent_warden::{Kinds, Policy, examine};
-use proto_model::doctor::{Ability, Can, HostDoctor};
+use proto_model::doctor::{Ability, Can, Check, HostDoctor, KindAbility};
 use std::process::ExitCode;
 
 use crate::options::Output;
 use crate::paths::Paths;
 
-/// Said when something that the host allows cannot be done on it.
+/// Some fault that the host allows cannot be injected, or was not evaluated.
 const NOT_ALL: u8 = 1;
-/// The exit code of an invalid file.
+/// agent.toml is invalid.
 const INVALID_FILE: u8 = 3;
 
 pub fn doctor(paths: &Paths, output: Output) -> anyhow::Result<ExitCode> {
@@ -25,15 +25,15 @@ pub fn doctor(paths: &Paths, output: Output) -> anyhow::Result<ExitCode> {
     };
     let view = LinuxView::with_group_root(&paths.group_root);
     let journal_store = open(paths);
-    let told = examine(&view, &policy, kinds, journal_store.as_ref().map_err(Clone::clone));
+    let found = examine(&view, &policy, kinds, journal_store.as_ref().map_err(Clone::clone));
     match output {
         Output::Json => println!(
             "{}",
-            serde_json::to_string_pretty(&proto_model::document::Document::new("HostDoctor", &told))?
+            serde_json::to_string_pretty(&proto_model::document::Document::new("HostDoctor", &found))?
         ),
-        Output::Table => lines(&told).iter().for_each(|line| println!("{}", line.trim_end())),
+        Output::Table => lines(&found).iter().for_each(|line| println!("{}", line.trim_end())),
     }
-    Ok(if told.can == Can::Yes {
+    Ok(if found.can == Can::Yes {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(NOT_ALL)
@@ -48,23 +48,62 @@ fn open(paths: &Paths) -> Result<JournalStore, String> {
     JournalStore::open(&paths.journal(), &paths.journal_mirror()).map_err(|error| error.to_string())
 }
 
-fn lines(told: &HostDoctor) -> Vec<String> {
-    let mut lines = vec![format!("host      {} ({}, kernel {})", told.host, told.os, told.kernel)];
-    for check in &told.checks {
-        lines.extend(row(&check.name, check.ability.can.as_str(), &check.ability));
-    }
-    for kind in &told.kinds {
-        let can = if kind.allowed { kind.ability.can.as_str() } else { "not allowed" };
-        lines.extend(row(kind.fault.as_str(), can, &kind.ability));
-    }
-    lines.push(format!("all       {}", told.can.as_str()));
+fn lines(found: &HostDoctor) -> Vec<String> {
+    let mut lines = vec![format!("host      {} ({}, kernel {})", found.host, found.os, found.kernel)];
+    lines.extend(found.checks.iter().flat_map(check_lines));
+    lines.extend(found.kinds.iter().flat_map(kind_lines));
+    lines.push(format!("all       {}", found.can.as_str()));
     lines
 }
 
-fn row(name: &str, can: &str, ability: &Ability) -> Vec<String> {
+/// A problem has its place, its consequence and its fix, each on a line.
+fn check_lines(check: &Check) -> Vec<String> {
+    row(&check.name, check.ability.can.as_str(), &check.ability, check.consequence())
+}
+
+fn kind_lines(kind: &KindAbility) -> Vec<String> {
+    let can = if kind.allowed { kind.ability.can.as_str() } else { "not allowed" };
+    row(kind.fault.as_str(), can, &kind.ability, None)
+}
+
+fn row(name: &str, can: &str, ability: &Ability, consequence: Option<String>) -> Vec<String> {
     let engine = ability.engine.as_ref().map(|engine| format!("by {engine}"));
     let words: Vec<String> = engine.into_iter().chain(ability.why.clone()).collect();
     let mut lines = vec![format!("{name:<20}{can:<15}{}", words.join(": "))];
-    lines.extend(ability.mend.iter().map(|mend| format!("{:<20}{:<15}mended by: {mend}", "", "")));
+    let fix = ability.fix.as_ref().map(|fix| format!("fix: {fix}"));
+    lines.extend(consequence.into_iter().chain(fix).map(|line| format!("{:<20}{:<15}{line}", "", "")));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_shown_with_its_place_its_consequence_and_its_fix() {
+        let check = Check {
+            name: "sch_netem".to_owned(),
+            says: "shaping packets in the kernel".to_owned(),
+            required_by: Vec::new(),
+            used_by: agent_faults::registry()
+                .map(|fault| fault.kind())
+                .filter(|kind| kind.as_str() == "network.delay")
+                .collect(),
+            ability: Ability::no("kernel 1 has no sch_netem (/lib/modules/1)", Some("apt install x".to_owned())),
+        };
+        let indent = " ".repeat(35);
+        assert_eq!(
+            check_lines(&check),
+            [
+                "sch_netem           no             kernel 1 has no sch_netem (/lib/modules/1)".to_owned(),
+                format!("{indent}without it: network.delay only by other means or less exactly"),
+                format!("{indent}fix: apt install x"),
+            ]
+        );
+        let present = Check {
+            ability: Ability::yes(),
+            ..check
+        };
+        assert_eq!(check_lines(&present), ["sch_netem           yes            "]);
+    }
 }

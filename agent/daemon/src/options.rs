@@ -93,7 +93,8 @@ pub enum Verb {
         #[arg(long)]
         defaults: bool,
     },
-    /// Tell what this host can and cannot do, why not, and what mends it; 0 when every kind that it allows can be done.
+    /// Show what this host can and cannot do, why not, and what fixes it. Exit 0: every fault that it allows can be injected; 1: some cannot,
+    /// or were not evaluated; 3: agent.toml is invalid.
     Doctor {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,

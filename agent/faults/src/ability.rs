@@ -1,23 +1,42 @@
-//! What a kind stands on, held against a host: the kinds' own answers to whether they can be done there. It changes nothing.
+//! What a kind needs, held against a host: the kinds' own answers to whether they can be injected there. It changes nothing.
 
-use agent_view::{Feature, HostView, Presence};
+use agent_view::{Feature, Features, HostView, Presence};
 use proto_model::doctor::{Ability, Can};
 use proto_model::problem::Refusal;
 
 /// Able when everything is there, or comes when it is first used.
-pub(crate) fn needs(view: &dyn HostView, features: &[Feature]) -> Ability {
+pub(crate) fn needs(host: &dyn Features, features: &[Feature]) -> Ability {
     let mut doubt = None;
     for feature in features {
-        match view.presence(*feature) {
-            Presence::Present | Presence::Loadable => {}
-            Presence::Absent { why, mend } => return Ability::no(why, mend),
+        match host.presence(*feature) {
+            Presence::Present | Presence::Described { .. } | Presence::Loadable => {}
+            Presence::Absent { why, fix } => return Ability::no(why, fix),
             Presence::Unknown { why } => drop(doubt.get_or_insert(why)),
         }
     }
     doubt.map_or_else(Ability::yes, Ability::not_evaluated)
 }
 
-/// The same before a deed: what is surely missing is refused, and doubt is no reason.
+/// The same ability, with the first of these that is missing or unknown as what limits it: the kind can be injected without them,
+/// with less choice or a less exact effect.
+pub(crate) fn limited_without(ability: Ability, host: &dyn Features, features: &[Feature]) -> Ability {
+    if ability.can != Can::Yes || ability.why.is_some() {
+        return ability;
+    }
+    let limit = features.iter().find_map(|feature| match host.presence(*feature) {
+        Presence::Absent { why, fix } => Some((*feature, why, fix)),
+        Presence::Unknown { why } => Some((*feature, why, None)),
+        _ => None,
+    });
+    let Some((feature, why, fix)) = limit else { return ability };
+    Ability {
+        why: Some(format!("limited ({}): {why}", feature.says())),
+        fix,
+        ..ability
+    }
+}
+
+/// The same before an injection: what is surely missing is refused, and doubt is no reason.
 pub(crate) fn refuse_without(view: &dyn HostView, features: &[Feature]) -> Result<(), Refusal> {
     refuse_at_without("fault", view, features)
 }
@@ -28,6 +47,6 @@ pub(crate) fn refuse_at_without(path: &str, view: &dyn HostView, features: &[Fea
     if ability.can != Can::No {
         return Ok(());
     }
-    let mend = ability.mend.map(|mend| format!(" (mended by: {mend})")).unwrap_or_default();
-    Err(Refusal::new("unsupported", path, ability.why.unwrap_or_default() + &mend))
+    let fix = ability.fix.map(|fix| format!(" (fix: {fix})")).unwrap_or_default();
+    Err(Refusal::new("unsupported", path, ability.why.unwrap_or_default() + &fix))
 }

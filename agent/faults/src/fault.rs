@@ -8,7 +8,7 @@ use std::path::Path;
 
 use agent_levers::{LeverError, Levers};
 use agent_privileges::CapabilitySet;
-use agent_view::{HostView, Process, UnifiedGroup, ViewError, Volume};
+use agent_view::{Features, HostView, Process, UnifiedGroup, ViewError, Volume};
 use proto_model::catalogue::{DurationRule, ExampleDescription, FaultKind, KindDescription};
 use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
@@ -102,8 +102,9 @@ pub trait Fault: Send + Sync + 'static {
         Self::claims(params)
     }
     fn preflight(params: &Self::Params, scene: &Scene<'_>) -> Result<Preflight, Refusal>;
-    /// Whether this host has what the kind stands on, whatever the parameters: what `doctor` tells.
-    fn ability(_view: &dyn HostView) -> Ability {
+    /// Whether a host has what the kind needs, whatever the parameters: what `doctor` shows. Only features are asked for, so that the doctor can
+    /// also ask what the kind would do without one of them.
+    fn ability(_host: &dyn Features) -> Ability {
         Ability::yes()
     }
     fn apply(params: &Self::Params, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Self::Effect, FaultError>;
@@ -199,7 +200,7 @@ pub trait AnyFault: Send + Sync {
     fn claims(&self, params: &serde_json::Value) -> Result<Vec<Claim>, Problems>;
     fn claims_here(&self, params: &serde_json::Value, view: &dyn HostView) -> Result<Vec<Claim>, Problems>;
     fn preflight(&self, params: &serde_json::Value, scene: &Scene<'_>) -> Result<Preflight, Refusal>;
-    fn ability(&self, view: &dyn HostView) -> Ability;
+    fn ability(&self, host: &dyn Features) -> Ability;
     fn apply(&self, params: &serde_json::Value, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<serde_json::Value, FaultError>;
     fn observe(
         &self,
@@ -350,8 +351,8 @@ impl<F: Fault> AnyFault for Kind<F> {
         F::alive(&Self::parse_effect(effect).map_err(|e| e.to_string())?, view)
     }
 
-    fn ability(&self, view: &dyn HostView) -> Ability {
-        F::ability(view)
+    fn ability(&self, host: &dyn Features) -> Ability {
+        F::ability(host)
     }
 
     fn due(&self, effect: &serde_json::Value) -> Option<u64> {

@@ -39,7 +39,7 @@ impl Protection for Unprotected {
 fn absent(feature: Feature) -> Presence {
     Presence::Absent {
         why: format!("no {}", feature.name()),
-        mend: Some("apt install it".to_owned()),
+        fix: Some("apt install it".to_owned()),
     }
 }
 
@@ -184,7 +184,7 @@ fn a_host_without_netem_says_by_what_it_is_done_instead_and_why() {
     let delay = told("network.delay");
     assert_eq!((delay.can, delay.engine.as_deref()), (Can::Yes, Some("packets")));
     assert_eq!(delay.why.as_deref(), Some("not by netem: no sch_netem"));
-    assert_eq!(delay.mend.as_deref(), Some("apt install it"));
+    assert_eq!(delay.fix.as_deref(), Some("apt install it"));
     let loss = told("network.loss");
     assert_eq!((loss.can, loss.engine.as_deref()), (Can::Yes, Some("nftables")));
     assert_eq!(loss.why.as_deref(), Some("losses in bursts by packets: not by netem: no sch_netem"));

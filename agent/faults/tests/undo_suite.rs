@@ -96,7 +96,7 @@ impl Case {
         let host = FakeHost::with_plan(plan);
         if let Some(feature) = self.lacking {
             let why = "it is not there".to_owned();
-            host.set_presence(feature, Presence::Absent { why, mend: None });
+            host.set_presence(feature, Presence::Absent { why, fix: None });
         }
         host
     }

@@ -7,7 +7,7 @@ use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 
-use crate::ability::{Feature, Presence};
+use crate::ability::Features;
 use crate::cpu::CpuTicks;
 use crate::error::ViewError;
 use crate::handles::FileFound;
@@ -22,7 +22,7 @@ use crate::threads::ThreadTime;
 use crate::volumes::{FileSeen, Volume};
 
 /// Everything that can be seen of a host. Looking never changes it.
-pub trait HostView: Send + Sync {
+pub trait HostView: Features + Send + Sync {
     /// CLOCK_BOOTTIME in milliseconds.
     fn boot_ms(&self) -> u64;
     fn boot_id(&self) -> String;
@@ -118,10 +118,4 @@ pub trait HostView: Send + Sync {
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError>;
     /// Addresses that back network mounts of this host: a cut there hangs it.
     fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError>;
-    /// Whether this host has something that kinds stand on. A view that does not look says so.
-    fn presence(&self, _feature: Feature) -> Presence {
-        Presence::Unknown {
-            why: "nobody looks at this host's abilities".to_owned(),
-        }
-    }
 }

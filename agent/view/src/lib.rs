@@ -24,7 +24,7 @@ mod threads;
 mod units;
 mod volumes;
 
-pub use ability::{Feature, Presence};
+pub use ability::{Feature, Features, Presence};
 pub use addresses::{Resolver, resolve};
 pub use clock::boot_ms;
 pub use cpu::CpuTicks;

@@ -8,7 +8,7 @@ use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 
-use crate::ability::{Feature, Presence};
+use crate::ability::{Feature, Features, Presence};
 use crate::addresses::Resolver;
 use crate::clock::boot_ms;
 use crate::cpu::CpuTicks;
@@ -47,6 +47,7 @@ impl LinuxView {
     /// Groups of ours lie in this folder of each hierarchy, so that several hosts can share one kernel.
     pub fn with_group_root(below: &Path) -> Self {
         let below = below.strip_prefix("/").unwrap_or(below);
+        ability::clock::watch();
         let boot_id = text::read_if_there("/proc/sys/kernel/random/boot_id")
             .ok()
             .flatten()
@@ -91,6 +92,12 @@ impl LinuxView {
 impl Default for LinuxView {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Features for LinuxView {
+    fn presence(&self, feature: Feature) -> Presence {
+        ability::presence(feature, &self.hierarchies)
     }
 }
 
@@ -238,10 +245,6 @@ impl HostView for LinuxView {
 
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
         addresses::resolve_by(self.resolver.as_deref(), name)
-    }
-
-    fn presence(&self, feature: Feature) -> Presence {
-        ability::presence(feature, &self.hierarchies)
     }
 
     fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {

@@ -4,59 +4,138 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use agent_faults::AnyFault;
 use agent_levers::JournalStore;
-use agent_view::{Feature, HostView, Presence};
+use agent_view::{Feature, Features, HostView, Presence};
+use proto_model::catalogue::FaultKind;
 use proto_model::doctor::{Ability, Can, Check, HostDoctor, KindAbility};
 
 use crate::causes::{chain, panic_text};
 use crate::kinds::Kinds;
 use crate::policy::Policy;
 
-/// Looks at everything; `journal` is where the ways back are written, or why there is none.
+/// Looks at everything; `journal` is where undos are written, or why there is none.
 pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Result<&JournalStore, String>) -> HostDoctor {
     let facts = view.facts();
-    let journal = journal_check(journal);
-    let kinds = kinds_here(view, policy, kinds, &journal);
-    let mut checks: Vec<Check> = Feature::ALL.into_iter().map(|feature| feature_check(view, feature)).collect();
-    checks.extend([journal, policy_check(&kinds)]);
+    let all: Vec<&'static dyn AnyFault> = (kinds.catalogue)().0.iter().filter_map(|kind| (kinds.find)(&kind.kind)).collect();
+    let journal = journal_check(journal, &all);
+    let features = Feature::ALL.map(|feature| feature_check(view, feature, &all));
+    let confined = || {
+        let confining = Feature::CONFINEMENT.map(Feature::name);
+        features.iter().filter(move |check| confining.contains(&check.name.as_str()))
+    };
+    let kinds: Vec<KindAbility> = all
+        .iter()
+        .map(|fault| KindAbility {
+            fault: fault.kind(),
+            allowed: policy.allows(&fault.kind(), &fault.reversal()),
+            ability: under(&journal, confined(), ask(*fault, view)),
+        })
+        .collect();
+    let policy = policy_check(&kinds);
     HostDoctor {
         host: facts.hostname,
         can: HostDoctor::worst(&kinds),
         why: None,
         os: facts.os,
         kernel: facts.kernel,
-        checks,
+        checks: features.into_iter().chain([journal, policy]).collect(),
         kinds,
     }
 }
 
-fn feature_check(view: &dyn HostView, feature: Feature) -> Check {
+/// Nothing can be injected whose undo cannot be written down, and nothing is known of what a security module may deny.
+fn under<'a>(journal: &Check, confined: impl Iterator<Item = &'a Check>, ability: Ability) -> Ability {
+    let fix = || journal.ability.fix.clone();
+    match (journal.ability.can, ability.can) {
+        (Can::No, _) => return Ability::no("its undo cannot be written down (journal)", fix()),
+        (_, Can::No) => return ability,
+        (Can::NotEvaluated, _) => {
+            let doubt = Ability::not_evaluated("whether its undo can be written down is unknown (journal)");
+            return Ability { fix: fix(), ..doubt };
+        }
+        _ => {}
+    }
+    let mut denying = confined.filter(|check| check.ability.can != Can::Yes);
+    denying.next().map_or(ability, |check| Ability {
+        fix: check.ability.fix.clone(),
+        ..Ability::not_evaluated(format!("{} may deny it", check.name))
+    })
+}
+
+fn feature_check(view: &dyn HostView, feature: Feature, kinds: &[&'static dyn AnyFault]) -> Check {
+    let yes = |why: String| Ability {
+        why: Some(why),
+        ..Ability::yes()
+    };
     let ability = match view.presence(feature) {
         Presence::Present => Ability::yes(),
-        Presence::Loadable => Ability {
-            why: Some("not loaded yet; the kernel loads it when it is first used".to_owned()),
-            ..Ability::yes()
-        },
-        Presence::Absent { why, mend } => Ability::no(why, mend),
+        Presence::Described { detail } => yes(detail),
+        Presence::Loadable => yes("not loaded yet; the kernel loads it when it is first used".to_owned()),
+        Presence::Absent { why, fix } => Ability::no(why, fix),
         Presence::Unknown { why } => Ability::not_evaluated(why),
     };
-    check(feature.name(), feature.says(), ability)
+    let (required_by, used_by) = dependents(feature, kinds);
+    Check {
+        required_by,
+        used_by,
+        ..check(feature.name(), feature.says(), ability)
+    }
+}
+
+/// A host that lacks nothing, or one feature.
+struct Lacking(Option<Feature>);
+
+impl Features for Lacking {
+    fn presence(&self, feature: Feature) -> Presence {
+        if self.0 == Some(feature) {
+            return Presence::Absent {
+                why: "missing".to_owned(),
+                fix: None,
+            };
+        }
+        Presence::Present
+    }
+}
+
+/// The kinds that cannot be injected where this one feature is missing, and those that answer otherwise there. Of confinement all.
+fn dependents(feature: Feature, kinds: &[&'static dyn AnyFault]) -> (Vec<FaultKind>, Vec<FaultKind>) {
+    if Feature::CONFINEMENT.contains(&feature) {
+        return (kinds.iter().map(|fault| fault.kind()).collect(), Vec::new());
+    }
+    let (mut required, mut used) = (Vec::new(), Vec::new());
+    for fault in kinds {
+        let without = ask(*fault, &Lacking(Some(feature)));
+        if without.can != Can::Yes {
+            required.push(fault.kind());
+        } else if without != ask(*fault, &Lacking(None)) {
+            used.push(fault.kind());
+        }
+    }
+    (required, used)
 }
 
 fn check(name: &str, says: &str, ability: Ability) -> Check {
     Check {
         name: name.to_owned(),
         says: says.to_owned(),
+        required_by: Vec::new(),
+        used_by: Vec::new(),
         ability,
     }
 }
 
-fn journal_check(journal: Result<&JournalStore, String>) -> Check {
+fn journal_check(journal: Result<&JournalStore, String>, kinds: &[&'static dyn AnyFault]) -> Check {
     let ability = match journal.map(JournalStore::check) {
         Ok(Ok(())) => Ability::yes(),
         Ok(Err(error)) => Ability::no(chain(&error), None),
-        Err(why) => Ability::not_evaluated(why),
+        Err(why) => Ability {
+            fix: Some("systemctl start fracas-agent".to_owned()),
+            ..Ability::not_evaluated(why)
+        },
     };
-    check("journal", "writing the way back down before each deed", ability)
+    Check {
+        required_by: kinds.iter().map(|fault| fault.kind()).collect(),
+        ..check("journal", "writing each undo down before the host is changed", ability)
+    }
 }
 
 fn policy_check(kinds: &[KindAbility]) -> Check {
@@ -65,27 +144,10 @@ fn policy_check(kinds: &[KindAbility]) -> Check {
         why: Some(format!("allows {allowed} of {} kinds", kinds.len())),
         ..Ability::yes()
     };
-    check("policy", "what this host lets be done to it", ability)
+    check("policy", "the faults that this host allows (agent.toml)", ability)
 }
 
-/// Each kind answers for itself; none can be done whose way back cannot be written down.
-fn kinds_here(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: &Check) -> Vec<KindAbility> {
-    let all = (kinds.catalogue)().0;
-    let known = all.iter().filter_map(|description| (kinds.find)(&description.kind));
-    let ability = |fault: &'static dyn AnyFault| match journal.ability.can {
-        Can::No => Ability::no("the way back cannot be written down", None),
-        _ => ask(fault, view),
-    };
-    known
-        .map(|fault| KindAbility {
-            fault: fault.kind(),
-            allowed: policy.allows(&fault.kind(), &fault.reversal()),
-            ability: ability(fault),
-        })
-        .collect()
-}
-
-fn ask(fault: &'static dyn AnyFault, view: &dyn HostView) -> Ability {
-    let asked = catch_unwind(AssertUnwindSafe(|| fault.ability(view)));
+fn ask(fault: &'static dyn AnyFault, host: &dyn Features) -> Ability {
+    let asked = catch_unwind(AssertUnwindSafe(|| fault.ability(host)));
     asked.unwrap_or_else(|panic| Ability::not_evaluated(format!("its check panicked: {}", panic_text(&*panic))))
 }

@@ -1,4 +1,4 @@
-//! What a host can and cannot do, why not, and what mends it: one document for the agent's own command and for operators.
+//! What a host can and cannot do, why not, and what fixes it: one document for the agent's own command and for operators.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,8 +30,8 @@ pub struct Ability {
     /// By what means it would be done here, where there is a choice.
     pub engine: Option<String>,
     pub why: Option<String>,
-    /// The command that mends it.
-    pub mend: Option<String>,
+    /// The command that fixes it.
+    pub fix: Option<String>,
 }
 
 impl Ability {
@@ -40,7 +40,7 @@ impl Ability {
             can: Can::Yes,
             engine: None,
             why: None,
-            mend: None,
+            fix: None,
         }
     }
 
@@ -51,11 +51,11 @@ impl Ability {
         }
     }
 
-    pub fn no(why: impl Into<String>, mend: Option<String>) -> Self {
+    pub fn no(why: impl Into<String>, fix: Option<String>) -> Self {
         Self {
             can: Can::No,
             why: Some(why.into()),
-            mend,
+            fix,
             ..Self::yes()
         }
     }
@@ -69,14 +69,37 @@ impl Ability {
     }
 }
 
-/// One thing that kinds stand on: the kernel's, the host's, or the agent's own.
+/// One thing that kinds need: of the kernel, the host, or the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
     pub name: String,
     /// What it is for.
     pub says: String,
+    /// Kinds that cannot be injected without it.
+    #[serde(default)]
+    pub required_by: Vec<FaultKind>,
+    /// Kinds that are injected by other means, or less exactly, without it.
+    #[serde(default)]
+    pub used_by: Vec<FaultKind>,
     #[serde(flatten)]
     pub ability: Ability,
+}
+
+impl Check {
+    /// What the host does without, where this is missing or unknown; `None` where it is there.
+    pub fn consequence(&self) -> Option<String> {
+        let list = |kinds: &[FaultKind]| kinds.iter().map(FaultKind::as_str).collect::<Vec<_>>().join(", ");
+        let required = (!self.required_by.is_empty()).then(|| format!("{} cannot be injected", list(&self.required_by)));
+        let used = (!self.used_by.is_empty()).then(|| format!("{} only by other means or less exactly", list(&self.used_by)));
+        match (self.ability.can, required, used) {
+            (Can::Yes, _, _) => None,
+            (_, None, None) => Some("no fault needs it".to_owned()),
+            (_, required, used) => {
+                let lost = required.into_iter().chain(used).collect::<Vec<_>>();
+                Some(format!("without it: {}", lost.join("; ")))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +153,42 @@ impl HostDoctor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_problem_names_the_faults_that_it_costs() {
+        let kind = |name: &str| FaultKind::parse(name).unwrap();
+        let check = |can, required_by: &[&str], used_by: &[&str]| Check {
+            name: "x".to_owned(),
+            says: "something".to_owned(),
+            required_by: required_by.iter().map(|name| kind(name)).collect(),
+            used_by: used_by.iter().map(|name| kind(name)).collect(),
+            ability: Ability { can, ..Ability::yes() },
+        };
+        assert_eq!(check(Can::Yes, &["cpu.burn"], &[]).consequence(), None);
+        for (can, required, used, says) in [
+            (
+                Can::No,
+                &["cpu.burn", "memory.hog"][..],
+                &[][..],
+                "without it: cpu.burn, memory.hog cannot be injected",
+            ),
+            (
+                Can::NotEvaluated,
+                &[],
+                &["network.delay"],
+                "without it: network.delay only by other means or less exactly",
+            ),
+            (
+                Can::No,
+                &["cpu.burn"],
+                &["memory.hog"],
+                "without it: cpu.burn cannot be injected; memory.hog only by other means or less exactly",
+            ),
+            (Can::No, &[], &[], "no fault needs it"),
+        ] {
+            assert_eq!(check(can, required, used).consequence().as_deref(), Some(says));
+        }
+    }
 
     #[test]
     fn only_allowed_kinds_count_and_a_no_outweighs_what_was_not_looked_at() {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use agent_levers::{Levers, WorkerHandle};
-use agent_view::{CpuTicks, Feature, HostView, ThreadTime};
+use agent_view::{CpuTicks, Feature, Features, HostView, ThreadTime};
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::duty::{self, Share};
 use super::total;
-use crate::ability::needs;
+use crate::ability::{limited_without, needs};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -178,8 +178,9 @@ impl Fault for Burn {
         }
     }
 
-    fn ability(view: &dyn HostView) -> Ability {
-        needs(view, &[Feature::Root, Feature::Groups])
+    fn ability(host: &dyn Features) -> Ability {
+        let worker = needs(host, &[Feature::Root, Feature::Groups, Feature::ChangeUser]);
+        limited_without(worker, host, &[Feature::Controllers])
     }
 
     fn preflight(params: &BurnParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use agent_levers::{Ballast, Levers, WorkerHandle};
 use agent_privileges::CapabilitySet;
-use agent_view::{HostView, Volume};
+use agent_view::{Feature, Features, HostView, Volume};
+use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::target::{Fullness, Goal};
 use super::worker::{self, Growth};
+use crate::ability::limited_without;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -177,6 +179,11 @@ impl Fault for Fill {
             *claim = Claim(format!("how full the volume of device {major}:{minor} is"));
         }
         claims
+    }
+
+    fn ability(host: &dyn Features) -> Ability {
+        let without = [Feature::DacOverride, Feature::DacReadSearch, Feature::SysResource];
+        limited_without(Ability::yes(), host, &without)
     }
 
     fn preflight(params: &FillParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

@@ -2,7 +2,7 @@
 
 use agent_levers::{Levers, WorkerHandle};
 use agent_privileges::CapabilitySet;
-use agent_view::{Feature, HostView, Memory, ProcessMemory};
+use agent_view::{Feature, Features, HostView, Memory, ProcessMemory};
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::target::{Aim, leaked};
 use super::worker;
-use crate::ability::needs;
+use crate::ability::{limited_without, needs};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -167,8 +167,9 @@ impl Fault for Hog {
         }
     }
 
-    fn ability(view: &dyn HostView) -> Ability {
-        needs(view, &[Feature::Root, Feature::Groups])
+    fn ability(host: &dyn Features) -> Ability {
+        let worker = needs(host, &[Feature::Root, Feature::Groups, Feature::ChangeUser]);
+        limited_without(worker, host, &[Feature::Ptrace, Feature::Controllers, Feature::IpcLock])
     }
 
     fn preflight(params: &HogParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

@@ -97,7 +97,7 @@ impl<'a> CgroupSelector<'a> {
         if of_unit.is_empty() {
             let related = related(processes, unit);
             let hint = match related.is_empty() {
-                true => format!("(mended by: systemctl start {name})"),
+                true => format!("(fix: systemctl start {name})"),
                 false => format!("(running: {})", related.join(", ")),
             };
             return Err(self.no_match(format!("{name} does not run on this host: no process is in it {hint}")));
@@ -112,7 +112,7 @@ impl<'a> CgroupSelector<'a> {
                 "unsupported",
                 self.path(),
                 format!(
-                    "{name} has no group in the unified hierarchy (cgroup v2), by which alone the kernel tells packets apart (mended by: boot with systemd.unified_cgroup_hierarchy=1)"
+                    "{name} has no group in the unified hierarchy (cgroup v2), by which alone the kernel tells packets apart (fix: boot with systemd.unified_cgroup_hierarchy=1)"
                 ),
             )),
             _ => Err(self

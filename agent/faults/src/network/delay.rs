@@ -3,7 +3,7 @@
 use agent_levers::work::packets::{Delay as Hold, Distribution, Harm};
 use agent_levers::{Direction, Levers};
 use agent_privileges::CapabilitySet;
-use agent_view::HostView;
+use agent_view::{Feature, Features, HostView};
 use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
@@ -17,6 +17,7 @@ use super::engine::{self, Engine};
 use super::matching::{Matching, Resolved};
 use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{netem, observe_delay};
+use crate::ability::limited_without;
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -156,8 +157,8 @@ impl Fault for Delay {
         params.matching.claims_here(params.direction, view)
     }
 
-    fn ability(view: &dyn HostView) -> Ability {
-        Engine::ability(view)
+    fn ability(host: &dyn Features) -> Ability {
+        limited_without(Engine::ability(host), host, &[Feature::NetRaw, Feature::Ptrace])
     }
 
     fn preflight(params: &DelayParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

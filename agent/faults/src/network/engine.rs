@@ -3,7 +3,7 @@
 use agent_levers::work::packets::{PacketWork, TimingWork};
 use agent_levers::{Levers, Shape};
 use agent_privileges::CapabilitySet;
-use agent_view::{Clsact, Feature, HostView};
+use agent_view::{Clsact, Feature, Features, HostView};
 use proto_model::doctor::{Ability, Can};
 use proto_model::id::InjectionId;
 use proto_model::problem::Refusal;
@@ -27,23 +27,23 @@ pub(super) enum Engine {
 
 impl Engine {
     /// The better one that this host has, and why it is not the best.
-    fn of_host(view: &dyn HostView) -> (Self, Ability) {
-        let netem = needs(view, Self::Netem.needs());
+    fn of_host(host: &dyn Features) -> (Self, Ability) {
+        let netem = needs(host, Self::Netem.needs());
         let engine = if netem.can == Can::Yes { Self::Netem } else { Self::Packets };
         (engine, netem)
     }
 
     /// Whether the engine that this host would use can be used.
-    pub fn ability(view: &dyn HostView) -> Ability {
-        let (engine, netem) = Self::of_host(view);
+    pub fn ability(host: &dyn Features) -> Ability {
+        let (engine, netem) = Self::of_host(host);
         match engine {
             Self::Netem => netem.by(engine.name()),
             Self::Packets => {
-                let packets = needs(view, engine.needs()).by(engine.name());
-                let told = packets.why.is_some();
+                let packets = needs(host, engine.needs()).by(engine.name());
+                let is_limited = packets.why.is_some();
                 Ability {
                     why: packets.why.or(netem.why.map(|why| format!("not by netem: {why}"))),
-                    mend: if told { packets.mend } else { netem.mend },
+                    fix: if is_limited { packets.fix } else { netem.fix },
                     ..packets
                 }
             }
@@ -66,6 +66,8 @@ impl Engine {
             Self::Packets => &[
                 Feature::Root,
                 Feature::NetAdmin,
+                Feature::NetRaw,
+                Feature::ChangeUser,
                 Feature::Groups,
                 Feature::PacketRules,
                 Feature::PacketQueues,

@@ -3,7 +3,7 @@
 use agent_levers::work::packets::{GilbertElliott, Harm};
 use agent_levers::{Direction, Fate, Levers, Lose};
 use agent_privileges::CapabilitySet;
-use agent_view::{Feature, HostView};
+use agent_view::{Feature, Features, HostView};
 use proto_model::doctor::{Ability, Can};
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
@@ -234,14 +234,19 @@ impl Fault for Loss {
         params.matching.claims_here(params.direction, view)
     }
 
-    fn ability(view: &dyn HostView) -> Ability {
+    fn ability(host: &dyn Features) -> Ability {
         // Single losses need rules alone; bursts need an engine, which can do single ones as well.
-        let (rules, engine) = (needs(view, RULES), Engine::ability(view));
+        let (rules, engine) = (needs(host, RULES), Engine::ability(host));
         match (rules.can, engine.can) {
-            (Can::No, Can::Yes) => engine,
+            (Can::No, Can::Yes) => Ability {
+                why: engine.why.clone().or(rules.why.map(|why| format!("not by rules: {why}"))),
+                fix: engine.fix.clone().or(rules.fix),
+                ..engine
+            },
             (Can::No, _) => rules,
             _ => Ability {
                 why: rules.why.clone().or_else(|| Some(bursts(&engine))),
+                fix: rules.fix.clone().or(engine.fix),
                 ..rules.by("nftables")
             },
         }

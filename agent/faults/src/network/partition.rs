@@ -1,7 +1,7 @@
 //! `network.partition`: cuts this host off from peers, in either direction or both; what is spared always passes, and the kernel ends it by itself.
 
 use agent_levers::{Direction, Levers, PacketFate, Protocol};
-use agent_view::HostView;
+use agent_view::{Features, HostView};
 use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
@@ -108,8 +108,8 @@ impl Fault for Partition {
         params.matching.claims_here(params.direction, view)
     }
 
-    fn ability(view: &dyn HostView) -> Ability {
-        needs(view, matching::NEEDS).by("nftables")
+    fn ability(host: &dyn Features) -> Ability {
+        needs(host, matching::NEEDS).by("nftables")
     }
 
     fn preflight(params: &PartitionParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

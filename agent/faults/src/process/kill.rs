@@ -1,6 +1,6 @@
 //! `process.kill`: ends processes by a signal, again and again if asked; what it ends stays ended, and it never starts anything.
 use agent_levers::{KillSignal, Levers, Victim};
-use agent_view::{Feature, HostView, Process};
+use agent_view::{Feature, Features, HostView, Process};
 use proto_model::catalogue::DurationRule;
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation, Reversal};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::matching::{Matching, Pick};
 use super::replacements::{Killed, Watch};
 use super::restart;
-use crate::ability::needs;
+use crate::ability::{limited_without, needs};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 
@@ -129,8 +129,8 @@ impl Fault for Kill {
         vec![params.matching.claim()]
     }
 
-    fn ability(view: &dyn HostView) -> Ability {
-        needs(view, &[Feature::Kill])
+    fn ability(host: &dyn Features) -> Ability {
+        limited_without(needs(host, &[Feature::Kill]), host, &[Feature::Ptrace])
     }
 
     fn preflight(params: &KillParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

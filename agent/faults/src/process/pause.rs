@@ -1,7 +1,7 @@
 //! `process.pause`: stops processes where they are and lets them go on at the end; it never kills, and stops nothing twice.
 
 use agent_levers::{Levers, Victim};
-use agent_view::{Feature, HostView, Process, ProcessState};
+use agent_view::{Feature, Features, HostView, Process, ProcessState};
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 use super::matching::{Matching, Pick};
-use crate::ability::needs;
+use crate::ability::{limited_without, needs};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 
@@ -105,8 +105,8 @@ impl Fault for Pause {
         vec![params.matching.claim()]
     }
 
-    fn ability(view: &dyn HostView) -> Ability {
-        needs(view, &[Feature::Kill])
+    fn ability(host: &dyn Features) -> Ability {
+        limited_without(needs(host, &[Feature::Kill]), host, &[Feature::Ptrace])
     }
 
     fn preflight(params: &PauseParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use agent_faults::Protection;
 use agent_view::{
-    Clsact, CpuTicks, FileFound, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing, Process,
-    ProcessMemory, TrafficCounters, ViewError, Volume,
+    Clsact, CpuTicks, Feature, Features, FileFound, FileSeen, GroupId, HostView, Listener, Memory, PathCounters, PathInterface, PathThing,
+    Presence, Process, ProcessMemory, TrafficCounters, ViewError, Volume,
 };
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -17,6 +17,14 @@ pub struct Paper;
 
 fn address(text: &str) -> IpAddr {
     text.parse().expect("an address")
+}
+
+impl Features for Paper {
+    fn presence(&self, _feature: Feature) -> Presence {
+        Presence::Unknown {
+            why: "paper has no features".to_owned(),
+        }
+    }
 }
 
 impl HostView for Paper {

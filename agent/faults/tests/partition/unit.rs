@@ -133,10 +133,10 @@ fn a_host_without_the_unified_hierarchy_or_the_kernels_part_is_refused_only_wher
     );
     let absent = Presence::Absent {
         why: "kernel 1 has no nft_socket".to_owned(),
-        mend: Some("install it".to_owned()),
+        fix: Some("install it".to_owned()),
     };
     host.set_presence(Feature::SocketGroups, absent);
-    let says = "kernel 1 has no nft_socket (mended by: install it)";
+    let says = "kernel 1 has no nft_socket (fix: install it)";
     refused(&host, json!({"unit": "nginx"}), "unsupported", "params.unit", says);
     refused(
         &host,

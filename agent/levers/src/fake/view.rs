@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use agent_view::{
-    CpuTicks, Feature, FileFound, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, PathCounters, PathInterface, PathThing,
-    Presence, Process, ProcessMemory, TrafficCounters, UnifiedGroup, ViewError, Volume,
+    CpuTicks, Feature, Features, FileFound, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, PathCounters, PathInterface,
+    PathThing, Presence, Process, ProcessMemory, TrafficCounters, UnifiedGroup, ViewError, Volume,
 };
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -25,6 +25,12 @@ impl FakeHost {
             return Err(ViewError::new(what, io::Error::from_raw_os_error(libc::EIO)));
         }
         Ok(see(&state))
+    }
+}
+
+impl Features for FakeHost {
+    fn presence(&self, feature: Feature) -> Presence {
+        self.state().lacking.get(&feature).cloned().unwrap_or(Presence::Present)
     }
 }
 
@@ -206,10 +212,6 @@ impl HostView for FakeHost {
     fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ViewError> {
         let known = self.look("a name", |state| state.names.get(name).cloned())?;
         known.ok_or_else(|| ViewError::new(format!("the addresses of {name}"), io::ErrorKind::NotFound.into()))
-    }
-
-    fn presence(&self, feature: Feature) -> Presence {
-        self.state().lacking.get(&feature).cloned().unwrap_or(Presence::Present)
     }
 
     fn network_mount_addresses(&self) -> Result<Vec<IpAddr>, ViewError> {

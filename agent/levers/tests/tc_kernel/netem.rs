@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use agent_levers::ops::PathOps;
 use agent_levers::work::packets::{Delay, Distribution, GilbertElliott};
 use agent_levers::{Direction, Shape};
-use agent_view::{Feature, HostView, LinuxView, Presence};
+use agent_view::{Feature, Features, LinuxView, Presence};
 
 use crate::support::*;
 use crate::world::*;

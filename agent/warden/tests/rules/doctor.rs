@@ -3,6 +3,7 @@ use agent_levers::JournalStore;
 use agent_levers::fake::FakeHost;
 use agent_view::{Feature, Presence};
 use agent_warden::{Kinds, Policy, examine};
+use proto_model::catalogue::FaultKind;
 use proto_model::doctor::{Can, HostDoctor};
 
 const KINDS: Kinds = Kinds {
@@ -23,7 +24,7 @@ fn without(feature: Feature, presence: Presence) -> HostDoctor {
 fn absent() -> Presence {
     Presence::Absent {
         why: "it is not there".into(),
-        mend: Some("apt install it".into()),
+        fix: Some("apt install it".into()),
     }
 }
 
@@ -36,12 +37,12 @@ fn a_host_that_has_everything_can_do_everything() {
 }
 
 #[test]
-fn what_is_missing_names_the_kinds_that_need_it_and_what_mends_them() {
+fn what_is_missing_names_the_kinds_that_need_it_and_what_fixes_them() {
     let told = without(Feature::NetAdmin, absent());
     for kind in &told.kinds {
         let needs_it = kind.fault.family() == "network";
         assert_eq!(kind.ability.can == Can::No, needs_it, "{kind:?}");
-        assert_eq!(kind.ability.mend.as_deref(), needs_it.then_some("apt install it"));
+        assert_eq!(kind.ability.fix.as_deref(), needs_it.then_some("apt install it"));
     }
     // Packets can be chosen by filters as well, but not cut off.
     let told = without(Feature::PacketRules, absent());
@@ -87,5 +88,102 @@ fn without_a_journal_nothing_can_be_done_and_without_a_look_nothing_is_said_of_i
     assert!(told.kinds.iter().all(|kind| kind.ability.can == Can::No), "{told:?}");
     let told = examine(&FakeHost::new(), &Policy::default(), KINDS, Err("no agent has run here".into()));
     let journal = told.checks.iter().find(|check| check.name == "journal").unwrap();
-    assert_eq!((told.can, journal.ability.can), (Can::Yes, Can::NotEvaluated));
+    assert_eq!((told.can, journal.ability.can), (Can::NotEvaluated, Can::NotEvaluated));
+    assert_eq!(told.kinds[0].ability.fix.as_deref(), Some("systemctl start fracas-agent"));
+}
+
+/// What a host loses with each of its parts: the kinds that cannot be injected, and those done otherwise.
+const CONSEQUENCES: [(Feature, &str, &str); 28] = [
+    (Feature::Root, "cpu.burn memory.hog network.delay", "network.loss"),
+    (Feature::Kill, "process.kill process.pause", ""),
+    (Feature::NetAdmin, "network.delay network.loss network.partition", ""),
+    (Feature::NetRaw, "", "network.delay"),
+    (Feature::Ptrace, "", "memory.hog network.delay process.kill process.pause"),
+    (Feature::DacOverride, "", "disk.fill"),
+    (Feature::DacReadSearch, "", "disk.fill"),
+    (Feature::SysResource, "", "disk.fill"),
+    (Feature::IpcLock, "", "memory.hog"),
+    (Feature::ChangeUser, "cpu.burn memory.hog", ""),
+    (Feature::Groups, "cpu.burn memory.hog network.delay", "network.loss"),
+    (Feature::Controllers, "", "cpu.burn memory.hog"),
+    (Feature::PacketRules, "network.partition", "network.loss"),
+    (Feature::RandomRules, "", "network.loss"),
+    (Feature::PacketQueues, "", ""),
+    (Feature::SocketGroups, "", ""),
+    (Feature::Netem, "", "network.delay network.loss"),
+    (Feature::Tbf, "", ""),
+    (Feature::Ifb, "", "network.delay network.loss"),
+    (Feature::Clsact, "", "network.delay network.loss"),
+    (Feature::ClsBpf, "", "network.delay network.loss"),
+    (Feature::BpfPrograms, "", "network.delay network.loss"),
+    (Feature::Mirred, "", "network.delay network.loss"),
+    (Feature::SeLinux, "*", ""),
+    (Feature::AppArmor, "*", ""),
+    (Feature::Lockdown, "", ""),
+    (Feature::Clock, "", ""),
+    (Feature::ClockSteps, "", ""),
+];
+
+#[test]
+fn each_missing_part_has_its_consequence_and_its_fix() {
+    let mut every: Vec<String> = agent_faults::registry().map(|fault| fault.kind().to_string()).collect();
+    every.sort_unstable();
+    let every = every.join(" ");
+    for (feature, required, used) in CONSEQUENCES {
+        let found = without(feature, absent());
+        let check = found.checks.iter().find(|check| check.name == feature.name()).unwrap();
+        let names = |kinds: &[FaultKind]| {
+            let mut names: Vec<&str> = kinds.iter().map(FaultKind::as_str).collect();
+            names.sort_unstable();
+            names.join(" ")
+        };
+        let required = if required == "*" { &every } else { required };
+        assert_eq!(
+            (names(&check.required_by).as_str(), names(&check.used_by).as_str()),
+            (required, used),
+            "{feature:?}"
+        );
+        assert_eq!((check.ability.can, check.ability.fix.as_deref()), (Can::No, Some("apt install it")));
+        assert!(check.consequence().is_some());
+        for kind in &found.kinds {
+            let lost = required.contains(kind.fault.as_str());
+            assert_eq!(kind.ability.can != Can::Yes, lost, "{feature:?}: {kind:?}");
+            let said = lost || used.contains(kind.fault.as_str());
+            assert!(
+                !said || kind.ability.fix.as_deref() == Some("apt install it"),
+                "{feature:?}: {kind:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_unknown_is_never_green() {
+    for (feature, required, used) in CONSEQUENCES {
+        let unknown = Presence::Unknown {
+            why: "closed to us".into(),
+        };
+        let found = without(feature, unknown);
+        let check = found.checks.iter().find(|check| check.name == feature.name()).unwrap();
+        assert_eq!(check.ability.can, Can::NotEvaluated, "{feature:?}");
+        for kind in &found.kinds {
+            let name = kind.fault.as_str();
+            if required == "*" || required.contains(name) {
+                assert_eq!(kind.ability.can, Can::NotEvaluated, "{feature:?}: {kind:?}");
+            } else if used.contains(name) {
+                assert!(kind.ability.why.as_ref().unwrap().contains("closed to us"), "{feature:?}: {kind:?}");
+            }
+        }
+        assert!(required.is_empty() || found.can != Can::Yes, "{feature:?}");
+    }
+}
+
+#[test]
+fn a_confined_agent_can_do_nothing_for_sure() {
+    let found = without(Feature::SeLinux, absent());
+    assert_eq!(found.can, Can::NotEvaluated);
+    for kind in &found.kinds {
+        assert_eq!(kind.ability.can, Can::NotEvaluated, "{kind:?}");
+        assert_eq!(kind.ability.why.as_deref(), Some("selinux may deny it"));
+    }
 }

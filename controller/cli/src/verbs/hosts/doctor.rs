@@ -1,4 +1,4 @@
-//! `fracas hosts doctor`: what hosts can and cannot do, why not, and what mends it; hosts look, and nothing is changed.
+//! `fracas hosts doctor`: what hosts can and cannot do, why not, and what fixes it; hosts look, and nothing is changed.
 
 use clap::Args;
 use proto_model::doctor::{Can, Check, HostDoctor, KindAbility};
@@ -19,7 +19,7 @@ Examples:
   fracas hosts doctor web -o wide";
 
 const NARROW: &[&str] = &["HOST", "FAULT", "CAN", "ENGINE", "WHY NOT"];
-const WIDE: &[&str] = &["HOST", "FAULT OR PART", "CAN", "ENGINE", "WHY", "MENDED BY"];
+const WIDE: &[&str] = &["HOST", "FAULT OR PART", "CAN", "ENGINE", "WHY", "FIX"];
 
 /// What hosts can do; exit 0 when every fault that they allow can be done on them, 1 otherwise
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ fn print(console: &mut Console, doctors: &[HostDoctor]) {
     let rows: Vec<Vec<String>> = doctors.iter().flat_map(|doctor| rows(doctor, wide)).collect();
     console.lines(table::lines(if wide { WIDE } else { NARROW }, &rows));
     if !wide {
-        for line in mends(doctors) {
+        for line in fixes(doctors) {
             console.note(&line);
         }
     }
@@ -90,7 +90,7 @@ fn kind_row(doctor: &HostDoctor, kind: &KindAbility, wide: bool) -> Vec<String> 
         why,
     ];
     if wide {
-        row.push(ability.mend.clone().unwrap_or_default());
+        row.push(ability.fix.clone().unwrap_or_default());
     }
     row
 }
@@ -102,21 +102,26 @@ fn check_row(doctor: &HostDoctor, check: &Check) -> Vec<String> {
         check.name.clone(),
         ability.can.as_str().to_owned(),
         String::new(),
-        ability.why.clone().unwrap_or_else(|| check.says.clone()),
-        ability.mend.clone().unwrap_or_default(),
+        check_why(check),
+        ability.fix.clone().unwrap_or_default(),
     ]
 }
 
-/// What mends the kinds that cannot be done, each command once.
-fn mends(doctors: &[HostDoctor]) -> Vec<String> {
+/// What was seen, and for a problem what the host does without.
+fn check_why(check: &Check) -> String {
+    let why = check.ability.why.clone().unwrap_or_else(|| check.says.clone());
+    match check.consequence() {
+        Some(consequence) => format!("{why}; {consequence}"),
+        None => why,
+    }
+}
+
+/// What fixes the kinds that cannot be injected, each command once.
+fn fixes(doctors: &[HostDoctor]) -> Vec<String> {
     let mut lines = Vec::new();
     for doctor in doctors {
         for kind in doctor.kinds.iter().filter(|kind| kind.allowed && kind.ability.can != Can::Yes) {
-            let line = kind
-                .ability
-                .mend
-                .as_ref()
-                .map(|mend| format!("{} is mended by: {mend}", doctor.host));
+            let line = kind.ability.fix.as_ref().map(|fix| format!("{}: fix: {fix}", doctor.host));
             lines.extend(line.filter(|line| !lines.contains(line)));
         }
     }
@@ -147,9 +152,10 @@ mod tests {
     use super::*;
 
     fn doctor() -> HostDoctor {
-        let kind = |fault: &str, allowed: bool, can: &str, why: Option<&str>, mend: Option<&str>| json!({"fault": fault, "allowed": allowed, "can": can, "engine": null, "why": why, "mend": mend});
+        let kind = |fault: &str, allowed: bool, can: &str, why: Option<&str>, fix: Option<&str>| json!({"fault": fault, "allowed": allowed, "can": can, "engine": null, "why": why, "fix": fix});
         serde_json::from_value(json!({"host": "web", "can": "no", "why": null, "os": "", "kernel": "6.1",
-            "checks": [{"name": "sch_netem", "says": "shaping", "can": "not_evaluated", "engine": null, "why": "unreadable", "mend": null}],
+            "checks": [{"name": "sch_netem", "says": "shaping", "can": "not_evaluated", "engine": null, "why": "unreadable", "fix": null,
+                "used_by": ["network.delay"]}],
             "kinds": [kind("cpu.burn", true, "yes", None, None), kind("host.reboot", false, "yes", None, None),
                 kind("network.delay", true, "no", Some("no netem"), Some("apt install x")),
                 kind("network.loss", true, "no", Some("no netem"), Some("apt install x"))]}))
@@ -157,18 +163,19 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_is_a_row_and_each_mend_is_said_once() {
+    fn each_kind_is_a_row_and_each_fix_is_said_once() {
         let rows = rows(&doctor(), false);
         assert_eq!(rows[0], ["web", "cpu.burn", "yes", "", ""]);
         assert_eq!(rows[1][2], "not allowed");
         assert_eq!(rows[2], ["web", "network.delay", "no", "", "no netem"]);
-        assert_eq!(mends(&[doctor()]), ["web is mended by: apt install x"]);
+        assert_eq!(fixes(&[doctor()]), ["web: fix: apt install x"]);
     }
 
     #[test]
     fn in_full_the_parts_are_told_too_and_what_was_not_looked_at_is_neither_yes_nor_no() {
         let rows = rows(&doctor(), true);
-        assert_eq!(rows[4], ["web", "sch_netem", "not evaluated", "", "unreadable", ""]);
+        let why = "unreadable; without it: network.delay only by other means or less exactly";
+        assert_eq!(rows[4], ["web", "sch_netem", "not evaluated", "", why, ""]);
         let lost = super::rows(&HostDoctor::unasked("db", "db is lost"), true);
         assert_eq!(lost, [["db", "", "not evaluated", "", "db is lost", ""]]);
     }

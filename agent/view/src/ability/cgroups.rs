@@ -1,0 +1,141 @@
+//! Whether groups of ours can be made on this host, with which controllers, and whether packets can be chosen by group. It makes none.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::feature::{COUNTS_WITHIN, SOCKETS};
+use super::kernel::Kernel;
+use super::presence::Presence;
+use crate::distribution::Distribution;
+use crate::hierarchy::{Hierarchies, Hierarchy, Version};
+use crate::text;
+
+/// The inode of the namespace of groups that a host starts with: PROC_CGROUP_INIT_INO of include/linux/proc_ns.h.
+const FIRST_NAMESPACE: u64 = 0xeffffffb;
+/// The controllers that workers' groups use: their weight, and the kills for want of memory in them.
+const WANTED: [&str; 2] = ["cpu", "memory"];
+
+pub(super) fn groups(hierarchies: &Hierarchies) -> Presence {
+    let Some(first) = hierarchies.used().first() else {
+        let fix = "mount -t cgroup2 none /sys/fs/cgroup".to_owned();
+        return Presence::absent("no control groups are mounted (/proc/self/mountinfo)", fix);
+    };
+    let read_only = |root: &Path| rustix::fs::access(root, rustix::fs::Access::WRITE_OK).is_err();
+    match hierarchies.used().iter().find(|h| h.root.exists() && read_only(&h.root)) {
+        Some(closed) => Presence::absent(
+            format!("groups cannot be made in {}", closed.root.display()),
+            format!("mount -o remount,rw {}", closed.root.display()),
+        ),
+        None if first.root.exists() => Presence::described(format!("cgroup {}", hierarchies.word())),
+        None => Presence::absent(format!("{} does not exist", first.root.display()), None),
+    }
+}
+
+/// What the groups that we make get: version 1 by its hierarchies, version 2 by what their parent passes on.
+pub(super) fn controllers(hierarchies: &Hierarchies) -> Presence {
+    let by_hierarchy = |wanted: &str| hierarchies.used().iter().any(|h| h.version == Version::V1 && h.has(wanted));
+    let missing: Vec<&str> = WANTED.into_iter().filter(|wanted| !by_hierarchy(wanted)).collect();
+    if missing.is_empty() {
+        return Presence::described(format!("{} (version 1)", WANTED.join(", ")));
+    }
+    match hierarchies.unified() {
+        Some(unified) => passed_on(unified, &missing),
+        None => Presence::absent(
+            format!("no hierarchy of groups has the controllers {}", missing.join(", ")),
+            Distribution::here().unified_groups(),
+        ),
+    }
+}
+
+fn passed_on(unified: &Hierarchy, wanted: &[&str]) -> Presence {
+    let read = |file: &str| text::read_if_there(unified.root.join(file)).ok().flatten();
+    let Some((there, passed)) = read("cgroup.controllers").zip(read("cgroup.subtree_control")) else {
+        return Presence::unknown(format!(
+            "the controllers of {} cannot be read (cgroup.controllers, cgroup.subtree_control)",
+            unified.root.display()
+        ));
+    };
+    judge(&unified.root, &there, &passed, wanted)
+}
+
+fn judge(root: &Path, there: &str, passed: &str, wanted: &[&str]) -> Presence {
+    let lacking = |list: &str| -> Vec<String> {
+        let has = |wanted: &&&str| !list.split_whitespace().any(|name| name == **wanted);
+        wanted.iter().filter(has).map(|name| (*name).to_owned()).collect()
+    };
+    let file = root.join("cgroup.subtree_control");
+    match (lacking(there), lacking(passed)) {
+        (_, missing) if missing.is_empty() => Presence::described(format!("{} (version 2)", wanted.join(", "))),
+        (missing, _) if !missing.is_empty() => Presence::absent(
+            format!("the kernel gives {} no controllers {}", root.display(), missing.join(", ")),
+            format!(
+                "remove cgroup_disable={} from the kernel's command line, and reboot",
+                missing.join(",")
+            ),
+        ),
+        (_, missing) => Presence::absent(
+            format!("groups of ours get no controllers {} ({})", missing.join(", "), file.display()),
+            format!("echo +{} > {}", missing.join(" +"), file.display()),
+        ),
+    }
+}
+
+/// The hierarchy whose groups sockets remember, and the rules that ask for them.
+pub(super) fn socket_groups(hierarchies: &Hierarchies) -> Presence {
+    if hierarchies.unified().is_none() {
+        return Presence::absent(
+            "the unified hierarchy of groups (cgroup v2) is not mounted",
+            Distribution::here().unified_groups(),
+        );
+    }
+    let kernel = Kernel::here();
+    let rules = Presence::worst(SOCKETS.iter().map(|part| kernel.has(part)));
+    match std::fs::metadata("/proc/thread-self/ns/cgroup").map(|namespace| namespace.ino()) {
+        Ok(FIRST_NAMESPACE) => rules,
+        _ if !rules.is_there() => rules,
+        _ => match kernel.symbols {
+            Some(symbols) if symbols.contains(COUNTS_WITHIN) => rules,
+            Some(_) => {
+                let why = "this agent lives in a namespace of groups of its own, and this kernel counts levels from the host's root";
+                Presence::absent(why, "run fracas-agent in the host's own cgroup namespace".to_owned())
+            }
+            None => Presence::unknown("from where this kernel counts the levels of groups cannot be read from /proc/kallsyms"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_that_are_not_passed_on_are_named_with_the_command_that_does() {
+        let root = Path::new("/sys/fs/cgroup");
+        let judge = |there: &str, passed: &str| judge(root, there, passed, &WANTED);
+        assert_eq!(
+            judge("cpuset cpu io memory pids\n", "cpu memory pids\n"),
+            Presence::described("cpu, memory (version 2)")
+        );
+        let fix = |there, passed| match judge(there, passed) {
+            Presence::Absent { fix, .. } => fix.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            fix("cpuset cpu memory\n", "memory\n"),
+            "echo +cpu > /sys/fs/cgroup/cgroup.subtree_control"
+        );
+        assert_eq!(fix("cpu memory", ""), "echo +cpu +memory > /sys/fs/cgroup/cgroup.subtree_control");
+        assert_eq!(
+            fix("cpuset cpu io pids", "cpu"),
+            "remove cgroup_disable=memory from the kernel's command line, and reboot"
+        );
+    }
+
+    #[test]
+    fn a_host_without_groups_says_how_to_mount_them() {
+        let none = Hierarchies::default();
+        assert!(matches!(groups(&none), Presence::Absent { fix: Some(fix), .. } if fix.contains("cgroup2")));
+        assert!(matches!(controllers(&none), Presence::Absent { .. }));
+        assert!(matches!(socket_groups(&none), Presence::Absent { why, .. } if why.contains("cgroup v2")));
+    }
+}

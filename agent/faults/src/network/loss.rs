@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::engine::{self, Engine};
-use super::matching::{Matching, Resolved};
+use super::matching::Matching;
+use super::resolved::Resolved;
 use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{netem, observe_loss, observe_partition};
 use crate::ability::{needs, refuse_without};

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use agent_levers::{Direction, Fate, Levers, PacketFate, Protocol, TrafficSpec};
 use agent_view::{Feature, HostView, ViewError};
-use proto_model::injection::Observation;
 use proto_model::peer::{Network, Peer};
 use proto_model::problem::{Problem, Problems, Refusal};
 use proto_model::quantity::PortRange;
@@ -13,18 +12,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup_scope::{self, CgroupScope, CgroupSelector};
+use super::resolved::{FORWARDS, Known, Resolved};
 use super::{forwarding, peers};
 use crate::claim::{Claim, Narrowing, TrafficClaim};
-use crate::fault::{Answers, FaultError, Look, Scene};
+use crate::fault::{Answers, FaultError, Scene};
 
 /// Never meant by anybody.
 const LOOPBACK: &str = "lo";
 
 /// What rules for packets stand on.
 pub(super) const NEEDS: &[Feature] = &[Feature::NetAdmin, Feature::PacketRules];
-
-/// What a person should know before a fault on a router or on a host of containers.
-const FORWARDS: &str = "IP forwarding is on: packets that this host only forwards (containers, virtual machines) are not affected";
 
 /// Peers that one injection may name.
 const MAX_PEERS: usize = 1_000;
@@ -61,67 +58,6 @@ pub(super) struct Matching {
     /// Peers that are left alone although `to` covers them, written the same way. Default none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<Peer>,
-}
-
-/// The peers as networks, and whose packets are meant, at one moment.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Resolved {
-    pub peers: Vec<Network>,
-    pub except: Vec<Network>,
-    /// None where everybody's packets are meant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whose: Option<CgroupScope>,
-    /// The names among them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub names: BTreeMap<String, Known>,
-    /// IP forwarding is on: containers and other machines may reach the peers through this host.
-    #[serde(default)]
-    pub forwards: bool,
-}
-
-/// What is known of a name among the peers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Known {
-    pub addresses: Vec<IpAddr>,
-    /// How often it came to mean something else since the fault began.
-    pub changes: u32,
-    /// Why it could not be looked up the last time; its old addresses are kept then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
-}
-
-impl Resolved {
-    /// Paths of groups that it stands on.
-    pub fn groups(&self) -> Vec<String> {
-        self.whose.iter().map(|whose| whose.path().to_owned()).collect()
-    }
-
-    /// What a person should know of names and groups that did not stay as they were.
-    fn gaps(&self) -> Option<String> {
-        let told = self.names.iter().flat_map(|(name, known)| {
-            let moved = (known.changes > 0).then(|| format!("{name} moved {} times, noticed within seconds", known.changes));
-            let lost = known
-                .problem
-                .as_ref()
-                .map(|why| format!("{why}; its addresses from before are kept"));
-            moved.into_iter().chain(lost)
-        });
-        let forwarded = self.forwards.then(|| format!("{FORWARDS}, and nothing is confirmed for them"));
-        let told: Vec<String> = told.chain(self.whose.iter().flat_map(CgroupScope::gaps)).chain(forwarded).collect();
-        (!told.is_empty()).then(|| told.join("; "))
-    }
-
-    /// Told with what was observed.
-    pub fn noted(&self, (observation, look): (Option<Observation>, Look)) -> (Option<Observation>, Look) {
-        let observation = observation.map(|observation| Observation {
-            note: [observation.note.clone(), self.gaps()]
-                .into_iter()
-                .flatten()
-                .reduce(|a, b| format!("{a}; {b}")),
-            ..observation
-        });
-        (observation, look)
-    }
 }
 
 impl Matching {

@@ -13,6 +13,7 @@ mod observe_partition;
 mod packets;
 mod partition;
 mod peers;
+mod resolved;
 mod shaping;
 
 use crate::fault::{AnyFault, Kind};

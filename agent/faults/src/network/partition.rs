@@ -11,8 +11,9 @@ use proto_model::quantity::PortRange;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::matching::{self, Matching, Resolved};
+use super::matching::{self, Matching};
 use super::observe_partition;
+use super::resolved::Resolved;
 use crate::ability::{needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};

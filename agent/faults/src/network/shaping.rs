@@ -7,7 +7,8 @@ use agent_levers::{Direction, PathHandle, Protocol, WorkerHandle};
 use proto_model::peer::Network;
 use serde::{Deserialize, Serialize};
 
-use super::matching::{Matching, Resolved};
+use super::matching::Matching;
+use super::resolved::Resolved;
 use crate::fault::Scene;
 
 /// What an engine made.

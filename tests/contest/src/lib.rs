@@ -7,6 +7,6 @@ mod site;
 mod witness;
 
 pub use harm::{Harm, all_gone, irreversible, reversible};
-pub use net::{Line, connects_in, echoes, reaches};
+pub use net::{Line, connects_in, datagrams, echoes, hears, reaches};
 pub use site::{LEASE, Site, VICTIM, WATCHDOG, impossible};
 pub use witness::Witness;

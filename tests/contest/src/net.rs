@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -97,6 +97,33 @@ fn echoes_here(to: IpAddr, count: u16) -> Result<usize> {
         }
     }
     Ok(back.len())
+}
+
+/// A socket of a host for datagrams to anybody, groups and broadcast addresses too. At the unspecified address it hears what is sent to
+/// the group as well, on the interface that has the address.
+pub fn datagrams(host: &Host, at: SocketAddr, joined: Option<(Ipv4Addr, Ipv4Addr)>) -> Result<UdpSocket> {
+    inside(host, move || {
+        let socket = UdpSocket::bind(at)?;
+        socket.set_broadcast(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        if let Some((group, interface)) = joined {
+            socket.join_multicast_v4(&group, &interface)?;
+        }
+        Ok(socket)
+    })
+}
+
+/// Whether the datagram that is sent to an address is heard there at once. The sender may be told that it may not.
+pub fn hears(listener: &UdpSocket, from: &UdpSocket, to: SocketAddr) -> bool {
+    let text = rand::random::<u64>().to_be_bytes();
+    let _ = from.send_to(&text, to);
+    let mut heard = [0; 8];
+    while let Ok(length) = listener.recv(&mut heard) {
+        if heard[..length] == text {
+            return true;
+        }
+    }
+    false
 }
 
 /// In a thread of its own that enters the host's network and ends there.

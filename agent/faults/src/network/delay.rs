@@ -177,7 +177,7 @@ impl Fault for Delay {
     fn apply(params: &DelayParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<DelayEffect, FaultError> {
         let resolved = params
             .matching
-            .resolve(scene.view)
+            .resolve(params.direction, scene.view)
             .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
         let made = params.request(&resolved).begin(scene, levers)?;
         Ok(DelayEffect {
@@ -198,7 +198,7 @@ impl Fault for Delay {
             AppliedEngine::Path { timer, .. } => netem::delayed(&effect.injection, timer.as_ref(), asked, view, before),
             AppliedEngine::Queues { worker } => observe_delay::delayed(&effect.injection, worker, asked, view, before),
         };
-        Ok(effect.resolved.noted(told?))
+        Ok(effect.resolved.noted(view, told?))
     }
 
     fn names(params: &DelayParams) -> Vec<String> {

@@ -279,7 +279,7 @@ impl Fault for Loss {
     fn apply(params: &LossParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<LossEffect, FaultError> {
         let resolved = params
             .matching
-            .resolve(scene.view)
+            .resolve(params.direction, scene.view)
             .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
         let made = match (params.model().harm(scene.view), params.percent) {
             (Some(harm), _) => Some(params.request(&resolved, harm).begin(scene, levers)?),
@@ -304,7 +304,7 @@ impl Fault for Loss {
         };
         Ok(effect
             .resolved
-            .noted(observe_loss::lost(effect.asked, counted, view.boot_ms(), before)?))
+            .noted(view, observe_loss::lost(effect.asked, counted, view.boot_ms(), before)?))
     }
 
     fn names(params: &LossParams) -> Vec<String> {

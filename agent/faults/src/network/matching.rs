@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup_scope::{self, CgroupScope, CgroupSelector};
+use super::multicast::Sent;
 use super::resolved::{FORWARDS, Known, Resolved};
 use super::{forwarding, peers};
 use crate::claim::{Claim, Narrowing, TrafficClaim};
@@ -33,7 +34,8 @@ const NAMED: usize = 8;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Matching {
     /// The other side: 1 to 1000 of selectors of hosts (`role=cache`), networks (`10.0.0.0/8`, `2001:db8::1`), DNS names, `host:NAME` or `any`
-    /// (at most 5 minutes). Required.
+    /// (at most 5 minutes). What this host sends to multicast groups and broadcast addresses reaches the peers all the same, unless the
+    /// groups are named here as well. Required.
     #[schemars(length(min = 1, max = 1000))]
     pub to: Vec<Peer>,
     /// Only these TCP and UDP ports of the other side, 1 to 65535, single or as ranges such as `8000-8100`. Default all.
@@ -126,7 +128,7 @@ impl Matching {
 
     /// Looks at the host, and answers with the peers' addresses and what a person would like to know, or refuses.
     pub fn preflight(&self, direction: Direction, scene: &Scene<'_>) -> Result<(Resolved, Vec<String>), Refusal> {
-        let resolved = self.resolve(scene.view)?;
+        let resolved = self.resolve(direction, scene.view)?;
         self.check_interface(scene, &resolved)?;
         peers::check_any(&resolved.peers, scene.duration_ms)?;
         let mut warnings = self.check_ports(scene)?;
@@ -138,10 +140,11 @@ impl Matching {
         if forwarding::forwards(scene.view) {
             warnings.push(FORWARDS.to_owned());
         }
+        warnings.extend(resolved.to_groups.and_then(Sent::warning));
         Ok((resolved, warnings))
     }
 
-    pub fn resolve(&self, view: &dyn HostView) -> Result<Resolved, Refusal> {
+    pub fn resolve(&self, direction: Direction, view: &dyn HostView) -> Result<Resolved, Refusal> {
         let mut names = BTreeMap::new();
         let ask = peers::patient_look_up(view);
         let mut look_up = |name: &str| {
@@ -157,6 +160,7 @@ impl Matching {
         let except = peers::resolve("params.except", &self.except, &mut look_up)?;
         let whose = self.selector().map(|selector| cgroup_scope::find(selector, view)).transpose()?;
         Ok(Resolved {
+            to_groups: Sent::beside(&peers, self.protocol, direction, view),
             peers,
             except,
             whose,
@@ -207,6 +211,7 @@ impl Matching {
                 whose,
                 names,
                 forwards: before.forwards,
+                to_groups: before.to_groups,
             },
             // Cannot be: it was resolved before, and no name has gone.
             _ => before.clone(),
@@ -386,6 +391,7 @@ mod tests {
             whose: None,
             names: BTreeMap::from([("db.example".to_owned(), known)]),
             forwards: false,
+            to_groups: None,
         };
         (Matching::of(&["192.0.2.1", "db.example"]), resolved)
     }

@@ -6,6 +6,7 @@ mod engine;
 mod forwarding;
 mod loss;
 mod matching;
+mod multicast;
 mod netem;
 mod observe_delay;
 mod observe_loss;

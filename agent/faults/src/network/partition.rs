@@ -127,7 +127,7 @@ impl Fault for Partition {
     fn apply(params: &PartitionParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<PartitionEffect, FaultError> {
         let resolved = params
             .matching
-            .resolve(scene.view)
+            .resolve(params.direction, scene.view)
             .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
         let gate_ms = levers.context().gate_ms;
         levers.shape_traffic(&params.matching.spec(&resolved, params.direction, params.action.into(), gate_ms))?;
@@ -138,7 +138,9 @@ impl Fault for Partition {
     }
 
     fn observe(effect: &PartitionEffect, view: &dyn HostView, before: Option<&Look>) -> Result<(Option<Observation>, Look), FaultError> {
-        Ok(effect.resolved.noted(observe_partition::stopped(&effect.injection, view, before)?))
+        Ok(effect
+            .resolved
+            .noted(view, observe_partition::stopped(&effect.injection, view, before)?))
     }
 
     fn names(params: &PartitionParams) -> Vec<String> {

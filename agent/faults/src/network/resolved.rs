@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use agent_view::HostView;
 use proto_model::injection::Observation;
 use proto_model::peer::Network;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup_scope::CgroupScope;
+use super::multicast::Sent;
 use crate::fault::Look;
 
 /// What a person should know before a fault on a router or on a host of containers.
-pub(super) const FORWARDS: &str = "IP forwarding is on: packets that this host only forwards (containers, virtual machines) are not affected";
+pub(super) const FORWARDS: &str =
+    "IP forwarding is on: packets that this host only forwards (containers, virtual machines) are not affected";
 
 /// The peers as networks, and whose packets are meant, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub(super) struct Resolved {
     /// IP forwarding is on: containers and other machines may reach the peers through this host.
     #[serde(default)]
     pub forwards: bool,
+    /// Packets to groups that were counted before; none where the fault covers them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_groups: Option<Sent>,
 }
 
 /// What is known of a name among the peers.
@@ -62,9 +68,10 @@ impl Resolved {
     }
 
     /// Adds to what was observed what the fault does not cover.
-    pub fn noted(&self, (observation, look): (Option<Observation>, Look)) -> (Option<Observation>, Look) {
+    pub fn noted(&self, view: &dyn HostView, (observation, look): (Option<Observation>, Look)) -> (Option<Observation>, Look) {
+        let to_groups = self.to_groups.and_then(|sent| sent.gap(view));
         let observation = observation.map(|observation| Observation {
-            note: [observation.note.clone(), self.gaps()]
+            note: [observation.note.clone(), self.gaps(), to_groups.clone()]
                 .into_iter()
                 .flatten()
                 .reduce(|a, b| format!("{a}; {b}")),

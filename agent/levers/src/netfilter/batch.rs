@@ -8,7 +8,8 @@ use agent_view::net::names::{Base, TABLE, comment_data};
 use agent_view::net::{Netfilter, NetfilterError};
 use netlink_bindings::nftables::{Chained, Nfgenmsg, Request, SetElemFlags, SetFlags};
 
-use super::expressions::{Family, QueueBy, Rule};
+use super::expressions::{QueueBy, Rule};
+use super::field::Family;
 use super::interval::{Element, Spans};
 
 /// Elements in one message: an attribute holds at most 64 KiB.

@@ -3,10 +3,12 @@
 use std::ffi::CStr;
 
 use netlink_bindings::nftables::{
-    CmpOps, CtDirection, CtKeys, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes,
+    CmpOps, CtKeys, MetaKeys, NumgenTypes, PayloadBase, PushExprListAttrs, RangeOps, Registers, RejectInetCode, RejectTypes,
 };
 use netlink_bindings::traits::Pusher;
 use netlink_bindings::utils::{finalize_nested_header, push_header, push_nested_header};
+
+use super::field::{Family, Field, REGISTER, load, load_to, payload};
 
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
@@ -33,63 +35,6 @@ pub(crate) const SENT_AGAIN: u32 = 0x0fc5_fac0;
 /// The bits of a priority that are kept: the kernel's own classes, TC_PRIO_BESTEFFORT to TC_PRIO_MAX.
 pub(crate) const PRIORITY_KEPT: u32 = 0xf;
 
-/// An IP version, by netfilter's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
-
-    pub fn number(self) -> u8 {
-        match self {
-            Self::V4 => 2,
-            Self::V6 => 10,
-        }
-    }
-
-    /// The first register behind an address that begins in the first of all.
-    fn next_register(self) -> u32 {
-        match self {
-            Self::V4 => Registers::Reg3201 as u32,
-            Self::V6 => Registers::Reg3204 as u32,
-        }
-    }
-
-    fn original_address(self) -> CtKeys {
-        match self {
-            Self::V4 => CtKeys::DstIp,
-            Self::V6 => CtKeys::DstIp6,
-        }
-    }
-}
-
-/// A field of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Field {
-    Source(Family),
-    Destination(Family),
-    SourcePort,
-    DestinationPort,
-    IcmpType,
-}
-
-impl Field {
-    fn place(self) -> (PayloadBase, u32, u32) {
-        match self {
-            Self::Source(Family::V4) => (PayloadBase::NetworkHeader, 12, 4),
-            Self::Destination(Family::V4) => (PayloadBase::NetworkHeader, 16, 4),
-            Self::Source(Family::V6) => (PayloadBase::NetworkHeader, 8, 16),
-            Self::Destination(Family::V6) => (PayloadBase::NetworkHeader, 24, 16),
-            Self::SourcePort => (PayloadBase::TransportHeader, 0, 2),
-            Self::DestinationPort => (PayloadBase::TransportHeader, 2, 2),
-            Self::IcmpType => (PayloadBase::TransportHeader, 0, 1),
-        }
-    }
-}
-
 /// One condition; a rule needs all of its conditions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Match {
@@ -110,6 +55,10 @@ pub(super) enum Match {
     EndpointInSet(Family, Field, Field, String),
     /// The set holds the address and port to which the packet's connection was opened, before any translation.
     OpenedToSet(Family, String),
+    /// The packet belongs to a tracked connection, and goes the way of its answers or of its first packet.
+    Tracked {
+        answer: bool,
+    },
     /// The set holds the group, at this level, of the socket that sends the packet or is to get it.
     SocketIn {
         level: u32,
@@ -172,7 +121,7 @@ impl Rule {
     /// The kernel's expressions that this rule is made of, for the message when it lacks one.
     pub fn needs(&self) -> &'static str {
         match self.end {
-            _ if self.matches.iter().any(|condition| matches!(condition, Match::OpenedToSet(..))) => "ct, meta and lookup",
+            _ if self.matches.iter().any(Match::is_of_connection) => "ct, meta, cmp and lookup",
             _ if self.matches.iter().any(|condition| matches!(condition, Match::SocketIn { .. })) => {
                 "socket cgroupv2 (Linux 5.13), lookup and counter, besides what it needs for everybody's packets"
             }
@@ -201,6 +150,15 @@ impl Rule {
 }
 
 impl Match {
+    /// Whether it asks what is known of the packet's connection.
+    fn is_of_connection(&self) -> bool {
+        match self {
+            Self::OpenedToSet(..) | Self::Tracked { .. } => true,
+            Self::InSet(field, _) => field.is_of_connection(),
+            _ => false,
+        }
+    }
+
     fn encode<P: Pusher>(&self, list: PushExprListAttrs<P>) -> PushExprListAttrs<P> {
         match self {
             Self::Family(family) => equal(meta(list, MetaKeys::Nfproto), &[family.number()]),
@@ -223,9 +181,10 @@ impl Match {
                 look_up(load_to(list, *port, family.next_register()), set)
             }
             Self::OpenedToSet(family, set) => {
-                let list = opened_to(list, family.original_address(), REGISTER);
-                look_up(opened_to(list, CtKeys::ProtoDst, family.next_register()), set)
+                let list = load(list, Field::Opened(*family));
+                look_up(load_to(list, Field::OpenedPort, family.next_register()), set)
             }
+            Self::Tracked { answer } => equal(way(list), &[u8::from(*answer)]),
             Self::SocketIn { level, set } => look_up(socket_group(list, *level), set),
             Self::GateOpen(set) => look_up(meta(list, MetaKeys::Nfproto), set),
             Self::TcpReset => tcp_flags(list, TCP_FLAG_RST, TCP_FLAG_RST),
@@ -289,7 +248,6 @@ impl QueueBy {
 
 /// NFTA_LOOKUP_SREG of include/uapi/linux/netfilter/nf_tables.h; the bindings number it wrongly (3), so it is written by hand.
 const LOOKUP_SOURCE: u16 = 2;
-const REGISTER: u32 = Registers::Reg1 as u32;
 /// NFT_SOCKET_CGROUPV2.
 const SOCKET_CGROUP: u32 = 3;
 /// Packets of which a chance is taken.
@@ -329,28 +287,10 @@ fn by_hand<P: Pusher>(list: PushExprListAttrs<P>, name: &CStr, attributes: &[(u1
     expression.end_nested()
 }
 
-fn load<P: Pusher>(list: PushExprListAttrs<P>, field: Field) -> PushExprListAttrs<P> {
-    load_to(list, field, REGISTER)
-}
-
-fn load_to<P: Pusher>(list: PushExprListAttrs<P>, field: Field, register: u32) -> PushExprListAttrs<P> {
-    payload(list, field.place(), register)
-}
-
-fn opened_to<P: Pusher>(list: PushExprListAttrs<P>, key: CtKeys, register: u32) -> PushExprListAttrs<P> {
-    let tracked = list.nested_elem().nested_data_ct().push_dreg(register).push_key(key as u32);
-    tracked.push_direction(CtDirection::Original as u8).end_nested().end_nested()
-}
-
-fn payload<P: Pusher>(list: PushExprListAttrs<P>, (base, offset, length): (PayloadBase, u32, u32), register: u32) -> PushExprListAttrs<P> {
-    list.nested_elem()
-        .nested_data_payload()
-        .push_dreg(register)
-        .push_base(base as u32)
-        .push_offset(offset)
-        .push_len(length)
-        .end_nested()
-        .end_nested()
+/// Which way of its connection the packet goes: 0 as its first one, 1 as the answers.
+fn way<P: Pusher>(list: PushExprListAttrs<P>) -> PushExprListAttrs<P> {
+    let way = list.nested_elem().nested_data_ct().push_dreg(REGISTER);
+    way.push_key(CtKeys::Direction as u32).end_nested().end_nested()
 }
 
 fn equal<P: Pusher>(list: PushExprListAttrs<P>, value: &[u8]) -> PushExprListAttrs<P> {

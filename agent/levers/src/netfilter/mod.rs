@@ -1,16 +1,19 @@
 //! Packet rules of injections, made and removed in the calling thread's network namespace; what carries no id of ours is never touched.
 //!
-//! One table `inet fracas` holds four lasting base chains that accept by default, so the host's own firewall sees every packet
+//! One table `inet fracas` holds five lasting base chains that accept by default, so the host's own firewall sees every packet
 //! that we let pass. An injection adds to it, in one transaction, a rule per base chain and family that jumps to the injection's
 //! own chains when the remote address is one of its peers; those chains first return whatever is spared, then act while the
-//! gate is open. The late chains count what came through all the same.
+//! gate is open. The late chains count what came through all the same. Where connections are tracked, packets are also a peer's by the
+//! addresses that their connection has before or after this host's own translation (DNAT), and both hooks count the same packets.
 //!
 //! The gate is a set with one element per address family and a timeout. When nobody renews it the kernel drops its elements
 //! and the rules no longer match: the fault ends although no process of ours is left. A gate that has closed stays closed:
 //! renewing it is an error, since somebody may already rely on its end. Who wants the fault again removes it and adds it anew.
 
 mod batch;
+mod entry;
 pub(crate) mod expressions;
+mod field;
 mod interval;
 mod plan;
 
@@ -198,17 +201,17 @@ mod tests {
             chains: lasting,
             ..Listing::default()
         };
-        assert!(is_idle_but_for(None, &listing, 4));
-        assert!(!is_idle_but_for(None, &listing, 5), "an object of somebody else");
+        assert!(is_idle_but_for(None, &listing, 5));
+        assert!(!is_idle_but_for(None, &listing, 6), "an object of somebody else");
         listing.chains.push("mine".into());
-        assert!(!is_idle_but_for(None, &listing, 5), "a chain of somebody else");
+        assert!(!is_idle_but_for(None, &listing, 6), "a chain of somebody else");
         listing.chains.pop();
         let (last, other) = (InjectionId::generate(), InjectionId::generate());
         listing.sets.push(names::SetRole::Gate.set_of(&last));
         listing.chains.push(names::Base::ALL[0].chain_of(&last));
-        assert!(is_idle_but_for(Some(&last), &listing, 6));
-        assert!(!is_idle_but_for(Some(&other), &listing, 6) && !is_idle_but_for(None, &listing, 6));
+        assert!(is_idle_but_for(Some(&last), &listing, 7));
+        assert!(!is_idle_but_for(Some(&other), &listing, 7) && !is_idle_but_for(None, &listing, 7));
         listing.sets.push(names::SetRole::Gate.set_of(&other));
-        assert!(!is_idle_but_for(Some(&last), &listing, 7), "another injection's set");
+        assert!(!is_idle_but_for(Some(&last), &listing, 8), "another injection's set");
     }
 }

@@ -8,7 +8,9 @@ use agent_view::net::names::{self, Base, SetRole, injection_of};
 use proto_model::id::InjectionId;
 
 use super::batch::Batch;
-use super::expressions::{End, Family, Field, ICMP, ICMPV6, Match, Rule, TCP, UDP};
+use super::entry::{Entry, Remote};
+use super::expressions::{End, ICMP, ICMPV6, Match, Rule, TCP, UDP};
+use super::field::{Family, Field};
 use super::interval::Spans;
 use crate::traffic::{Exemptions, Fate, PacketFate, Protocol, SocketGroups, TrafficSpec};
 
@@ -65,17 +67,19 @@ pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec
     for base in Base::ALL {
         batch.add_base_chain(base);
     }
-    let bases = bases_of(spec);
-    for base in &bases {
-        batch.add_chain(&base.chain_of(injection));
+    let bases = bases_of(spec).into_iter();
+    let entries: Vec<Entry> = bases.flat_map(|base| Entry::all_of(base, injection, spec, tracked)).collect();
+    for entry in &entries {
+        batch.add_chain(&entry.chain);
     }
     add_sets(batch, injection, spec, exemptions);
-    for base in bases {
-        let chain = base.chain_of(injection);
-        for rule in rules(base, injection, spec, exemptions, tracked) {
-            batch.add_rule(&chain, &rule, &comment(base, injection, &rule));
+    for entry in &entries {
+        let base = entry.base;
+        for rule in rules(entry, injection, spec, exemptions, tracked) {
+            batch.add_rule(&entry.chain, &rule, &comment(base, injection, &rule));
         }
-        for rule in entrances(base, injection) {
+        for door in entry.doors(injection) {
+            let rule = Rule::new(door, End::Jump(entry.chain.clone()));
             batch.add_rule(base.name(), &rule, &comment(base, injection, &rule));
         }
     }
@@ -183,33 +187,40 @@ fn add_sets(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, exem
     batch.add_gate_set(&SetRole::Gate.set_of(injection), spec.gate_ms);
 }
 
-/// The rules in a base chain that lead the peers' packets to the injection's own chain.
-fn entrances(base: Base, injection: &InjectionId) -> impl Iterator<Item = Rule> {
-    let chain = base.chain_of(injection);
-    [(Family::V4, SetRole::Peers4), (Family::V6, SetRole::Peers6)]
-        .into_iter()
-        .map(move |(family, role)| {
-            let matches = vec![
-                Match::Family(family),
-                Match::InSet(remote_address(base, family), role.set_of(injection)),
-            ];
-            Rule::new(matches, End::Jump(chain.clone()))
-        })
-}
-
-/// The injection's own chain at this hook: what is spared returns, then the fate; or, late in the hook, only the count.
-fn rules(base: Base, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions, tracked: bool) -> Vec<Rule> {
+/// One chain of the injection's own: what is spared returns, then the fate; or, late in the hook, only the count.
+fn rules(entry: &Entry, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions, tracked: bool) -> Vec<Rule> {
+    let base = entry.base;
     let mut rules = sent_again(base, spec);
+    rules.extend(of_another_chain(entry, injection, spec));
     rules.extend(always_spared(base));
     rules.extend(spared_controllers(base, injection, tracked));
-    for (role, _) in fixed_sets(spec, exemptions) {
-        rules.extend(spared_by_set(base, injection, role));
+    let fixed = fixed_sets(spec, exemptions).map(|(role, _)| role);
+    for role in fixed.chain([SetRole::Except4, SetRole::Except6]) {
+        rules.extend(spared_by_set(entry, injection, role));
     }
-    rules.extend(spared_by_set(base, injection, SetRole::Except4));
-    rules.extend(spared_by_set(base, injection, SetRole::Except6));
     rules.extend(own_answers(base, spec.fate));
-    rules.extend(fates(base, injection, spec));
+    rules.extend(fates(entry, injection, spec));
     rules
+}
+
+/// Packets that are a peer's, on the ports that are meant, by the other of their addresses.
+fn of_another_chain(entry: &Entry, injection: &InjectionId, spec: &TrafficSpec) -> Vec<Rule> {
+    let Some(other) = entry.unless() else { return Vec::new() };
+    let by_port = |protocol: Option<u8>| {
+        let is_one = |port| Match::InSet(port, SetRole::RemotePorts.set_of(injection));
+        let port = (!spec.ports.is_empty()).then(|| is_one(other.port(entry.base)));
+        protocol.map(Match::Protocol).into_iter().chain(port)
+    };
+    let peers = [(Family::V4, SetRole::Peers4), (Family::V6, SetRole::Peers6)];
+    let each = peers
+        .into_iter()
+        .flat_map(|peers| protocols(spec).into_iter().map(move |protocol| (peers, protocol)));
+    each.map(|((family, role), protocol)| {
+        let peer = Match::InSet(other.address(entry.base, family), role.set_of(injection));
+        let matches = [Match::Family(family), peer].into_iter().chain(by_port(protocol));
+        Rule::new(matches.collect(), End::Return)
+    })
+    .collect()
 }
 
 /// What a worker of ours has held already is let go, first of all.
@@ -256,7 +267,7 @@ fn spared_controllers(base: Base, injection: &InjectionId, tracked: bool) -> Vec
     let mut rules = Vec::new();
     for (family, role) in CONTROLLERS {
         let set = role.set_of(injection);
-        let endpoint = Match::EndpointInSet(family, remote_address(base, family), remote_port(base), set.clone());
+        let endpoint = Match::EndpointInSet(family, Remote::Header.address(base, family), Remote::Header.port(base), set.clone());
         rules.push(spare(family, endpoint));
         // What leaves meets our first chain before it is tracked, with the address that was dialled.
         if tracked && base != Base::Out {
@@ -266,13 +277,10 @@ fn spared_controllers(base: Base, injection: &InjectionId, tracked: bool) -> Vec
     rules
 }
 
-fn spared_by_set(base: Base, injection: &InjectionId, role: SetRole) -> Vec<Rule> {
+fn spared_by_set(entry: &Entry, injection: &InjectionId, role: SetRole) -> Vec<Rule> {
     let set = role.set_of(injection);
     let spare = |matches| Rule::new(matches, End::Return);
-    let by_address = |family| {
-        let held = Match::InSet(remote_address(base, family), set.clone());
-        vec![spare(vec![Match::Family(family), held])]
-    };
+    let by_address = |family| entry.recognised(family, &set).map(spare).collect();
     match role {
         SetRole::Spared4 | SetRole::Except4 => by_address(Family::V4),
         SetRole::Spared6 | SetRole::Except6 => by_address(Family::V6),
@@ -309,14 +317,15 @@ fn own_answers(base: Base, fate: Fate) -> Vec<Rule> {
 }
 
 /// The rules that act while the gate is open; in the late chains those that count, whatever the gate.
-fn fates(base: Base, injection: &InjectionId, spec: &TrafficSpec) -> Vec<Rule> {
+fn fates(entry: &Entry, injection: &InjectionId, spec: &TrafficSpec) -> Vec<Rule> {
+    let base = entry.base;
     let gate = Match::GateOpen(SetRole::Gate.set_of(injection));
     let mut rules = Vec::new();
     let each = protocols(spec)
         .into_iter()
         .flat_map(|protocol| whose(injection, spec).map(move |whose| (protocol, whose)));
     for (protocol, whose) in each {
-        let meant = meant(base, injection, spec, protocol).into_iter().chain(whose).collect::<Vec<_>>();
+        let meant = meant(entry, injection, spec, protocol).into_iter().chain(whose).collect::<Vec<_>>();
         if base.counts_what_passed() {
             rules.push(Rule::counted(meant, End::GoOn));
             continue;
@@ -330,13 +339,14 @@ fn fates(base: Base, injection: &InjectionId, spec: &TrafficSpec) -> Vec<Rule> {
 }
 
 /// What makes a packet of a peer one of those that are meant.
-fn meant(base: Base, injection: &InjectionId, spec: &TrafficSpec, protocol: Option<u8>) -> Vec<Match> {
+fn meant(entry: &Entry, injection: &InjectionId, spec: &TrafficSpec, protocol: Option<u8>) -> Vec<Match> {
+    let base = entry.base;
     let interface = spec.interface.as_ref().map(|name| Match::Interface {
         out: base.is_out(),
         name: name.clone(),
     });
     let in_set = |side, role: SetRole| Match::InSet(side, role.set_of(injection));
-    let remote = (!spec.ports.is_empty()).then(|| in_set(remote_port(base), SetRole::RemotePorts));
+    let remote = (!spec.ports.is_empty()).then(|| in_set(entry.remote.port(base), SetRole::RemotePorts));
     let local = (!spec.local_ports.is_empty()).then(|| in_set(local_port(base), SetRole::LocalPorts));
     let protocol = protocol.map(Match::Protocol);
     [interface, protocol, remote, local].into_iter().flatten().collect()
@@ -388,18 +398,6 @@ fn ends(base: Base, fate: Fate, protocol: Option<u8>) -> Vec<(Vec<Match>, End)> 
             number.map(|number| (vec![], End::Queue(number))).into_iter().collect()
         }
     }
-}
-
-fn remote_address(base: Base, family: Family) -> Field {
-    if base.is_out() {
-        Field::Destination(family)
-    } else {
-        Field::Source(family)
-    }
-}
-
-fn remote_port(base: Base) -> Field {
-    if base.is_out() { Field::DestinationPort } else { Field::SourcePort }
 }
 
 fn local_port(base: Base) -> Field {

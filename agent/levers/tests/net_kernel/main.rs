@@ -5,6 +5,7 @@ mod exempt;
 mod groups;
 mod loss;
 mod orphans;
+mod translated;
 mod world;
 
 use std::io::Read;

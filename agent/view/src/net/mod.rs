@@ -58,8 +58,8 @@ fn counters(listing: &Listing, injection: &InjectionId, gate_open: bool) -> Traf
         ..TrafficCounters::default()
     };
     for base in names::Base::ALL {
-        let chain = base.chain_of(injection);
-        for rule in listing.rules.iter().filter(|rule| rule.chain == chain) {
+        let chains = [base.chain_of(injection), base.translated_chain_of(injection)];
+        for rule in listing.rules.iter().filter(|rule| chains.contains(&rule.chain)) {
             if base.counts_what_passed() {
                 let PassedTraffic { packets, bytes } = &mut counters.passed;
                 *packets = packets.saturating_add(rule.packets);

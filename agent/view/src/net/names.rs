@@ -11,17 +11,20 @@ pub const TABLE: &CStr = c"fracas";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Base {
     Out,
+    /// Behind the translation of addresses that are dialled.
+    OutTranslated,
     In,
     OutSeen,
     InSeen,
 }
 
 impl Base {
-    pub const ALL: [Self; 4] = [Self::Out, Self::In, Self::OutSeen, Self::InSeen];
+    pub const ALL: [Self; 5] = [Self::Out, Self::OutTranslated, Self::In, Self::OutSeen, Self::InSeen];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Out => "out",
+            Self::OutTranslated => "out_translated",
             Self::In => "in",
             Self::OutSeen => "out_seen",
             Self::InSeen => "in_seen",
@@ -32,20 +35,22 @@ impl Base {
     pub fn hook(self) -> u32 {
         match self {
             Self::In | Self::InSeen => 1,
-            Self::Out | Self::OutSeen => 3,
+            Self::Out | Self::OutTranslated | Self::OutSeen => 3,
         }
     }
 
-    /// Before raw (-300) and conntrack (-200) to act; after everybody's filters to count what came through.
+    /// Before raw (-300) and conntrack (-200) to act, and behind destination NAT (-100, firewalld -90) and before filters (0) on what
+    /// was translated; after all filters to count what came through.
     pub fn priority(self) -> i32 {
         match self {
             Self::Out | Self::In => -310,
+            Self::OutTranslated => -50,
             Self::OutSeen | Self::InSeen => i32::MAX - 16,
         }
     }
 
     pub fn is_out(self) -> bool {
-        matches!(self, Self::Out | Self::OutSeen)
+        matches!(self, Self::Out | Self::OutTranslated | Self::OutSeen)
     }
 
     pub fn counts_what_passed(self) -> bool {
@@ -55,6 +60,11 @@ impl Base {
     /// The injection's own chain that this one jumps to.
     pub fn chain_of(self, injection: &InjectionId) -> String {
         format!("{}_{injection}", self.name())
+    }
+
+    /// The one for packets that are a peer's by their connection's addresses before or after translation, and not by their own.
+    pub fn translated_chain_of(self, injection: &InjectionId) -> String {
+        format!("translated_{}_{injection}", self.name())
     }
 }
 
@@ -143,6 +153,7 @@ mod tests {
         let id = InjectionId::generate();
         for base in Base::ALL {
             assert_eq!(injection_of(&base.chain_of(&id)), Some(id.clone()));
+            assert_eq!(injection_of(&base.translated_chain_of(&id)), Some(id.clone()));
             assert_eq!(injection_of(base.name()), None);
         }
         for role in [SetRole::Peers4, SetRole::LocalPorts, SetRole::Groups, SetRole::Gate] {

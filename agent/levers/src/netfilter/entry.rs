@@ -1,0 +1,126 @@
+//! How packets get from a base chain into an injection's own chains: by the addresses in the packet, or by those that its connection had
+//! before this host translated them (DNAT).
+
+use agent_view::net::names::{Base, SetRole};
+use proto_model::id::InjectionId;
+
+use super::expressions::Match;
+use super::field::{Family, Field};
+use crate::traffic::{Fate, TrafficSpec};
+
+/// Where the other side of a packet is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remote {
+    /// In the packet, as it is at this hook.
+    Header,
+    /// What this host dialled.
+    Opened,
+    /// The peer that answers in its place.
+    Answered,
+}
+
+impl Remote {
+    pub fn address(self, base: Base, family: Family) -> Field {
+        match self {
+            Self::Header if base.is_out() => Field::Destination(family),
+            Self::Header => Field::Source(family),
+            Self::Opened => Field::Opened(family),
+            Self::Answered => Field::Answered(family),
+        }
+    }
+
+    pub fn port(self, base: Base) -> Field {
+        match self {
+            Self::Header if base.is_out() => Field::DestinationPort,
+            Self::Header => Field::SourcePort,
+            Self::Opened => Field::OpenedPort,
+            Self::Answered => Field::AnsweredPort,
+        }
+    }
+}
+
+/// One chain of the injection's own, and what leads there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub base: Base,
+    pub chain: String,
+    /// By what a packet is one of a peer's here.
+    pub remote: Remote,
+    /// The other side of the same packet behind or before this host's translation; unknown where connections are not tracked.
+    other: Option<Remote>,
+    /// A packet that is a peer's by the other one as well belongs to another chain: none is counted or harmed twice.
+    is_second: bool,
+}
+
+impl Entry {
+    /// The chains at this hook. Where connections are tracked, their addresses may be translated between our hooks: what leaves is
+    /// translated behind our first chain, what comes in is translated back behind it, and our last ones see the other address.
+    pub fn all_of(base: Base, injection: &InjectionId, spec: &TrafficSpec, tracked: bool) -> Vec<Self> {
+        let other = match base {
+            _ if !tracked => None,
+            // What leaves is not tracked yet.
+            Base::Out => None,
+            Base::OutTranslated | Base::OutSeen | Base::In => Some(Remote::Opened),
+            Base::InSeen => Some(Remote::Answered),
+        };
+        let first = Self {
+            base,
+            chain: base.chain_of(injection),
+            remote: Remote::Header,
+            other,
+            is_second: false,
+        };
+        match (base, other) {
+            // A copy that a worker sends again would not be taken for a packet of the same connection.
+            (Base::OutTranslated, None) => Vec::new(),
+            (Base::OutTranslated, _) if matches!(spec.fate, Fate::Queue(_)) => Vec::new(),
+            (Base::OutTranslated, _) => vec![Self { is_second: true, ..first }],
+            (_, None) => vec![first],
+            (_, Some(remote)) => {
+                let second = Self {
+                    base,
+                    chain: base.translated_chain_of(injection),
+                    remote,
+                    other: Some(Remote::Header),
+                    is_second: true,
+                };
+                vec![first, second]
+            }
+        }
+    }
+
+    /// By what a packet of this chain would be another chain's.
+    pub fn unless(&self) -> Option<Remote> {
+        self.other.filter(|_| self.is_second)
+    }
+
+    /// What leads a packet from the base chain here, for each family.
+    pub fn doors(&self, injection: &InjectionId) -> impl Iterator<Item = Vec<Match>> + use<> {
+        let (base, remote) = (self.base, self.remote);
+        let way = self.is_second.then(|| own_way(base));
+        let peers = [(Family::V4, SetRole::Peers4), (Family::V6, SetRole::Peers6)].map(|(family, role)| (family, role.set_of(injection)));
+        peers.into_iter().map(move |(family, set)| {
+            let peer = Match::InSet(remote.address(base, family), set);
+            [Some(Match::Family(family)), way.clone(), Some(peer)]
+                .into_iter()
+                .flatten()
+                .collect()
+        })
+    }
+
+    /// By what a packet of this family is recognised whose other side is in a set, translated or not.
+    pub fn recognised(&self, family: Family, set: &str) -> impl Iterator<Item = Vec<Match>> + use<> {
+        let (base, set) = (self.base, set.to_owned());
+        let remotes = std::iter::once(self.remote).chain(self.other);
+        remotes.map(move |remote| {
+            let way = (remote != Remote::Header).then(|| own_way(base));
+            let held = Match::InSet(remote.address(base, family), set.clone());
+            [Some(Match::Family(family)), way, Some(held)].into_iter().flatten().collect()
+        })
+    }
+}
+
+/// Connections that this host opened: only there is the other side that it dialled.
+fn own_way(base: Base) -> Match {
+    Match::Tracked { answer: !base.is_out() }
+}

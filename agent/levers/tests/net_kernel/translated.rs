@@ -1,0 +1,139 @@
+//! Connections whose address this host translates (DNAT), on the real kernel: a peer is met by either of its addresses, and counted once.
+
+use std::net::{SocketAddr, UdpSocket};
+
+use agent_levers::{Direction, Fate, Lose, TrafficSpec};
+use agent_view::TrafficCounters;
+
+use crate::world::*;
+use crate::{add, counters, only, remove};
+
+const DIALLED: [(&str, &str, &str); 2] = [(PEER4, "10.99.0.77", "ip"), (PEER6, "fd99::77", "ip6")];
+const PORT: u16 = 7_400;
+const DATAGRAMS: u32 = 400;
+
+/// From here on what is sent to the dialled address and port goes to the server. False, and said so, where there is no nft tool.
+fn translate(dialled: &str, family: &str, protocol: &str, server: SocketAddr) -> bool {
+    let chain = "add table inet other; add chain inet other out { type nat hook output priority -100; }";
+    let rule = format!("add rule inet other out {family} daddr {dialled} {protocol} dport {PORT} dnat {family} to {server}");
+    nft(&format!("{chain}; {rule}")).is_some()
+}
+
+fn spec(peer: &str, direction: Direction) -> TrafficSpec {
+    TrafficSpec { direction, ..cut(&[peer]) }
+}
+
+#[test]
+fn a_cut_peer_is_gone_by_the_address_that_is_dialled_and_by_its_own() {
+    run(|world| {
+        for (peer, dialled, family) in DIALLED {
+            let server = world.serve_far(peer, 0);
+            if !translate(dialled, family, "tcp", server) {
+                return;
+            }
+            let at = SocketAddr::new(dialled.parse().unwrap(), PORT);
+            for named in [dialled, peer] {
+                for direction in [Direction::Out, Direction::In, Direction::Both] {
+                    let mut open = connect(at).expect("the address is translated");
+                    echoes(&mut open).unwrap();
+                    let injection = add(&spec(named, direction));
+                    assert!(stalls(connect(at)), "{named} {direction:?}: a new connection");
+                    assert!(stalls(echoes(&mut open)), "{named} {direction:?}: an open connection");
+                    let seen = counters(&injection);
+                    assert!(seen.hit_packets >= 2, "{named} {direction:?}: {seen:?}");
+                    assert_eq!(seen.passed.packets, 0, "{named} {direction:?}: {seen:?}");
+                    remove(&injection).unwrap();
+                    echoes(&mut connect(at).unwrap()).unwrap();
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn ports_are_those_that_are_dialled_or_those_of_the_peer() {
+    run(|world| {
+        for (peer, dialled, family) in DIALLED {
+            let (server, other) = (world.serve_far(peer, 0), world.serve_far(peer, 0));
+            if !translate(dialled, family, "tcp", server) {
+                return;
+            }
+            let at = SocketAddr::new(dialled.parse().unwrap(), PORT);
+            let both = if server.is_ipv4() { "10.99.0.0/24" } else { "fd99::/64" };
+            for port in [PORT, server.port()] {
+                let injection = add(&TrafficSpec {
+                    ports: only(port),
+                    ..cut(&[both])
+                });
+                assert!(stalls(connect(at)), "{both} port {port}");
+                echoes(&mut connect(other).unwrap()).unwrap();
+                let seen = counters(&injection);
+                assert!(seen.hit_packets > 0 && seen.passed.packets == 0, "{both} port {port}: {seen:?}");
+                remove(&injection).unwrap();
+            }
+            // The host that is dialled is left alone although its peer is not.
+            let spared = add(&TrafficSpec {
+                except: networks(&[dialled]),
+                ..cut(&[both])
+            });
+            echoes(&mut connect(at).unwrap()).unwrap();
+            assert!(stalls(connect(server)), "{both} except {dialled}");
+            remove(&spared).unwrap();
+        }
+    });
+}
+
+/// How many datagrams to the dialled address arrive, and what was counted of them.
+fn lose_half(near: &UdpSocket, to: SocketAddr, there: &UdpSocket, named: &str) -> (u64, TrafficCounters) {
+    let lose = Lose {
+        per_million: 500_000,
+        sink: 0xe124,
+    };
+    let injection = add(&TrafficSpec {
+        fate: Fate::Lose(lose),
+        ..spec(named, Direction::Out)
+    });
+    let mut arrived = 0;
+    for _ in 0..DATAGRAMS {
+        near.send_to(b"x", to).expect("a loss is not told");
+        while there.recv(&mut [0; 8]).is_ok() {
+            arrived += 1;
+        }
+    }
+    let seen = counters(&injection);
+    remove(&injection).unwrap();
+    (arrived, seen)
+}
+
+#[test]
+fn every_packet_meets_a_loss_once_whatever_address_is_named() {
+    run(|world| {
+        for (peer, dialled, family) in DIALLED {
+            let there = world.in_far(|| udp(peer));
+            there.set_nonblocking(true).unwrap();
+            let server = there.local_addr().unwrap();
+            if !translate(dialled, family, "udp", server) {
+                return;
+            }
+            let (near, at) = (
+                udp(if server.is_ipv4() { HERE4 } else { HERE6 }),
+                SocketAddr::new(dialled.parse().unwrap(), PORT),
+            );
+            let both = if server.is_ipv4() { "10.99.0.0/24" } else { "fd99::/64" };
+            // The kernel tracks connections once there was one.
+            near.send_to(b"x", at).unwrap();
+            until("the address is translated", || there.recv(&mut [0; 8]).is_ok());
+            for named in [dialled, peer, both] {
+                let (arrived, seen) = lose_half(&near, at, &there, named);
+                assert_eq!(seen.met_packets, u64::from(DATAGRAMS), "{named}: {seen:?}");
+                assert_eq!(
+                    (seen.passed.packets, seen.hit_packets),
+                    (arrived, u64::from(DATAGRAMS) - arrived),
+                    "{named}"
+                );
+                // Four deviations of luck.
+                assert!((160..=240).contains(&arrived), "{named}: {arrived} of {DATAGRAMS}");
+            }
+        }
+    });
+}

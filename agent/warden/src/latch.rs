@@ -165,6 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn no_word_of_the_controller_ends_the_hosts_own_halt() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut latches = Latches::open(dir.path());
+        latches.engage_host("maintenance");
+        assert!(latches.controller_says(u64::MAX, false, ""));
+        assert_eq!(latches.engaged().unwrap().latch, HaltLatch::Host);
+    }
+
+    #[test]
     fn what_cannot_be_read_counts_as_halted() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("halt.json"), "{").unwrap();

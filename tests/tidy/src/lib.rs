@@ -3,6 +3,7 @@
 pub mod arrows;
 pub mod circles;
 pub mod compatible;
+pub mod documents;
 pub mod faults;
 pub mod files;
 pub mod planted;

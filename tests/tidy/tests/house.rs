@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, circles, compatible, faults, planted, probes, readers, sizes, wire};
+use tests_tidy::{arrows, circles, compatible, documents, faults, planted, probes, readers, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -325,5 +325,27 @@ fn every_dependency_comes_from_the_registry() -> Result<()> {
             .map(|package| format!("{} is not from the registry", package["name"]))
             .collect::<Vec<_>>(),
     );
+    Ok(())
+}
+
+/// A page that names a test, a file or a heading is wrong once that is renamed.
+#[test]
+fn pages_lead_to_what_there_is() -> Result<()> {
+    let root = repository();
+    let pages = documents::pages(&root)?;
+    assert!(pages.len() > 10, "only {} pages", pages.len());
+    let mut wrong = Vec::new();
+    for page in &pages {
+        wrong.extend(documents::wrong_links(&root, page)?);
+    }
+    none(&wrong);
+    Ok(())
+}
+
+#[test]
+fn log_lines_of_the_manual_are_written_by_a_program() -> Result<()> {
+    let (page, heading) = documents::LOG_LINES;
+    let text = fs::read_to_string(repository().join(page))?;
+    none(&documents::unknown_log_lines(&text, heading, &sources(&repository())?));
     Ok(())
 }

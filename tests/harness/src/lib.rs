@@ -14,6 +14,7 @@ pub mod limits;
 pub mod packages;
 pub mod programs;
 pub mod protocol;
+pub mod python;
 pub mod wait;
 
 pub use command::{Cmd, Output, Process};

@@ -6,6 +6,7 @@ mod definition;
 mod documents;
 mod licences;
 mod lint;
+mod role;
 mod rpm;
 mod symbols;
 mod test_hosts;
@@ -53,7 +54,7 @@ pub struct Package {
     /// Make everything twice, the programs too unless they are given, and fail where a byte differs
     #[arg(long)]
     twice: bool,
-    /// Check the packages with lintian and rpmlint
+    /// Check the packages with lintian and rpmlint, and the Ansible role with ansible-lint
     #[arg(long)]
     lint: bool,
     #[arg(skip)]
@@ -121,6 +122,7 @@ impl Package {
         if self.lint {
             let files: Vec<PathBuf> = made.iter().map(|one| one.file.clone()).collect();
             lint::lint(programs::repository(), &files)?;
+            role::lint(programs::repository())?;
         }
         Ok(())
     }

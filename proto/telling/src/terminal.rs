@@ -15,7 +15,8 @@ pub fn visible(text: &str) -> String {
     escaped(text, |c, out| out.extend(c.escape_default()), |_| false)
 }
 
-/// A document of several lines: line ends and tabs stay, the rest is written as JSON writes it, so that JSON means the same as before.
+/// A document of several lines: line ends and tabs stay, the rest is written as JSON writes it, so that JSON means the same as before. A line
+/// end of two characters, as PEM and files from elsewhere have it, becomes one.
 pub fn document(text: &str) -> String {
     let as_json = |c: char, out: &mut String| {
         for unit in c.encode_utf16(&mut [0; 2]) {
@@ -23,7 +24,7 @@ pub fn document(text: &str) -> String {
             let _ = write!(out, "\\u{unit:04x}");
         }
     };
-    escaped(text, as_json, |c| c == '\n' || c == '\t')
+    escaped(&text.replace("\r\n", "\n"), as_json, |c| c == '\n' || c == '\t')
 }
 
 fn escaped(text: &str, escape: impl Fn(char, &mut String), stays: impl Fn(char) -> bool) -> String {
@@ -83,6 +84,7 @@ mod tests {
         }
         assert_eq!(visible("a\x1b]0;owned\x07\u{9b}31m"), "a\\u{1b}]0;owned\\u{7}\\u{9b}31m");
         assert_eq!(document("\u{85}\u{e0041}"), "\\u0085\\udb40\\udc41");
+        assert_eq!(document("a\r\nb\r"), "a\nb\\u000d");
     }
 
     #[test]

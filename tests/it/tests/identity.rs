@@ -48,7 +48,12 @@ impl<'a> Far<'a> {
     }
 
     fn with(controller: &'a Controller, name: &str, flag: &str, file: &Path, more: &[&str]) -> Result<Self> {
-        let (server, ca) = (controller.address("operators")?, controller.folder().join("state/authority/ca.pem"));
+        let server = controller.address("operators")?;
+        // As operators on other machines are given it.
+        let bundle = controller.fracas(&["authority", "show", "--pem"])?;
+        assert_eq!(bundle.code, 0, "{bundle:?}");
+        let ca = controller.folder().join(format!("{name}-authority.pem"));
+        std::fs::write(&ca, bundle.out)?;
         let mut args = vec![
             "contexts",
             "add",

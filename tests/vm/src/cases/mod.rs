@@ -2,6 +2,7 @@
 
 mod crash;
 mod faults;
+mod held;
 mod install;
 mod purge;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::site::Site;
 
@@ -38,6 +38,14 @@ pub(super) fn elapsed(printed: &str) -> Result<Duration> {
         return Err(anyhow::anyhow!("expected two times, got {printed:?}"));
     };
     Duration::try_from_secs_f64(end - begin).context("the second time is before the first")
+}
+
+/// Expects that no process on the machine runs our program, also one that has been removed.
+pub(super) fn expect_no_process(site: &Site) -> Result<()> {
+    let line = "for p in /proc/[0-9]*; do case $(readlink $p/exe) in /usr/bin/fracas-agent*) echo \"${p#/proc/} $(tr '\\0' ' ' <$p/cmdline)\";; esac; done";
+    let left = site.machine().sh(line)?.ok()?;
+    ensure!(left.is_empty(), "processes were left: {left}");
+    Ok(())
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::held::expect_no_process;
 use super::{Case, Extent, Figures};
 use crate::site::{PARTITION, Site};
 
@@ -31,7 +32,5 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let vanished: Vec<&str> = files.difference(&now).map(String::as_str).collect();
     ensure!(appeared.is_empty(), "files were left: {}", appeared.join(" "));
     ensure!(vanished.is_empty(), "files are gone that were there before: {}", vanished.join(" "));
-    let left = site.machine().sh("pgrep -a -x fracas-agent")?;
-    ensure!(left.stdout.is_empty(), "processes were left: {}", left.stdout);
-    Ok(())
+    expect_no_process(site)
 }

@@ -47,13 +47,15 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<10} {:<58} {:>9} {:>9}", "CASE", "WHAT", "TOOK", "LIMIT")?;
+        let width = self.0.iter().map(|row| row.case.len()).max().unwrap_or_default().max("CASE".len());
+        writeln!(f, "{:<width$} {:<58} {:>9} {:>9}", "CASE", "WHAT", "TOOK", "LIMIT")?;
         for row in &self.0 {
             let limit = row.limit.map_or_else(|| "-".to_owned(), seconds);
             let verdict = if row.passed() { "" } else { "  FAILED" };
-            writeln!(f, "{:<10} {:<58} {:>9} {limit:>9}{verdict}", row.case, row.what, seconds(row.took))?;
+            let took = seconds(row.took);
+            writeln!(f, "{:<width$} {:<58} {took:>9} {limit:>9}{verdict}", row.case, row.what)?;
             if let Some(why) = &row.failed {
-                writeln!(f, "           {why}")?;
+                writeln!(f, "{:<width$} {why}", "")?;
             }
         }
         Ok(())

@@ -220,9 +220,9 @@ impl Site {
             .exec(&[&format!("{}/{LOOK}", machine::PACKAGES), "footprint"], b"", SOON)?;
         let mut footprint: Footprint = serde_json::from_str(&seen.ok()?).context("read the machine's footprint")?;
         footprint.0.retain(|section, _| WATCHED.contains(&section.as_str()));
-        // The groups of units come and go by themselves.
+        // The groups of units come and go by themselves, our own units' too.
         if let Some(groups) = footprint.0.get_mut("groups") {
-            groups.retain(|path, _| path.contains("/fracas-"));
+            groups.retain(|path, _| path.contains("/fracas-") && !path.ends_with(".service"));
         }
         if let Some(mounts) = footprint.0.get_mut("mounts") {
             // An automount says the number of its pipe, which differs from boot to boot.

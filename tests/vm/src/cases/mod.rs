@@ -143,6 +143,8 @@ pub fn run(suite: Suite, debs: &Path, selection: &Selection) -> Result<Table> {
             Ok(()) => {
                 figures.note("the whole case", begin.elapsed());
                 eprintln!("   {}: too slow (logs: {})", case.name, at.keep_logs(case.name)?.display());
+                // Late, and as it was: the next case can go on here.
+                site = Some(at);
             }
             Err(error) => {
                 interrupt::check()?;

@@ -197,13 +197,24 @@ impl Site {
         let run: Value = serde_json::from_str(&self.fracas(&line)?.ok()?)?;
         let id = run["id"].as_str().context("a run has an id")?.to_owned();
         let shown = || -> Result<Option<Value>> {
-            let run: Value = serde_json::from_str(&self.fracas(&["runs", "show", &id, "-o", "json"])?.ok()?)?;
+            let run = self.run(&id)?;
             let state = run["injections"][0]["state"].as_str().unwrap_or_default().to_owned();
             ensure!(run["state"] != "finished", "{} ended: {run:#}", fault[0]);
             Ok((state == "holding").then_some(run))
         };
         wait::for_some(format_args!("{} holds", fault[0]), SOON, shown)?;
         Ok(id)
+    }
+
+    fn run(&self, id: &str) -> Result<Value> {
+        let shown = self.fracas(&["runs", "show", id, "-o", "json"])?.ok()?;
+        serde_json::from_str(&shown).context("read a run's document")
+    }
+
+    /// The document of a run that has ended; waits for its end, which comes after the proof that the host is clean.
+    pub fn finished(&self, id: &str) -> Result<Value> {
+        let ended = || Ok(Some(self.run(id)?).filter(|run| run["state"] == "finished"));
+        Ok(wait::for_some(format_args!("run {id} ends"), SOON, ended)?.0)
     }
 
     /// The neighbour does not answer.

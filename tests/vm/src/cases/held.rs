@@ -1,10 +1,12 @@
-//! The time from a failure until the host is clean, for the cases that lose the agent.
+//! The faults that a case holds while something fails, and the time from then until the host is clean.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests_harness::footprint::Footprint;
 
-use crate::site::Site;
+use crate::site::{BALLAST, PARTITION, Site};
 
 /// Longer than any case takes.
 pub(super) const LASTS: &str = "5m";
@@ -14,10 +16,60 @@ pub(super) const CLEAN: &str =
 /// A line of `sh` that prints the process id of the agent.
 pub(super) const AGENT_PID: &str = "systemctl show --property MainPID --value fracas-agent";
 
+/// Sets `agent` and `guardian` to their process ids.
+pub(super) const BOTH_PIDS: &str = "agent=$(systemctl show --property MainPID --value fracas-agent); \
+    guardian=$(ps -o pid=,args= --ppid $agent | awk '/ guardian --agent /{ print $1 }'); test -n \"$guardian\"";
+/// Neither sees the end of the other.
+pub(super) const KILL_BOTH: &str = "kill -STOP $guardian $agent; kill -KILL $guardian $agent";
+
 /// The bound for an agent that is killed, from docs/safety.md.
 pub(super) const KILLED: Duration = Duration::from_secs(10);
+/// The bound for an agent that is stopped or deadlocked.
+pub(super) const HUNG: Duration = Duration::from_secs(20);
+/// The bound for a lost controller: the lease of the shipped controller.toml, and 2 s.
+pub(super) const LEASE_LOST: Duration = Duration::from_secs(15 + 2);
 
 const GIVE_UP: Duration = Duration::from_secs(240);
+
+/// A neighbour is cut off and a volume is filled: the first can expire in the kernel by itself, the second needs a process of ours.
+pub(super) struct Held {
+    before: Footprint,
+    runs: Vec<String>,
+}
+
+impl Held {
+    pub fn begin(site: &mut Site) -> Result<Self> {
+        site.ready()?;
+        let before = site.footprint()?;
+        let runs = vec![site.attack(&BALLAST, LASTS)?, site.attack(&PARTITION, LASTS)?];
+        site.expect_cut_off()?;
+        site.machine().sh("ls /var/tmp/.fracas-*")?.ok()?;
+        Ok(Self { before, runs })
+    }
+
+    pub fn expect_footprint(&self, site: &Site) -> Result<()> {
+        site.expect_footprint(&self.before)
+    }
+
+    /// Expects the host to be as it was and proven clean, and both runs to have ended by one of these causes.
+    pub fn expect_ended(self, site: &mut Site, causes: &[&str]) -> Result<()> {
+        site.ready()?;
+        self.expect_footprint(site)?;
+        for id in &self.runs {
+            let run = site.finished(id)?;
+            let injection = &run["injections"][0];
+            let cause = injection["ended_by"].as_str().unwrap_or("nothing");
+            ensure!(
+                injection["state"] == "undone" && causes.contains(&cause),
+                "{} is {} and was ended by {cause}, not by one of {causes:?}: {run:#}",
+                injection["fault"],
+                injection["state"]
+            );
+            ensure!(run["verdict"] != Value::Null, "the run has no verdict: {run:#}");
+        }
+        Ok(())
+    }
+}
 
 /// Prepares, acts, and waits until the host is clean, all in lines of `sh`; returns the time from the act on.
 pub(super) fn clean_after(site: &Site, prepare: &str, act: &str) -> Result<Duration> {
@@ -42,10 +94,16 @@ pub(super) fn elapsed(printed: &str) -> Result<Duration> {
 
 /// Expects that no process on the machine runs our program, also one that has been removed.
 pub(super) fn expect_no_process(site: &Site) -> Result<()> {
-    let line = "for p in /proc/[0-9]*; do case $(readlink $p/exe) in /usr/bin/fracas-agent*) echo \"${p#/proc/} $(tr '\\0' ' ' <$p/cmdline)\";; esac; done";
-    let left = site.machine().sh(line)?.ok()?;
-    ensure!(left.is_empty(), "processes were left: {left}");
+    let left = processes(site)?;
+    ensure!(left.is_empty(), "processes were left: {left:?}");
     Ok(())
+}
+
+/// The command line of each process of our program.
+fn processes(site: &Site) -> Result<Vec<String>> {
+    let line = "for p in /proc/[0-9]*; do case $(readlink $p/exe) in /usr/bin/fracas-agent*) tr '\\0' ' ' <$p/cmdline; echo;; esac; done";
+    let all = site.machine().sh(line)?.ok()?;
+    Ok(all.lines().map(str::to_owned).collect())
 }
 
 #[cfg(test)]

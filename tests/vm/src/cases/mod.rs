@@ -1,6 +1,8 @@
 //! The cases that a machine is put through, in this order on one boot; each can be run alone.
 
+mod controller;
 mod crash;
+mod ended;
 mod faults;
 mod held;
 mod install;
@@ -35,7 +37,14 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 4] = [&install::CASES, &faults::CASES, &crash::CASES, &purge::CASES];
+const REGISTERED: [&[Case]; 6] = [
+    &install::CASES,
+    &faults::CASES,
+    &crash::CASES,
+    &ended::CASES,
+    &controller::CASES,
+    &purge::CASES,
+];
 
 /// All cases, in the order in which they run.
 pub fn all() -> impl Iterator<Item = &'static Case> {

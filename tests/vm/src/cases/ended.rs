@@ -6,12 +6,18 @@ use super::held::{AGENT_PID, BOTH_PIDS, HUNG, Held, KILL_BOTH, KILLED, clean_aft
 use super::{Case, Extent, Figures};
 use crate::site::Site;
 
-pub(super) const CASES: [Case; 3] = [
+pub(super) const CASES: [Case; 4] = [
     Case {
         name: "kill-both",
         what: "the agent and its guardian are killed together during a partition and a filled volume",
         extent: Extent::Long,
         run: killed_together,
+    },
+    Case {
+        name: "guard",
+        what: "the agent and its guardian are killed together, and the agent's unit does nothing about it",
+        extent: Extent::Long,
+        run: killed_without_unit,
     },
     Case {
         name: "hang-agent",
@@ -32,6 +38,26 @@ fn killed_together(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let took = clean_after(site, BOTH_PIDS, KILL_BOTH)?;
     figures.add("clean after kill -9 of agent and guardian", took, KILLED);
     held.expect_ended(site, &["rescue"])
+}
+
+/// The unit neither rescues nor starts the agent again.
+const DISARM: &str = "mkdir /run/systemd/system/fracas-agent.service.d; printf '[Service]\\nExecStopPost=\\nRestart=no\\n' \
+                      >/run/systemd/system/fracas-agent.service.d/disarm.conf; systemctl daemon-reload";
+const ARM: &str = "rm -r /run/systemd/system/fracas-agent.service.d; systemctl daemon-reload; systemctl start fracas-agent";
+const GUARD_ENDS: &str = "for n in $(seq 100); do systemctl --quiet is-active fracas-guard.service || exit 0; sleep 0.2; done; systemctl status fracas-guard; exit 1";
+
+fn killed_without_unit(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+    let held = Held::begin(site)?;
+    site.machine().sh("systemctl is-active fracas-guard.service")?.ok()?;
+    site.machine().sh(DISARM)?.ok()?;
+    let took = clean_after(site, BOTH_PIDS, KILL_BOTH)?;
+    let started = site.machine().sh("systemctl is-active fracas-agent.service")?;
+    site.machine().sh(ARM)?.ok()?;
+    ensure!(!started.success(), "the agent was started again, and may have undone this itself");
+    figures.add("clean after kill -9 of agent and guardian, by the last guard", took, KILLED);
+    held.expect_ended(site, &["rescue"])?;
+    // The controller knows the ends, so the journals are gone, and the guard with them.
+    site.machine().sh(GUARD_ENDS)?.ok().map(drop)
 }
 
 fn hung(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {

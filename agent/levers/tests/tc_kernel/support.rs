@@ -102,9 +102,22 @@ impl Path {
 
     /// How many packets were led into it while this was done.
     pub fn led_by(&self, action: impl FnOnce()) -> u64 {
-        let before = self.counters().led_packets;
+        let before = self.settled();
         action();
         self.counters().led_packets - before
+    }
+
+    /// The count of packets that were led into it, once no packet comes any more: connections that were closed before still say so.
+    fn settled(&self) -> u64 {
+        let mut before = self.counters().led_packets;
+        loop {
+            std::thread::sleep(Duration::from_millis(20));
+            let now = self.counters().led_packets;
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
     }
 
     /// Whether a datagram takes the path. It arrives all the same.

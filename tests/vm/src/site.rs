@@ -103,12 +103,12 @@ impl Site {
         Ok(site)
     }
 
-    /// The addresses of the machine and its neighbour, as /etc/hosts has them.
+    /// The addresses of the machine and its neighbour, as /etc/hosts has them; `db4` and `db6` are the neighbour's of one family.
     fn names(&self) -> String {
         let neighbour = self.neighbour();
         let mut names = format!("{} {HOST}\n", self.machine.v4());
-        for address in neighbour.addresses() {
-            names += &format!("{address} {}\n", neighbour.name());
+        for (address, family) in neighbour.addresses().into_iter().zip([4, 6]) {
+            names += &format!("{address} {name} {name}{family}\n", name = neighbour.name());
         }
         names
     }
@@ -256,7 +256,7 @@ impl Site {
     pub fn files(&self) -> Result<BTreeSet<String>> {
         let line = "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp -o -path /var/log \
                     -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/lib/systemd -o -path /var/lib/redis \
-                    -o -path /var/lib/fracas/controller \
+                    -o -path /var/lib/postgresql -o -path /var/lib/fracas/controller \
                     -o -name '*-' \\) -prune -o -print";
         let found = self.machine.sh(line)?.ok()?;
         Ok(found.lines().map(str::to_owned).collect())

@@ -7,6 +7,7 @@ mod faults;
 mod held;
 mod install;
 mod purge;
+mod trial;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

@@ -6,6 +6,7 @@ mod ended;
 mod faults;
 mod held;
 mod install;
+mod kinds;
 mod purge;
 mod trial;
 
@@ -38,9 +39,10 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 6] = [
+const REGISTERED: [&[Case]; 7] = [
     &install::CASES,
     &faults::CASES,
+    &kinds::CASES,
     &crash::CASES,
     &ended::CASES,
     &controller::CASES,

@@ -9,6 +9,7 @@ mod install;
 mod kinds;
 mod purge;
 mod trial;
+mod volumes;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,10 +40,11 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 7] = [
+const REGISTERED: [&[Case]; 8] = [
     &install::CASES,
     &faults::CASES,
     &kinds::CASES,
+    &volumes::CASES,
     &crash::CASES,
     &ended::CASES,
     &controller::CASES,

@@ -7,6 +7,7 @@ mod faults;
 mod held;
 mod install;
 mod kinds;
+mod neighbours;
 mod purge;
 mod trial;
 mod volumes;
@@ -40,11 +41,12 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 8] = [
+const REGISTERED: [&[Case]; 9] = [
     &install::CASES,
     &faults::CASES,
     &kinds::CASES,
     &volumes::CASES,
+    &neighbours::CASES,
     &crash::CASES,
     &ended::CASES,
     &controller::CASES,

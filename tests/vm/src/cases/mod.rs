@@ -3,6 +3,7 @@
 mod controller;
 mod crash;
 mod ended;
+mod exhausted;
 mod faults;
 mod held;
 mod install;
@@ -41,12 +42,13 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 9] = [
+const REGISTERED: [&[Case]; 10] = [
     &install::CASES,
     &faults::CASES,
     &kinds::CASES,
     &volumes::CASES,
     &neighbours::CASES,
+    &exhausted::CASES,
     &crash::CASES,
     &ended::CASES,
     &controller::CASES,

@@ -131,9 +131,14 @@ impl Site {
         self.apt_install(&["fracas-controller", "fracas"])?;
         wait::until("the controller answers", SOON, || Ok(self.fracas(&["status"])?.success()))?;
         self.before_agent = Some((self.footprint()?, self.files()?));
-        self.apt_install(&["fracas-agent"])?;
+        self.install_agent()?;
         self.state = State::Installed;
         Ok(())
+    }
+
+    /// Installs the agent alone, which keeps the identity that an earlier one has left.
+    pub fn install_agent(&self) -> Result<()> {
+        self.apt_install(&["fracas-agent"])
     }
 
     fn apt_install(&self, packages: &[&str]) -> Result<()> {

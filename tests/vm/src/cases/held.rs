@@ -82,6 +82,14 @@ pub(super) fn until_clean() -> String {
     format!("until {CLEAN}; do sleep 0.1; done; read end rest </proc/uptime; echo $begin $end")
 }
 
+/// Acts by a line of `sh`, and expects the host to be clean as soon as that line has ended; returns how long it took.
+pub(super) fn clean_when_done(site: &Site, act: &str) -> Result<Duration> {
+    let residue = "{ nft list tables; ls -a /var/tmp; ping -c 1 -W 3 db; exit 1; } >&2";
+    let line =
+        format!("set -e; read begin rest </proc/uptime; {act}; read end rest </proc/uptime; {{ {CLEAN}; }} || {residue}; echo $begin $end");
+    elapsed(&site.machine().sh_within(&line, GIVE_UP)?.ok()?)
+}
+
 /// Reads the last line: two moments in seconds.
 pub(super) fn elapsed(printed: &str) -> Result<Duration> {
     let last = printed.lines().next_back().unwrap_or_default();
@@ -95,6 +103,14 @@ pub(super) fn elapsed(printed: &str) -> Result<Duration> {
 /// Expects that no process on the machine runs our program, also one that has been removed.
 pub(super) fn expect_no_process(site: &Site) -> Result<()> {
     let left = processes(site)?;
+    ensure!(left.is_empty(), "processes were left: {left:?}");
+    Ok(())
+}
+
+/// Expects that of our program at most the last guard runs, which waits until the controller has heard of every end.
+pub(super) fn expect_no_agent(site: &Site) -> Result<()> {
+    let mut left = processes(site)?;
+    left.retain(|command| !command.ends_with(" rescue --watch "));
     ensure!(left.is_empty(), "processes were left: {left:?}");
     Ok(())
 }

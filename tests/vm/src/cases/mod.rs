@@ -1,5 +1,6 @@
 //! The cases that a machine is put through, in this order on one boot; each can be run alone.
 
+mod clock;
 mod controller;
 mod crash;
 mod ended;
@@ -9,7 +10,9 @@ mod held;
 mod install;
 mod kinds;
 mod neighbours;
+mod packages;
 mod purge;
+mod service;
 mod trial;
 mod volumes;
 
@@ -42,7 +45,7 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 10] = [
+const REGISTERED: [&[Case]; 13] = [
     &install::CASES,
     &faults::CASES,
     &kinds::CASES,
@@ -51,7 +54,10 @@ const REGISTERED: [&[Case]; 10] = [
     &exhausted::CASES,
     &crash::CASES,
     &ended::CASES,
+    &service::CASES,
     &controller::CASES,
+    &clock::CASES,
+    &packages::CASES,
     &purge::CASES,
 ];
 

@@ -32,7 +32,15 @@ const PACKAGES: [&str; 17] = [
     "udev",
 ];
 /// Installed besides on hosts of long runs.
-const MORE_PACKAGES: [&str; 5] = ["btrfs-progs", "firewalld", "libpam-systemd", "postgresql", "xfsprogs"];
+const MORE_PACKAGES: [&str; 7] = [
+    "btrfs-progs",
+    "firewalld",
+    "libpam-systemd",
+    "openssh-server",
+    "postgresql",
+    "python3-apt",
+    "xfsprogs",
+];
 /// What the suite puts on every host: its path, its text and its mode.
 pub const FILES: [(&str, &str, u32); 5] = [
     ("usr/local/lib/fracas-test/server.py", include_str!("../guest/server.py"), 0o755),

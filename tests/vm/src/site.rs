@@ -52,6 +52,7 @@ pub struct Site {
     machine: Machine,
     fleet: Fleet,
     folder: TempDir,
+    debs: Option<PathBuf>,
     logs: PathBuf,
     state: State,
     before_agent: Option<(Footprint, BTreeSet<String>)>,
@@ -92,6 +93,7 @@ impl Site {
             machine,
             fleet,
             folder,
+            debs: debs.map(Path::to_owned),
             logs,
             state: State::Bare,
             before_agent: None,
@@ -119,6 +121,21 @@ impl Site {
 
     pub fn machine_mut(&mut self) -> &mut Machine {
         &mut self.machine
+    }
+
+    /// Where the debs came from that its disk of packages holds.
+    pub fn debs(&self) -> Option<&Path> {
+        self.debs.as_deref()
+    }
+
+    /// A folder that hosts of its fleet can write to, as the runner can.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the logs of its cases are kept.
+    pub fn logs(&self) -> &Path {
+        &self.logs
     }
 
     pub fn neighbour(&self) -> &Host {

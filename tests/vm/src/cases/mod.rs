@@ -1,5 +1,6 @@
 //! The cases that a machine is put through, in this order on one boot; each can be run alone.
 
+mod ansible;
 mod clock;
 mod controller;
 mod crash;
@@ -45,7 +46,7 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 13] = [
+const REGISTERED: [&[Case]; 14] = [
     &install::CASES,
     &faults::CASES,
     &kinds::CASES,
@@ -58,6 +59,7 @@ const REGISTERED: [&[Case]; 13] = [
     &controller::CASES,
     &clock::CASES,
     &packages::CASES,
+    &ansible::CASES,
     &purge::CASES,
 ];
 

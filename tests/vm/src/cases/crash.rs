@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::held::{AGENT_PID, KILLED, LASTS, clean_after, elapsed, until_clean};
 use super::{Case, Extent, Figures};
@@ -23,7 +23,7 @@ pub(super) const CASES: [Case; 2] = [
     },
 ];
 
-/// Since the kernel began.
+/// Since systemd began. The kernel and its initial file system come before, and take 20 s where a processor is emulated.
 const BOOTED: Duration = Duration::from_secs(30);
 const GIVE_UP: Duration = Duration::from_secs(240);
 
@@ -48,9 +48,11 @@ fn reset(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.machine().sh("sync; ls /var/tmp/.fracas-*")?.ok()?;
     site.machine_mut().reset()?;
     let said = site.machine().sh_within(&format!("begin=0; {}", until_clean()), GIVE_UP)?.ok()?;
+    let (clean, systemd) = (elapsed(&said)?, systemd_began(site)?);
+    figures.note("the kernel had begun before systemd", systemd);
     figures.add(
         "clean after a reset during a partition and a filled volume",
-        elapsed(&said)?,
+        clean.saturating_sub(systemd),
         BOOTED,
     );
     site.machine().settle()?;
@@ -60,4 +62,17 @@ fn reset(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     ensure!(undone == 2, "the rescue at boot undid {undone} of 2 faults: {rescued}");
     site.ready()?;
     site.expect_footprint(&before)
+}
+
+/// When systemd began, in time since the kernel did.
+fn systemd_began(site: &Site) -> Result<Duration> {
+    let shown = site
+        .machine()
+        .sh("systemctl show --property UserspaceTimestampMonotonic --value")?
+        .ok()?;
+    let micros = shown
+        .trim()
+        .parse()
+        .with_context(|| format!("a number of microseconds, not {shown:?}"))?;
+    Ok(Duration::from_micros(micros))
 }

@@ -47,6 +47,17 @@ pub enum Source {
     Suites,
 }
 
+impl Source {
+    /// By how much limits are longer than those of a release: programs that are not optimised took 4.7 s of 5 on a quiet machine, and others
+    /// are less quiet.
+    fn slack(self) -> u32 {
+        match self {
+            Self::Release => 1,
+            Self::Suites => 3,
+        }
+    }
+}
+
 /// Images that are built beside other work; the default needs none.
 #[derive(Default)]
 pub struct Images {
@@ -100,6 +111,7 @@ impl Machines {
                 return Ok(Outcome::Skipped(reason));
             }
         }
+        let slack = if self.debs.is_none() { source.slack() } else { 1 };
         let begin = Instant::now();
         let debs = self.debs(source, &plan)?;
         let mut stages = format!("images {}, packages {}", spoken(images), spoken(begin.elapsed()));
@@ -107,7 +119,7 @@ impl Machines {
         let mut measured = Measured::default();
         for (suite, selection) in plan {
             let begin = Instant::now();
-            let table = cases::run(suite, &debs, &selection)?;
+            let table = cases::run(suite, &debs, &selection, slack)?;
             stages += &format!(", {suite} {}", spoken(begin.elapsed()));
             println!("\n{}\n{table}", suite.title());
             let (passed, failed) = table.cases();
@@ -117,8 +129,8 @@ impl Machines {
             measured.add(suite, &table);
         }
         println!("{stages}");
-        if self.debs.is_none() && source == Source::Suites {
-            println!("with programs as they were built for the suites: a release is faster");
+        if slack > 1 {
+            println!("with programs as they were built for the suites, which are slower: limits are {slack} times those of a release");
         }
         if self.record {
             ensure!(success, "nothing is recorded, since a case has failed");

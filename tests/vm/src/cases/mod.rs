@@ -106,12 +106,13 @@ impl Selection {
 /// The figures of one case.
 pub struct Figures<'a> {
     case: &'static str,
+    slack: u32,
     table: &'a mut Table,
 }
 
 impl Figures<'_> {
     pub fn add(&mut self, what: impl Into<String>, took: Duration, limit: Duration) {
-        self.row(what.into(), took, Some(limit), None);
+        self.row(what.into(), took, Some(limit * self.slack), None);
     }
 
     /// A figure that nothing is promised of.
@@ -137,8 +138,9 @@ impl Figures<'_> {
     }
 }
 
-/// Runs the chosen cases on one machine. A case that fails takes the next to a machine of its own.
-pub fn run(suite: Suite, debs: &Path, selection: &Selection) -> Result<Table> {
+/// Runs the chosen cases on one machine. A case that fails takes the next to a machine of its own. Limits are those of a release; they are
+/// multiplied by `slack`.
+pub fn run(suite: Suite, debs: &Path, selection: &Selection, slack: u32) -> Result<Table> {
     let logs = site::logs(suite)?;
     if logs.exists() {
         std::fs::remove_dir_all(&logs)?;
@@ -151,6 +153,7 @@ pub fn run(suite: Suite, debs: &Path, selection: &Selection) -> Result<Table> {
         let begin = Instant::now();
         let mut figures = Figures {
             case: case.name,
+            slack,
             table: &mut table,
         };
         let mut at = match site.take() {

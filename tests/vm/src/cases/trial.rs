@@ -331,6 +331,7 @@ mod tests {
         let mut table = Table::default();
         slowest.record(&mut Figures {
             case: "losses",
+            slack: 1,
             table: &mut table,
         });
         let rows: Vec<_> = table

@@ -203,6 +203,26 @@ fn the_footprint_is_steady_and_sees_each_sort_of_residue() -> Result<()> {
     Ok(())
 }
 
+/// tc prints a class of htb as words, also where it is asked for JSON.
+#[test]
+fn the_footprint_sees_classes_that_tc_prints_in_words() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let fleet = Fleet::create("words", &["one"])?;
+    let one = fleet.host("one");
+    let make = "tc qdisc replace dev eth0 root handle 1: htb && tc class add dev eth0 parent 1: classid 1:10 htb rate 900mbit";
+    one.exec(Cmd::sh(make))?.ok()?;
+    let before = one.snapshot()?;
+    let seen = before.differences(&one.snapshot()?);
+    ensure!(seen.is_empty(), "{seen:?}");
+    one.exec(Cmd::sh("tc class change dev eth0 parent 1: classid 1:10 htb rate 800mbit"))?
+        .ok()?;
+    let seen = before.differences(&one.snapshot()?);
+    ensure!(seen.iter().any(|difference| difference.section == "qdiscs"), "{seen:?}");
+    Ok(())
+}
+
 /// Not a test: the runner that the next test kills. It tells its hosts' pids and then waits for its end.
 #[test]
 fn runner_to_be_killed() -> Result<()> {

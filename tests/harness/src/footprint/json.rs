@@ -9,6 +9,15 @@ use super::Section;
 
 /// The answer of a tool.
 pub fn ask(program: &str, arguments: &[&str]) -> Result<Value> {
+    let answer = printed(program, arguments)?;
+    if answer.trim_ascii().is_empty() {
+        return Ok(Value::Array(Vec::new()));
+    }
+    serde_json::from_str(&answer).with_context(|| format!("read what {program} answered"))
+}
+
+/// What a tool prints.
+pub fn printed(program: &str, arguments: &[&str]) -> Result<String> {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -20,10 +29,7 @@ pub fn ask(program: &str, arguments: &[&str]) -> Result<Value> {
             String::from_utf8_lossy(&output.stderr).trim()
         );
     }
-    if output.stdout.trim_ascii().is_empty() {
-        return Ok(Value::Array(Vec::new()));
-    }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("read what {program} answered"))
+    String::from_utf8(output.stdout).with_context(|| format!("read what {program} printed"))
 }
 
 /// Takes these members away, however deep.

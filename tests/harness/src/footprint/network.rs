@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Section;
-use super::json::{ask, insert, section, strip};
+use super::json::{ask, insert, printed, section, strip};
 
 /// What moves by itself in the answers of `ip`, `tc` and `nft`.
 const MOVING: [&str; 22] = [
@@ -80,19 +80,33 @@ pub fn qdiscs() -> Result<Section> {
     for link in ask("ip", &["-json", "link", "show"])?.as_array().into_iter().flatten() {
         let Some(name) = link["ifname"].as_str() else { continue };
         for (what, side) in [("class", ""), ("filter", ""), ("filter", "ingress"), ("filter", "egress")] {
-            let mut line = vec!["-json", what, "show", "dev", name];
+            let mut line = vec![what, "show", "dev", name];
             line.extend(Some(side).filter(|side| !side.is_empty()));
-            let answer = match asked("tc", &line) {
+            let shown = match shown_by_tc(&line) {
                 // Some versions call it an error that a link has nothing on this side.
                 Err(error) if !side.is_empty() && error.to_string().contains("Parent Qdisc doesn't exist") => continue,
-                answer => answer?,
+                shown => shown?,
             };
-            for (thing, value) in section(&answer, &["kind", "pref", "parent"]) {
+            for (thing, value) in shown {
                 all.insert(format!("{name} {what} {side} {thing}"), value);
             }
         }
     }
     Ok(all)
+}
+
+/// tc of iproute2 6.1 prints classes of htb in words, also where it is asked for JSON: then its lines are compared.
+fn shown_by_tc(line: &[&str]) -> Result<Section> {
+    match asked("tc", &[&["-json"], line].concat()) {
+        Err(error) if error.is::<serde_json::Error>() => {
+            let mut lines = Section::new();
+            for line in printed("tc", line)?.lines() {
+                insert(&mut lines, line.trim().to_owned(), String::new());
+            }
+            Ok(lines)
+        }
+        answer => Ok(section(&answer?, &["kind", "pref", "parent"])),
+    }
 }
 
 /// Tables, chains, sets and rules of nftables in their order. A look that fails is an error: two of them would compare as equal.

@@ -16,7 +16,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use crate::accounts;
 use crate::guardian_handle::{LEAVE, has_ended, wait_for_end};
 use crate::host_context::{HostContext, own_program};
-use crate::last_guard::is_held;
+use crate::instance_lock;
 use crate::liveness::{Beats, Silence, Whose};
 use crate::paths::Paths;
 
@@ -163,7 +163,7 @@ fn put_right(paths: &Paths) -> ExitCode {
             Ok(false) => {}
             Err(error) => tracing::error!("the guardian cannot undo yet, and tries again: {error:#}"),
         }
-        if is_held(&paths.instance_lock()) {
+        if instance_lock::is_held(&paths.instance_lock()) {
             tracing::warn!("another agent runs: it goes on with what is left");
             return ExitCode::FAILURE;
         }

@@ -1,6 +1,5 @@
 //! `rescue --watch`: the last guard, which the service manager keeps while there are journals; it undoes them when no agent runs.
 
-use std::fs::TryLockError;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,6 +8,7 @@ use anyhow::Context;
 use proto_model::injection::EndedBy;
 
 use crate::host_context::need_root;
+use crate::instance_lock;
 use crate::paths::Paths;
 use crate::rescue::undo_under_lock;
 
@@ -24,7 +24,7 @@ pub fn watch(paths: &Paths) -> anyhow::Result<ExitCode> {
     let mut alone_since = None;
     let mut pause = LOOK_EVERY;
     while has_journals(&paths.journal())? {
-        if is_held(&paths.instance_lock()) {
+        if instance_lock::is_held(&paths.instance_lock()) {
             alone_since = None;
             pause = LOOK_EVERY;
         } else if alone_since.get_or_insert_with(Instant::now).elapsed() >= WITHOUT_AGENT {
@@ -57,9 +57,4 @@ fn has_journals(folder: &Path) -> anyhow::Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("read {}", folder.display())),
     }
-}
-
-/// Whether an agent runs. What cannot be opened is held by none.
-pub fn is_held(lock: &Path) -> bool {
-    std::fs::File::open(lock).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
 }

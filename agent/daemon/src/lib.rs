@@ -7,6 +7,7 @@ pub mod enrol;
 pub mod guardian;
 pub mod guardian_handle;
 pub mod host_context;
+mod instance_lock;
 pub mod last_guard;
 pub mod liveness;
 pub mod local_client;

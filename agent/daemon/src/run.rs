@@ -1,41 +1,37 @@
 //! `fracas-agent run`: guardian, warden, local socket and session wired together, and undone in order at the end.
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agent_link::AgentSide;
 use agent_probes::Commands;
 use agent_view::Resolver;
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, WardenHandle};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use proto_model::injection::{AgentReport, EndedBy};
 use proto_program::notify::Notifier;
 use proto_program::shutdown::Shutdown;
-use rustix::fs::OFlags;
 
 use crate::accounts;
 use crate::guardian_handle::Keeper;
 use crate::host_context::{HostContext, need_root, own_program};
+use crate::instance_lock;
 use crate::local_server;
 use crate::paths::Paths;
 use crate::session_process::{SessionKeeper, SessionPlan, run_programs};
 
 /// Below what services give themselves; never -1000, at which the kernel would not end us whatever we did.
 const OOM_SCORE: &str = "-900";
-/// How long a predecessor may take to end.
-const PREDECESSOR_WAIT: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT, then undoes everything.
 pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
     need_root()?;
     let policy = Policy::load(&paths.config, &agent_faults::catalogue())?;
     paths.make()?;
-    let _only_one = only_one(paths)?;
+    let _only_one = instance_lock::acquire(&paths.instance_lock())?;
     outlive_others();
     let account = accounts::session(&policy)?;
     let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
@@ -63,29 +59,6 @@ fn outlive_others() {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
         tracing::warn!(%error, "the kernel may end this agent as early as any other program when memory runs out");
     }
-}
-
-/// Two agents on one host would undo each other's work.
-fn only_one(paths: &Paths) -> anyhow::Result<File> {
-    let path = paths.instance_lock();
-    let file = private_file(&path).with_context(|| format!("make {}", path.display()))?;
-    let until = Instant::now() + PREDECESSOR_WAIT;
-    while file.try_lock().is_err() {
-        if Instant::now() >= until {
-            bail!("another agent runs on this host: it holds {}", path.display());
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(file)
-}
-
-/// Whoever can open a file can lock it, so nobody else may: also not one that was made with other rights.
-fn private_file(path: &Path) -> std::io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(path)?;
-    file.set_permissions(Permissions::from_mode(0o600))?;
-    Ok(file)
 }
 
 /// The warden on this host, with a guardian beside it; both run `program`.

@@ -26,9 +26,10 @@ pub fn acquire(path: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Whether an agent runs. A lock that cannot be opened is held by none.
+/// Whether an agent runs. A lock that cannot be opened is held by none. The look shares the lock, so that two looks at a time are no agent
+/// to each other.
 pub fn is_held(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    File::open(path).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Any process that can open a file can lock it, so only root may open this one, also where it was made with other rights.
@@ -51,7 +52,10 @@ mod tests {
         assert!(!is_held(&path), "a lock that was never taken is held by none");
         std::fs::write(&path, "").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
-        assert!(!is_held(&path));
+        let look = File::open(&path).unwrap();
+        look.try_lock_shared().unwrap();
+        assert!(!is_held(&path), "another look is no agent");
+        drop(look);
         let lock = acquire(&path).unwrap();
         assert!(is_held(&path));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

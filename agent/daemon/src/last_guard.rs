@@ -36,9 +36,10 @@ pub fn watch(paths: &Paths) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Journals that are closed wait for an agent that tells their end.
+/// Journals that are closed wait for an agent, which reports their end. One that another process holds waits for the next try: the process
+/// may be an agent that has just begun.
 fn undo(paths: &Paths) {
-    match undo_under_lock(paths, EndedBy::Rescue) {
+    match undo_under_lock(paths, EndedBy::Rescue, Duration::ZERO) {
         Ok(rescued) => {
             if !rescued.undone.is_empty() {
                 tracing::warn!(undone = rescued.undone.len(), "no agent runs: what it held is undone");

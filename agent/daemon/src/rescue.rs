@@ -13,23 +13,25 @@ use crate::local_client::{self, Answer};
 use crate::local_server::Ask;
 use crate::paths::Paths;
 
-/// How long to wait for a journal that an agent or a guardian holds, and for an undo that fails.
+/// How long a person waits for a journal that an agent or a guardian holds, and for an undo that fails.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Undoes every open journal; success only when nothing is left.
 pub fn rescue_all(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let rescued = undo_under_lock(paths, ended_by)?;
+    let rescued = undo_under_lock(paths, ended_by, PATIENCE)?;
     print(&rescued);
     Ok(code(rescued.is_clean()))
 }
 
-pub(crate) fn undo_under_lock(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<Rescued> {
+/// Undoes every open journal under its lock. `patience` is how long to wait for each journal that another process holds, and to go on with an
+/// undo that fails.
+pub(crate) fn undo_under_lock(paths: &Paths, ended_by: EndedBy, patience: Duration) -> anyhow::Result<Rescued> {
     let mut host = HostContext::open(paths, own_program(), None, accounts::workers_if_known(paths))?;
     let rescuer = Rescuer {
         ended_by,
         name: "rescue",
-        patience: PATIENCE,
+        patience,
     };
     rescue(&host.journal_store, host.hands.as_mut(), host.view.as_ref(), rescuer).context("list the journals")
 }
@@ -77,7 +79,7 @@ pub fn halt(paths: &Paths, reason: &str) -> anyhow::Result<ExitCode> {
         Ok(other) => anyhow::bail!("the agent answered a halt with {other:?}"),
         Err(error) => {
             eprintln!("no agent answers ({error:#}); undoing here");
-            let rescued = undo_under_lock(paths, EndedBy::LocalHalt)?;
+            let rescued = undo_under_lock(paths, EndedBy::LocalHalt, PATIENCE)?;
             print(&rescued);
             if latched.is_ok() {
                 println!("halted   nothing starts until `fracas-agent release`");

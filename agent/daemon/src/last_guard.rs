@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use agent_warden::Rescued;
 use anyhow::Context;
 use proto_model::injection::EndedBy;
 
@@ -12,43 +13,96 @@ use crate::instance_lock;
 use crate::paths::Paths;
 use crate::rescue::undo_under_lock;
 
+/// Between two looks whether there is an agent, and whether there are journals.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An agent that is started again is back sooner, and undoes what its predecessor left.
 const WITHOUT_AGENT: Duration = Duration::from_secs(3);
-/// Between two tries of what cannot be undone yet; the pause doubles up to this.
+/// Between the first two tries of what cannot be undone yet; the pause doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Ends when there is no journal.
 pub fn watch(paths: &Paths) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let mut alone_since = None;
-    let mut pause = LOOK_EVERY;
+    let mut schedule = Schedule::new();
     while has_journals(&paths.journal())? {
-        if instance_lock::is_held(&paths.instance_lock()) {
-            alone_since = None;
-            pause = LOOK_EVERY;
-        } else if alone_since.get_or_insert_with(Instant::now).elapsed() >= WITHOUT_AGENT {
-            pause = (pause * 2).min(LONGEST_PAUSE);
+        let agent_runs = instance_lock::is_held(&paths.instance_lock());
+        if schedule.should_try(Instant::now(), agent_runs) {
             undo(paths);
         }
-        std::thread::sleep(pause);
+        std::thread::sleep(LOOK_EVERY);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// When it is time to undo, by what each look finds: it has no clock and looks at nothing.
+struct Schedule {
+    /// None while an agent runs.
+    next_try: Option<Instant>,
+    /// From the next try to the one after it.
+    pause: Duration,
+}
+
+impl Schedule {
+    fn new() -> Self {
+        Self {
+            next_try: None,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Whether to undo now. An agent that runs ends the wait for it, and the next wait is a new one.
+    fn should_try(&mut self, now: Instant, agent_runs: bool) -> bool {
+        if agent_runs {
+            *self = Self::new();
+            return false;
+        }
+        if now < *self.next_try.get_or_insert(now + WITHOUT_AGENT) {
+            return false;
+        }
+        self.next_try = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        true
+    }
 }
 
 /// Journals that are closed wait for an agent, which reports their end. One that another process holds waits for the next try: the process
 /// may be an agent that has just begun.
 fn undo(paths: &Paths) {
     match undo_under_lock(paths, EndedBy::Rescue, Duration::ZERO) {
-        Ok(rescued) => {
-            if !rescued.undone.is_empty() {
-                tracing::warn!(undone = rescued.undone.len(), "no agent runs: what it held is undone");
-            }
-            for (id, why) in &rescued.left {
-                tracing::error!(injection = %id, why, "no agent runs, and this cannot be undone yet");
-            }
-        }
+        Ok(rescued) => log(&rescued),
         Err(error) => tracing::error!(error = format!("{error:#}"), "no agent runs, and nothing can be undone yet"),
+    }
+}
+
+fn log(rescued: &Rescued) {
+    let Rescued {
+        undone,
+        spent,
+        left,
+        swept,
+    } = rescued;
+    if !undone.is_empty() {
+        tracing::warn!(undone = undone.len(), "no agent runs: what it held is undone");
+    }
+    for id in spent {
+        tracing::warn!(injection = %id, "no agent runs: the fault has ended, and what it did cannot be undone");
+    }
+    for (id, why) in left {
+        tracing::error!(injection = %id, why, "no agent runs, and this cannot be undone yet");
+    }
+    // The sweep itself logs each by its name.
+    if !swept.removed.is_empty() {
+        tracing::warn!(
+            removed = swept.removed.len(),
+            "no agent runs: what belonged to no injection is removed"
+        );
+    }
+    if !swept.failed.is_empty() {
+        tracing::error!(
+            failed = swept.failed.len(),
+            "no agent runs, and what belongs to no injection cannot be removed yet"
+        );
     }
 }
 
@@ -57,5 +111,55 @@ fn has_journals(folder: &Path) -> anyhow::Result<bool> {
         Ok(mut entries) => Ok(entries.next().is_some()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("read {}", folder.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+
+    use super::*;
+
+    /// A schedule that is asked once a second.
+    struct Watch {
+        schedule: Schedule,
+        begin: Instant,
+    }
+
+    impl Watch {
+        fn new() -> Self {
+            Self {
+                schedule: Schedule::new(),
+                begin: Instant::now(),
+            }
+        }
+
+        /// The seconds at which it tries.
+        fn tries(&mut self, seconds: Range<u64>, agent_runs: bool) -> Vec<u64> {
+            let Self { schedule, begin } = self;
+            let mut is_due = |second: u64| schedule.should_try(*begin + Duration::from_secs(second), agent_runs);
+            seconds.filter(|second| is_due(*second)).collect()
+        }
+    }
+
+    #[test]
+    fn tries_begin_three_seconds_after_the_agent_and_their_pauses_grow_to_a_minute() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.tries(0..10, true).len(), 0);
+        assert_eq!(watch.tries(10..260, false), [13, 14, 16, 20, 28, 44, 76, 136, 196, 256]);
+    }
+
+    #[test]
+    fn an_agent_that_comes_back_resets_the_wait_and_the_pauses() {
+        let mut watch = Watch::new();
+        assert_eq!(watch.tries(0..100, false), [3, 4, 6, 10, 18, 34, 66]);
+        // It is noticed at the next look, however long the pause was.
+        assert_eq!(watch.tries(100..101, true).len(), 0);
+        assert_eq!(watch.tries(101..110, false), [104, 105, 107]);
+        // An agent that comes and goes again and again is waited for each time.
+        assert_eq!(watch.tries(110..111, true).len(), 0);
+        assert_eq!(watch.tries(111..113, false).len(), 0);
+        assert_eq!(watch.tries(113..114, true).len(), 0);
+        assert_eq!(watch.tries(114..117, false).len(), 0);
     }
 }

@@ -4,15 +4,23 @@ agent=/usr/bin/fracas-agent
 state=/var/lib/fracas/agent
 restart=/run/fracas-agent/restart
 override=/etc/fracas/skip-rescue
+guard=/usr/lib/systemd/system/fracas-guard.path
 
 log() {
     echo "fracas-agent: $*" >&2
     logger -t fracas-agent -p daemon.warning -- "$*" 2>/dev/null || true
 }
 
-# When nothing is left to undo, or it is to be left: the last guard runs the program that is about to change.
+# The last guard runs the program that is about to change, and holds the journals that it is undoing. An older package has none.
 end_guard() {
-    [ ! -d /run/systemd/system ] || $ctl stop fracas-guard.path fracas-guard.service || true
+    guarded=
+    if [ ! -d /run/systemd/system ] || [ ! -e "$guard" ]; then
+        return 0
+    fi
+    if systemctl --quiet is-active fracas-guard.path; then
+        guarded=yes
+    fi
+    $ctl stop fracas-guard.path fracas-guard.service || true
 }
 
 rewind() {
@@ -24,9 +32,9 @@ rewind() {
         { mkdir -p -m 0700 "${restart%/*}" && touch "$restart"; } || true
         $ctl stop fracas-agent.service || true
     fi
+    end_guard
     if said=$("$agent" rescue --package 2>&1); then
         rm -f "$state/unproven"
-        end_guard
         return 0
     fi
     said=$(echo "$said" | tr -s '\n ' ' ' | cut -c 1-2000)
@@ -37,10 +45,12 @@ rewind() {
         line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $1: $reason: $said"
         { mkdir -p -m 0700 "$state" && echo "$line" >>"$state/unproven"; } || log "$state/unproven could not be written"
         rm -f "$override"
-        end_guard
         return 0
     fi
     rm -f "$restart"
+    if [ -n "$guarded" ]; then
+        $ctl start fracas-guard.path || true
+    fi
     if [ -n "$ran" ]; then
         $ctl start fracas-agent.service || true
     fi

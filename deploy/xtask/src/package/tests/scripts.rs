@@ -31,17 +31,20 @@ const REFUSALS: [(&str, &str); 5] = [
     ("preun.rpm", "0"),
 ];
 
+/// The unit by which a script knows that the installed package has the last guard.
+const GUARD: &str = "units/fracas-guard.path";
+
 struct Host {
     dir: TempDir,
 }
 
 impl Host {
-    /// With an agent that runs, and whose rescue ends with `code`.
+    /// With an agent that runs, and whose rescue ends with `code`; the installed package has the last guard.
     fn new(code: u8) -> Self {
         let host = Self {
             dir: tempfile::tempdir().unwrap(),
         };
-        for folder in ["bin", "state/agent/journal", "run-agent", "etc", "systemd"] {
+        for folder in ["bin", "state/agent/journal", "run-agent", "etc", "systemd", "units"] {
             fs::create_dir_all(host.path(folder)).unwrap();
         }
         for name in STAND_INS {
@@ -50,6 +53,7 @@ impl Host {
                 &format!("echo {name} $* >>{}", host.path("calls").display()),
             );
         }
+        fs::write(host.path(GUARD), "").unwrap();
         host.rescue_ends_with(code);
         host
     }
@@ -83,6 +87,7 @@ impl Host {
             ("/var/lib/fracas", "state"),
             ("/run/fracas-agent", "run-agent"),
             ("/run/systemd/system", "systemd"),
+            ("/usr/lib/systemd/system", "units"),
             ("/etc/fracas", "etc"),
         ] {
             text = text.replace(real, &self.path(here).display().to_string());
@@ -124,13 +129,15 @@ fn what_leaves_a_fault_behind_is_refused_and_the_agent_runs_again() {
         let expected = [
             "systemctl --quiet is-active fracas-agent.service".to_owned(),
             format!("{control} stop fracas-agent.service"),
+            "systemctl --quiet is-active fracas-guard.path".to_owned(),
+            format!("{control} stop fracas-guard.path fracas-guard.service"),
             "agent rescue --package".to_owned(),
+            format!("{control} start fracas-guard.path"),
             format!("{control} start fracas-agent.service"),
         ];
-        assert_eq!(calls[..4], expected, "{script}");
-        assert!(calls[4].starts_with("logger -t fracas-agent"), "{script}: {calls:?}");
+        assert_eq!(calls[..7], expected, "{script}");
+        assert!(calls[7].starts_with("logger -t fracas-agent"), "{script}: {calls:?}");
         assert!(!host.path("state/agent/unproven").exists());
-        assert!(!calls.iter().any(|call| call.contains("fracas-guard")), "{script}: {calls:?}");
     }
 }
 
@@ -158,9 +165,29 @@ fn a_clean_host_lets_the_package_change() {
         assert!(!calls.iter().any(|call| call.contains(" start ")), "{script}: {calls:?}");
         let control = control_of(script);
         let place = |call: &str| calls.iter().position(|one| one == call);
-        let rescued = place("agent rescue --package");
         let guard = place(&format!("{control} stop fracas-guard.path fracas-guard.service"));
-        assert!(rescued < guard, "{script}: the last guard goes when nothing is left: {calls:?}");
+        assert!(guard.is_some(), "{script}: {calls:?}");
+        assert!(
+            guard < place("agent rescue --package"),
+            "{script}: the last guard holds no journal while the script undoes: {calls:?}"
+        );
+    }
+}
+
+#[test]
+fn an_older_package_has_no_last_guard_and_none_is_stopped_or_started() {
+    for (code, ends) in [(0, 0), (1, 1)] {
+        for (script, arguments) in REFUSALS {
+            let host = Host::new(code);
+            fs::remove_file(host.path(GUARD)).unwrap();
+            let output = host.run(script, arguments);
+            assert_eq!(output.status.code(), Some(ends), "{script}: {output:?}");
+            let calls = host.calls();
+            assert!(calls.contains(&"agent rescue --package".to_owned()), "{script}: {calls:?}");
+            // The removal of an rpm disables every unit that it may have.
+            let mut of_guard = calls.iter().filter(|call| call.contains("fracas-guard"));
+            assert!(of_guard.all(|call| call.contains(" disable ")), "{script}: {calls:?}");
+        }
     }
 }
 
@@ -229,9 +256,10 @@ fn first_installations_undo_nothing() {
     assert!(!calls.iter().any(|call| call.starts_with("agent")), "{calls:?}");
     assert!(calls.contains(&"systemd-sysusers fracas-agent.conf".to_owned()), "{calls:?}");
     assert!(
-        calls.contains(&"deb-systemd-invoke start fracas-agent.service".to_owned()),
+        calls.contains(&"deb-systemd-invoke start fracas-guard.path fracas-agent.service".to_owned()),
         "{calls:?}"
     );
+    assert!(calls.contains(&"systemctl start fracas-guard.path".to_owned()), "{calls:?}");
 }
 
 #[test]

@@ -111,6 +111,9 @@ fn the_agent_s_unit_has_what_the_promise_stands_on() {
     }
     assert!(set("fracas-guard.path", "DirectoryNotEmpty=/var/lib/fracas/agent/journal"));
     assert!(set("fracas-guard.service", "Restart=on-failure") && set("fracas-guard.service", "StartLimitIntervalSec=0"));
+    for unit in ["fracas-agent.service", "fracas-guard.service"] {
+        assert!(set(unit, "Slice=fracas.slice"), "{unit}");
+    }
     assert!(set("fracas-controller.service", "User=fracas-controller"));
     assert!(units["fracas-controller.service"].contains("\nCapabilityBoundingSet=\n"));
 }

@@ -16,19 +16,23 @@ const FIRST_NAMESPACE: u64 = 0xeffffffb;
 const WANTED: [&str; 2] = ["cpu", "memory"];
 
 pub(super) fn groups(hierarchies: &Hierarchies) -> Presence {
-    let Some(first) = hierarchies.used().first() else {
+    if hierarchies.used().is_empty() {
         let fix = "mount -t cgroup2 none /sys/fs/cgroup".to_owned();
         return Presence::absent("no control groups are mounted (/proc/self/mountinfo)", fix);
-    };
-    let read_only = |root: &Path| rustix::fs::access(root, rustix::fs::Access::WRITE_OK).is_err();
-    match hierarchies.used().iter().find(|h| h.root.exists() && read_only(&h.root)) {
-        Some(closed) => Presence::absent(
-            format!("groups cannot be made in {}", closed.root.display()),
-            format!("mount -o remount,rw {}", closed.root.display()),
-        ),
-        None if first.root.exists() => Presence::described(format!("cgroup {}", hierarchies.word())),
-        None => Presence::absent(format!("{} does not exist", first.root.display()), None),
     }
+    let is_closed = |folder: &&Path| rustix::fs::access(*folder, rustix::fs::Access::WRITE_OK).is_err();
+    match hierarchies.used().iter().map(|hierarchy| made_in(&hierarchy.root)).find(is_closed) {
+        Some(closed) => Presence::absent(
+            format!("groups cannot be made in {}", closed.display()),
+            format!("mount -o remount,rw {}", closed.display()),
+        ),
+        None => Presence::described(format!("cgroup {}", hierarchies.word())),
+    }
+}
+
+/// The folder of our groups, or where it is not there yet the one that it is made in with the first of them.
+fn made_in(root: &Path) -> &Path {
+    root.ancestors().find(|folder| folder.exists()).unwrap_or(root)
 }
 
 /// What the groups that we make get: version 1 by its hierarchies, version 2 by what their parent passes on.
@@ -129,6 +133,12 @@ mod tests {
             fix("cpuset cpu io pids", "cpu"),
             "remove cgroup_disable=memory from the kernel's command line, and reboot"
         );
+    }
+
+    #[test]
+    fn a_folder_that_is_not_made_yet_is_judged_by_the_one_above_it() {
+        let groups_below = |folder: &str| groups(&Hierarchies::detect(Path::new(folder)).unwrap());
+        assert_eq!(groups_below("not-made-yet/of-ours"), groups_below(""));
     }
 
     #[test]

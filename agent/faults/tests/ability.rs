@@ -83,6 +83,28 @@ fn every_network_fault_is_refused_where_the_kernel_lacks_what_it_needs() {
     }
 }
 
+#[test]
+fn what_a_kind_cannot_do_without_is_refused_in_preflight() {
+    for feature in Feature::ALL {
+        let host = FakeHost::new();
+        host.set_presence(feature, absent(feature));
+        let scene = Scene {
+            view: &host,
+            protection: &Unprotected,
+            seed: 1,
+            duration_ms: 60_000,
+        };
+        for fault in registry().filter(|fault| fault.ability(&host).can == Can::No) {
+            for example in fault.describe().examples {
+                let refusal = fault.preflight(&example.params, &scene).unwrap_err();
+                let (kind, name) = (fault.kind(), feature.name());
+                assert_eq!(refusal.code, "unsupported", "{kind} without {name}: {refusal}");
+                assert!(refusal.message.contains(&format!("no {name}")), "{kind} without {name}: {refusal}");
+            }
+        }
+    }
+}
+
 fn engine_of(host: &FakeHost, kind: &str, params: serde_json::Value) -> (Option<String>, Vec<String>) {
     let scene = Scene {
         view: host,

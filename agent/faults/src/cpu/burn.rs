@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::duty::{self, Share};
 use super::total;
-use crate::ability::{limited_without, needs};
+use crate::ability::{limited_without, needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -179,11 +179,11 @@ impl Fault for Burn {
     }
 
     fn ability(host: &dyn Features) -> Ability {
-        let worker = needs(host, &[Feature::Root, Feature::Groups, Feature::ChangeUser]);
-        limited_without(worker, host, &[Feature::Controllers])
+        limited_without(needs(host, worker::NEEDS), host, &[Feature::Controllers])
     }
 
     fn preflight(params: &BurnParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        refuse_without(scene.view, worker::NEEDS)?;
         let usable = usable(scene.view)?;
         let cpus = chosen(params, &usable)?;
         let mut preflight = Preflight {

@@ -13,11 +13,11 @@ use serde_json::json;
 
 use super::target::{Aim, leaked};
 use super::worker;
-use crate::ability::{limited_without, needs};
+use crate::ability::{limited_without, needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
-use crate::worker::alive as worker_alive;
+use crate::worker::{NEEDS as WORKER, alive as worker_alive};
 
 /// Share of what was asked (in `total`: of all memory) by which the measured amount may differ.
 const TOLERANCE: f64 = 0.01;
@@ -168,11 +168,15 @@ impl Fault for Hog {
     }
 
     fn ability(host: &dyn Features) -> Ability {
-        let worker = needs(host, &[Feature::Root, Feature::Groups, Feature::ChangeUser]);
-        limited_without(worker, host, &[Feature::Ptrace, Feature::Controllers, Feature::IpcLock])
+        limited_without(
+            needs(host, WORKER),
+            host,
+            &[Feature::Ptrace, Feature::Controllers, Feature::IpcLock],
+        )
     }
 
     fn preflight(params: &HogParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        refuse_without(scene.view, WORKER)?;
         let memory = look(scene.view)?;
         let need = Need::of(params, &memory, scene.protection.memory_reserve());
         need.fits(params, &memory)?;

@@ -13,10 +13,11 @@ use serde_json::Value;
 use super::matching::{Matching, Pick};
 use super::replacements::{Killed, Watch};
 use super::restart;
-use crate::ability::{limited_without, needs};
+use crate::ability::{limited_without, needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 
+const NEEDS: &[Feature] = &[Feature::Kill];
 /// How many processes one injection may end, all its rounds together.
 const MOST_VICTIMS: usize = 1_000;
 /// What must be left of the duration after the grace, so that the end can be seen.
@@ -130,10 +131,11 @@ impl Fault for Kill {
     }
 
     fn ability(host: &dyn Features) -> Ability {
-        limited_without(needs(host, &[Feature::Kill]), host, &[Feature::Ptrace])
+        limited_without(needs(host, NEEDS), host, &[Feature::Ptrace])
     }
 
     fn preflight(params: &KillParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        refuse_without(scene.view, NEEDS)?;
         let chosen = choose(params, scene, 0)?;
         fits("every", params.every, scene.duration_ms)?;
         fits("grace", params.grace, scene.duration_ms)?;

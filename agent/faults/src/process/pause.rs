@@ -11,9 +11,11 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 use super::matching::{Matching, Pick};
-use crate::ability::{limited_without, needs};
+use crate::ability::{limited_without, needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
+
+const NEEDS: &[Feature] = &[Feature::Kill];
 
 /// Where the kernel's freezers may be, and what each reads when its group is frozen or not.
 const FREEZERS: [(&str, &str, &str, &str); 3] = [
@@ -106,10 +108,11 @@ impl Fault for Pause {
     }
 
     fn ability(host: &dyn Features) -> Ability {
-        limited_without(needs(host, &[Feature::Kill]), host, &[Feature::Ptrace])
+        limited_without(needs(host, NEEDS), host, &[Feature::Ptrace])
     }
 
     fn preflight(params: &PauseParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
+        refuse_without(scene.view, NEEDS)?;
         let choice = Choice::make(params, scene)?;
         Ok(Preflight {
             warnings: choice.left_out,

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 
 use super::target::{Fullness, Goal};
 use super::worker::{self, Growth};
-use crate::ability::limited_without;
+use crate::ability::{limited_without, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
-use crate::worker::alive as worker_alive;
+use crate::worker::{NEEDS as WORKER, alive as worker_alive};
 
 const MEBI: u64 = 1 << 20;
 /// What may be missing of what was asked.
@@ -183,11 +183,14 @@ impl Fault for Fill {
 
     fn ability(host: &dyn Features) -> Ability {
         let without = [Feature::DacOverride, Feature::DacReadSearch, Feature::SysResource];
-        limited_without(Ability::yes(), host, &without)
+        limited_without(limited_without(Ability::yes(), host, &without), host, WORKER)
     }
 
     fn preflight(params: &FillParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let plan = Plan::make(params, scene)?;
+        if plan.is_for_a_worker(params) {
+            refuse_without(scene.view, WORKER)?;
+        }
         let Plan { volume, bytes, .. } = &plan;
         let (point, kind) = (volume.mount_point.display(), &volume.kind);
         let mut preflight = Preflight {
@@ -215,7 +218,7 @@ impl Fault for Fill {
 
     fn apply(params: &FillParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<FillEffect, FaultError> {
         let plan = Plan::make(params, scene).map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-        let order = plan.order(params);
+        let (order, at_once) = (plan.order(params), !plan.is_for_a_worker(params));
         let Plan { goal, volume, bytes, .. } = plan;
         let mut effect = FillEffect {
             goal,
@@ -236,8 +239,6 @@ impl Fault for Fill {
             return Ok(effect);
         }
         let ballast = levers.make_ballast(&volume.path, &volume)?;
-        // What memory is taken is a worker's, never the agent's own.
-        let at_once = params.rate.is_none() && bytes <= MOST_AT_ONCE && !volume.is_memory();
         if !(at_once && levers.grow_ballast(&ballast, bytes)?) {
             effect.worker = Some(levers.start_worker(&order)?);
         }
@@ -413,6 +414,11 @@ impl Plan {
             reserve,
             memory,
         })
+    }
+
+    /// Whether the agent cannot take it at once itself. What memory is taken is a worker's, never the agent's own.
+    fn is_for_a_worker(&self, params: &FillParams) -> bool {
+        self.bytes > 0 && (params.rate.is_some() || self.bytes > MOST_AT_ONCE || self.volume.is_memory())
     }
 
     /// What a worker is told.

@@ -12,7 +12,7 @@ use crate::fault::{GroupSeen, Scene};
 use crate::unit::{full_name, group_of_unit, in_unit, is_group_path, is_within, real_name, related};
 
 /// What telling packets apart by group stands on.
-const NEEDS: &[Feature] = &[Feature::SocketGroups];
+pub(super) const NEEDS: &[Feature] = &[Feature::SocketGroups];
 /// Earlier groups at the same path that are still meant: a socket may outlive the group that it was made in.
 const MOST_IDS: usize = 16;
 /// The init process, which holds the sockets of units that it starts when somebody connects.

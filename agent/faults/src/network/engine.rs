@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::forwarding::forwards;
 use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{netem, packets};
-use crate::ability::{needs, refuse_without};
+use crate::ability::{limited_without, needs, refuse_without};
 use crate::fault::{FaultError, Scene};
 use crate::work::WorkControl;
 
@@ -37,7 +37,8 @@ impl Engine {
     pub fn ability(host: &dyn Features) -> Ability {
         let (engine, netem) = Self::of_host(host);
         match engine {
-            Self::Netem => netem.by(engine.name()),
+            // What is beyond netem is done by packets.
+            Self::Netem => limited_without(netem.by(engine.name()), host, Self::Packets.needs()),
             Self::Packets => {
                 let packets = needs(host, engine.needs()).by(engine.name());
                 let is_limited = packets.why.is_some();
@@ -68,6 +69,8 @@ impl Engine {
                 Feature::NetAdmin,
                 Feature::NetRaw,
                 Feature::ChangeUser,
+                // The worker's note, by which the agent knows that it moves, is among its open files.
+                Feature::Ptrace,
                 Feature::Groups,
                 Feature::PacketRules,
                 Feature::PacketQueues,

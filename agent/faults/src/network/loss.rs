@@ -17,8 +17,8 @@ use super::engine::{self, Engine};
 use super::matching::Matching;
 use super::resolved::Resolved;
 use super::shaping::{AppliedEngine, ShapingRequest};
-use super::{netem, observe_loss, observe_partition};
-use crate::ability::{needs, refuse_without};
+use super::{cgroup_scope, netem, observe_loss, observe_partition};
+use crate::ability::{limited_without, needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
@@ -237,7 +237,8 @@ impl Fault for Loss {
 
     fn ability(host: &dyn Features) -> Ability {
         // Single losses need rules alone; bursts need an engine, which can do single ones as well.
-        let (rules, engine) = (needs(host, RULES), Engine::ability(host));
+        let of_groups = |ability: Ability| limited_without(ability, host, cgroup_scope::NEEDS);
+        let (rules, engine) = (of_groups(needs(host, RULES)), Engine::ability(host));
         match (rules.can, engine.can) {
             (Can::No, Can::Yes) => Ability {
                 why: engine.why.clone().or(rules.why.map(|why| format!("not by rules: {why}"))),

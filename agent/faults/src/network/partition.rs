@@ -12,9 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::matching::{self, Matching};
-use super::observe_partition;
 use super::resolved::Resolved;
-use crate::ability::{needs, refuse_without};
+use super::{cgroup_scope, observe_partition};
+use crate::ability::{limited_without, needs, refuse_without};
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
 
@@ -110,7 +110,7 @@ impl Fault for Partition {
     }
 
     fn ability(host: &dyn Features) -> Ability {
-        needs(host, matching::NEEDS).by("nftables")
+        limited_without(needs(host, matching::NEEDS).by("nftables"), host, cgroup_scope::NEEDS)
     }
 
     fn preflight(params: &PartitionParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {

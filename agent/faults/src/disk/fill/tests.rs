@@ -3,7 +3,7 @@
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
 use agent_levers::{Exemptions, JournalStore, PullContext, Undo};
-use agent_view::FileSeen;
+use agent_view::{FileSeen, Presence};
 use proto_model::id::InjectionId;
 use proto_model::injection::EffectState;
 
@@ -111,6 +111,27 @@ fn space_that_is_not_its_own_needs_to_be_allowed_by_name() {
         let allowed = params(json!({"path": "/var", "amount": "1GiB", "allow": [word]})).unwrap();
         let said = Fill::preflight(&allowed, &scene(&host, &Keeps::default())).unwrap();
         assert_eq!(said.warnings.len(), 1);
+    }
+}
+
+#[test]
+fn what_a_worker_has_to_take_is_refused_where_none_can_be_started() {
+    for feature in WORKER {
+        let host = FakeHost::new();
+        let absent = Presence::Absent {
+            why: format!("no {}", feature.name()),
+            fix: None,
+        };
+        host.set_presence(*feature, absent);
+        for by_worker in [
+            json!({"path": "/var", "amount": "1GiB", "rate": "16MiB"}),
+            json!({"path": "/run", "amount": "16MiB", "allow": ["tmpfs"]}),
+        ] {
+            let refusal = refused(&host, by_worker, &Keeps::default());
+            assert_eq!(refusal.code, "unsupported", "without {}: {refusal}", feature.name());
+        }
+        let at_once = params(json!({"path": "/var", "amount": "1GiB"})).unwrap();
+        Fill::preflight(&at_once, &scene(&host, &Keeps::default())).unwrap();
     }
 }
 

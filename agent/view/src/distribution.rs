@@ -16,8 +16,9 @@ pub(crate) enum Distribution {
     Ubuntu,
     /// Red Hat Enterprise Linux 8 and later, what is built from it, and Fedora.
     RedHat,
-    /// Version 7 of them, whose kernel has all its modules in one package.
+    /// Version 7 of them and of Oracle Linux, whose kernels have all their modules in one package.
     RedHat7,
+    /// Version 8 and later.
     OracleLinux,
     AmazonLinux2,
     AmazonLinux,
@@ -56,8 +57,8 @@ impl Distribution {
             "debian" => Self::Debian,
             "ubuntu" => Self::Ubuntu,
             "fedora" => Self::RedHat,
+            "rhel" | "centos" | "rocky" | "almalinux" | "ol" if major == "7" => Self::RedHat7,
             "ol" => Self::OracleLinux,
-            "rhel" | "centos" | "rocky" | "almalinux" if major == "7" => Self::RedHat7,
             "rhel" | "centos" | "rocky" | "almalinux" => Self::RedHat,
             "amzn" if major == "2" => Self::AmazonLinux2,
             "amzn" => Self::AmazonLinux,
@@ -92,6 +93,7 @@ impl Distribution {
             Self::Debian => return self.boots("linux-image-$(dpkg --print-architecture)"),
             Self::OracleLinux if release.contains("uek") => format!("kernel-uek-modules-extra-{release}"),
             Self::RedHat | Self::OracleLinux | Self::Ostree => format!("kernel-modules-extra-{release}"),
+            Self::RedHat7 if release.contains("uek") => return self.boots("kernel-uek"),
             Self::RedHat7 | Self::AmazonLinux2 => return self.boots("kernel"),
             // The first kernel of Amazon Linux 2023 was 6.1; later ones have their version in their name.
             Self::AmazonLinux => match release.split('.').take(2).collect::<Vec<_>>().join(".").as_str() {
@@ -143,7 +145,7 @@ mod tests {
     use super::*;
 
     /// Lines of /etc/os-release as the distributions ship them, a running kernel, and the command for a missing module.
-    const RELEASES: [(&str, &str, Option<&str>); 22] = [
+    const RELEASES: [(&str, &str, Option<&str>); 24] = [
         (
             "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nVERSION_CODENAME=bookworm\nID=debian\n",
             "6.1.0-31-cloud-amd64",
@@ -213,6 +215,16 @@ mod tests {
             "NAME=\"Oracle Linux Server\"\nID=\"ol\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"9.3\"\n",
             "5.15.0-200.131.27.el9uek.x86_64",
             Some("dnf install kernel-uek-modules-extra-5.15.0-200.131.27.el9uek.x86_64"),
+        ),
+        (
+            "NAME=\"Oracle Linux Server\"\nVERSION=\"7.9\"\nID=\"ol\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"7.9\"\n",
+            "5.4.17-2136.307.3.1.el7uek.x86_64",
+            Some("yum install kernel-uek && reboot"),
+        ),
+        (
+            "NAME=\"Oracle Linux Server\"\nVERSION=\"7.9\"\nID=\"ol\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"7.9\"\n",
+            "3.10.0-1160.el7.x86_64",
+            Some("yum install kernel && reboot"),
         ),
         (
             "NAME=\"Amazon Linux\"\nVERSION=\"2023\"\nID=\"amzn\"\nID_LIKE=\"fedora\"\nVERSION_ID=\"2023\"\n",
@@ -286,8 +298,12 @@ mod tests {
             assert_eq!(distribution.time_service().as_deref(), Some(clock), "{text}");
             assert!(distribution.unified_groups().unwrap().ends_with(groups), "{text}");
         }
-        let old = Distribution::of("ID=\"centos\"\nVERSION_ID=\"7\"\n", false);
-        assert_eq!((old.time_service().is_some(), old.unified_groups()), (true, None));
+        for id in ["centos", "ol"] {
+            let old = Distribution::of(&format!("ID=\"{id}\"\nVERSION_ID=\"7.9\"\n"), false);
+            let clock = old.time_service().unwrap_or_default();
+            assert!(clock.starts_with("yum install chrony"), "{id}: {clock}");
+            assert_eq!(old.unified_groups(), None, "{id}");
+        }
         assert_eq!(Distribution::Other.time_service(), None);
     }
 }

@@ -319,7 +319,7 @@ impl Dispatcher {
     #[expect(clippy::manual_async_fn, reason = "an async fn would keep its arguments twice, for each host")]
     fn listen(self, name: HostName, link: Link, mut stream: Streaming<AgentMessage>) -> impl Future<Output = ()> + Send {
         async move {
-            // Heartbeats come with a jitter of a tenth.
+            // Three and a half heartbeats, which come with a jitter of a tenth.
             let patience = Duration::from_millis(self.heartbeat_ms() * (2 * MISSED_HEARTBEATS + 1) / 2);
             let why = loop {
                 let message = tokio::select! {
@@ -327,7 +327,7 @@ impl Dispatcher {
                     () = link.ended() => break "ended by the controller".to_owned(),
                 };
                 match message {
-                    Err(_) => break "silent for three heartbeats".to_owned(),
+                    Err(_) => break "silent for three and a half heartbeats".to_owned(),
                     Ok(Err(status)) => break status.message().to_owned(),
                     Ok(Ok(None)) => break "closed".to_owned(),
                     Ok(Ok(Some(message))) => {

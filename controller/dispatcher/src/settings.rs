@@ -50,7 +50,7 @@ pub(crate) const SESSION_TURN: std::time::Duration = std::time::Duration::from_s
 /// Sessions of one identity at the same time, clones included.
 pub(crate) const MAX_SESSIONS: usize = 4;
 
-/// Heartbeats that may be missing before a host counts as lost.
+/// Heartbeats that may be missing before a host counts as lost, with half of one more for their jitter.
 pub(crate) const MISSED_HEARTBEATS: u64 = 3;
 
 /// How far a host's clock may be off before it is said.

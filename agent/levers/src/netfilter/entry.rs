@@ -8,6 +8,9 @@ use super::expressions::Match;
 use super::field::{Family, Field};
 use crate::traffic::{Fate, TrafficSpec};
 
+/// The sets of the peers' addresses.
+pub(super) const PEERS: [(Family, SetRole); 2] = [(Family::V4, SetRole::Peers4), (Family::V6, SetRole::Peers6)];
+
 /// Where the other side of a packet is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remote {
@@ -98,7 +101,7 @@ impl Entry {
     pub fn doors(&self, injection: &InjectionId) -> impl Iterator<Item = Vec<Match>> + use<> {
         let (base, remote) = (self.base, self.remote);
         let way = self.is_second.then(|| own_way(base));
-        let peers = [(Family::V4, SetRole::Peers4), (Family::V6, SetRole::Peers6)].map(|(family, role)| (family, role.set_of(injection)));
+        let peers = PEERS.map(|(family, role)| (family, role.set_of(injection)));
         peers.into_iter().map(move |(family, set)| {
             let peer = Match::InSet(remote.address(base, family), set);
             [Some(Match::Family(family)), way.clone(), Some(peer)]

@@ -53,8 +53,6 @@ pub(super) enum Match {
     InSet(Field, String),
     /// The set holds this address and this port, one after the other.
     EndpointInSet(Family, Field, Field, String),
-    /// The set holds the address and port to which the packet's connection was opened, before any translation.
-    OpenedToSet(Family, String),
     /// The packet belongs to a tracked connection, and goes the way of its answers or of its first packet.
     Tracked {
         answer: bool,
@@ -153,8 +151,8 @@ impl Match {
     /// Whether it asks what is known of the packet's connection.
     fn is_of_connection(&self) -> bool {
         match self {
-            Self::OpenedToSet(..) | Self::Tracked { .. } => true,
-            Self::InSet(field, _) => field.is_of_connection(),
+            Self::Tracked { .. } => true,
+            Self::InSet(field, _) | Self::EndpointInSet(_, field, _, _) => field.is_of_connection(),
             _ => false,
         }
     }
@@ -179,10 +177,6 @@ impl Match {
             Self::EndpointInSet(family, address, port, set) => {
                 let list = load(list, *address);
                 look_up(load_to(list, *port, family.next_register()), set)
-            }
-            Self::OpenedToSet(family, set) => {
-                let list = load(list, Field::Opened(*family));
-                look_up(load_to(list, Field::OpenedPort, family.next_register()), set)
             }
             Self::Tracked { answer } => equal(way(list), &[u8::from(*answer)]),
             Self::SocketIn { level, set } => look_up(socket_group(list, *level), set),

@@ -8,7 +8,7 @@ use agent_view::net::names::{self, Base, SetRole, injection_of};
 use proto_model::id::InjectionId;
 
 use super::batch::Batch;
-use super::entry::{Entry, Remote};
+use super::entry::{Entry, PEERS, Remote};
 use super::expressions::{End, ICMP, ICMPV6, Match, Rule, TCP, UDP};
 use super::field::{Family, Field};
 use super::interval::Spans;
@@ -211,8 +211,7 @@ fn of_another_chain(entry: &Entry, injection: &InjectionId, spec: &TrafficSpec) 
         let port = (!spec.ports.is_empty()).then(|| is_one(other.port(entry.base)));
         protocol.map(Match::Protocol).into_iter().chain(port)
     };
-    let peers = [(Family::V4, SetRole::Peers4), (Family::V6, SetRole::Peers6)];
-    let each = peers
+    let each = PEERS
         .into_iter()
         .flat_map(|peers| protocols(spec).into_iter().map(move |protocol| (peers, protocol)));
     each.map(|((family, role), protocol)| {
@@ -260,18 +259,17 @@ fn always_spared(base: Base) -> Vec<Rule> {
 /// By the controller's address and port; in tracked connections also by what was dialled: where this host translates addresses, the
 /// answers come from elsewhere, and are translated back only after our chain.
 fn spared_controllers(base: Base, injection: &InjectionId, tracked: bool) -> Vec<Rule> {
-    let spare = |family, condition| {
-        let matches = vec![Match::Family(family), Match::Protocol(TCP), condition];
-        Rule::new(matches, End::Return)
+    let spare = |family, remote: Remote, set| {
+        let endpoint = Match::EndpointInSet(family, remote.address(base, family), remote.port(base), set);
+        Rule::new(vec![Match::Family(family), Match::Protocol(TCP), endpoint], End::Return)
     };
     let mut rules = Vec::new();
     for (family, role) in CONTROLLERS {
         let set = role.set_of(injection);
-        let endpoint = Match::EndpointInSet(family, Remote::Header.address(base, family), Remote::Header.port(base), set.clone());
-        rules.push(spare(family, endpoint));
+        rules.push(spare(family, Remote::Header, set.clone()));
         // What leaves meets our first chain before it is tracked, with the address that was dialled.
         if tracked && base != Base::Out {
-            rules.push(spare(family, Match::OpenedToSet(family, set)));
+            rules.push(spare(family, Remote::Opened, set));
         }
     }
     rules

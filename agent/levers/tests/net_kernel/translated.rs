@@ -8,15 +8,21 @@ use agent_view::TrafficCounters;
 use crate::world::*;
 use crate::{add, counters, only, remove};
 
-const DIALLED: [(&str, &str, &str); 2] = [(PEER4, "10.99.0.77", "ip"), (PEER6, "fd99::77", "ip6")];
+/// A peer, and the address by which it is dialled.
+const DIALLED: [(&str, &str); 2] = [(PEER4, "10.99.0.77"), (PEER6, "fd99::77")];
 const PORT: u16 = 7_400;
 const DATAGRAMS: u32 = 400;
 
+fn at(dialled: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(dialled.parse().expect("an address"), port)
+}
+
 /// From here on what is sent to the dialled address and port goes to the server. False, and said so, where there is no nft tool.
-fn translate(dialled: &str, family: &str, protocol: &str, server: SocketAddr) -> bool {
+fn translate(dialled: SocketAddr, protocol: &str, server: SocketAddr) -> bool {
+    let family = if dialled.is_ipv4() { "ip" } else { "ip6" };
     let chain = "add table inet other; add chain inet other out { type nat hook output priority -100; }";
-    let rule = format!("add rule inet other out {family} daddr {dialled} {protocol} dport {PORT} dnat {family} to {server}");
-    nft(&format!("{chain}; {rule}")).is_some()
+    let dialled = format!("{family} daddr {} {protocol} dport {}", dialled.ip(), dialled.port());
+    nft(&format!("{chain}; add rule inet other out {dialled} dnat {family} to {server}")).is_some()
 }
 
 fn spec(peer: &str, direction: Direction) -> TrafficSpec {
@@ -26,12 +32,11 @@ fn spec(peer: &str, direction: Direction) -> TrafficSpec {
 #[test]
 fn a_cut_peer_is_gone_by_the_address_that_is_dialled_and_by_its_own() {
     run(|world| {
-        for (peer, dialled, family) in DIALLED {
-            let server = world.serve_far(peer, 0);
-            if !translate(dialled, family, "tcp", server) {
+        for (peer, dialled) in DIALLED {
+            let (server, at) = (world.serve_far(peer, 0), at(dialled, PORT));
+            if !translate(at, "tcp", server) {
                 return;
             }
-            let at = SocketAddr::new(dialled.parse().unwrap(), PORT);
             for named in [dialled, peer] {
                 for direction in [Direction::Out, Direction::In, Direction::Both] {
                     let mut open = connect(at).expect("the address is translated");
@@ -53,12 +58,11 @@ fn a_cut_peer_is_gone_by_the_address_that_is_dialled_and_by_its_own() {
 #[test]
 fn ports_are_those_that_are_dialled_or_those_of_the_peer() {
     run(|world| {
-        for (peer, dialled, family) in DIALLED {
-            let (server, other) = (world.serve_far(peer, 0), world.serve_far(peer, 0));
-            if !translate(dialled, family, "tcp", server) {
+        for (peer, dialled) in DIALLED {
+            let (server, other, at) = (world.serve_far(peer, 0), world.serve_far(peer, 0), at(dialled, PORT));
+            if !translate(at, "tcp", server) {
                 return;
             }
-            let at = SocketAddr::new(dialled.parse().unwrap(), PORT);
             let both = if server.is_ipv4() { "10.99.0.0/24" } else { "fd99::/64" };
             for port in [PORT, server.port()] {
                 let injection = add(&TrafficSpec {
@@ -108,17 +112,14 @@ fn lose_half(near: &UdpSocket, to: SocketAddr, there: &UdpSocket, named: &str) -
 #[test]
 fn every_packet_meets_a_loss_once_whatever_address_is_named() {
     run(|world| {
-        for (peer, dialled, family) in DIALLED {
-            let there = world.in_far(|| udp(peer));
+        for (peer, dialled) in DIALLED {
+            let (there, at) = (world.in_far(|| udp(peer)), at(dialled, PORT));
             there.set_nonblocking(true).unwrap();
             let server = there.local_addr().unwrap();
-            if !translate(dialled, family, "udp", server) {
+            if !translate(at, "udp", server) {
                 return;
             }
-            let (near, at) = (
-                udp(if server.is_ipv4() { HERE4 } else { HERE6 }),
-                SocketAddr::new(dialled.parse().unwrap(), PORT),
-            );
+            let near = udp(if server.is_ipv4() { HERE4 } else { HERE6 });
             let both = if server.is_ipv4() { "10.99.0.0/24" } else { "fd99::/64" };
             // The kernel tracks connections once there was one.
             near.send_to(b"x", at).unwrap();

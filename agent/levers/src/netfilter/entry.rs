@@ -1,5 +1,5 @@
-//! How packets get from a base chain into an injection's own chains: by the addresses in the packet, or by those that its connection had
-//! before this host translated them (DNAT).
+//! How packets get from a base chain into an injection's own chains: by the addresses in the packet, or where this host translates
+//! those (DNAT) by the other ones of the connection.
 
 use agent_view::net::names::{Base, SetRole};
 use proto_model::id::InjectionId;
@@ -100,14 +100,11 @@ impl Entry {
     /// What leads a packet from the base chain here, for each family.
     pub fn doors(&self, injection: &InjectionId) -> impl Iterator<Item = Vec<Match>> + use<> {
         let (base, remote) = (self.base, self.remote);
-        let way = self.is_second.then(|| own_way(base));
+        let translated = self.is_second.then(|| own_translation(base));
         let peers = PEERS.map(|(family, role)| (family, role.set_of(injection)));
         peers.into_iter().map(move |(family, set)| {
             let peer = Match::InSet(remote.address(base, family), set);
-            [Some(Match::Family(family)), way.clone(), Some(peer)]
-                .into_iter()
-                .flatten()
-                .collect()
+            in_family(family, translated.clone(), peer)
         })
     }
 
@@ -116,14 +113,47 @@ impl Entry {
         let (base, set) = (self.base, set.to_owned());
         let remotes = std::iter::once(self.remote).chain(self.other);
         remotes.map(move |remote| {
-            let way = (remote != Remote::Header).then(|| own_way(base));
-            let held = Match::InSet(remote.address(base, family), set.clone());
-            [Some(Match::Family(family)), way, Some(held)].into_iter().flatten().collect()
+            let translated = (remote != Remote::Header).then(|| own_translation(base));
+            in_family(family, translated, Match::InSet(remote.address(base, family), set.clone()))
         })
     }
 }
 
-/// Connections that this host opened: only there is the other side that it dialled.
-fn own_way(base: Base) -> Match {
-    Match::Tracked { answer: !base.is_out() }
+/// Connections that this host opened and whose destination it translates: only there does the other side have two addresses.
+fn own_translation(base: Base) -> [Match; 2] {
+    [Match::Tracked { answer: !base.is_out() }, Match::Translated]
+}
+
+fn in_family(family: Family, translated: Option<[Match; 2]>, condition: Match) -> Vec<Match> {
+    let translated = translated.into_iter().flatten();
+    std::iter::once(Match::Family(family))
+        .chain(translated)
+        .chain([condition])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::example;
+
+    #[test]
+    fn a_second_way_is_for_translated_connections_and_none_is_there_without_tracking() {
+        let (injection, spec) = (InjectionId::generate(), example());
+        let mut chains = Vec::new();
+        for entry in Base::ALL.into_iter().flat_map(|base| Entry::all_of(base, &injection, &spec, true)) {
+            for door in entry.doors(&injection) {
+                assert_eq!(door.contains(&Match::Translated), entry.unless().is_some(), "{entry:?}: {door:?}");
+            }
+            chains.push(entry.chain);
+        }
+        let mut different = chains.clone();
+        different.sort();
+        different.dedup();
+        assert_eq!((chains.len(), different.len()), (8, 8), "{chains:?}");
+        let untracked = Base::ALL.into_iter().flat_map(|base| Entry::all_of(base, &injection, &spec, false));
+        for entry in untracked {
+            assert_eq!((entry.remote, entry.unless()), (Remote::Header, None), "{entry:?}");
+        }
+    }
 }

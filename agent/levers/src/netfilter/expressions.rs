@@ -22,6 +22,8 @@ const TCP_FLAGS_OFFSET: u32 = 13;
 const TCP_FLAGS_OPENING: u8 = 0x17;
 const TCP_FLAG_SYN: u8 = 0x02;
 const TCP_FLAG_RST: u8 = 0x04;
+/// Of include/uapi/linux/netfilter/nf_conntrack_common.h: the destination of the connection was changed, its address or its port.
+const IPS_DST_NAT: u32 = 0x20;
 
 /// The verdicts we use; the numbers are the kernel's (include/uapi/linux/netfilter/nf_tables.h).
 const VERDICT_DROP: u32 = 0;
@@ -57,6 +59,8 @@ pub(super) enum Match {
     Tracked {
         answer: bool,
     },
+    /// The destination of the packet's connection is translated (DNAT).
+    Translated,
     /// The set holds the group, at this level, of the socket that sends the packet or is to get it.
     SocketIn {
         level: u32,
@@ -119,7 +123,7 @@ impl Rule {
     /// The kernel's expressions that this rule is made of, for the message when it lacks one.
     pub fn needs(&self) -> &'static str {
         match self.end {
-            _ if self.matches.iter().any(Match::is_of_connection) => "ct, meta, cmp and lookup",
+            _ if self.matches.iter().any(Match::is_of_connection) => "ct, meta, bitwise, cmp and lookup",
             _ if self.matches.iter().any(|condition| matches!(condition, Match::SocketIn { .. })) => {
                 "socket cgroupv2 (Linux 5.13), lookup and counter, besides what it needs for everybody's packets"
             }
@@ -151,7 +155,7 @@ impl Match {
     /// Whether it asks what is known of the packet's connection.
     fn is_of_connection(&self) -> bool {
         match self {
-            Self::Tracked { .. } => true,
+            Self::Tracked { .. } | Self::Translated => true,
             Self::InSet(field, _) | Self::EndpointInSet(_, field, _, _) => field.is_of_connection(),
             _ => false,
         }
@@ -178,7 +182,8 @@ impl Match {
                 let list = load(list, *address);
                 look_up(load_to(list, *port, family.next_register()), set)
             }
-            Self::Tracked { answer } => equal(way(list), &[u8::from(*answer)]),
+            Self::Tracked { answer } => equal(connection(list, CtKeys::Direction), &[u8::from(*answer)]),
+            Self::Translated => equal(masked(connection(list, CtKeys::Status), IPS_DST_NAT), &IPS_DST_NAT.to_ne_bytes()),
             Self::SocketIn { level, set } => look_up(socket_group(list, *level), set),
             Self::GateOpen(set) => look_up(meta(list, MetaKeys::Nfproto), set),
             Self::TcpReset => tcp_flags(list, TCP_FLAG_RST, TCP_FLAG_RST),
@@ -281,10 +286,10 @@ fn by_hand<P: Pusher>(list: PushExprListAttrs<P>, name: &CStr, attributes: &[(u1
     expression.end_nested()
 }
 
-/// Which way of its connection the packet goes: 0 as its first one, 1 as the answers.
-fn way<P: Pusher>(list: PushExprListAttrs<P>) -> PushExprListAttrs<P> {
-    let way = list.nested_elem().nested_data_ct().push_dreg(REGISTER);
-    way.push_key(CtKeys::Direction as u32).end_nested().end_nested()
+/// What the kernel knows of the packet's connection. Its direction is 0 for packets that go as the first one, 1 for the answers.
+fn connection<P: Pusher>(list: PushExprListAttrs<P>, key: CtKeys) -> PushExprListAttrs<P> {
+    let known = list.nested_elem().nested_data_ct().push_dreg(REGISTER);
+    known.push_key(key as u32).end_nested().end_nested()
 }
 
 fn equal<P: Pusher>(list: PushExprListAttrs<P>, value: &[u8]) -> PushExprListAttrs<P> {

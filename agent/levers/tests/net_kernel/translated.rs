@@ -1,5 +1,7 @@
-//! Connections whose address this host translates (DNAT), on the real kernel: a peer is met by either of its addresses, and counted once.
+//! Connections whose address this host translates (DNAT), on the real kernel: a peer is met by either of its addresses, and counted once;
+//! others are met by the address in the packet alone.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 
 use agent_levers::{Direction, Fate, Lose, TrafficSpec};
@@ -135,6 +137,36 @@ fn every_packet_meets_a_loss_once_whatever_address_is_named() {
                 // Four deviations of luck.
                 assert!((160..=240).contains(&arrived), "{named}: {arrived} of {DATAGRAMS}");
             }
+        }
+    });
+}
+
+#[test]
+fn a_router_that_is_no_peer_is_heard_about_connections_to_one() {
+    run(|world| {
+        for ((peer, dialled), (router, here)) in DIALLED.into_iter().zip([(OTHER4, HERE4), (OTHER6, HERE6)]) {
+            let (there, near) = (world.in_far(|| udp(peer)), udp(here));
+            let server = there.local_addr().unwrap();
+            // Connections are tracked from here on, and this one is not translated.
+            if !translate(at(dialled, PORT), "udp", server) {
+                return;
+            }
+            near.connect(server).unwrap();
+            near.send(b"x").unwrap();
+            there.recv(&mut [0; 8]).expect("nothing acts yet");
+            let from = near.local_addr().unwrap();
+            let injection = add(&cut(&[peer]));
+            world.in_far(|| send_unreachable(router, from, server));
+            let heard = near.recv(&mut [0; 8]).unwrap_err();
+            assert_eq!(heard.kind(), ErrorKind::ConnectionRefused, "{router}: {heard}");
+            let seen = counters(&injection);
+            assert_eq!((seen.hit_packets, seen.passed.packets), (0, 0), "{router}: {seen:?}");
+            // The same of the peer is cut.
+            world.in_far(|| send_unreachable(peer, from, server));
+            assert!(stalls(near.recv(&mut [0; 8])), "{peer} is heard");
+            let seen = counters(&injection);
+            assert_eq!((seen.hit_packets, seen.passed.packets), (1, 0), "{peer}: {seen:?}");
+            remove(&injection).unwrap();
         }
     });
 }

@@ -256,6 +256,52 @@ pub fn pings(peer: &str) -> bool {
     false
 }
 
+/// Sends from this address of far what a router or a firewall answers to a UDP datagram that it does not pass on (port unreachable).
+pub fn send_unreachable(router: &str, from: SocketAddr, to: SocketAddr) {
+    let (family, protocol, kind) = if from.is_ipv4() {
+        (AddressFamily::INET, ipproto::ICMP, [3_u8, 3])
+    } else {
+        (AddressFamily::INET6, ipproto::ICMPV6, [1, 4])
+    };
+    let socket = rustix::net::socket(family, SocketType::RAW, Some(protocol)).expect("a raw socket");
+    let router = SocketAddr::new(router.parse().expect("an address"), 0);
+    rustix::net::bind(&socket, &router).expect("bind");
+    let mut message = [&kind[..], &[0; 6], quoted(from, to).as_slice()].concat();
+    if from.is_ipv4() {
+        let sum = checksum(&message).to_be_bytes();
+        message[2..4].copy_from_slice(&sum);
+    }
+    let near = SocketAddr::new(from.ip(), 0);
+    rustix::net::sendto(&socket, &message, SendFlags::empty(), &near).expect("send an ICMP error");
+}
+
+/// The head of a datagram of one byte, as an ICMP error quotes it.
+fn quoted(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    const UDP: u8 = 17;
+    let udp = [from.port().to_be_bytes(), to.port().to_be_bytes(), [0, 9], [0, 0]].concat();
+    match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let head = [0x45, 0, 0, 29, 0, 0, 0, 0, 64, UDP, 0, 0];
+            [&head[..], &from.octets(), &to.octets(), udp.as_slice()].concat()
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let head = [0x60, 0, 0, 0, 0, 9, UDP, 64];
+            [&head[..], &from.octets(), &to.octets(), udp.as_slice()].concat()
+        }
+        _ => panic!("{from} and {to} are of two families"),
+    }
+}
+
+/// The internet checksum (RFC 1071) of an even number of bytes.
+fn checksum(bytes: &[u8]) -> u16 {
+    let words = bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
 /// Binds queue 7 (NFQNL_MSG_CONFIG with NFQNL_CFG_CMD_BIND) until it is dropped.
 pub fn listen_on_a_queue() -> Option<std::os::fd::OwnedFd> {
     let socket = rustix::net::socket(AddressFamily::NETLINK, SocketType::RAW, Some(netlink::NETFILTER)).ok()?;

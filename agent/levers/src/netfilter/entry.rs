@@ -108,11 +108,15 @@ impl Entry {
         })
     }
 
+    /// Where the other side of a packet is known from on this chain.
+    pub fn remotes(&self) -> impl Iterator<Item = Remote> + use<> {
+        std::iter::once(self.remote).chain(self.other)
+    }
+
     /// By what a packet of this family is recognised whose other side is in a set, translated or not.
     pub fn recognised(&self, family: Family, set: &str) -> impl Iterator<Item = Vec<Match>> + use<> {
         let (base, set) = (self.base, set.to_owned());
-        let remotes = std::iter::once(self.remote).chain(self.other);
-        remotes.map(move |remote| {
+        self.remotes().map(move |remote| {
             let translated = (remote != Remote::Header).then(|| own_translation(base));
             in_family(family, translated, Match::InSet(remote.address(base, family), set.clone()))
         })

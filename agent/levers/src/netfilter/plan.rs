@@ -8,7 +8,7 @@ use agent_view::net::names::{self, Base, SetRole, injection_of};
 use proto_model::id::InjectionId;
 
 use super::batch::Batch;
-use super::entry::{Entry, PEERS, Remote};
+use super::entry::{Entry, PEERS};
 use super::expressions::{End, ICMP, ICMPV6, Match, Rule, TCP, UDP};
 use super::field::{Family, Field};
 use super::interval::Spans;
@@ -75,7 +75,7 @@ pub(super) fn add(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec
     add_sets(batch, injection, spec, exemptions);
     for entry in &entries {
         let base = entry.base;
-        for rule in rules(entry, injection, spec, exemptions, tracked) {
+        for rule in rules(entry, injection, spec, exemptions) {
             batch.add_rule(&entry.chain, &rule, &comment(base, injection, &rule));
         }
         for door in entry.doors(injection) {
@@ -188,12 +188,12 @@ fn add_sets(batch: &mut Batch, injection: &InjectionId, spec: &TrafficSpec, exem
 }
 
 /// One chain of the injection's own: what is spared returns, then the fate; or, late in the hook, only the count.
-fn rules(entry: &Entry, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions, tracked: bool) -> Vec<Rule> {
+fn rules(entry: &Entry, injection: &InjectionId, spec: &TrafficSpec, exemptions: &Exemptions) -> Vec<Rule> {
     let base = entry.base;
     let mut rules = sent_again(base, spec);
     rules.extend(of_another_chain(entry, injection, spec));
     rules.extend(always_spared(base));
-    rules.extend(spared_controllers(base, injection, tracked));
+    rules.extend(spared_controllers(entry, injection));
     let fixed = fixed_sets(spec, exemptions).map(|(role, _)| role);
     for role in fixed.chain([SetRole::Except4, SetRole::Except6]) {
         rules.extend(spared_by_set(entry, injection, role));
@@ -256,20 +256,14 @@ fn always_spared(base: Base) -> Vec<Rule> {
     rules
 }
 
-/// By the controller's address and port; in tracked connections also by what was dialled: where this host translates addresses, the
-/// answers come from elsewhere, and are translated back only after our chain.
-fn spared_controllers(base: Base, injection: &InjectionId, tracked: bool) -> Vec<Rule> {
-    let spare = |family, remote: Remote, set| {
-        let endpoint = Match::EndpointInSet(family, remote.address(base, family), remote.port(base), set);
-        Rule::new(vec![Match::Family(family), Match::Protocol(TCP), endpoint], End::Return)
-    };
+/// By the controller's address and port, translated or not.
+fn spared_controllers(entry: &Entry, injection: &InjectionId) -> Vec<Rule> {
+    let base = entry.base;
     let mut rules = Vec::new();
     for (family, role) in CONTROLLERS {
-        let set = role.set_of(injection);
-        rules.push(spare(family, Remote::Header, set.clone()));
-        // What leaves meets our first chain before it is tracked, with the address that was dialled.
-        if tracked && base != Base::Out {
-            rules.push(spare(family, Remote::Opened, set));
+        for remote in entry.remotes() {
+            let endpoint = Match::EndpointInSet(family, remote.address(base, family), remote.port(base), role.set_of(injection));
+            rules.push(Rule::new(vec![Match::Family(family), Match::Protocol(TCP), endpoint], End::Return));
         }
     }
     rules

@@ -2,18 +2,19 @@
 //! others are met by the address in the packet alone.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 
-use agent_levers::{Direction, Fate, Lose, TrafficSpec};
+use agent_levers::{Direction, Exemptions, Fate, Lose, TrafficSpec};
 use agent_view::TrafficCounters;
 
 use crate::world::*;
-use crate::{add, counters, only, remove};
+use crate::{add, add_sparing, counters, only, remove};
 
 /// A peer, and the address by which it is dialled.
 const DIALLED: [(&str, &str); 2] = [(PEER4, "10.99.0.77"), (PEER6, "fd99::77")];
 const PORT: u16 = 7_400;
 const DATAGRAMS: u32 = 400;
+const EVERY_WAY: [Direction; 3] = [Direction::Out, Direction::In, Direction::Both];
 
 fn at(dialled: &str, port: u16) -> SocketAddr {
     SocketAddr::new(dialled.parse().expect("an address"), port)
@@ -40,7 +41,7 @@ fn a_cut_peer_is_gone_by_the_address_that_is_dialled_and_by_its_own() {
                 return;
             }
             for named in [dialled, peer] {
-                for direction in [Direction::Out, Direction::In, Direction::Both] {
+                for direction in EVERY_WAY {
                     let mut open = connect(at).expect("the address is translated");
                     echoes(&mut open).unwrap();
                     let injection = add(&spec(named, direction));
@@ -167,6 +168,60 @@ fn a_router_that_is_no_peer_is_heard_about_connections_to_one() {
             let seen = counters(&injection);
             assert_eq!((seen.hit_packets, seen.passed.packets), (1, 0), "{peer}: {seen:?}");
             remove(&injection).unwrap();
+        }
+    });
+}
+
+/// Nothing of this connection, which was opened before, and of a new one is met or counted.
+fn assert_spared(at: SocketAddr, open: &mut TcpStream, (spec, exemptions): (&TrafficSpec, &Exemptions), what: &str) {
+    let injection = add_sparing(spec, exemptions);
+    echoes(open).unwrap_or_else(|e| panic!("{what}: a connection that is open: {e}"));
+    let mut new = connect(at).unwrap_or_else(|e| panic!("{what}: a new connection: {e}"));
+    echoes(&mut new).unwrap_or_else(|e| panic!("{what}: the new connection: {e}"));
+    let seen = counters(&injection);
+    assert_eq!((seen.hit_packets, seen.passed.packets), (0, 0), "{what}: {seen:?}");
+    remove(&injection).unwrap();
+}
+
+#[test]
+fn an_exception_a_protected_network_and_the_controller_are_spared_by_both_addresses() {
+    run(|world| {
+        for (peer, dialled) in DIALLED {
+            let (server, at) = (world.serve_far(peer, 0), at(dialled, PORT));
+            if !translate(at, "tcp", server) {
+                return;
+            }
+            let mut open = connect(at).expect("the address is translated");
+            echoes(&mut open).unwrap();
+            // What leaves is known by the dialled address alone until it is tracked.
+            let only_in = [Direction::In];
+            for (named, spared, directions) in [
+                (peer, at, &EVERY_WAY[..]),
+                (peer, server, &EVERY_WAY[..]),
+                (dialled, at, &EVERY_WAY[..]),
+                (dialled, server, &only_in[..]),
+            ] {
+                let network = networks(&[&spared.ip().to_string()]);
+                for direction in directions {
+                    let cut = spec(named, *direction);
+                    let what = |sort: &str| format!("{named} {direction:?}: {sort} {spared}");
+                    let except = TrafficSpec {
+                        except: network.clone(),
+                        ..cut.clone()
+                    };
+                    assert_spared(at, &mut open, (&except, &Exemptions::default()), &what("except"));
+                    let protected = Exemptions {
+                        networks: network.clone(),
+                        ..Exemptions::default()
+                    };
+                    assert_spared(at, &mut open, (&cut, &protected), &what("the network of"));
+                    let controller = Exemptions {
+                        controllers: vec![spared],
+                        ..Exemptions::default()
+                    };
+                    assert_spared(at, &mut open, (&cut, &controller), &what("the controller at"));
+                }
+            }
         }
     });
 }

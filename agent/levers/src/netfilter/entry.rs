@@ -113,6 +113,14 @@ impl Entry {
         std::iter::once(self.remote).chain(self.other)
     }
 
+    /// Both ports of a packet, and where connections are tracked the port that was dialled and the one that answers. These two are in
+    /// the header as well where nothing is translated, so neither the packet's way nor a translation is asked for.
+    pub fn ports(&self) -> impl Iterator<Item = Field> + use<> {
+        let tracked = self.other.map(|_| [Field::OpenedPort, Field::AnsweredPort]);
+        let header = [Field::SourcePort, Field::DestinationPort].into_iter();
+        header.chain(tracked.into_iter().flatten())
+    }
+
     /// By what a packet of this family is recognised whose other side is in a set, translated or not.
     pub fn recognised(&self, family: Family, set: &str) -> impl Iterator<Item = Vec<Match>> + use<> {
         let (base, set) = (self.base, set.to_owned());

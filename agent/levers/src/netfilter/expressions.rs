@@ -156,7 +156,7 @@ impl Match {
     fn is_of_connection(&self) -> bool {
         match self {
             Self::Tracked { .. } | Self::Translated => true,
-            Self::InSet(field, _) | Self::EndpointInSet(_, field, _, _) => field.is_of_connection(),
+            Self::Is(field, _) | Self::InSet(field, _) | Self::EndpointInSet(_, field, _, _) => field.is_of_connection(),
             _ => false,
         }
     }

@@ -192,7 +192,7 @@ fn rules(entry: &Entry, injection: &InjectionId, spec: &TrafficSpec, exemptions:
     let base = entry.base;
     let mut rules = sent_again(base, spec);
     rules.extend(of_another_chain(entry, injection, spec));
-    rules.extend(always_spared(base));
+    rules.extend(always_spared(entry));
     rules.extend(spared_controllers(entry, injection));
     let fixed = fixed_sets(spec, exemptions).map(|(role, _)| role);
     for role in fixed.chain([SetRole::Except4, SetRole::Except6]) {
@@ -239,9 +239,10 @@ fn sent_again(base: Base, spec: &TrafficSpec) -> Vec<Rule> {
     vec![Rule::new(vec![Match::SentAgain], end)]
 }
 
-fn always_spared(base: Base) -> Vec<Rule> {
+fn always_spared(entry: &Entry) -> Vec<Rule> {
     let spare = |matches| Rule::new(matches, End::Return);
-    let mut rules = vec![spare(vec![Match::Loopback { out: base.is_out() }])];
+    let out = entry.base.is_out();
+    let mut rules = vec![spare(vec![Match::Loopback { out }])];
     for (first, last) in NEIGHBOUR_TYPES {
         let kind = Match::Within(Field::IcmpType, vec![first], vec![last]);
         rules.push(spare(vec![Match::Family(Family::V6), Match::Protocol(ICMPV6), kind]));
@@ -250,10 +251,14 @@ fn always_spared(base: Base) -> Vec<Rule> {
         let ports = Match::Within(Field::DestinationPort, first.to_be_bytes().into(), last.to_be_bytes().into());
         rules.push(spare(vec![Match::Protocol(UDP), ports]));
     }
-    for side in [Field::SourcePort, Field::DestinationPort] {
-        rules.push(spare(vec![Match::Protocol(TCP), Match::Is(side, SSH.to_be_bytes().into())]));
-    }
+    rules.extend(spared_by_port(entry, TCP, |port| Match::Is(port, SSH.to_be_bytes().into())));
     rules
+}
+
+/// By each port of a packet of this protocol.
+fn spared_by_port(entry: &Entry, protocol: u8, condition: impl Fn(Field) -> Match) -> Vec<Rule> {
+    let spare = |port| Rule::new(vec![Match::Protocol(protocol), condition(port)], End::Return);
+    entry.ports().map(spare).collect()
 }
 
 /// By the controller's address and port, translated or not.
@@ -278,8 +283,7 @@ fn spared_by_set(entry: &Entry, injection: &InjectionId, role: SetRole) -> Vec<R
         SetRole::Spared6 | SetRole::Except6 => by_address(Family::V6),
         SetRole::SparedPorts => [TCP, UDP]
             .into_iter()
-            .flat_map(|protocol| [Field::SourcePort, Field::DestinationPort].map(|side| (protocol, side)))
-            .map(|(protocol, side)| spare(vec![Match::Protocol(protocol), Match::InSet(side, set.clone())]))
+            .flat_map(|protocol| spared_by_port(entry, protocol, |port| Match::InSet(port, set.clone())))
             .collect(),
         _ => Vec::new(),
     }

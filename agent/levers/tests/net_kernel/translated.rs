@@ -22,10 +22,15 @@ fn at(dialled: &str, port: u16) -> SocketAddr {
 
 /// From here on what is sent to the dialled address and port goes to the server. False, and said so, where there is no nft tool.
 fn translate(dialled: SocketAddr, protocol: &str, server: SocketAddr) -> bool {
+    translate_at("output", dialled, protocol, server)
+}
+
+/// The same of what passes this hook.
+fn translate_at(hook: &str, dialled: SocketAddr, protocol: &str, server: SocketAddr) -> bool {
     let family = if dialled.is_ipv4() { "ip" } else { "ip6" };
-    let chain = "add table inet other; add chain inet other out { type nat hook output priority -100; }";
+    let chain = format!("add table inet other; add chain inet other {hook} {{ type nat hook {hook} priority -100; }}");
     let dialled = format!("{family} daddr {} {protocol} dport {}", dialled.ip(), dialled.port());
-    nft(&format!("{chain}; add rule inet other out {dialled} dnat {family} to {server}")).is_some()
+    nft(&format!("{chain}; add rule inet other {hook} {dialled} dnat {family} to {server}")).is_some()
 }
 
 fn spec(peer: &str, direction: Direction) -> TrafficSpec {
@@ -222,6 +227,65 @@ fn an_exception_a_protected_network_and_the_controller_are_spared_by_both_addres
                     assert_spared(at, &mut open, (&cut, &controller), &what("the controller at"));
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn ssh_and_protected_ports_are_spared_by_the_port_that_is_dialled_and_by_the_peers() {
+    const SSH: u16 = 22;
+    const PROTECTED: u16 = 7_401;
+    run(|world| {
+        for (peer, dialled) in DIALLED {
+            let (server, sshd) = (world.serve_far(peer, 0), world.serve_far(peer, SSH));
+            for (port, server, spared) in [
+                (SSH, server, SSH),
+                (PORT, sshd, SSH),
+                (PROTECTED, server, PROTECTED),
+                (PROTECTED, server, server.port()),
+            ] {
+                let at = at(dialled, port);
+                if !translate(at, "tcp", server) {
+                    return;
+                }
+                let exemptions = Exemptions {
+                    ports: if spared == SSH { Vec::new() } else { only(spared) },
+                    ..Exemptions::default()
+                };
+                let mut open = connect(at).expect("the address is translated");
+                echoes(&mut open).unwrap();
+                for named in [dialled, peer] {
+                    for direction in EVERY_WAY {
+                        // What leaves is known by the dialled port alone until it is tracked.
+                        if named == dialled && spared != port && direction.covers_out() {
+                            continue;
+                        }
+                        let what = format!("{named} {direction:?}: {spared} of {port} to {}", server.port());
+                        assert_spared(at, &mut open, (&spec(named, direction), &exemptions), &what);
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn ssh_to_a_port_of_this_host_that_is_redirected_is_spared_on_its_way_in() {
+    run(|world| {
+        for (peer, here) in [(PEER4, HERE4), (PEER6, HERE6)] {
+            let (server, ssh) = (serve(here, 0), at(here, 22));
+            if !translate_at("prerouting", ssh, "tcp", server) {
+                return;
+            }
+            let mut open = world.in_far(|| connect_from(peer, ssh)).expect("the port is redirected");
+            echoes(&mut open).unwrap();
+            let injection = add(&spec(peer, Direction::In));
+            echoes(&mut open).unwrap_or_else(|e| panic!("{peer}: a session that is open: {e}"));
+            let mut new = world.in_far(|| connect_from(peer, ssh)).expect("a new session");
+            echoes(&mut new).unwrap();
+            let seen = counters(&injection);
+            assert_eq!((seen.hit_packets, seen.passed.packets), (0, 0), "{peer}: {seen:?}");
+            remove(&injection).unwrap();
         }
     });
 }

@@ -1,8 +1,9 @@
 //! Connections whose address this host translates (DNAT), on the real kernel: a peer is met by either of its addresses, and counted once;
 //! others are met by the address in the packet alone.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
 
 use agent_levers::{Direction, Exemptions, Fate, Lose, TrafficSpec};
 use agent_view::TrafficCounters;
@@ -72,6 +73,8 @@ fn ports_are_those_that_are_dialled_or_those_of_the_peer() {
                 return;
             }
             let both = if server.is_ipv4() { "10.99.0.0/24" } else { "fd99::/64" };
+            // The kernel tracks connections once there was one.
+            echoes(&mut connect(at).expect("the address is translated")).unwrap();
             for port in [PORT, server.port()] {
                 let injection = add(&TrafficSpec {
                     ports: only(port),
@@ -95,26 +98,37 @@ fn ports_are_those_that_are_dialled_or_those_of_the_peer() {
     });
 }
 
-/// How many datagrams to the dialled address arrive, and what was counted of them.
-fn lose_half(near: &UdpSocket, to: SocketAddr, there: &UdpSocket, named: &str) -> (u64, TrafficCounters) {
+/// How many of the datagrams arrive, and what was counted of them.
+fn lose_half(named: &str, direction: Direction, (from, at, to): (&UdpSocket, SocketAddr, &UdpSocket)) -> (u64, TrafficCounters) {
     let lose = Lose {
         per_million: 500_000,
         sink: 0xe124,
     };
     let injection = add(&TrafficSpec {
         fate: Fate::Lose(lose),
-        ..spec(named, Direction::Out)
+        ..spec(named, direction)
     });
     let mut arrived = 0;
     for _ in 0..DATAGRAMS {
-        near.send_to(b"x", to).expect("a loss is not told");
-        while there.recv(&mut [0; 8]).is_ok() {
-            arrived += 1;
-        }
+        from.send_to(b"x", at).expect("the sender does not learn of a loss");
+        arrived += received(to);
     }
+    until("every datagram has arrived or is lost", || {
+        arrived += received(to);
+        arrived + counters(&injection).hit_packets >= u64::from(DATAGRAMS)
+    });
     let seen = counters(&injection);
     remove(&injection).unwrap();
     (arrived, seen)
+}
+
+/// Takes what a socket that does not block holds, and counts it.
+fn received(to: &UdpSocket) -> u64 {
+    let mut count = 0;
+    while count < u64::from(DATAGRAMS) && to.recv(&mut [0; 8]).is_ok() {
+        count += 1;
+    }
+    count
 }
 
 #[test]
@@ -122,26 +136,66 @@ fn every_packet_meets_a_loss_once_whatever_address_is_named() {
     run(|world| {
         for (peer, dialled) in DIALLED {
             let (there, at) = (world.in_far(|| udp(peer)), at(dialled, PORT));
-            there.set_nonblocking(true).unwrap();
             let server = there.local_addr().unwrap();
             if !translate(at, "udp", server) {
                 return;
             }
             let near = udp(if server.is_ipv4() { HERE4 } else { HERE6 });
+            there.set_nonblocking(true).unwrap();
+            near.set_nonblocking(true).unwrap();
             let both = if server.is_ipv4() { "10.99.0.0/24" } else { "fd99::/64" };
-            // The kernel tracks connections once there was one.
+            // The kernel tracks connections once there was one, and answers come by the one that was opened.
             near.send_to(b"x", at).unwrap();
-            until("the address is translated", || there.recv(&mut [0; 8]).is_ok());
-            for named in [dialled, peer, both] {
-                let (arrived, seen) = lose_half(&near, at, &there, named);
-                assert_eq!(seen.met_packets, u64::from(DATAGRAMS), "{named}: {seen:?}");
-                assert_eq!(
-                    (seen.passed.packets, seen.hit_packets),
-                    (arrived, u64::from(DATAGRAMS) - arrived),
-                    "{named}"
-                );
-                // Four deviations of luck.
-                assert!((160..=240).contains(&arrived), "{named}: {arrived} of {DATAGRAMS}");
+            until("the address is translated", || received(&there) == 1);
+            let ways = [
+                (Direction::Out, (&near, at, &there)),
+                (Direction::In, (&there, near.local_addr().unwrap(), &near)),
+            ];
+            for (direction, way) in ways {
+                for named in [dialled, peer, both] {
+                    let (arrived, seen) = lose_half(named, direction, way);
+                    let what = format!("{named} {direction:?}: {arrived} of {DATAGRAMS}, {seen:?}");
+                    assert_eq!(seen.met_packets, u64::from(DATAGRAMS), "{what}");
+                    assert_eq!(seen.passed.packets, arrived, "{what}");
+                    assert_eq!(seen.hit_packets, u64::from(DATAGRAMS) - arrived, "{what}");
+                    // Four deviations of luck.
+                    assert!((160..=240).contains(&arrived), "{what}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_kernel_ends_a_cut_of_translated_connections_when_it_is_not_renewed() {
+    const GATE: Duration = Duration::from_millis(800);
+    /// The kernel counts in ticks.
+    const TICK: Duration = Duration::from_millis(10);
+    const LATE: Duration = Duration::from_secs(3);
+    run(|world| {
+        for (peer, dialled) in DIALLED {
+            let (server, at) = (world.serve_far(peer, 0), at(dialled, PORT));
+            if !translate(at, "tcp", server) {
+                return;
+            }
+            for named in [dialled, peer] {
+                for direction in [Direction::Out, Direction::In] {
+                    let mut open = connect(at).expect("the address is translated");
+                    echoes(&mut open).unwrap();
+                    let begun = Instant::now();
+                    let injection = add(&TrafficSpec {
+                        gate_ms: GATE.as_millis() as u64,
+                        ..spec(named, direction)
+                    });
+                    assert!(stalls(echoes(&mut open)), "{named} {direction:?}: an open connection");
+                    until("a new connection comes through", || connect(at).is_ok());
+                    let ended = begun.elapsed();
+                    assert!((GATE - TICK..LATE).contains(&ended), "{named} {direction:?}: {ended:?}");
+                    until("the open connection goes on", || open.read_exact(&mut [0]).is_ok());
+                    let seen = counters(&injection);
+                    assert!(!seen.gate_open && seen.passed.packets > 0, "{named} {direction:?}: {seen:?}");
+                    assert!(remove(&injection).unwrap());
+                }
             }
         }
     });

@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 const IPV4: &str = "/proc/net/netstat";
 const IPV6: &str = "/proc/net/snmp6";
 /// Neighbour and listener discovery and routers, which no fault touches: the kernel counts them among multicast packets, and by themselves.
-const IPV6_CONTROL: [&str; 6] = [
+const IPV6_CONTROL: [&str; 8] = [
+    "Icmp6OutGroupMembQueries",
+    "Icmp6OutGroupMembResponses",
+    "Icmp6OutGroupMembReductions",
     "Icmp6OutRouterSolicits",
     "Icmp6OutRouterAdvertisements",
     "Icmp6OutNeighborSolicits",
     "Icmp6OutNeighborAdvertisements",
-    "Icmp6OutGroupMembReports",
     "Icmp6OutMLDv2Reports",
 ];
 const NOT_COVERED: &str = "packets that this host sends to multicast groups or broadcast addresses reach the peers all the same";
@@ -108,9 +110,15 @@ mod tests {
         for unusual in ["", "IpExt: OutMcastPkts\n", "nonsense\n"] {
             assert_eq!((sent_v4(unusual), sent_v6(unusual)), (0, 0), "{unusual}");
         }
-        // This kernel has the tables.
+        // This kernel has the tables, and the counters by these names.
         let here = |path| std::fs::read_to_string(path).unwrap();
         assert!(here(IPV4).contains("OutMcastPkts") && here(IPV6).contains("Ip6OutMcastPkts"));
+        for name in IPV6_CONTROL {
+            assert!(
+                here(IPV6).lines().any(|line| line.split_whitespace().next() == Some(name)),
+                "{name}"
+            );
+        }
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub(super) const CPUS: u32 = 4;
 const FIRST_GROUP: u64 = 100;
 /// Folder of a service's group in the unified hierarchy.
 const UNIFIED: &str = "/sys/fs/cgroup";
+/// Of a kernel without IPv6 that has sent nothing to groups.
+const NETSTAT: &str = "IpExt: OutMcastPkts OutBcastPkts\nIpExt: 0 0";
 
 pub(super) fn processes() -> Vec<Process> {
     let mut kernel_thread = process(2, 0, "kthreadd", 0, "/");
@@ -65,9 +67,10 @@ pub(super) fn unified(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, u6
     all.into_iter().map(str::to_owned).zip(FIRST_GROUP..).collect()
 }
 
-/// Each service's freezer and list of members.
+/// Each service's freezer and list of members, and what the kernel says of itself.
 pub(super) fn knobs(processes: &BTreeMap<u32, Process>) -> BTreeMap<String, String> {
-    let mut knobs = BTreeMap::from([("/proc/sys/kernel/ostype".to_owned(), "Linux".to_owned())]);
+    let kernel = [("/proc/sys/kernel/ostype", "Linux"), ("/proc/net/netstat", NETSTAT)];
+    let mut knobs: BTreeMap<String, String> = kernel.map(|(path, text)| (path.to_owned(), text.to_owned())).into();
     for process in processes.values().filter(|p| p.groups[0].len() > 1) {
         let folder = format!("{UNIFIED}{}", process.groups[0]);
         knobs.entry(format!("{folder}/cgroup.freeze")).or_insert_with(|| "0".to_owned());

@@ -3248,7 +3248,7 @@ pub mod hosts_client {
             req.extensions_mut().insert(GrpcMethod::new("fracas.v1.Hosts", "Verify"));
             self.inner.unary(req, path, codec).await
         }
-        /// What each host can and cannot do, why not, and what mends it; no host named: every one.
+        /// What each host can and cannot do, why not, and what fixes it; no host named: every one.
         pub async fn doctor(
             &mut self,
             request: impl tonic::IntoRequest<super::HostRef>,
@@ -3358,7 +3358,7 @@ pub mod hosts_server {
             &self,
             request: tonic::Request<super::HostRef>,
         ) -> std::result::Result<tonic::Response<super::Document>, tonic::Status>;
-        /// What each host can and cannot do, why not, and what mends it; no host named: every one.
+        /// What each host can and cannot do, why not, and what fixes it; no host named: every one.
         async fn doctor(
             &self,
             request: tonic::Request<super::HostRef>,

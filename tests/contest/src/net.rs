@@ -22,7 +22,7 @@ const ECHOED: Duration = Duration::from_millis(200);
 pub struct Line(TcpStream);
 
 impl Line {
-    /// Connects from a host's own network; an error when nobody answers at once.
+    /// Connects from a host's own network; an error when the other end does not answer at once.
     pub fn open(from: &Host, to: SocketAddr) -> Result<Self> {
         // The socket stays in the host's network when the thread has ended.
         let stream = inside(from, move || Ok(TcpStream::connect_timeout(&to, PATIENCE)?));
@@ -39,7 +39,7 @@ impl Line {
     }
 }
 
-/// How long a new connection takes; an error when nobody answers in time.
+/// How long a new connection takes; an error when the other end does not answer in time.
 pub fn connects_in(from: &Host, to: SocketAddr) -> Result<Duration> {
     inside(from, move || {
         let begun = Instant::now();
@@ -48,7 +48,7 @@ pub fn connects_in(from: &Host, to: SocketAddr) -> Result<Duration> {
     })
 }
 
-/// How many of so many echoes come back; all are sent at once.
+/// How many of `count` echoes come back; all are sent at once.
 pub fn echoes(from: &Host, to: IpAddr, count: u16) -> Result<usize> {
     inside(from, move || echoes_here(to, count))
 }
@@ -99,7 +99,7 @@ fn echoes_here(to: IpAddr, count: u16) -> Result<usize> {
     Ok(back.len())
 }
 
-/// A socket of a host for datagrams to anybody, groups and broadcast addresses too. At the unspecified address it hears what is sent to
+/// A socket of a host for datagrams to any host, groups and broadcast addresses too. At the unspecified address it hears what is sent to
 /// the group as well, on the interface that has the address.
 pub fn datagrams(host: &Host, at: SocketAddr, joined: Option<(Ipv4Addr, Ipv4Addr)>) -> Result<UdpSocket> {
     inside(host, move || {
@@ -113,7 +113,7 @@ pub fn datagrams(host: &Host, at: SocketAddr, joined: Option<(Ipv4Addr, Ipv4Addr
     })
 }
 
-/// Whether the datagram that is sent to an address is heard there at once. The sender may be told that it may not.
+/// Whether the datagram that is sent to an address is heard there at once. The sender may be refused.
 pub fn hears(listener: &UdpSocket, from: &UdpSocket, to: SocketAddr) -> bool {
     let text = rand::random::<u64>().to_be_bytes();
     let _ = from.send_to(&text, to);
@@ -127,11 +127,11 @@ pub fn hears(listener: &UdpSocket, from: &UdpSocket, to: SocketAddr) -> bool {
 }
 
 /// In a thread of its own that enters the host's network and ends there.
-fn inside<T: Send + 'static>(host: &Host, deed: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+fn inside<T: Send + 'static>(host: &Host, action: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let namespace = File::open(format!("/proc/{}/ns/net", host.init_pid())).context("open a host's network namespace")?;
     let enter = move || {
         setns(namespace, CloneFlags::CLONE_NEWNET).context("enter a host's network namespace")?;
-        deed()
+        action()
     };
     std::thread::spawn(enter)
         .join()

@@ -16,8 +16,8 @@ fn every_kind_that_a_host_says_it_can_do_is_accepted_by_it_and_a_lost_host_says_
         return Ok(());
     }
     let site = Site::start("doctor", &["web"])?;
-    let told = ask(&site)?;
-    let web = of(&told, "web")?;
+    let doctors = ask(&site)?;
+    let web = of(&doctors, "web")?;
     for fault in agent_faults::registry() {
         let (kind, description) = (fault.kind().to_string(), fault.describe());
         let said = web["kinds"].as_array().into_iter().flatten().find(|k| k["fault"] == kind.as_str());
@@ -57,8 +57,9 @@ fn ask(site: &Site) -> Result<Vec<Value>> {
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
-fn of<'a>(told: &'a [Value], host: &str) -> Result<&'a Value> {
-    told.iter()
+fn of<'a>(doctors: &'a [Value], host: &str) -> Result<&'a Value> {
+    doctors
+        .iter()
         .find(|doctor| doctor["host"] == host)
         .with_context(|| format!("nothing of {host}"))
 }

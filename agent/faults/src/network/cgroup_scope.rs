@@ -112,7 +112,7 @@ impl<'a> CgroupSelector<'a> {
                 "unsupported",
                 self.path(),
                 format!(
-                    "{name} has no group in the unified hierarchy (cgroup v2), by which alone the kernel tells packets apart (fix: boot with systemd.unified_cgroup_hierarchy=1)"
+                    "{name} has no group in the unified hierarchy (cgroup v2), the only one that the kernel tells packets apart by (fix: boot with systemd.unified_cgroup_hierarchy=1)"
                 ),
             )),
             _ => Err(self
@@ -236,7 +236,7 @@ impl CgroupScope {
         }
     }
 
-    /// What the levers are told.
+    /// What the levers are given.
     pub fn groups(&self) -> SocketGroups {
         SocketGroups {
             level: self.level,
@@ -301,39 +301,39 @@ mod tests {
         }
     }
 
-    fn told(whose: &CgroupScope) -> String {
-        whose.gaps().collect::<Vec<_>>().join("; ")
+    fn gaps(scope: &CgroupScope) -> String {
+        scope.gaps().collect::<Vec<_>>().join("; ")
     }
 
     #[test]
-    fn a_group_made_anew_is_meant_beside_those_before_it_and_the_longest_gap_is_told() {
-        let mut whose = nginx();
-        whose.follow(&seen(Ok(Some(7)), 250));
-        assert_eq!((whose.ids.as_slice(), told(&whose).as_str()), ([7].as_slice(), ""));
-        whose.follow(&seen(Ok(None), 250));
+    fn a_group_made_anew_is_meant_beside_those_before_it_and_the_longest_gap_is_named() {
+        let mut scope = nginx();
+        scope.follow(&seen(Ok(Some(7)), 250));
+        assert_eq!((scope.ids.as_slice(), gaps(&scope).as_str()), ([7].as_slice(), ""));
+        scope.follow(&seen(Ok(None), 250));
         assert_eq!(
-            (whose.ids.as_slice(), told(&whose).as_str()),
+            (scope.ids.as_slice(), gaps(&scope).as_str()),
             ([7].as_slice(), "nginx.service does not run now")
         );
-        whose.follow(&seen(Ok(Some(8)), 240));
-        whose.follow(&seen(Ok(Some(9)), 100));
-        assert_eq!(whose.ids, [7, 8, 9]);
-        assert!(told(&whose).contains("anew 2 times") && told(&whose).ends_with("for up to 240 ms until that was noticed"));
-        (10..100).for_each(|id| whose.follow(&seen(Ok(Some(id)), 1)));
+        scope.follow(&seen(Ok(Some(8)), 240));
+        scope.follow(&seen(Ok(Some(9)), 100));
+        assert_eq!(scope.ids, [7, 8, 9]);
+        assert!(gaps(&scope).contains("anew 2 times") && gaps(&scope).ends_with("for up to 240 ms until that was noticed"));
+        (10..100).for_each(|id| scope.follow(&seen(Ok(Some(id)), 1)));
         assert_eq!(
-            (whose.ids.len(), whose.ids.last()),
+            (scope.ids.len(), scope.ids.last()),
             (MOST_IDS, Some(&99)),
             "a unit that starts again and again"
         );
     }
 
     #[test]
-    fn a_look_that_fails_changes_nothing_and_is_told_until_one_succeeds() {
-        let mut whose = nginx();
-        whose.follow(&seen(Err("could not read it".to_owned()), 250));
-        assert_eq!(whose.ids, [7]);
-        assert_eq!(told(&whose), "could not read it; its group from before is kept");
-        whose.follow(&seen(Ok(Some(7)), 250));
-        assert_eq!(told(&whose), "");
+    fn a_look_that_fails_changes_nothing_and_is_named_until_one_succeeds() {
+        let mut scope = nginx();
+        scope.follow(&seen(Err("could not read it".to_owned()), 250));
+        assert_eq!(scope.ids, [7]);
+        assert_eq!(gaps(&scope), "could not read it; its group from before is kept");
+        scope.follow(&seen(Ok(Some(7)), 250));
+        assert_eq!(gaps(&scope), "");
     }
 }

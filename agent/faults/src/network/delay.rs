@@ -201,11 +201,11 @@ impl Fault for Delay {
             hold: effect.hold,
             direction: effect.direction,
         };
-        let told = match &effect.made {
+        let observed = match &effect.made {
             AppliedEngine::Path { timer, .. } => netem::delayed(&effect.injection, timer.as_ref(), asked, view, before),
             AppliedEngine::Queues { worker } => observe_delay::delayed(&effect.injection, worker, asked, view, before),
         };
-        Ok(effect.resolved.noted(view, told?))
+        Ok(effect.resolved.noted(view, observed?))
     }
 
     fn names(params: &DelayParams) -> Vec<String> {

@@ -113,7 +113,7 @@ impl ShapingRequest<'_> {
         if let Some(why) = Shape::from(self.harm).is_beyond_netem() {
             return Some(why.to_owned());
         }
-        if self.resolved.whose.is_some() {
+        if self.resolved.scope.is_some() {
             return Some("filters on an interface see no socket, so they cannot tell a unit's packets from others".to_owned());
         }
         if self.direction.covers_in() && forwards(view) {

@@ -132,7 +132,7 @@ impl Matching {
         self.check_interface(scene, &resolved)?;
         peers::check_any(&resolved.peers, scene.duration_ms)?;
         let mut warnings = self.check_ports(scene)?;
-        if let (Some(selector), Some(scope)) = (self.selector(), &resolved.whose) {
+        if let (Some(selector), Some(scope)) = (self.selector(), &resolved.scope) {
             warnings.extend(cgroup_scope::check(selector, scope, self.protocol, direction, scene)?);
         }
         warnings.extend(peers::check_elsewhere(&resolved.peers, scene)?);
@@ -158,12 +158,12 @@ impl Matching {
         };
         let peers = peers::resolve("params.to", &self.to, &mut look_up)?;
         let except = peers::resolve("params.except", &self.except, &mut look_up)?;
-        let whose = self.selector().map(|selector| cgroup_scope::find(selector, view)).transpose()?;
+        let scope = self.selector().map(|selector| cgroup_scope::find(selector, view)).transpose()?;
         Ok(Resolved {
             to_groups: Sent::beside(&peers, self.protocol, direction, view),
             peers,
             except,
-            whose,
+            scope,
             names,
             forwards: forwarding::forwards(view),
         })
@@ -184,11 +184,11 @@ impl Matching {
 
     /// The same after names and groups were looked at again; what is without an answer keeps what it meant.
     fn resolve_again(&self, before: &Resolved, answers: &Answers) -> Resolved {
-        let (mut names, mut whose) = (before.names.clone(), before.whose.clone());
-        if let Some(whose) = &mut whose
-            && let Some(seen) = answers.groups.get(whose.path())
+        let (mut names, mut scope) = (before.names.clone(), before.scope.clone());
+        if let Some(scope) = &mut scope
+            && let Some(seen) = answers.groups.get(scope.path())
         {
-            whose.follow(seen);
+            scope.follow(seen);
         }
         for (name, known) in &mut names {
             match answers.names.get(name) {
@@ -208,7 +208,7 @@ impl Matching {
             (Ok(peers), Ok(except)) => Resolved {
                 peers,
                 except,
-                whose,
+                scope,
                 names,
                 forwards: before.forwards,
                 to_groups: before.to_groups,
@@ -218,7 +218,7 @@ impl Matching {
         }
     }
 
-    /// What the levers are told.
+    /// What the levers are given.
     pub fn spec(&self, resolved: &Resolved, direction: Direction, fate: Fate, gate_ms: u64) -> TrafficSpec {
         TrafficSpec {
             peers: resolved.peers.clone(),
@@ -227,7 +227,7 @@ impl Matching {
             local_ports: self.local_ports.clone(),
             protocol: self.protocol,
             interface: self.interface.clone(),
-            groups: resolved.whose.as_ref().map(CgroupScope::groups),
+            groups: resolved.scope.as_ref().map(CgroupScope::groups),
             prober: None,
             direction,
             fate,
@@ -235,10 +235,10 @@ impl Matching {
         }
     }
 
-    /// The same after a new look, with what the levers are told when the peers or the groups are others now.
+    /// The same after a new look, with what the levers are given when the peers or the groups are others now.
     fn retarget(&self, before: &Resolved, answers: &Answers, direction: Direction) -> (Resolved, Option<TrafficSpec>) {
         let now = self.resolve_again(before, answers);
-        let groups = |resolved: &Resolved| resolved.whose.as_ref().map(CgroupScope::groups);
+        let groups = |resolved: &Resolved| resolved.scope.as_ref().map(CgroupScope::groups);
         let changed = (&now.peers, &now.except, groups(&now)) != (&before.peers, &before.except, groups(before));
         // Of these only the peers and the groups are looked at.
         let unused = Fate::Cut(PacketFate::Drop);
@@ -289,7 +289,7 @@ impl Matching {
             words.push(format!("local ports {}", list(&self.local_ports)));
         }
         words.extend(self.interface.iter().map(|name| format!("by {name}")));
-        words.extend(resolved.whose.as_ref().map(CgroupScope::in_words));
+        words.extend(resolved.scope.as_ref().map(CgroupScope::in_words));
         words.join("; ")
     }
 
@@ -388,7 +388,7 @@ mod tests {
         let resolved = Resolved {
             peers: ["192.0.2.1", "192.0.2.50"].map(|text| Network::parse(text).unwrap()).into(),
             except: Vec::new(),
-            whose: None,
+            scope: None,
             names: BTreeMap::from([("db.example".to_owned(), known)]),
             forwards: false,
             to_groups: None,

@@ -16,14 +16,14 @@ use crate::fault::Look;
 pub(super) const FORWARDS: &str =
     "IP forwarding is on: packets that this host only forwards (containers, virtual machines) are not affected";
 
-/// The peers as networks, and whose packets are meant, at one moment.
+/// The peers as networks, and the group whose packets are matched, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Resolved {
     pub peers: Vec<Network>,
     pub except: Vec<Network>,
-    /// None where everybody's packets are meant.
+    /// None where the packets of all processes are matched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whose: Option<CgroupScope>,
+    pub scope: Option<CgroupScope>,
     /// The names among them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub names: BTreeMap<String, Known>,
@@ -49,12 +49,12 @@ pub(super) struct Known {
 impl Resolved {
     /// Paths of groups that it stands on.
     pub fn groups(&self) -> Vec<String> {
-        self.whose.iter().map(|whose| whose.path().to_owned()).collect()
+        self.scope.iter().map(|scope| scope.path().to_owned()).collect()
     }
 
     /// What a person should know of names and groups that did not stay as they were.
     pub fn gaps(&self) -> Option<String> {
-        let told = self.names.iter().flat_map(|(name, known)| {
+        let of_names = self.names.iter().flat_map(|(name, known)| {
             let moved = (known.changes > 0).then(|| format!("{name} moved {} times, noticed within seconds", known.changes));
             let lost = known
                 .problem
@@ -63,8 +63,11 @@ impl Resolved {
             moved.into_iter().chain(lost)
         });
         let forwarded = self.forwards.then(|| format!("{FORWARDS}, and nothing is confirmed for them"));
-        let told: Vec<String> = told.chain(self.whose.iter().flat_map(CgroupScope::gaps)).chain(forwarded).collect();
-        (!told.is_empty()).then(|| told.join("; "))
+        let gaps: Vec<String> = of_names
+            .chain(self.scope.iter().flat_map(CgroupScope::gaps))
+            .chain(forwarded)
+            .collect();
+        (!gaps.is_empty()).then(|| gaps.join("; "))
     }
 
     /// Adds to what was observed what the fault does not cover.

@@ -47,8 +47,8 @@ impl ShapingRequest<'_> {
             return None;
         }
         let free = |port: &u16| scene.protection.port(*port).is_none();
-        // An echo that comes in is nobody's for the kernel.
-        let echoes = self.resolved.whose.is_none() || !self.direction.covers_in();
+        // The kernel knows no owner of an echo that comes in.
+        let echoes = self.resolved.scope.is_none() || !self.direction.covers_in();
         match (protocol, ports.first()) {
             (None | Some(Protocol::Icmp), None) if echoes => Some(Probe::Echo(to)),
             (None | Some(Protocol::Tcp), Some(range)) => {

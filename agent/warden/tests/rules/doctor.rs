@@ -1,4 +1,4 @@
-//! What a host can do, told kind by kind: their own answers, the policy's, and the journal's; an agent's warden says the same.
+//! What a host can do, kind by kind: their own answers, the policy's, and the journal's; an agent's warden says the same.
 use agent_levers::JournalStore;
 use agent_levers::fake::FakeHost;
 use agent_view::{Feature, Presence};
@@ -11,14 +11,14 @@ const KINDS: Kinds = Kinds {
     catalogue: agent_faults::catalogue,
 };
 
-fn told(host: &FakeHost) -> HostDoctor {
+fn full_doctor(host: &FakeHost) -> HostDoctor {
     examine(host, &Policy::default(), KINDS, Ok(&JournalStore::memory()))
 }
 
 fn without(feature: Feature, presence: Presence) -> HostDoctor {
     let host = FakeHost::new();
     host.set_presence(feature, presence);
-    told(&host)
+    full_doctor(&host)
 }
 
 fn absent() -> Presence {
@@ -30,26 +30,26 @@ fn absent() -> Presence {
 
 #[test]
 fn a_host_that_has_everything_can_do_everything() {
-    let told = told(&FakeHost::new());
-    assert_eq!(told.can, Can::Yes, "{told:?}");
-    assert_eq!(told.kinds.len(), agent_faults::registry().count());
-    assert!(told.checks.iter().all(|check| check.ability.can == Can::Yes));
+    let found = full_doctor(&FakeHost::new());
+    assert_eq!(found.can, Can::Yes, "{found:?}");
+    assert_eq!(found.kinds.len(), agent_faults::registry().count());
+    assert!(found.checks.iter().all(|check| check.ability.can == Can::Yes));
 }
 
 #[test]
 fn what_is_missing_names_the_kinds_that_need_it_and_what_fixes_them() {
-    let told = without(Feature::NetAdmin, absent());
-    for kind in &told.kinds {
+    let found = without(Feature::NetAdmin, absent());
+    for kind in &found.kinds {
         let needs_it = kind.fault.family() == "network";
         assert_eq!(kind.ability.can == Can::No, needs_it, "{kind:?}");
         assert_eq!(kind.ability.fix.as_deref(), needs_it.then_some("apt install it"));
     }
     // Packets can be chosen by filters as well, but not cut off.
-    let told = without(Feature::PacketRules, absent());
-    assert_eq!(told.can, Can::No);
-    let cannot = told.kinds.iter().filter(|kind| kind.ability.can == Can::No);
+    let found = without(Feature::PacketRules, absent());
+    assert_eq!(found.can, Can::No);
+    let cannot = found.kinds.iter().filter(|kind| kind.ability.can == Can::No);
     assert_eq!(cannot.map(|kind| kind.fault.as_str()).collect::<Vec<_>>(), ["network.partition"]);
-    let check = told.checks.iter().find(|check| check.name == "nf_tables").unwrap();
+    let check = found.checks.iter().find(|check| check.name == "nf_tables").unwrap();
     assert_eq!(
         (check.ability.can, check.ability.why.as_deref()),
         (Can::No, Some("it is not there"))
@@ -62,10 +62,10 @@ fn what_comes_when_it_is_used_is_there_and_what_was_not_seen_is_not_evaluated() 
     let unknown = Presence::Unknown {
         why: "closed to us".into(),
     };
-    let told = without(Feature::Groups, unknown);
-    assert_eq!(told.can, Can::NotEvaluated);
-    assert!(told.kinds.iter().all(|kind| kind.ability.can != Can::No));
-    assert!(told.kinds.iter().any(|kind| kind.ability.why.as_deref() == Some("closed to us")));
+    let found = without(Feature::Groups, unknown);
+    assert_eq!(found.can, Can::NotEvaluated);
+    assert!(found.kinds.iter().all(|kind| kind.ability.can != Can::No));
+    assert!(found.kinds.iter().any(|kind| kind.ability.why.as_deref() == Some("closed to us")));
 }
 
 #[test]
@@ -73,9 +73,9 @@ fn what_the_host_does_not_allow_does_not_count() {
     let host = FakeHost::new();
     host.set_presence(Feature::PacketRules, absent());
     let policy = Policy::parse("[faults]\nallow = [\"cpu.*\"]\n", std::path::Path::new("agent.toml")).unwrap();
-    let told = examine(&host, &policy, KINDS, Ok(&JournalStore::memory()));
-    assert_eq!(told.can, Can::Yes);
-    assert!(told.kinds.iter().all(|kind| kind.allowed == (kind.fault.family() == "cpu")));
+    let found = examine(&host, &policy, KINDS, Ok(&JournalStore::memory()));
+    assert_eq!(found.can, Can::Yes);
+    assert!(found.kinds.iter().all(|kind| kind.allowed == (kind.fault.family() == "cpu")));
 }
 
 #[test]
@@ -84,12 +84,12 @@ fn without_a_journal_nothing_can_be_done_and_without_a_look_nothing_is_said_of_i
     let (disk, mirror) = (dir.path().join("disk"), dir.path().join("mirror"));
     let journal_store = JournalStore::open(&disk, &mirror).unwrap();
     std::fs::remove_dir(&disk).unwrap();
-    let told = examine(&FakeHost::new(), &Policy::default(), KINDS, Ok(&journal_store));
-    assert!(told.kinds.iter().all(|kind| kind.ability.can == Can::No), "{told:?}");
-    let told = examine(&FakeHost::new(), &Policy::default(), KINDS, Err("no agent has run here".into()));
-    let journal = told.checks.iter().find(|check| check.name == "journal").unwrap();
-    assert_eq!((told.can, journal.ability.can), (Can::NotEvaluated, Can::NotEvaluated));
-    assert_eq!(told.kinds[0].ability.fix.as_deref(), Some("systemctl start fracas-agent"));
+    let found = examine(&FakeHost::new(), &Policy::default(), KINDS, Ok(&journal_store));
+    assert!(found.kinds.iter().all(|kind| kind.ability.can == Can::No), "{found:?}");
+    let found = examine(&FakeHost::new(), &Policy::default(), KINDS, Err("no agent has run here".into()));
+    let journal = found.checks.iter().find(|check| check.name == "journal").unwrap();
+    assert_eq!((found.can, journal.ability.can), (Can::NotEvaluated, Can::NotEvaluated));
+    assert_eq!(found.kinds[0].ability.fix.as_deref(), Some("systemctl start fracas-agent"));
 }
 
 /// What a host loses with each of its parts: the kinds that cannot be injected, and those done otherwise.

@@ -5,31 +5,36 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use tests_harness::programs;
+use tests_harness::python::PythonTools;
 
 use super::arch::Arch;
 use super::symbols::Glibc;
 use crate::cargo;
 
 /// From PyPI, which has both as programs for this machine.
-const PYTHON_PACKAGES: [&str; 2] = ["ziglang==0.15.2", "cargo-zigbuild==0.24.1"];
+const TOOLS: PythonTools = PythonTools {
+    name: "zig",
+    packages: &["ziglang==0.15.2", "cargo-zigbuild==0.24.1"],
+};
 
 /// Builds these programs, each named with its crate, below `target`, and returns the folder that they are in.
 pub fn build(programs: &[(&str, &str)], arch: Arch, glibc: Glibc, target: &Path, epoch: u64) -> Result<PathBuf> {
-    let tools = tools()?;
+    let tools = TOOLS
+        .ensure()
+        .context("get zig and cargo-zigbuild (or give --binaries with programs that were built elsewhere)")?;
     add_rust_target(arch)?;
     let triple = format!("{}.{glibc}", arch.triple());
     let mut build = cargo::command(&["zigbuild", "--release", "--locked", "--target", &triple])?;
     for (member, name) in programs {
         build.args(["--package", member, "--bin", name]);
     }
-    let path = std::env::var("PATH").unwrap_or_default();
     build
-        .env("PATH", format!("{}:{path}", tools.join("bin").display()))
+        .envs(tools.environment())
         .env("CARGO_TARGET_DIR", target)
-        .env("CARGO_ZIGBUILD_ZIG_PATH", tools.join("ziglang/zig"))
-        .env("CARGO_ZIGBUILD_CACHE_DIR", tools.join("cache/wrappers"))
-        .env("ZIG_GLOBAL_CACHE_DIR", tools.join("cache/global"))
-        .env("ZIG_LOCAL_CACHE_DIR", tools.join("cache/local"))
+        .env("CARGO_ZIGBUILD_ZIG_PATH", tools.folder().join("ziglang/zig"))
+        .env("CARGO_ZIGBUILD_CACHE_DIR", tools.folder().join("cache/wrappers"))
+        .env("ZIG_GLOBAL_CACHE_DIR", tools.folder().join("cache/global"))
+        .env("ZIG_LOCAL_CACHE_DIR", tools.folder().join("cache/local"))
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
         .env("CARGO_ENCODED_RUSTFLAGS", remapped("--remap-path-prefix=", target)?.join("\u{1f}"))
         .env("CFLAGS", remapped("-ffile-prefix-map=", target)?.join(" "));
@@ -52,42 +57,6 @@ fn remapped(flag: &str, target: &Path) -> Result<Vec<String>> {
         .into_iter()
         .map(|(path, name)| format!("{flag}{}={name}", path.display()))
         .collect())
-}
-
-/// The folder with zig and cargo-zigbuild.
-fn tools() -> Result<PathBuf> {
-    let folder = programs::target_folder()?.join("tools/zig");
-    let done = folder.join("installed");
-    let wanted = PYTHON_PACKAGES.join("\n");
-    if std::fs::read_to_string(&done).is_ok_and(|found| found == wanted) {
-        return Ok(folder);
-    }
-    eprintln!("installing {} below {} (once)", PYTHON_PACKAGES.join(" and "), folder.display());
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)?;
-    }
-    let status = Command::new("python3")
-        .args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-compile",
-            "--target",
-        ])
-        .arg(&folder)
-        .args(PYTHON_PACKAGES)
-        .env("PIP_ROOT_USER_ACTION", "ignore")
-        .status()
-        .context("start python3 -m pip (Debian package python3-pip)")?;
-    ensure!(
-        status.success(),
-        "pip could not install {}: give --binaries to package programs that were built elsewhere",
-        PYTHON_PACKAGES.join(" and ")
-    );
-    std::fs::write(&done, wanted)?;
-    Ok(folder)
 }
 
 /// Rust's own library for that processor.

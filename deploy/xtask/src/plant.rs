@@ -210,12 +210,7 @@ impl Garden {
         }
         let filter: Vec<String> = bug.tests.iter().map(|test| format!("test(/(^|::){test}$/)")).collect();
         let filter = filter.join(" | ");
-        let mut cargo = cargo::command(&["nextest", "run", "--no-fail-fast", "--package", &bug.package, "-E", &filter])?;
-        cargo
-            .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", &self.target)
-            .env("PATH", packages::path())
-            .env_remove(programs::BUILT);
+        let cargo = self.cargo(&["nextest", "run", "--no-fail-fast", "--package", &bug.package, "-E", &filter])?;
         let (status, output) = cargo::watch(cargo)?;
         let mut failed: Vec<String> = output.lines().filter_map(|line| failed_test(&plain(line))).collect();
         failed.sort();
@@ -238,12 +233,7 @@ impl Garden {
             "--quick",
             "--case",
         ];
-        let mut cargo = cargo::command(&[&line[..], &[&cases.join(",")]].concat())?;
-        cargo
-            .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", &self.target)
-            .env("PATH", packages::path())
-            .env_remove(programs::BUILT);
+        let cargo = self.cargo(&[&line[..], &[&cases.join(",")]].concat())?;
         let (status, output) = cargo::watch(cargo)?;
         let mut failed: Vec<String> = output.lines().filter_map(|line| failed_case(&plain(line))).collect();
         failed.dedup();
@@ -253,6 +243,17 @@ impl Garden {
             Some(TESTS_FAILED)
         };
         Ok((code, failed))
+    }
+
+    /// Cargo in the copy, which builds there everything that it runs.
+    fn cargo(&self, arguments: &[&str]) -> Result<Command> {
+        let mut cargo = cargo::command(arguments)?;
+        cargo
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("PATH", packages::path())
+            .env_remove(programs::BUILT);
+        Ok(cargo)
     }
 }
 

@@ -8,6 +8,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::programs;
 
+/// The Ansible that the role of deploy/ansible is linted and tested with.
+pub const ANSIBLE_CORE: &str = "ansible-core==2.18.12";
+
 /// A list of packages, each with its version, that are installed together.
 #[derive(Debug)]
 pub struct PythonTools {

@@ -6,14 +6,14 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use tests_harness::programs;
-use tests_harness::python::PythonTools;
+use tests_harness::python::{ANSIBLE_CORE, PythonTools};
 
 use crate::cargo;
 
 /// Both from PyPI: Debian's are of another version on each release.
 const TOOLS: PythonTools = PythonTools {
     name: "ansible-lint",
-    packages: &["ansible-core==2.18.12", "ansible-lint==25.12.0"],
+    packages: &[ANSIBLE_CORE, "ansible-lint==25.12.0"],
 };
 const ROLE: &str = "deploy/ansible";
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use tests_harness::python::{Installed, PythonTools};
+use tests_harness::python::{ANSIBLE_CORE, Installed, PythonTools};
 use tests_harness::{Cmd, Output, programs, wait};
 
 use super::{Case, Extent, Figures};
@@ -23,7 +23,7 @@ pub(super) const CASES: [Case; 1] = [Case {
 
 const TOOLS: PythonTools = PythonTools {
     name: "ansible",
-    packages: &["ansible-core==2.18.12"],
+    packages: &[ANSIBLE_CORE],
 };
 /// A playbook by ssh to an emulated machine.
 const PLAYBOOK: Duration = Duration::from_secs(600);

@@ -46,6 +46,8 @@ const WATCHED: [&str; 9] = [
 pub const PARTITION: [&str; 2] = ["network.partition", "to=db"];
 /// Fills a part of the root's volume.
 pub const BALLAST: [&str; 3] = ["disk.fill", "amount=500MiB", "path=/var/tmp"];
+/// How long faults last that no case waits for: longer than any case takes.
+pub const LASTS: &str = "5m";
 
 pub struct Site {
     // Dropped in this order: the machine's folder goes last.

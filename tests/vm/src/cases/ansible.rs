@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tests_harness::python::{ANSIBLE_CORE, Installed, PythonTools};
 use tests_harness::{Cmd, Output, programs, wait};
 
+use super::higher::{HIGHER, higher_version};
 use super::{Case, Extent, Figures};
-use crate::site::{BALLAST, HOST, Site};
+use crate::site::{BALLAST, HOST, LASTS, Site};
 
 pub(super) const CASES: [Case; 1] = [Case {
     name: "ansible",
@@ -97,13 +98,13 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 /// To a higher version, while a fault acts: it is aborted, and the host is open and clean afterwards.
 fn upgrade(site: &Site, node: &Node, figures: &mut Figures<'_>) -> Result<()> {
     let newer = node.newer()?;
-    site.attack(&BALLAST, "5m")?;
+    site.attack(&BALLAST, LASTS)?;
     let variables = json!({ "fracas_agent_package_deb": newer, "fracas_agent_drain_seconds": 0 });
     let upgraded = node.play(site, "upgrade.yml", &[], &variables)?;
     figures.note("the role upgrades the agent during a filled volume", upgraded.took);
     ensure!(upgraded.passed()? > 0, "nothing was changed: {}", upgraded.output.stdout);
     let version = site.machine().sh("dpkg-query -W -f '${Version}' fracas-agent")?.ok()?;
-    ensure!(version.ends_with("+newer"), "the installed version is {version}");
+    ensure!(version.ends_with(HIGHER), "the installed version is {version}");
     ensure!(
         site.is_connected_and_clean()?,
         "the host is not connected and clean after the upgrade"
@@ -297,12 +298,8 @@ impl Node {
 
     /// The package under a higher version.
     fn newer(&self) -> Result<PathBuf> {
-        let (tree, deb) = (self.path("newer"), self.path("newer.deb"));
-        let line = format!(
-            "set -e; dpkg-deb --raw-extract {} {tree}; sed -i 's/^Version: .*/&+newer/' {tree}/DEBIAN/control; \
-             dpkg-deb --build --root-owner-group -Znone {tree} {deb} >/dev/null",
-            self.deb.display()
-        );
+        let deb = self.path("newer.deb");
+        let line = higher_version(&self.deb.display().to_string(), &self.path("newer"), ":", &deb);
         let status = Command::new("sh").args(["-c", &line]).status()?;
         ensure!(status.success(), "the package could not be made again under a higher version");
         Ok(deb.into())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::held::elapsed;
+use super::shell::elapsed;
 use super::{Case, Extent, Figures};
 use crate::site::{PARTITION, Site};
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::held::{Held, LEASE_LOST, clean_after};
+use super::shell::main_pid;
 use super::{Case, Extent, Figures};
 use crate::site::Site;
 
@@ -35,23 +36,27 @@ pub(super) const CASES: [Case; 4] = [
     },
 ];
 
-const CONTROLLER: &str = "controller=$(systemctl show --property MainPID --value fracas-controller)";
 /// How long the controller renews the leases of a host that it does not hear: three and a half of the shipped controller.toml's heartbeats.
 const UNHEARD: Duration = Duration::from_millis(7 * HEARTBEAT_MS / 2);
 const HEARTBEAT_MS: u64 = 5_000;
 
+/// Sets `controller` to its process id.
+fn controller_pid() -> String {
+    format!("controller=$({})", main_pid("fracas-controller"))
+}
+
 fn hung(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
-    let took = clean_after(site, CONTROLLER, "kill -STOP $controller")?;
+    let took = clean_after(site, &controller_pid(), "kill -STOP $controller")?;
     figures.add("clean after SIGSTOP of the controller", took, LEASE_LOST);
     held.expect_footprint(site)?;
-    site.machine().sh(&format!("{CONTROLLER}; kill -CONT $controller"))?.ok()?;
+    site.machine().sh(&format!("{}; kill -CONT $controller", controller_pid()))?.ok()?;
     held.expect_ended(site, &["lease_lost"])
 }
 
 fn killed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
-    let took = clean_after(site, CONTROLLER, "kill -KILL $controller")?;
+    let took = clean_after(site, &controller_pid(), "kill -KILL $controller")?;
     figures.add("clean after kill -9 of the controller", took, LEASE_LOST);
     // A controller that is back stops what it finds acting.
     held.expect_ended(site, &["lease_lost", "stop"])

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::held::{AGENT_PID, KILLED, LASTS, clean_after, elapsed, until_clean};
+use super::held::{GIVE_UP, KILLED, clean_after, until_clean};
+use super::shell::{elapsed, main_pid};
 use super::{Case, Extent, Figures};
-use crate::site::{BALLAST, PARTITION, Site};
+use crate::site::{BALLAST, LASTS, PARTITION, Site};
 
 pub(super) const CASES: [Case; 2] = [
     Case {
@@ -25,14 +26,13 @@ pub(super) const CASES: [Case; 2] = [
 
 /// Since systemd began. The kernel and its initial file system come before, and take 20 s where a processor is emulated.
 const BOOTED: Duration = Duration::from_secs(30);
-const GIVE_UP: Duration = Duration::from_secs(240);
 
 fn killed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     let before = site.footprint()?;
     site.attack(&PARTITION, LASTS)?;
     site.expect_cut_off()?;
-    let took = clean_after(site, &format!("agent=$({AGENT_PID})"), "kill -KILL $agent")?;
+    let took = clean_after(site, &format!("agent=$({})", main_pid("fracas-agent")), "kill -KILL $agent")?;
     figures.add("clean after kill -9 of the agent during a partition", took, KILLED);
     site.ready()?;
     site.expect_footprint(&before)

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::held::{AGENT_PID, BOTH_PIDS, HUNG, Held, KILL_BOTH, KILLED, clean_after};
+use super::held::{HUNG, Held, KILL_BOTH, KILLED, both_pids, clean_after};
+use super::shell::main_pid;
 use super::{Case, Extent, Figures};
 use crate::site::Site;
 
@@ -35,7 +36,7 @@ pub(super) const CASES: [Case; 4] = [
 
 fn killed_together(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
-    let took = clean_after(site, BOTH_PIDS, KILL_BOTH)?;
+    let took = clean_after(site, &both_pids(), KILL_BOTH)?;
     figures.add("clean after kill -9 of agent and guardian", took, KILLED);
     held.expect_ended(site, &["rescue"])
 }
@@ -50,7 +51,7 @@ fn killed_without_unit(site: &mut Site, figures: &mut Figures<'_>) -> Result<()>
     let held = Held::begin(site)?;
     site.machine().sh("systemctl is-active fracas-guard.service")?.ok()?;
     site.machine().sh(DISARM)?.ok()?;
-    let took = clean_after(site, BOTH_PIDS, KILL_BOTH)?;
+    let took = clean_after(site, &both_pids(), KILL_BOTH)?;
     let started = site.machine().sh("systemctl is-active fracas-agent.service")?;
     site.machine().sh(ARM)?.ok()?;
     ensure!(!started.success(), "the agent was started again, and may have undone this itself");
@@ -62,7 +63,7 @@ fn killed_without_unit(site: &mut Site, figures: &mut Figures<'_>) -> Result<()>
 
 fn hung(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
-    let took = clean_after(site, &format!("agent=$({AGENT_PID})"), "kill -STOP $agent")?;
+    let took = clean_after(site, &format!("agent=$({})", main_pid("fracas-agent")), "kill -STOP $agent")?;
     figures.add("clean after SIGSTOP of the agent", took, HUNG);
     held.expect_ended(site, &["guardian"])
 }
@@ -70,7 +71,7 @@ fn hung(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 fn killed_for_memory(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
     // It would be the kernel's last choice; here it is the first, so that nothing else is killed for it.
-    let prepare = format!("agent=$({AGENT_PID}); echo 1000 >/proc/$agent/oom_score_adj");
+    let prepare = format!("agent=$({}); echo 1000 >/proc/$agent/oom_score_adj", main_pid("fracas-agent"));
     let took = clean_after(site, &prepare, "echo f >/proc/sysrq-trigger")?;
     let kernel = site
         .machine()

@@ -7,9 +7,10 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::trial::{AGENT, Before, LASTS, injection, stop};
+use super::shell::{BEGIN, END, elapsed, main_pid};
+use super::trial::{AGENT, Before, injection, stop};
 use super::{Case, Extent, Figures};
-use crate::site::{BALLAST, PARTITION, Site};
+use crate::site::{BALLAST, LASTS, PARTITION, Site};
 
 pub(super) const CASES: [Case; 6] = [
     Case {
@@ -115,8 +116,6 @@ const EMPTY_ROOT: &str = "rm -f /var/tmp/others /var/tmp/rest /var/tmp/crumbs /v
 /// Nothing that a partition, a filled volume and a pause do is there.
 const CLEAN: &str = "! nft list tables | grep -q fracas && ! ls -d /var/tmp/.fracas-* >/dev/null 2>&1 && \
     grep -q 'frozen 0' /sys/fs/cgroup/system.slice/nginx.service/cgroup.events && ping -c 1 -W 1 db >/dev/null 2>&1";
-/// The first word of a line that measures.
-const BEGIN: &str = "read begin rest </proc/uptime";
 
 fn full_root(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
@@ -136,19 +135,8 @@ fn full_root(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 
 /// Halts the agent on its host, and waits until a line of `sh` succeeds; returns how long both took.
 fn halted_and(site: &Site, clean: &str) -> Result<Duration> {
-    let line = format!(
-        "{BEGIN}; fracas-agent halt --reason measured >&2; until {clean}; do sleep 0.05; done; read end rest </proc/uptime; echo $begin $end"
-    );
+    let line = format!("{BEGIN}; fracas-agent halt --reason measured >&2; until {clean}; do sleep 0.05; done; {END}");
     elapsed(&site.machine().sh_within(&line, GIVE_UP)?.ok()?)
-}
-
-/// From two times in seconds.
-fn elapsed(printed: &str) -> Result<Duration> {
-    let times: Vec<f64> = printed.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [begin, end] = times[..] else {
-        return Err(anyhow::anyhow!("expected two times, got {printed:?}"));
-    };
-    Duration::try_from_secs_f64(end - begin).context("the second time is before the first")
 }
 
 fn released(site: &mut Site) -> Result<()> {
@@ -184,7 +172,7 @@ fn read_only(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
         halt.stdout
     );
     site.machine().sh("ls -d /var/tmp/.fracas-*")?.ok()?;
-    let line = format!("{WRITABLE} && {BEGIN}; until {CLEAN}; do sleep 0.05; done; read end rest </proc/uptime; echo $begin $end");
+    let line = format!("{WRITABLE} && {BEGIN}; until {CLEAN}; do sleep 0.05; done; {END}");
     let printed = site.machine().sh_within(&line, GIVE_UP)?.ok()?;
     figures.add("the file is removed when the root is writable again", elapsed(&printed)?, RETRIED);
     released(site)?;
@@ -226,9 +214,6 @@ const HELD: [Held; 5] = [
         at: "fracas",
     },
 ];
-/// Stops the controller where it is, so that no lease is renewed and every fault ends without a command; and what lets it go on.
-const SILENCE: &str = "kill -STOP $(systemctl show --property MainPID --value fracas-controller)";
-const GO_ON: &str = "kill -CONT $(systemctl show --property MainPID --value fracas-controller)";
 const SCRIPT: &str = "/run/fracas-test-exhaust.py";
 
 /// What the script prints: all times in seconds since boot.
@@ -266,7 +251,7 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &str, burn: &
         .machine()
         .exec(&["python3", SCRIPT, resource, &looks], b"", GIVE_UP * 2)?
         .ok()?;
-    site.machine().sh(GO_ON)?.ok()?;
+    site.machine().sh(&signal_controller("CONT"))?.ok()?;
     let watched: Watched = serde_json::from_str(&printed)?;
     ensure!(
         watched.idle.is_empty(),
@@ -293,9 +278,15 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &str, burn: &
     before.expect(site)
 }
 
+/// Stopped where it is, the controller renews no lease, so that every fault ends without a command.
+fn signal_controller(signal: &str) -> String {
+    format!("kill -{signal} $({})", main_pid("fracas-controller"))
+}
+
 /// Silences the controller, and returns when each injection's lease ends, in seconds since boot; rather too early than too late.
 fn lease_ends(site: &Site) -> Result<BTreeMap<String, f64>> {
-    let line = format!("{SILENCE}; {BEGIN}; echo $begin; fracas-agent status -o json");
+    let silence = signal_controller("STOP");
+    let line = format!("{silence}; {BEGIN}; echo $begin; fracas-agent status -o json");
     let printed = site.machine().sh(&line)?.ok()?;
     let (now, status) = printed.split_once('\n').context("a time and a status")?;
     let (now, status): (f64, Value) = (now.parse()?, serde_json::from_str(status)?);

@@ -2,24 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde_json::Value;
 use tests_harness::footprint::Footprint;
 
-use crate::site::{BALLAST, PARTITION, Site};
+use super::shell::{BEGIN, END, elapsed, main_pid};
+use crate::site::{BALLAST, LASTS, PARTITION, Site};
 
-/// Longer than any case takes.
-pub(super) const LASTS: &str = "5m";
 /// The neighbour answers, and nothing that carries our name is in the network or on the volume.
 pub(super) const CLEAN: &str =
     "! nft list tables | grep -q fracas && ! ls /var/tmp/.fracas-* >/dev/null 2>&1 && ping -c 1 -W 3 db >/dev/null 2>&1";
-/// A line of `sh` that prints the process id of the agent.
-pub(super) const AGENT_PID: &str = "systemctl show --property MainPID --value fracas-agent";
-
-/// Sets `agent` and `guardian` to their process ids.
-pub(super) const BOTH_PIDS: &str = "agent=$(systemctl show --property MainPID --value fracas-agent); \
-    guardian=$(ps -o pid=,args= --ppid $agent | awk '/ guardian --agent /{ print $1 }'); test -n \"$guardian\"";
-/// Neither sees the end of the other.
+/// Neither process sees the end of the other.
 pub(super) const KILL_BOTH: &str = "kill -STOP $guardian $agent; kill -KILL $guardian $agent";
 
 /// The bound for an agent that is killed, from docs/safety.md.
@@ -29,7 +22,8 @@ pub(super) const HUNG: Duration = Duration::from_secs(20);
 /// The bound for a lost controller: the lease of the shipped controller.toml, and 2 s.
 pub(super) const LEASE_LOST: Duration = Duration::from_secs(15 + 2);
 
-const GIVE_UP: Duration = Duration::from_secs(240);
+/// The longest wait for a clean host, far beyond every bound.
+pub(super) const GIVE_UP: Duration = Duration::from_secs(240);
 
 /// A neighbour is cut off and a volume is filled: the first can expire in the kernel by itself, the second needs a process of ours.
 pub(super) struct Held {
@@ -71,33 +65,30 @@ impl Held {
     }
 }
 
+/// Sets `agent` and `guardian` to their process ids.
+pub(super) fn both_pids() -> String {
+    let agent = main_pid("fracas-agent");
+    format!(
+        "agent=$({agent}); guardian=$(ps -o pid=,args= --ppid $agent | awk '/ guardian --agent /{{ print $1 }}'); test -n \"$guardian\""
+    )
+}
+
 /// Prepares, acts, and waits until the host is clean, all in lines of `sh`; returns the time from the act on.
 pub(super) fn clean_after(site: &Site, prepare: &str, act: &str) -> Result<Duration> {
-    let line = format!("set -e; {prepare}; read begin rest </proc/uptime; {act}; {}", until_clean());
+    let line = format!("set -e; {prepare}; {BEGIN}; {act}; {}", until_clean());
     elapsed(&site.machine().sh_within(&line, GIVE_UP)?.ok()?)
 }
 
 /// Waits until the host is clean; then a line is `begin`, which the lines before have set, and the time.
 pub(super) fn until_clean() -> String {
-    format!("until {CLEAN}; do sleep 0.1; done; read end rest </proc/uptime; echo $begin $end")
+    format!("until {CLEAN}; do sleep 0.1; done; {END}")
 }
 
 /// Acts by a line of `sh`, and expects the host to be clean as soon as that line has ended; returns how long it took.
 pub(super) fn clean_when_done(site: &Site, act: &str) -> Result<Duration> {
     let residue = "{ nft list tables; ls -a /var/tmp; ping -c 1 -W 3 db; exit 1; } >&2";
-    let line =
-        format!("set -e; read begin rest </proc/uptime; {act}; read end rest </proc/uptime; {{ {CLEAN}; }} || {residue}; echo $begin $end");
+    let line = format!("set -e; {BEGIN}; {act}; read end rest </proc/uptime; {{ {CLEAN}; }} || {residue}; echo $begin $end");
     elapsed(&site.machine().sh_within(&line, GIVE_UP)?.ok()?)
-}
-
-/// Reads the last line: two moments in seconds.
-pub(super) fn elapsed(printed: &str) -> Result<Duration> {
-    let last = printed.lines().next_back().unwrap_or_default();
-    let times: Vec<f64> = last.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [begin, end] = times[..] else {
-        return Err(anyhow::anyhow!("expected two times, got {printed:?}"));
-    };
-    Duration::try_from_secs_f64(end - begin).context("the second time is before the first")
 }
 
 /// Expects that no process on the machine runs our program, also one that has been removed.
@@ -120,17 +111,4 @@ fn processes(site: &Site) -> Result<Vec<String>> {
     let line = "for p in /proc/[0-9]*; do case $(readlink $p/exe) in /usr/bin/fracas-agent*) tr '\\0' ' ' <$p/cmdline; echo;; esac; done";
     let all = site.machine().sh(line)?.ok()?;
     Ok(all.lines().map(str::to_owned).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_last_line_is_read() {
-        assert_eq!(elapsed("Removed /x.\n12.50 14.00\n").unwrap(), Duration::from_millis(1_500));
-        assert!(elapsed("12.5 14.0\nbut then\n").is_err());
-        assert!(elapsed("14.0 12.5\n").is_err());
-        assert!(elapsed("").is_err());
-    }
 }

@@ -5,12 +5,12 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use tests_harness::wait;
 
+use super::shell::main_pid;
 use super::trial::{
-    Before, LASTS, Measure, NGINX, PING_LOSS, PING_MS, PING6_LOSS, PING6_MS, POSTGRES, REDIS, Slowest, Trial, UNDONE, injection, rounds,
-    together,
+    Before, Measure, NGINX, PING_LOSS, PING_MS, PING6_LOSS, PING6_MS, POSTGRES, REDIS, Slowest, Trial, UNDONE, injection, rounds, together,
 };
 use super::{Case, Extent, Figures};
-use crate::site::Site;
+use crate::site::{LASTS, Site};
 
 pub(super) const CASES: [Case; 6] = [
     Case {
@@ -121,11 +121,7 @@ fn processes(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 /// Kills the processes of a unit until its main process has changed this often. The run ends as one that cannot be undone.
 fn killed(site: &Site, figures: &mut Figures<'_>, unit: &str, times: usize) -> Result<()> {
     let before = Before::look(site)?;
-    let main = || -> Result<String> {
-        site.machine()
-            .sh(&format!("systemctl show --property MainPID --value {unit}"))?
-            .ok()
-    };
+    let main = || -> Result<String> { site.machine().sh(&main_pid(unit))?.ok() };
     let mut seen = vec![main()?];
     ensure!(seen[0].trim() != "0", "{unit} does not run");
     let unit_words = format!("unit={unit}");

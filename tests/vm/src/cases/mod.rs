@@ -8,12 +8,14 @@ mod ended;
 mod exhausted;
 mod faults;
 mod held;
+mod higher;
 mod install;
 mod kinds;
 mod neighbours;
 mod packages;
 mod purge;
 mod service;
+mod shell;
 mod trial;
 mod volumes;
 

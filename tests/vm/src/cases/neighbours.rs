@@ -6,9 +6,10 @@ use anyhow::{Context, Result, ensure};
 use tests_harness::wait;
 
 use super::kinds::services;
-use super::trial::{AGENT, Before, LASTS, Measure, NGINX, PING_LOSS, PING6_MS, REDIS, Trial, UNDONE, injection, rounds, stop, undone};
+use super::shell::main_pid;
+use super::trial::{AGENT, Before, Measure, NGINX, PING_LOSS, PING6_MS, REDIS, Trial, UNDONE, injection, rounds, stop, undone};
 use super::{Case, Extent, Figures};
-use crate::site::Site;
+use crate::site::{LASTS, Site};
 
 pub(super) const CASES: [Case; 6] = [
     Case {
@@ -66,21 +67,24 @@ fn expect_both(site: &Site, v6_before: f64) -> Result<()> {
     Ok(())
 }
 
+/// Delays the packets of nginx's unit, which a worker holds; returns the run's id.
+fn slow_nginx(site: &Site) -> Result<String> {
+    let fault = [
+        "network.delay",
+        "delay=300ms",
+        "local_ports=80",
+        "protocol=tcp",
+        "unit=nginx",
+        "to=db",
+    ];
+    site.attack(&fault, LASTS)
+}
+
 fn flush(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     let (before, v6) = (Before::look(site)?, PING6_MS.take(site)?);
     let by_rules = site.attack(&V4_CUT, LASTS)?;
-    let by_worker = site.attack(
-        &[
-            "network.delay",
-            "delay=200ms",
-            "local_ports=80",
-            "protocol=tcp",
-            "unit=nginx",
-            "to=db",
-        ],
-        LASTS,
-    )?;
+    let by_worker = slow_nginx(site)?;
     let by_netem = site.attack(&V6_DELAY, LASTS)?;
     expect_both(site, v6)?;
     sh(site, "nft flush ruleset")?;
@@ -180,17 +184,7 @@ fn link(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 fn restarts(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     services(site)?;
     let (before, without) = (Before::look(site)?, NGINX.take(site)?);
-    let delay = site.attack(
-        &[
-            "network.delay",
-            "delay=300ms",
-            "local_ports=80",
-            "protocol=tcp",
-            "unit=nginx",
-            "to=db",
-        ],
-        LASTS,
-    )?;
+    let delay = slow_nginx(site)?;
     let late = || Ok(NGINX.take(site)? - without > 250.0);
     wait::until("nginx answers late", UNDONE, late)?;
     sh(site, "systemctl restart nginx")?;
@@ -220,11 +214,11 @@ fn restarts(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 
 /// A frozen unit that is restarted: systemd kills what does not end, and the end of the fault lets go of what comes after it.
 fn frozen(site: &Site, figures: &mut Figures<'_>) -> Result<()> {
-    let pid = "systemctl show --property MainPID --value nginx";
-    let old = sh(site, pid)?;
+    let pid = main_pid("nginx");
+    let old = sh(site, &pid)?;
     let run = site.attack(&["process.pause", "unit=nginx"], LASTS)?;
     sh(site, "systemctl restart --no-block nginx")?;
-    wait::until("the frozen nginx is gone", UNDONE * 3, || Ok(sh(site, pid)? != old))?;
+    wait::until("the frozen nginx is gone", UNDONE * 3, || Ok(sh(site, &pid)? != old))?;
     if injection(site, &run)?["state"] == "holding" {
         site.fracas(&["stop", &run, "--reason", "measured"])?;
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 
 use super::held::{CLEAN, Held, clean_after, clean_when_done, expect_no_process};
+use super::higher::{HIGHER, higher_version};
 use super::{Case, Extent, Figures};
 use crate::machine::PACKAGES;
 use crate::site::Site;
@@ -34,8 +35,6 @@ pub(super) const CASES: [Case; 3] = [
 const APT: Duration = Duration::from_secs(120);
 /// The higher version, below a folder that no case compares.
 const NEXT: &str = "/tmp/fracas-test-next";
-/// Added to the installed version.
-const HIGHER: &str = "+next";
 /// When the new package found the host clean.
 const FOUND_CLEAN: &str = "/run/fracas-test-found-clean";
 
@@ -112,10 +111,8 @@ fn make_next_version(site: &mut Site) -> Result<String> {
         "#!/bin/sh\n# It runs after the old package's prerm, before any file is changed.\n{{ {CLEAN}; }} || {{ nft list tables >&2; ls -a /var/tmp >&2; exit 1; }}\n\
          read up rest </proc/uptime\necho $up >{FOUND_CLEAN}\n"
     );
-    let line = format!(
-        "set -e; rm -rf {NEXT}; dpkg-deb -R {PACKAGES}/fracas-agent_*.deb {NEXT}; sed -i 's/^Version: .*/Version: {installed}{HIGHER}/' {NEXT}/DEBIAN/control; \
-         test ! -e {NEXT}/DEBIAN/preinst; cat >{NEXT}/DEBIAN/preinst; chmod 755 {NEXT}/DEBIAN/preinst; dpkg-deb -Znone -b {NEXT} {NEXT}.deb; rm -rf {NEXT}"
-    );
+    let add_preinst = "test ! -e $tree/DEBIAN/preinst; cat >$tree/DEBIAN/preinst; chmod 755 $tree/DEBIAN/preinst";
+    let line = higher_version(&format!("{PACKAGES}/fracas-agent_*.deb"), NEXT, add_preinst, &format!("{NEXT}.deb"));
     let made = site.machine().exec(&["/bin/sh", "-c", &line], preinst.as_bytes(), APT)?;
     made.ok()?;
     Ok(installed)

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::held::expect_no_process;
 use super::{Case, Extent, Figures};
-use crate::site::{PARTITION, Site};
+use crate::site::{LASTS, PARTITION, Site};
 
 pub(super) const CASES: [Case; 1] = [Case {
     name: "purge",
@@ -19,7 +19,7 @@ const PURGED: Duration = Duration::from_secs(120);
 
 fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
-    site.attack(&PARTITION, "5m")?;
+    site.attack(&PARTITION, LASTS)?;
     site.expect_cut_off()?;
     let begin = Instant::now();
     site.purge()?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::held::{AGENT_PID, Held, KILLED, clean_after, clean_when_done, elapsed, expect_no_agent, until_clean};
+use super::held::{Held, KILLED, clean_after, clean_when_done, expect_no_agent, until_clean};
+use super::shell::{BEGIN, END, elapsed, main_pid};
 use super::{Case, Extent, Figures};
 use crate::site::Site;
 
@@ -81,11 +82,12 @@ fn crash_looped(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
     let restarts_before = restarts(site)?;
     // Whether the host is clean after the first kill is watched while the others go on.
-    let watch = format!("read begin rest </proc/uptime; {{ echo clean $({}); }} &", until_clean());
+    let watch = format!("{BEGIN}; {{ echo clean $({}); }} &", until_clean());
+    let pid = main_pid("fracas-agent");
     let line = format!(
-        "killed=0; last=0; while [ $killed -lt {KILLS} ]; do pid=$({AGENT_PID}); \
+        "killed=0; last=0; while [ $killed -lt {KILLS} ]; do pid=$({pid}); \
          if [ $pid != 0 ] && [ $pid != $last ] && kill -KILL $pid; then killed=$((killed + 1)); last=$pid; \
-         if [ $killed = 1 ]; then {watch} fi; fi; done; read end rest </proc/uptime; echo killed $begin $end; wait"
+         if [ $killed = 1 ]; then {watch} fi; fi; done; echo killed $({END}); wait"
     );
     let printed = site.machine().sh_within(&line, LOOP)?.ok()?;
     let figure = |name: &str| elapsed(printed.lines().find(|line| line.starts_with(name)).unwrap_or_default());

@@ -9,14 +9,12 @@ use tests_harness::footprint::Footprint;
 use tests_harness::{Cmd, wait};
 
 use super::Figures;
-use crate::site::Site;
+use crate::site::{LASTS, Site};
 
 /// From the operator's command to its answer, in an emulated machine whose processors may be what the fault keeps busy.
 pub(super) const UNDONE: Duration = Duration::from_secs(20);
 /// The bound for the agent itself, from docs/safety.md.
 pub(super) const AGENT: Duration = Duration::from_secs(2);
-/// Longer than any case takes.
-pub(super) const LASTS: &str = "5m";
 const ACTS: Duration = Duration::from_secs(60);
 /// Until the report of an undo, and the proof after it, have come to the controller.
 const REPORTED: Duration = Duration::from_secs(30);

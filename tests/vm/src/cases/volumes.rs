@@ -5,9 +5,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use tests_harness::wait;
 
-use super::trial::{AGENT, Before, LASTS, Measure, Trial, UNDONE, injection, rounds, undone};
+use super::trial::{AGENT, Before, Measure, Trial, UNDONE, injection, rounds, undone};
 use super::{Case, Extent, Figures};
-use crate::site::Site;
+use crate::site::{LASTS, Site};
 
 pub(super) const CASES: [Case; 1] = [Case {
     name: "volumes",

@@ -1,14 +1,15 @@
 //! Disk images of Debian hosts, built once and kept by the content of their recipe.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
-use tests_harness::{Packages, interrupt, packages, programs};
+use tests_harness::{Packages, interrupt, packages, programs, wait};
 
 use crate::archive::Archive;
 use crate::kit::{FILES, Kit};
@@ -20,6 +21,8 @@ const DISK_MIB: u32 = 4096;
 const FORMAT: &str = "ext4 2";
 /// Programs of this machine that make images and run machines.
 const TOOLS: [&str; 3] = ["debootstrap", "e2fsprogs", "qemu-system-x86"];
+/// The longest that one step of a build may take: the packages come from an archive that may be slow.
+const STEP: Duration = Duration::from_secs(3_600);
 
 /// A finished image: it is never written to.
 #[derive(Debug, Clone)]
@@ -138,13 +141,10 @@ impl Recipe<'_> {
         fs::rename(&part, self.folder()).context("put the image in its place")
     }
 
-    /// In namespaces of its own, so that its mounts and whatever a package starts end with it.
     fn bootstrap(&self, root: &Path, log: &File) -> Result<()> {
         let archive = Archive::of_this_machine()?;
-        let mut bootstrap = Command::new("unshare");
+        let mut bootstrap = enclosed(packages::tool("debootstrap")?);
         bootstrap
-            .args(["--mount", "--pid", "--fork", "--kill-child"])
-            .arg(packages::tool("debootstrap")?)
             .args(["--variant=minbase", "--arch=amd64"])
             .arg(format!("--include={}", self.kit.packages().join(",")))
             .arg(self.suite.name())
@@ -159,7 +159,7 @@ impl Recipe<'_> {
         if let Some(scripts) = packages::unpacked("usr/share/debootstrap") {
             bootstrap.env("DEBOOTSTRAP_DIR", scripts);
         }
-        logged(&mut bootstrap, log)
+        logged("debootstrap", &mut bootstrap, log)
     }
 
     /// Removes images of older recipes.
@@ -193,18 +193,27 @@ fn empty(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))
 }
 
-/// Runs a script in the root, whose mounts and processes end with it.
+/// A program in namespaces of its own. Its mounts and whatever it starts end with it, and it ends with this process, also by SIGKILL.
+fn enclosed(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"])
+        .arg(program);
+    command
+}
+
+/// Runs a script in the root, which has a /proc meanwhile.
 fn inside(root: &Path, script: &str, log: &File) -> Result<()> {
     let entered = "set -e; mount -t proc proc \"$1/proc\"; exec chroot \"$1\" /bin/sh -c \"$2\"";
-    let mut command = Command::new("unshare");
+    let mut command = enclosed("sh");
     command
-        .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", entered, "sh"])
+        .args(["-c", entered, "sh"])
         .arg(root)
         .arg(script)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("LC_ALL", "C");
-    logged(&mut command, log)
+    logged("the setup in the root", &mut command, log)
 }
 
 /// The file of this opening with the highest version.
@@ -214,12 +223,20 @@ fn newest(folder: &Path, opening: &str) -> Result<PathBuf> {
     ours.max().with_context(|| format!("no {opening}* in {}", folder.display()))
 }
 
-fn logged(command: &mut Command, log: &File) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
+/// Runs a step of a build to its end, which is early where the runner is interrupted.
+fn logged(what: &str, command: &mut Command, log: &File) -> Result<()> {
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
-    let status = command.status().with_context(|| format!("start {name}"))?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("start {what} by setpriv and unshare (Debian package util-linux)"))?;
+    let ended = wait::for_some(format_args!("{what} ends"), STEP, || Ok(child.try_wait()?));
+    if ended.is_err() {
+        child.kill().ok();
+        child.wait().ok();
+    }
+    let (status, _) = ended?;
     if !status.success() {
-        bail!("{name}: {status}, see the log");
+        bail!("{what}: {status}, see the log");
     }
     Ok(())
 }

@@ -186,19 +186,32 @@ impl Site {
     /// Whatever a case left: afterwards the packages are there, and the host is connected and clean.
     pub fn ready(&mut self) -> Result<()> {
         if self.state == State::Bare {
-            self.install()?;
+            self.install().context("install the packages")?;
         }
         if self.state == State::Installed {
-            self.enrol()?;
+            self.enrol().context("enrol the host")?;
         }
-        wait::until("the host is connected and clean", SOON, || self.is_connected_and_clean())?;
+        self.connected_and_clean_within(SOON)?;
         Ok(())
     }
 
+    /// Waits until the controller counts the host as connected and clean; the error has what the controller says instead.
+    pub fn connected_and_clean_within(&self, limit: Duration) -> Result<Duration> {
+        let waited = wait::until("the host is connected and clean", limit, || self.is_connected_and_clean());
+        waited.with_context(|| match self.show_host() {
+            Ok(shown) => format!("{}: {} {}", shown.command, shown.stdout.trim(), shown.stderr.trim()),
+            Err(error) => format!("the controller cannot be asked about the host: {error:#}"),
+        })
+    }
+
     pub fn is_connected_and_clean(&self) -> Result<bool> {
-        let shown = self.fracas(&["hosts", "show", HOST, "-o", "json"])?;
-        let host: Value = serde_json::from_str(&shown.stdout).unwrap_or_default();
+        // Without a controller there is no document, and the host does not count as clean.
+        let host: Value = serde_json::from_str(&self.show_host()?.stdout).unwrap_or_default();
         Ok(host["connection"] == "connected" && host["cleanliness"] == "clean")
+    }
+
+    fn show_host(&self) -> Result<Output> {
+        self.fracas(&["hosts", "show", HOST, "-o", "json"])
     }
 
     /// Removes the agent with everything it kept; the controller stays.

@@ -51,7 +51,7 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let installed = node.play(site, "install.yml", &[], &json!({ "fracas_agent_config": rules }))?;
     figures.note("the role installs and enrols the agent", installed.took);
     ensure!(installed.passed()? > 0, "nothing was changed: {}", installed.output.stdout);
-    wait::until("the host is connected and clean", SOON, || site.is_connected_and_clean())?;
+    site.connected_and_clean_within(SOON)?;
     let written = site.machine().sh("cat /etc/fracas/agent.toml")?.ok()?;
     ensure!(
         written.contains("max_duration = \"7m\"") && written.contains("[[limits]]"),

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use tests_harness::wait;
 
 use super::{Case, Extent, Figures};
 use crate::site::Site;
@@ -22,7 +21,7 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.install()?;
     figures.note("apt installs the three debs, and the controller answers", begin.elapsed());
     site.enrol()?;
-    let listed = wait::until("the host is connected and clean", LISTED * 4, || site.is_connected_and_clean())?;
+    let listed = site.connected_and_clean_within(LISTED * 4)?;
     figures.add("the enrolled host is listed as connected and clean", listed, LISTED);
     for process in rights(site)? {
         process.check().with_context(|| format!("{process:?}"))?;

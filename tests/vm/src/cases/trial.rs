@@ -204,7 +204,7 @@ impl Before {
         if now != self.network {
             bail!("queues or rules are not as they were, but\n{now}\nand were\n{}", self.network);
         }
-        wait::until("the host is proven clean", REPORTED, || site.is_connected_and_clean())?;
+        site.connected_and_clean_within(REPORTED)?;
         Ok(())
     }
 }

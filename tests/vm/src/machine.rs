@@ -24,7 +24,8 @@ const SOCKETS: Duration = Duration::from_secs(20);
 pub const PACKAGES: &str = "/media/packages";
 /// Of the files in a machine's folder.
 const CONSOLE: &str = "console";
-const CONSOLE_LOG: &str = "console.log";
+pub(crate) const CONSOLE_LOG: &str = "console.log";
+pub(crate) const QEMU_LOG: &str = "qemu.log";
 const CONTROL: &str = "control";
 const MONITOR: &str = "monitor";
 
@@ -55,7 +56,7 @@ impl Machine {
     /// Starts a machine in the namespaces of a host, whose place on the fleet's network it takes, and waits until it answers.
     pub fn start(host: &Host, image: &Image, plan: MachinePlan) -> Result<Self> {
         bridge(host).context("connect the machine to the fleet's network")?;
-        let log = plan.folder.join("qemu.log");
+        let log = plan.folder.join(QEMU_LOG);
         let process = host.background(&command(image, &plan)?, &File::create(&log)?)?;
         Self::meet(process, plan).with_context(|| tail(&log, 20))
     }

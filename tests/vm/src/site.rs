@@ -23,6 +23,8 @@ const NEIGHBOUR: &str = "db";
 /// The host of the fleet in whose namespaces QEMU runs; the machine has its place on the network.
 const BENCH: &str = "bench";
 const MEMORY_MIB: u32 = 1536;
+/// The folder for the logs of a machine that did not start.
+const BOOT: &str = "boot";
 const INSTALL: Duration = Duration::from_secs(300);
 /// The longest that a command of the operator may take, in a slow machine.
 const OPERATOR: Duration = Duration::from_secs(120);
@@ -90,7 +92,11 @@ impl Site {
             packages: debs.map(|debs| packages_disk(debs, folder.path())).transpose()?,
             folder: folder.path().to_owned(),
         };
-        let machine = Machine::start(bench, &image, plan)?;
+        let machine = Machine::start(bench, &image, plan).with_context(|| {
+            let kept = keep_console(folder.path(), &logs.join(BOOT));
+            let kept = kept.map_or_else(|error| format!("none: {error:#}"), |()| logs.join(BOOT).display().to_string());
+            format!("start the machine (logs: {kept})")
+        })?;
         let site = Self {
             machine,
             fleet,
@@ -302,10 +308,7 @@ impl Site {
     /// Puts what helps to understand a failure into a folder of the target folder, and says which.
     pub fn keep_logs(&self, case: &str) -> Result<PathBuf> {
         let folder = self.logs.join(case);
-        fs::create_dir_all(&folder)?;
-        for name in ["console.log", "qemu.log"] {
-            fs::copy(self.folder.path().join(name), folder.join(name)).ok();
-        }
+        keep_console(self.folder.path(), &folder)?;
         for (name, line) in [
             ("journal", "journalctl --no-pager -o short-monotonic"),
             ("processes", "ps -eo pid,ppid,user,stat,oom,cgroup,args"),
@@ -321,6 +324,16 @@ impl Site {
         }
         Ok(folder)
     }
+}
+
+/// What the machine and QEMU have written themselves, which is all there is of a machine that does not answer.
+fn keep_console(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
+    for name in [machine::CONSOLE_LOG, machine::QEMU_LOG] {
+        // QEMU may have ended before it wrote one of them.
+        fs::copy(from.join(name), to.join(name)).ok();
+    }
+    Ok(())
 }
 
 /// Where logs of failed cases are kept, those of the last run alone.

@@ -127,6 +127,11 @@ impl Figures<'_> {
         self.table.of(self.case).all(Row::passed)
     }
 
+    fn fail(&mut self, begin: Instant, why: String) {
+        eprintln!("   {}: failed: {why}", self.case);
+        self.row(WHOLE.to_owned(), begin.elapsed(), None, Some(why));
+    }
+
     fn row(&mut self, what: String, took: Duration, limit: Option<Duration>, failed: Option<String>) {
         let limit_text = limit.map_or_else(String::new, |limit| format!(" (limit {:.0} s)", limit.as_secs_f64()));
         eprintln!("   {}: {what}: {:.1} s{limit_text}", self.case, took.as_secs_f64());
@@ -140,15 +145,20 @@ impl Figures<'_> {
     }
 }
 
-/// Runs the chosen cases on one machine. A case that fails takes the next to a machine of its own. Limits are those of a release; they are
-/// multiplied by `slack`.
+/// After this number of machines in a row that did not start, no other is tried: each takes minutes to give up.
+const MOST_FAILED_STARTS: u32 = 2;
+/// The row of a case that has the time from its machine's start, or from the case before, to its end.
+const WHOLE: &str = "the whole case";
+
+/// Runs the chosen cases on one machine; each has a row in the table at least, also where no machine starts. A case that fails takes the next
+/// to a machine of its own. Limits are those of a release; they are multiplied by `slack`.
 pub fn run(suite: Suite, debs: &Path, selection: &Selection, slack: u32) -> Result<Table> {
     let logs = site::logs(suite)?;
     if logs.exists() {
         std::fs::remove_dir_all(&logs)?;
     }
     let mut table = Table::default();
-    let mut site = None;
+    let (mut site, mut failed_starts) = (None, 0);
     for case in selection.cases() {
         interrupt::check()?;
         eprintln!("== {suite} {}: {}", case.name, case.what);
@@ -158,36 +168,54 @@ pub fn run(suite: Suite, debs: &Path, selection: &Selection, slack: u32) -> Resu
             slack,
             table: &mut table,
         };
-        let mut at = match site.take() {
-            Some(site) => site,
-            None => {
-                let site = Site::start(suite, selection.kit(), Some(debs))?;
-                figures.note("the machine answers", begin.elapsed());
-                site
-            }
+        if failed_starts == MOST_FAILED_STARTS {
+            figures.fail(begin, format!("not run: {failed_starts} machines in a row did not start"));
+            continue;
+        }
+        let at = match site.take() {
+            Some(site) => Ok(site),
+            None => Site::start(suite, selection.kit(), Some(debs)).inspect(|_| figures.note("the machine answers", begin.elapsed())),
         };
-        match (case.run)(&mut at, &mut figures) {
-            Ok(()) if figures.in_time() => {
-                figures.note("the whole case", begin.elapsed());
-                site = Some(at);
-            }
-            Ok(()) => {
-                figures.note("the whole case", begin.elapsed());
-                eprintln!("   {}: too slow (logs: {})", case.name, at.keep_logs(case.name)?.display());
-                // Late, and as it was: the next case can go on here.
-                site = Some(at);
+        match at {
+            Ok(at) => {
+                failed_starts = 0;
+                site = case.put(at, &mut figures, begin)?;
             }
             Err(error) => {
                 interrupt::check()?;
-                let kept = at.keep_logs(case.name);
-                let kept = kept.map_or_else(|error| format!("none: {error:#}"), |folder| folder.display().to_string());
-                let why = format!("{error:#} (logs: {kept})");
-                eprintln!("   {}: failed: {why}", case.name);
-                figures.row("the whole case".into(), begin.elapsed(), None, Some(why));
+                failed_starts += 1;
+                figures.fail(begin, format!("{error:#}"));
             }
         }
     }
     Ok(table)
+}
+
+impl Case {
+    /// Runs the case, and returns the machine where the next case can go on there.
+    fn put(&self, mut at: Site, figures: &mut Figures<'_>, begin: Instant) -> Result<Option<Site>> {
+        let done = (self.run)(&mut at, figures);
+        if done.is_ok() {
+            figures.note(WHOLE, begin.elapsed());
+            if figures.in_time() {
+                return Ok(Some(at));
+            }
+        }
+        interrupt::check()?;
+        let kept = at.keep_logs(self.name);
+        let kept = kept.map_or_else(|error| format!("none: {error:#}"), |folder| folder.display().to_string());
+        match done {
+            Ok(()) => {
+                eprintln!("   {}: too slow (logs: {kept})", self.name);
+                // Late, and as it was.
+                Ok(Some(at))
+            }
+            Err(error) => {
+                figures.fail(begin, format!("{error:#} (logs: {kept})"));
+                Ok(None)
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod purge;
 mod service;
 mod shell;
 mod trial;
+mod unwritable;
 mod volumes;
 
 use std::path::Path;
@@ -48,12 +49,13 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 14] = [
+const REGISTERED: [&[Case]; 15] = [
     &install::CASES,
     &faults::CASES,
     &kinds::CASES,
     &volumes::CASES,
     &neighbours::CASES,
+    &unwritable::CASES,
     &exhausted::CASES,
     &crash::CASES,
     &ended::CASES,

@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::shell::{BEGIN, END, elapsed};
 use super::trial::{AGENT, Before, stop};
 use super::{Case, Extent, Figures};
-use crate::site::{BALLAST, LASTS, PARTITION, Site};
+use crate::site::{BALLAST, HOST, LASTS, PARTITION, Site};
 
 pub(super) const CASES: [Case; 3] = [
     Case {
@@ -34,6 +35,9 @@ pub(super) const CASES: [Case; 3] = [
 const RETRIED: Duration = Duration::from_secs(5 + 2);
 const GIVE_UP: Duration = Duration::from_secs(120);
 
+/// The exit code of `fracas attack` when the controller or a host refuses.
+const REFUSED: i32 = 1;
+
 const PAUSE: [&str; 2] = ["process.pause", "unit=nginx"];
 
 /// The agent's folder gets a small volume of its own.
@@ -43,24 +47,82 @@ const MAKE_OWN: &str = "set -e; systemctl stop fracas-agent; truncate -s 64M /va
     mount -o loop /var/tmp/own.volume /var/lib/fracas/agent; systemctl start fracas-agent";
 const REMOVE_OWN: &str = "set -e; systemctl stop fracas-agent; umount /var/lib/fracas/agent; mount -o loop /var/tmp/own.volume /var/tmp/own; \
     cp -a /var/tmp/own/. /var/lib/fracas/agent/; umount /var/tmp/own; rmdir /var/tmp/own; rm /var/tmp/own.volume; systemctl start fracas-agent";
-/// Others take all that is left of the agent's volume; it fails unless nothing is left.
-const NO_SPACE: &str = "dd if=/dev/zero of=/var/lib/fracas/agent/others bs=1M 2>/dev/null; dd if=/dev/zero of=/var/lib/fracas/agent/rest bs=512 2>/dev/null; \
-    ! dd if=/dev/zero of=/var/lib/fracas/agent/rest bs=4k count=1 2>/dev/null";
-const NO_INODE: &str = "cd /var/lib/fracas/agent && mkdir others && n=0; while touch others/$n 2>/dev/null; do n=$((n + 1)); done; \
-    test $(stat -f -c %d /var/lib/fracas/agent) = 0";
-const FREE: &str = "rm -rf /var/lib/fracas/agent/others /var/lib/fracas/agent/rest";
+const FREE: &str = "rm -rf /var/lib/fracas/agent/others /var/lib/fracas/agent/rest /var/lib/fracas/agent/probe";
+
+/// What journals need and others take.
+struct Taken {
+    what: &'static str,
+    /// A line of `sh` that takes all of it.
+    take: &'static str,
+    /// A line of `sh` that writes as any program would, and succeeds only where the kernel refuses that.
+    is_gone: &'static str,
+    /// The kernel's reason, which the agent passes on.
+    cause: &'static str,
+}
+
+const NO_SPACE: Taken = Taken {
+    what: "no space",
+    take: "dd if=/dev/zero of=/var/lib/fracas/agent/others bs=1M 2>/dev/null; \
+           dd if=/dev/zero of=/var/lib/fracas/agent/rest bs=512 2>/dev/null; true",
+    is_gone: "! dd if=/dev/zero of=/var/lib/fracas/agent/probe bs=4k count=1 2>/dev/null",
+    cause: "No space left on device",
+};
+const NO_INODE: Taken = Taken {
+    what: "no inode",
+    take: "cd /var/lib/fracas/agent && mkdir others && n=0; while touch others/$n 2>/dev/null; do n=$((n + 1)); done",
+    is_gone: "test $(stat -f -c %d /var/lib/fracas/agent) = 0 && ! touch /var/lib/fracas/agent/others/probe 2>/dev/null",
+    cause: "No space left on device",
+};
+/// Others take all of the root's volume, also what is kept for root.
+const FULL_ROOT: Taken = Taken {
+    what: "full root",
+    take: "left=$(($(stat -f -c '%f * %S' /var/tmp))); fallocate -l $((left - (64 << 20))) /var/tmp/others; \
+           dd if=/dev/zero of=/var/tmp/rest bs=1M 2>/dev/null; dd if=/dev/zero of=/var/tmp/crumbs bs=512 2>/dev/null; true",
+    is_gone: "! dd if=/dev/zero of=/var/tmp/probe bs=4k count=1 2>/dev/null",
+    cause: "No space left on device",
+};
+const EMPTY_ROOT: &str = "rm -f /var/tmp/others /var/tmp/rest /var/tmp/crumbs /var/tmp/probe";
+/// As the kernel does when it no longer trusts a disk: every write is refused, also to files that are open already.
+const READ_ONLY: Taken = Taken {
+    what: "read-only root",
+    take: "echo u >/proc/sysrq-trigger; until grep -q ' / ext4 ro' /proc/mounts; do sleep 0.1; done",
+    is_gone: "! touch /var/tmp/probe 2>/dev/null",
+    cause: "Read-only file system",
+};
+const WRITABLE: &str = "mount -o remount,rw / && touch /var/tmp/probe && rm /var/tmp/probe";
+
+impl Taken {
+    /// In one line: what ends meanwhile may give some of it back.
+    fn take(&self, site: &Site) -> Result<()> {
+        let line = format!("{}; {}", self.take, self.is_gone);
+        let taken = site.machine().sh_within(&line, GIVE_UP)?.ok();
+        taken.with_context(|| format!("{}: a program can still write", self.what)).map(drop)
+    }
+
+    /// Without this a refusal would have another reason, or none.
+    fn expect_gone(&self, site: &Site) -> Result<()> {
+        let tried = site.machine().sh(self.is_gone)?;
+        ensure!(tried.success(), "{}: a program can still write: {}", self.what, tried.command);
+        Ok(())
+    }
+}
 
 fn own_volume(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     let bare = Before::look(site)?;
     site.machine().sh_within(MAKE_OWN, GIVE_UP)?.ok()?;
     site.ready()?;
-    for (what, take) in [("no space", NO_SPACE), ("no inode", NO_INODE)] {
+    for taken in [&NO_SPACE, &NO_INODE] {
+        let what = taken.what;
         let before = Before::look(site)?;
         let faults: [&[&str]; 3] = [&PARTITION, &BALLAST, &PAUSE];
         let runs: Vec<String> = faults.iter().map(|fault| site.attack(fault, LASTS)).collect::<Result<_>>()?;
-        site.machine().sh_within(take, GIVE_UP)?.ok().context(what)?;
-        expect_refusal(site, figures, what)?;
+        taken.take(site)?;
+        let error = expect_refusal(site, figures, taken)?;
+        ensure!(
+            refused_by_the_host(&error, taken.cause),
+            "{what}: the fault was refused for another reason: {error}"
+        );
         site.expect_cut_off()?;
         for (fault, run) in faults.iter().zip(&runs) {
             stop(site, figures, &format!("{what}: {}", fault[0]), run)?;
@@ -74,22 +136,69 @@ fn own_volume(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     bare.expect(site)
 }
 
-/// A host that cannot write down how to undo a fault is given none, and nothing on it is touched.
-fn expect_refusal(site: &Site, figures: &mut Figures<'_>, what: &str) -> Result<()> {
+/// A host that cannot write down how to undo a fault says so and is given none, and nothing on it is touched. Returns the refusal, which is the
+/// controller's own where its store is on the same volume.
+fn expect_refusal(site: &Site, figures: &mut Figures<'_>, taken: &Taken) -> Result<Value> {
+    let what = taken.what;
     let before = site.footprint()?;
     let begin = Instant::now();
     let fault = ["network.delay", "delay=200ms", "protocol=udp", "to=192.0.2.10"];
-    let refused = site.fracas(&[&["attack"], fault.as_slice(), &["--on", "web", "--for", "1m", "--detach"]].concat())?;
-    ensure!(!refused.success(), "{what}: a fault is accepted: {}", refused.stdout);
+    let line = [
+        &["attack"],
+        fault.as_slice(),
+        &["--on", HOST, "--for", "1m", "--detach", "-o", "json"],
+    ]
+    .concat();
+    let refused = site.fracas(&line)?;
     figures.note(format!("{what}: a fault is refused"), begin.elapsed());
-    site.expect_footprint(&before)
+    // Any other code says that the controller did not answer.
+    ensure!(
+        refused.code() == Some(REFUSED),
+        "{what}: a fault is not refused but {:?}: {} {}",
+        refused.end,
+        refused.stdout,
+        refused.stderr
+    );
+    let error: Value = serde_json::from_str(refused.stderr.trim()).with_context(|| format!("{what}: {}", refused.stderr))?;
+    ensure!(
+        error["error"]["code"] == "store" || refused_by_the_host(&error, taken.cause),
+        "{what}: the fault was refused for another reason: {error}"
+    );
+    expect_unable(site, taken)?;
+    taken.expect_gone(site).context("after the refusal")?;
+    site.expect_footprint(&before)?;
+    Ok(error)
 }
 
-/// Others take all of the root's volume, also what is kept for root.
-const FILL_ROOT: &str = "left=$(($(stat -f -c '%f * %S' /var/tmp))); fallocate -l $((left - (64 << 20))) /var/tmp/others; \
-    dd if=/dev/zero of=/var/tmp/rest bs=1M 2>/dev/null; dd if=/dev/zero of=/var/tmp/crumbs bs=512 2>/dev/null; \
-    ! dd if=/dev/zero of=/var/tmp/none bs=4k count=1 2>/dev/null";
-const EMPTY_ROOT: &str = "rm -f /var/tmp/others /var/tmp/rest /var/tmp/crumbs /var/tmp/none";
+/// The agent itself has refused, and nothing else has.
+fn refused_by_the_host(error: &Value, cause: &str) -> bool {
+    let hosts = error["error"]["hosts"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let [host] = hosts else { return false };
+    let message = host["message"].as_str().unwrap_or_default();
+    host["code"] == "journal" && message.contains("the way back cannot be written down") && message.contains(cause)
+}
+
+/// The doctor on the host names the journal with the kernel's reason, and no kind of fault can be injected without it.
+fn expect_unable(site: &Site, taken: &Taken) -> Result<()> {
+    let shown = site.machine().sh("fracas-agent doctor -o json")?;
+    let doctor: Value = serde_json::from_str(&shown.stdout).with_context(|| format!("{}: {}", shown.stdout, shown.stderr))?;
+    let list = |name: &str| doctor[name].as_array().cloned().unwrap_or_default();
+    let (checks, kinds) = (list("checks"), list("kinds"));
+    let journal = checks.iter().find(|check| check["name"] == "journal");
+    let journal = journal.with_context(|| format!("the doctor says nothing of the journal: {doctor}"))?;
+    ensure!(
+        journal["can"] == "no" && journal["why"].as_str().unwrap_or_default().contains(taken.cause),
+        "{}: the doctor does not see it: {journal}",
+        taken.what
+    );
+    ensure!(
+        !kinds.is_empty() && kinds.iter().all(|kind| kind["can"] == "no"),
+        "{}: the doctor thinks that faults can be injected: {kinds:?}",
+        taken.what
+    );
+    Ok(())
+}
+
 /// Nothing that a partition, a filled volume and a pause do is there.
 const CLEAN: &str = "! nft list tables | grep -q fracas && ! ls -d /var/tmp/.fracas-* >/dev/null 2>&1 && \
     grep -q 'frozen 0' /sys/fs/cgroup/system.slice/nginx.service/cgroup.events && ping -c 1 -W 1 db >/dev/null 2>&1";
@@ -97,12 +206,16 @@ const CLEAN: &str = "! nft list tables | grep -q fracas && ! ls -d /var/tmp/.fra
 fn full_root(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     let before = Before::look(site)?;
+    // While nothing is held: the controller keeps its store there as well, and a run that it ends for that gives space back.
+    FULL_ROOT.take(site)?;
+    expect_refusal(site, figures, &FULL_ROOT)?;
+    site.machine().sh(EMPTY_ROOT)?.ok()?;
+    site.ready()?;
     for fault in [PARTITION.as_slice(), &BALLAST, &PAUSE] {
         site.attack(fault, LASTS)?;
     }
-    site.machine().sh_within(FILL_ROOT, GIVE_UP)?.ok()?;
-    expect_refusal(site, figures, "full root")?;
-    // The controller keeps its store there as well, so that it may have ended its runs by now: what is promised is the halt.
+    FULL_ROOT.take(site)?;
+    // What is promised is the halt, whether or not the controller has ended a run by now.
     let took = halted_and(site, CLEAN)?;
     figures.add("full root: clean after a halt on the host", took, AGENT);
     site.machine().sh(EMPTY_ROOT)?.ok()?;
@@ -121,19 +234,14 @@ fn released(site: &mut Site) -> Result<()> {
     site.ready()
 }
 
-/// As the kernel does when it no longer trusts a disk: every write is refused, whoever has a file open.
-const READ_ONLY: &str =
-    "echo u >/proc/sysrq-trigger; until grep -q ' / ext4 ro' /proc/mounts; do sleep 0.1; done; ! touch /var/tmp/none 2>/dev/null";
-const WRITABLE: &str = "mount -o remount,rw / && touch /var/tmp/none && rm /var/tmp/none";
-
 fn read_only(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     let before = Before::look(site)?;
     for fault in [PARTITION.as_slice(), &PAUSE] {
         site.attack(fault, LASTS)?;
     }
-    site.machine().sh_within(READ_ONLY, GIVE_UP)?.ok()?;
-    expect_refusal(site, figures, "read-only root")?;
+    READ_ONLY.take(site)?;
+    expect_refusal(site, figures, &READ_ONLY)?;
     let took = halted_and(site, CLEAN)?;
     figures.add("read-only root: clean after a halt on the host", took, AGENT);
     site.machine().sh(WRITABLE)?.ok()?;
@@ -141,7 +249,7 @@ fn read_only(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     before.expect(site)?;
     // A file on the disk that cannot be written waits for the disk, and is not forgotten.
     site.attack(&BALLAST, LASTS)?;
-    site.machine().sh_within(READ_ONLY, GIVE_UP)?.ok()?;
+    READ_ONLY.take(site)?;
     let halt = site.machine().sh_within("fracas-agent halt --reason measured", GIVE_UP)?;
     ensure!(
         !halt.success(),
@@ -154,4 +262,29 @@ fn read_only(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     figures.add("the file is removed when the root is writable again", elapsed(&printed)?, RETRIED);
     released(site)?;
     before.expect(site)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_one_refusal_of_the_host_for_the_journal_and_the_kernels_reason_counts() {
+        let host = |code: &str, message: &str| json!({"name": HOST, "code": code, "message": message});
+        let of = |hosts: &[Value]| refused_by_the_host(&json!({"error": {"code": "refused", "hosts": hosts}}), NO_SPACE.cause);
+        let journal = host(
+            "journal",
+            "steps[0]: the way back cannot be written down: make room for /x: No space left on device (os error 28)",
+        );
+        assert!(of(std::slice::from_ref(&journal)));
+        assert!(!of(&[]));
+        assert!(!of(&[journal.clone(), journal]));
+        assert!(!of(&[host("dirty", "this host is dirty: No space left on device")]));
+        assert!(!of(&[host(
+            "journal",
+            "the way back cannot be written down: Read-only file system"
+        )]));
+    }
 }

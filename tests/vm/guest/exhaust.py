@@ -2,7 +2,7 @@
 """Takes all of one resource from the host, keeps it, and watches until the effects of faults are gone; it needs none of that resource itself.
 
 `exhaust.py pids|descriptors|processors JSON`, where JSON is a list of `{"id": ..., "look": ..., "at": ...}`. Prints when each effect
-was gone, in seconds since boot, and whether the resource was exhausted all the time.
+was gone, in seconds since boot, and the kernel's answers to one more process, file or moment, each with its count.
 """
 
 import errno
@@ -44,11 +44,12 @@ class Pids:
         write(self.KNOB, str(self.FEW))
 
     def take(self):
+        """Forks until the kernel refuses, and returns its reason."""
         while True:
             try:
                 child = os.fork()
-            except BlockingIOError:
-                return True
+            except OSError as error:
+                return errno.errorcode[error.errno]
             if child == 0:
                 while True:
                     signal.pause()
@@ -71,6 +72,7 @@ class Descriptors:
         write(self.KNOB, "64")
 
     def take(self):
+        """Opens a file as an ordinary user, and returns the kernel's reason to refuse it."""
         child = os.fork()
         if child == 0:
             os.setgroups([])
@@ -78,10 +80,10 @@ class Descriptors:
             os.setuid(UNPRIVILEGED)
             try:
                 os.open("/proc/version", os.O_RDONLY)
-                os._exit(1)
             except OSError as error:
-                os._exit(0 if error.errno == errno.ENFILE else 2)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                os._exit(error.errno)
+            os._exit(0)
+        return errno.errorcode.get(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), "opened")
 
     def give_back(self):
         write(self.KNOB, self.before)
@@ -106,8 +108,9 @@ class Processors:
         return sum(times) - times[3], times[3]
 
     def take(self):
+        """Says whether the processors were busy since the beginning; two hundredths of the time, and five ticks, may be idle."""
         busy, idle = self.times()
-        return idle - self.idle <= 0.02 * (busy + idle - self.busy - self.idle) + 5
+        return "busy" if idle - self.idle <= 0.02 * (busy + idle - self.busy - self.idle) + 5 else "idle"
 
     def give_back(self):
         for child in self.children:
@@ -140,10 +143,11 @@ def main():
     watched = json.loads(sys.argv[2])
     resource = RESOURCES[sys.argv[1]]()
     os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-    answer = {"idle": [w["id"] for w in watched if not LOOKS[w["look"]](w["at"])], "begin": now(), "exhausted": True, "gone": {}}
+    answer = {"idle": [w["id"] for w in watched if not LOOKS[w["look"]](w["at"])], "begin": now(), "answers": {}, "gone": {}}
     try:
         while watched and now() < answer["begin"] + LIMIT:
-            answer["exhausted"] &= resource.take()
+            reason = resource.take()
+            answer["answers"][reason] = answer["answers"].get(reason, 0) + 1
             for one in list(watched):
                 if not LOOKS[one["look"]](one["at"]):
                     answer["gone"][one["id"]] = now()

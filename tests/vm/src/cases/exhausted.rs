@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::refusal::Refusal;
 use super::shell::{BEGIN, main_pid};
 use super::trial::{Before, injection};
 use super::{Case, Extent, Figures};
@@ -17,19 +18,19 @@ pub(super) const CASES: [Case; 3] = [
         name: "pids",
         what: "there is no process id left",
         extent: Extent::Long,
-        run: |site, figures| exhausted(site, figures, "pids", "cpu.burn percent=20"),
+        run: |site, figures| exhausted(site, figures, &PIDS),
     },
     Case {
         name: "descriptors",
-        what: "no file can be opened any more",
+        what: "no file can be opened any more, first by the agent and then on the whole host",
         extent: Extent::Long,
-        run: |site, figures| exhausted(site, figures, "descriptors", "cpu.burn percent=20"),
+        run: descriptors,
     },
     Case {
         name: "processors",
         what: "every processor is kept busy by processes of the highest priority, and by a fault",
         extent: Extent::Long,
-        run: |site, figures| exhausted(site, figures, "processors", "cpu.burn"),
+        run: |site, figures| exhausted(site, figures, &PROCESSORS),
     },
 ];
 
@@ -37,6 +38,30 @@ pub(super) const CASES: [Case; 3] = [
 const EXHAUSTED: Duration = Duration::from_secs(6);
 /// Longer than the script watches.
 const GIVE_UP: Duration = Duration::from_secs(240);
+
+/// What is used up, by the name that the script knows.
+struct Resource {
+    name: &'static str,
+    /// What the script must get each time that it tries to have more.
+    refusal: &'static str,
+    burn: &'static str,
+}
+
+const PIDS: Resource = Resource {
+    name: "pids",
+    refusal: "EAGAIN",
+    burn: "cpu.burn percent=20",
+};
+const DESCRIPTORS: Resource = Resource {
+    name: "descriptors",
+    refusal: "ENFILE",
+    burn: "cpu.burn percent=20",
+};
+const PROCESSORS: Resource = Resource {
+    name: "processors",
+    refusal: "busy",
+    burn: "cpu.burn",
+};
 
 /// What is held while a resource is used up: how it is typed, and how it shows to a process that starts no other.
 struct Held {
@@ -81,16 +106,49 @@ struct Watched {
     /// Injections whose effects were not there in the beginning.
     idle: Vec<String>,
     begin: f64,
-    exhausted: bool,
+    /// How often the script had which answer.
+    answers: BTreeMap<String, u64>,
     gone: BTreeMap<String, f64>,
 }
 
-fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &str, burn: &'static str) -> Result<()> {
+fn descriptors(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+    at_own_limit(site, figures)?;
+    exhausted(site, figures, &DESCRIPTORS)
+}
+
+/// Takes from the agent, whose process id is `$pid`, every descriptor that it does not have open: its limit becomes the lowest free number
+/// of some looks.
+const LOWER: &str = "prlimit --pid $pid --nofile --output SOFT --noheadings --raw >/run/fracas-test-limit; least=65536; \
+    for look in $(seq 20); do free=0; while [ -L /proc/$pid/fd/$free ]; do free=$((free + 1)); done; \
+    if [ $free -lt $least ]; then least=$free; fi; sleep 0.05; done; prlimit --pid $pid --nofile=$least:";
+const LIFT: &str = "prlimit --pid $pid --nofile=$(cat /run/fracas-test-limit): && rm /run/fracas-test-limit";
+
+/// The kernel exempts the agent from the host's limit, but not from its own: there it refuses, says why, and lives.
+fn at_own_limit(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+    site.ready()?;
+    let before = Before::look(site)?;
+    let pid = site.machine().sh(&main_pid("fracas-agent"))?.ok()?;
+    let with_pid = |line: &str| format!("pid={}; {line}", pid.trim());
+    site.machine().sh(&with_pid(LOWER))?.ok()?;
+    let refusal = Refusal::expect(site, figures, "the agent has no descriptor left")?;
+    site.machine().sh(&with_pid(LIFT))?.ok()?;
+    ensure!(
+        refusal.is_of_the_journal("Too many open files"),
+        "the fault was refused for another reason: {refusal:?}"
+    );
+    let now = site.machine().sh(&main_pid("fracas-agent"))?.ok()?;
+    ensure!(now == pid, "the agent has ended: its pid was {} and is {}", pid.trim(), now.trim());
+    site.ready()?;
+    before.expect(site)
+}
+
+fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &Resource) -> Result<()> {
+    let name = resource.name;
     site.ready()?;
     let before = Before::look(site)?;
     site.machine().put(SCRIPT, include_str!("../../guest/exhaust.py"))?;
     let burn = Held {
-        fault: burn,
+        fault: resource.burn,
         look: "exists",
         at: "/sys/fs/cgroup/fracas-ID",
     };
@@ -106,14 +164,18 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &str, burn: &
     let look = |(one, id): (&&Held, &String)| json!({"id": id, "look": one.look, "at": one.at.replace("ID", id).replace("DB6", &db6)});
     let looks = json!(held.iter().zip(&ids).map(look).collect::<Vec<_>>()).to_string();
     let ends = lease_ends(site)?;
-    let printed = site.machine().exec(&["python3", SCRIPT, resource, &looks], b"", GIVE_UP)?.ok()?;
+    let printed = site.machine().exec(&["python3", SCRIPT, name, &looks], b"", GIVE_UP)?.ok()?;
     site.machine().sh(&signal_controller("CONT"))?.ok()?;
     let watched: Watched = serde_json::from_str(&printed)?;
     ensure!(
         watched.idle.is_empty(),
-        "some faults did not act when there were no {resource} left: {watched:?}"
+        "some faults did not act when there were no {name} left: {watched:?}"
     );
-    ensure!(watched.exhausted, "there were {resource} left: {watched:?}");
+    ensure!(
+        watched.answers.keys().eq([resource.refusal]),
+        "there were {name} left, or another reason than {}: {watched:?}",
+        resource.refusal
+    );
     for (one, id) in held.iter().zip(&ids) {
         let kind = one.fault.split(' ').next().unwrap_or_default();
         let end = ends.get(id).with_context(|| format!("{kind} has a lease"))?;
@@ -122,11 +184,11 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &str, burn: &
             .get(id)
             .with_context(|| format!("{kind} was not undone: {watched:?}"))?;
         let late = Duration::try_from_secs_f64(gone - end).unwrap_or_default();
-        figures.add(format!("{kind} is gone after its lease, with no {resource} left"), late, EXHAUSTED);
+        figures.add(format!("{kind} is gone after its lease, with no {name} left"), late, EXHAUSTED);
     }
     let last = watched.gone.values().fold(watched.begin, |last, gone| last.max(*gone));
     figures.note(
-        format!("there were no {resource} left"),
+        format!("there were no {name} left"),
         Duration::try_from_secs_f64(last - watched.begin)?,
     );
     site.machine().sh(&format!("rm {SCRIPT}"))?.ok()?;

@@ -14,6 +14,7 @@ mod kinds;
 mod neighbours;
 mod packages;
 mod purge;
+mod refusal;
 mod service;
 mod shell;
 mod trial;

@@ -1,14 +1,15 @@
 //! The agent's journals cannot be written: its volume, or the root's, is full or read-only while faults act; all is undone all the same.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::refusal::Refusal;
 use super::shell::{BEGIN, END, elapsed};
 use super::trial::{AGENT, Before, stop};
 use super::{Case, Extent, Figures};
-use crate::site::{BALLAST, HOST, LASTS, PARTITION, Site};
+use crate::site::{BALLAST, LASTS, PARTITION, Site};
 
 pub(super) const CASES: [Case; 3] = [
     Case {
@@ -34,9 +35,6 @@ pub(super) const CASES: [Case; 3] = [
 /// An undo that failed is tried again after at most 5 s.
 const RETRIED: Duration = Duration::from_secs(5 + 2);
 const GIVE_UP: Duration = Duration::from_secs(120);
-
-/// The exit code of `fracas attack` when the controller or a host refuses.
-const REFUSED: i32 = 1;
 
 const PAUSE: [&str; 2] = ["process.pause", "unit=nginx"];
 
@@ -118,10 +116,10 @@ fn own_volume(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
         let faults: [&[&str]; 3] = [&PARTITION, &BALLAST, &PAUSE];
         let runs: Vec<String> = faults.iter().map(|fault| site.attack(fault, LASTS)).collect::<Result<_>>()?;
         taken.take(site)?;
-        let error = expect_refusal(site, figures, taken)?;
+        let refusal = expect_refusal(site, figures, taken)?;
         ensure!(
-            refused_by_the_host(&error, taken.cause),
-            "{what}: the fault was refused for another reason: {error}"
+            refusal.is_of_the_journal(taken.cause),
+            "{what}: the host itself has not refused the fault: {refusal:?}"
         );
         site.expect_cut_off()?;
         for (fault, run) in faults.iter().zip(&runs) {
@@ -136,46 +134,18 @@ fn own_volume(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     bare.expect(site)
 }
 
-/// A host that cannot write down how to undo a fault says so and is given none, and nothing on it is touched. Returns the refusal, which is the
-/// controller's own where its store is on the same volume.
-fn expect_refusal(site: &Site, figures: &mut Figures<'_>, taken: &Taken) -> Result<Value> {
-    let what = taken.what;
-    let before = site.footprint()?;
-    let begin = Instant::now();
-    let fault = ["network.delay", "delay=200ms", "protocol=udp", "to=192.0.2.10"];
-    let line = [
-        &["attack"],
-        fault.as_slice(),
-        &["--on", HOST, "--for", "1m", "--detach", "-o", "json"],
-    ]
-    .concat();
-    let refused = site.fracas(&line)?;
-    figures.note(format!("{what}: a fault is refused"), begin.elapsed());
-    // Any other code says that the controller did not answer.
+/// A host that cannot write down how to undo a fault says so and is given none, and nothing on it is touched. The refusal is the controller's
+/// own where its store is on the same volume.
+fn expect_refusal(site: &Site, figures: &mut Figures<'_>, taken: &Taken) -> Result<Refusal> {
+    let refusal = Refusal::expect(site, figures, taken.what)?;
     ensure!(
-        refused.code() == Some(REFUSED),
-        "{what}: a fault is not refused but {:?}: {} {}",
-        refused.end,
-        refused.stdout,
-        refused.stderr
-    );
-    let error: Value = serde_json::from_str(refused.stderr.trim()).with_context(|| format!("{what}: {}", refused.stderr))?;
-    ensure!(
-        error["error"]["code"] == "store" || refused_by_the_host(&error, taken.cause),
-        "{what}: the fault was refused for another reason: {error}"
+        refusal.is_of_the_store() || refusal.is_of_the_journal(taken.cause),
+        "{}: the fault was refused for another reason: {refusal:?}",
+        taken.what
     );
     expect_unable(site, taken)?;
     taken.expect_gone(site).context("after the refusal")?;
-    site.expect_footprint(&before)?;
-    Ok(error)
-}
-
-/// The agent itself has refused, and nothing else has.
-fn refused_by_the_host(error: &Value, cause: &str) -> bool {
-    let hosts = error["error"]["hosts"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let [host] = hosts else { return false };
-    let message = host["message"].as_str().unwrap_or_default();
-    host["code"] == "journal" && message.contains("the way back cannot be written down") && message.contains(cause)
+    Ok(refusal)
 }
 
 /// The doctor on the host names the journal with the kernel's reason, and no kind of fault can be injected without it.
@@ -262,29 +232,4 @@ fn read_only(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     figures.add("the file is removed when the root is writable again", elapsed(&printed)?, RETRIED);
     released(site)?;
     before.expect(site)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn only_one_refusal_of_the_host_for_the_journal_and_the_kernels_reason_counts() {
-        let host = |code: &str, message: &str| json!({"name": HOST, "code": code, "message": message});
-        let of = |hosts: &[Value]| refused_by_the_host(&json!({"error": {"code": "refused", "hosts": hosts}}), NO_SPACE.cause);
-        let journal = host(
-            "journal",
-            "steps[0]: the way back cannot be written down: make room for /x: No space left on device (os error 28)",
-        );
-        assert!(of(std::slice::from_ref(&journal)));
-        assert!(!of(&[]));
-        assert!(!of(&[journal.clone(), journal]));
-        assert!(!of(&[host("dirty", "this host is dirty: No space left on device")]));
-        assert!(!of(&[host(
-            "journal",
-            "the way back cannot be written down: Read-only file system"
-        )]));
-    }
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::held::{CLEAN, Held, clean_after, clean_when_done, expect_no_process};
 use super::higher::{HIGHER, higher_version};
+use super::shell::main_pid;
 use super::{Case, Extent, Figures};
 use crate::machine::PACKAGES;
 use crate::site::Site;
@@ -59,6 +60,7 @@ fn refused(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let before = make_next_version(site)?;
     let held = Held::begin(site)?;
     site.machine().sh("chattr +i /var/tmp/.fracas-*")?.ok()?;
+    let filled = site.machine().sh(BLOCKS)?.ok()?;
     let begin = Instant::now();
     let apt = site
         .machine()
@@ -70,14 +72,45 @@ fn refused(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
         apt.stderr
     );
     figures.add("an upgrade is refused", begin.elapsed(), APT);
-    let after = version(site)?;
-    ensure!(after == before, "{before} became {after}");
-    site.machine().sh("systemctl is-active fracas-agent")?.ok()?;
+    expect_untouched(site, &before)?;
+    let still = site.machine().sh(BLOCKS)?.ok()?;
+    ensure!(still == filled, "the fault does not act any more: {filled} became {still}");
     ensure!(!site.is_connected_and_clean()?, "the host counts as clean although a file was left");
     let took = clean_after(site, ":", "chattr -i /var/tmp/.fracas-*")?;
     figures.note("clean after the fault can be undone", took);
     site.machine().sh(&format!("rm -f {NEXT}.deb"))?.ok()?;
     held.expect_ended(site, &["ended_early"])
+}
+
+/// The name of the file that fills the volume, and the space that it takes.
+const BLOCKS: &str = "stat -c '%n %b' /var/tmp/.fracas-*";
+/// Where dpkg says which files of the package are not as it installed them, and nothing where all are.
+const CHANGED: &str = "dpkg --verify fracas-agent";
+
+/// Expects that this version is installed with each of its files, that the agent runs from them, and that the next one got nowhere.
+fn expect_untouched(site: &Site, installed: &str) -> Result<()> {
+    let now = version(site)?;
+    ensure!(now == installed, "{installed} became {now}");
+    let state = site.machine().sh("dpkg-query -W -f '${Status}' fracas-agent")?.ok()?;
+    ensure!(state == "install ok installed", "the package is in the state {state:?}");
+    let changed = site.machine().sh(CHANGED)?;
+    ensure!(
+        changed.success() && changed.stdout.is_empty(),
+        "files of the package were changed: {} {}",
+        changed.stdout,
+        changed.stderr
+    );
+    site.machine().sh(&format!("test ! -e {FOUND_CLEAN}"))?.ok()?;
+    site.machine().sh("systemctl is-active fracas-agent")?.ok()?;
+    let program = format!("readlink /proc/$({})/exe", main_pid("fracas-agent"));
+    let program = site.machine().sh(&program)?.ok()?;
+    // A file that was replaced since has "(deleted)" behind its name.
+    ensure!(
+        program.trim() == "/usr/bin/fracas-agent",
+        "the agent runs from {}, not from the installed program",
+        program.trim()
+    );
+    Ok(())
 }
 
 fn removed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
@@ -86,21 +119,46 @@ fn removed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     figures.add("apt-get remove", took, APT);
     expect_no_process(site)?;
     held.expect_footprint(site)?;
-    let state = site
-        .machine()
-        .sh("systemctl is-active fracas-agent; ls /usr/bin/fracas-agent; ls /var/lib/fracas/agent/journal")?;
-    ensure!(
-        state.stdout.starts_with("inactive\n") && !state.stdout.contains("/usr/bin/fracas-agent"),
-        "after the removal: {}",
-        state.stdout
-    );
-    ensure!(state.success(), "the journals are gone: {}", state.stderr);
+    expect_removed(site)?;
     let begin = Instant::now();
     site.install_agent()?;
     // Under the identity that stayed.
     site.ready()?;
     figures.note("installed again, connected and clean", begin.elapsed());
     held.expect_ended(site, &["ended_early"])
+}
+
+/// Units of the package that run, have failed, or could be started.
+const UNITS: &str = "for verb in list-units list-unit-files; do systemctl $verb --no-legend --plain --no-pager 'fracas-agent*' 'fracas-guard*' 'fracas-rescue*'; done";
+
+/// Expects that of the package there is only what docs/install.md says a removal keeps.
+fn expect_removed(site: &Site) -> Result<()> {
+    // A name that a link of another unit's folder still leads to is listed as `not-found`.
+    let units = site.machine().sh(UNITS)?.stdout;
+    let units: Vec<&str> = units.lines().filter(|line| !line.contains("not-found")).collect();
+    ensure!(units.is_empty(), "units were left: {units:?}");
+    let (_, files) = site.before_agent().context("the agent was installed here")?;
+    let now = site.files()?;
+    let left: Vec<&str> = now.difference(files).map(String::as_str).filter(|path| !is_kept(path)).collect();
+    ensure!(left.is_empty(), "files were left: {}", left.join(" "));
+    for kept in [
+        "/etc/fracas/agent.toml",
+        "/var/lib/fracas/agent/journal",
+        "/var/lib/fracas/agent/identity",
+    ] {
+        ensure!(now.contains(kept), "{kept} is gone");
+    }
+    Ok(())
+}
+
+/// The host's rules, its identity and journals, and whether the units were enabled.
+fn is_kept(path: &str) -> bool {
+    let enabled = path.strip_prefix("/etc/systemd/system/").and_then(|unit| unit.split_once(".wants"));
+    let unit = enabled.map(|(_, unit)| unit);
+    path == "/etc/fracas/agent.toml"
+        || path == "/var/lib/fracas/agent"
+        || path.starts_with("/var/lib/fracas/agent/")
+        || unit.is_some_and(|unit| unit.is_empty() || unit.starts_with("/fracas-"))
 }
 
 /// Makes the same package under a higher version, which refuses to be unpacked while the host is not clean; returns the installed version.
@@ -125,4 +183,28 @@ fn version(site: &Site) -> Result<String> {
 /// Seconds since the machine's boot.
 fn uptime(site: &Site) -> Result<f64> {
     Ok(site.machine().sh("cut -d ' ' -f 1 /proc/uptime")?.ok()?.trim().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_rules_state_and_enablement_are_kept() {
+        for (path, kept) in [
+            ("/etc/fracas/agent.toml", true),
+            ("/var/lib/fracas/agent", true),
+            ("/var/lib/fracas/agent/identity/cert.pem", true),
+            ("/etc/systemd/system/paths.target.wants", true),
+            ("/etc/systemd/system/multi-user.target.wants/fracas-agent.service", true),
+            ("/etc/systemd/system/multi-user.target.wants/other.service", false),
+            ("/etc/systemd/system/fracas-agent.service", false),
+            ("/etc/fracas/skip-rescue", false),
+            ("/var/lib/fracas/agents", false),
+            ("/usr/bin/fracas-agent", false),
+            ("/usr/lib/systemd/system/fracas-guard.path", false),
+        ] {
+            assert_eq!(is_kept(path), kept, "{path}");
+        }
+    }
 }

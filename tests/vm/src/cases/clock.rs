@@ -28,6 +28,9 @@ const LASTS: Duration = Duration::from_secs(45);
 const LATE: Duration = Duration::from_secs(5);
 /// How much shorter it may look: the watcher sees the begin later than it was.
 const EARLY: Duration = Duration::from_secs(2);
+/// Nothing may set the clock right meanwhile. Prints what was running and is stopped; this image has no such service, another may.
+const STOP_SYNCHRONISING: &str = "for service in systemd-timesyncd chrony ntpsec; do \
+    if systemctl --quiet is-active $service; then systemctl stop $service || exit 1; echo $service; fi; done";
 /// Where the watcher writes since when, and until when, a rule of ours was in the kernel.
 const SEEN: &str = "/run/fracas-test-seen";
 
@@ -46,10 +49,7 @@ fn step(site: &mut Site, figures: &mut Figures<'_>, to: &str, direction: &str) -
     let lasts = format!("{}s", LASTS.as_secs());
     let run = site.attack(&PARTITION, &lasts)?;
     let was = site.machine().sh("echo $(date +%s) $(cut -d . -f 1 /proc/uptime)")?.ok()?;
-    // Nothing may set it right meanwhile; this image has no such service, another may.
-    site.machine()
-        .sh("systemctl stop systemd-timesyncd chrony ntpsec 2>/dev/null; true")?
-        .ok()?;
+    let stopped = site.machine().sh(STOP_SYNCHRONISING)?.ok()?;
     site.machine().sh(&format!("date --set '{to}'"))?.ok()?;
     site.expect_cut_off().context("after the step")?;
     let run = site.finished(&run)?;
@@ -70,6 +70,9 @@ fn step(site: &mut Site, figures: &mut Figures<'_>, to: &str, direction: &str) -
         took.as_secs()
     );
     set_right(site, &was)?;
+    for service in stopped.lines() {
+        site.machine().sh(&format!("systemctl start {service}"))?.ok()?;
+    }
     site.ready().context("after the clock is set right")?;
     site.expect_footprint(&before)
 }

@@ -229,6 +229,11 @@ impl Site {
         purged.ok().map(drop)
     }
 
+    /// Takes note that the agent was removed by other means, with everything it kept.
+    pub fn agent_was_purged(&mut self) {
+        self.state = State::Bare;
+    }
+
     /// `fracas ARGUMENTS` on the machine, whatever it answers.
     pub fn fracas(&self, arguments: &[&str]) -> Result<Output> {
         self.machine.exec(&[&["fracas"], arguments].concat(), b"", OPERATOR)

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tests_harness::python::{ANSIBLE_CORE, Installed, PythonTools};
 use tests_harness::{Cmd, Output, programs, wait};
 
+use super::held::expect_no_process;
 use super::higher::{HIGHER, higher_version};
 use super::{Case, Extent, Figures};
 use crate::site::{BALLAST, HOST, LASTS, Site};
@@ -91,8 +92,8 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
         "the second removal has changed something: {}",
         again.output.stdout
     );
-    // So that the next case finds the machine without an agent.
-    site.purge()
+    site.agent_was_purged();
+    Ok(())
 }
 
 /// To a higher version, while a fault acts: it is aborted, and the host is open and clean afterwards.
@@ -123,10 +124,19 @@ fn upgrade(site: &Site, node: &Node, figures: &mut Figures<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Nothing of an agent is there: no file, no package in any state, no process.
 fn expect_absent(site: &Site) -> Result<()> {
     let found = site.machine().sh(&format!("ls -d {PLACES} 2>/dev/null"))?;
     ensure!(found.stdout.is_empty(), "there is {}", found.stdout.trim().replace('\n', ", "));
-    Ok(())
+    let package = site
+        .machine()
+        .sh("dpkg-query -W -f '${db:Status-Status}' fracas-agent 2>/dev/null")?
+        .stdout;
+    ensure!(
+        package.is_empty() || package == "not-installed",
+        "the package is in the state {package}"
+    );
+    expect_no_process(site)
 }
 
 /// The machine that runs Ansible: the neighbour, with a folder of its own.

@@ -21,8 +21,27 @@ const SOON: Duration = Duration::from_secs(20);
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let (kernel, load) = (read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"));
-    let load = load.split(' ').next().unwrap_or("unknown");
-    format!("{} cores, Linux {}, load {load} when it began", cores(), kernel.trim())
+    let (processor, load) = (processor(&read("/proc/cpuinfo")), load.split(' ').next().unwrap_or("unknown"));
+    format!(
+        "{} cores of {processor}, Linux {}, load {load} when it began",
+        cores(),
+        kernel.trim()
+    )
+}
+
+/// The model in /proc/cpuinfo, and whether it is a hypervisor's: the same model is slower there.
+fn processor(cpuinfo: &str) -> String {
+    let value = |name: &str| {
+        let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+    };
+    let model = value("model name").unwrap_or("an unknown model");
+    let flags = value("flags").unwrap_or_default();
+    if flags.split(' ').any(|flag| flag == "hypervisor") {
+        format!("{model} in a virtual machine")
+    } else {
+        model.to_owned()
+    }
 }
 
 fn cores() -> usize {
@@ -204,4 +223,20 @@ pub fn finished(lab: &Lab, run: &str) -> Result<()> {
         Ok(lab.json(&["runs", "show", run])?["state"] == "finished")
     })
     .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_has_its_model_and_whether_it_is_virtual() {
+        let cpuinfo = |flags: &str| format!("processor\t: 0\nmodel name\t: Example 9000 @ 2.5GHz\nflags\t\t: {flags}\nprocessor\t: 1\n");
+        assert_eq!(processor(&cpuinfo("fpu sse2")), "Example 9000 @ 2.5GHz");
+        assert_eq!(
+            processor(&cpuinfo("fpu hypervisor sse2")),
+            "Example 9000 @ 2.5GHz in a virtual machine"
+        );
+        assert_eq!(processor(""), "an unknown model");
+    }
 }

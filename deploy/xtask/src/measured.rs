@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests_harness::programs;
 use tests_vm::Suite;
+use tests_vm::machine::PROCESSORS;
 use tests_vm::table::Table;
 
 use crate::measure;
@@ -61,7 +62,7 @@ pub fn record(measured: &Measured) -> Result<()> {
 
 /// Where and when.
 fn on(date: &str, machine: &str) -> String {
-    format!("Measured on {date}, each host a virtual machine with two emulated processors on {machine}.\n")
+    format!("Measured on {date}, each host a virtual machine with two processors that {PROCESSORS}, on {machine}.\n")
 }
 
 fn section(on: &str, measured: &Measured) -> String {

@@ -22,6 +22,10 @@ const COMMAND: Duration = Duration::from_secs(60);
 const SOCKETS: Duration = Duration::from_secs(20);
 /// Where the disk with the packages is mounted.
 pub const PACKAGES: &str = "/media/packages";
+/// Always emulated, also where there is KVM, so that a host is the same wherever the suite runs.
+const ACCELERATOR: &str = "tcg,thread=multi";
+/// What a machine's processors are, in words that follow "processors that".
+pub const PROCESSORS: &str = "QEMU emulates (TCG, not KVM)";
 /// Of the files in a machine's folder.
 const CONSOLE: &str = "console";
 pub(crate) const CONSOLE_LOG: &str = "console.log";
@@ -194,8 +198,7 @@ fn command(image: &Image, plan: &MachinePlan) -> Result<Cmd> {
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "pc", "-name"])
         .arg(&plan.name)
-        // Always emulated, so that a host is the same wherever the suite runs.
-        .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
+        .args(["-accel", ACCELERATOR, "-cpu", "max"])
         .args(["-smp", &plan.processors.to_string(), "-m", &plan.memory_mib.to_string()])
         .args([
             "-kernel",

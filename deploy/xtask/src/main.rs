@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod deny;
+mod garden;
 mod goods;
 mod machines;
 mod measure;

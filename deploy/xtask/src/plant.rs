@@ -1,17 +1,16 @@
 //! Plants each deliberate bug in a copy of the tree and runs the tests that must notice; the tree itself is never changed.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use tests_harness::{interrupt, packages, programs};
+use tests_harness::{interrupt, programs};
 use tests_tidy::planted::{self, Planted};
 
 use crate::cargo::{self, plain};
+use crate::garden::Garden;
 use crate::rungs::spoken;
 
 /// nextest's exit code when the build is fine and a test failed.
@@ -56,7 +55,8 @@ impl Plant {
         for (number, bug) in chosen.iter().enumerate() {
             eprintln!("\n== {}/{} {}: {}", number + 1, chosen.len(), bug.name, bug.bug);
             let start = Instant::now();
-            outcomes.push((bug, garden.try_out(bug)?, spoken(start.elapsed())));
+            let trial = Trial { garden: &garden, bug };
+            outcomes.push((bug, trial.run()?, spoken(start.elapsed())));
         }
         println!("\n{:<28} {:<20} {:>14}  CAUGHT BY", "PLANTED", "SUITE", "TIME");
         for (bug, outcome, took) in &outcomes {
@@ -80,116 +80,27 @@ impl Plant {
     }
 }
 
-/// A copy of the tree below the target folder, with a target folder of its own: what is built with a bug in it never lies beside ours.
-struct Garden {
-    tree: PathBuf,
-    target: PathBuf,
-    root: PathBuf,
+/// One bug in the copy.
+struct Trial<'a> {
+    garden: &'a Garden,
+    bug: &'a Planted,
 }
 
-impl Garden {
-    fn lay_out(root: &Path) -> Result<Self> {
-        let folder = programs::target_folder()?.join("planted");
-        let garden = Self {
-            tree: folder.join("tree"),
-            target: folder.join("target"),
-            root: root.to_owned(),
-        };
-        fs::create_dir_all(&garden.tree)?;
-        garden.copy()?;
-        garden.take_dependencies()?;
-        Ok(garden)
-    }
-
-    /// What is built of the dependencies is the same in both trees; without it each would be built once more.
-    fn take_dependencies(&self) -> Result<()> {
-        let profile = programs::profile_folder()?;
-        let to = self.target.join(profile.file_name().context("a profile has a name")?);
-        if to.exists() {
-            return Ok(());
-        }
-        fs::create_dir_all(&to)?;
-        for folder in ["deps", "build", ".fingerprint"] {
-            let copied = Command::new("cp")
-                .args(["--archive", "--reflink=auto"])
-                .args([profile.join(folder), to.join(folder)])
-                .status()
-                .context("start cp")?;
-            ensure!(copied.success(), "cp could not copy {}", profile.join(folder).display());
-        }
-        Ok(())
-    }
-
-    /// Images of hosts are the same for both trees, and are never written to.
-    fn take_images(&self) -> Result<()> {
-        let (from, to) = (programs::target_folder()?.join("vm"), self.target.join("vm"));
-        fs::create_dir_all(&to)?;
-        for entry in fs::read_dir(from).into_iter().flatten().flatten() {
-            let folder = to.join(entry.file_name());
-            if !entry.path().join("disk").exists() || folder.exists() {
-                continue;
-            }
-            let linked = Command::new("cp")
-                .args(["--archive", "--link"])
-                .args([&entry.path(), &folder])
-                .status();
-            ensure!(
-                linked.context("start cp")?.success(),
-                "cp could not link {}",
-                entry.path().display()
-            );
-        }
-        Ok(())
-    }
-
-    /// Writes only what differs, so that cargo builds only what has changed.
-    fn copy(&self) -> Result<()> {
-        let files = self.files()?;
-        for file in &files {
-            let to = self.tree.join(file);
-            let from = fs::read(self.root.join(file)).with_context(|| format!("read {}", file.display()))?;
-            if fs::read(&to).ok().as_ref() != Some(&from) {
-                fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
-                fs::write(&to, from)?;
-                let mode = fs::metadata(self.root.join(file))?.permissions();
-                fs::set_permissions(&to, mode)?;
-            }
-        }
-        remove_others(&self.tree, &self.tree, &files)
-    }
-
-    /// What git tracks or would track.
-    fn files(&self) -> Result<BTreeSet<PathBuf>> {
-        let listed = Command::new("git")
-            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
-            .current_dir(&self.root)
-            .output()
-            .context("start git")?;
-        ensure!(
-            listed.status.success(),
-            "git ls-files: {}",
-            String::from_utf8_lossy(&listed.stderr).trim()
-        );
-        let names = String::from_utf8(listed.stdout).context("file names are UTF-8")?;
-        let names = names.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from);
-        // A file that is deleted and not committed yet is listed still.
-        Ok(names.filter(|name| self.root.join(name).is_file()).collect())
-    }
-
-    fn try_out(&self, bug: &Planted) -> Result<Outcome> {
-        let (before, _) = self.test(bug)?;
+impl Trial<'_> {
+    fn run(&self) -> Result<Outcome> {
+        let (before, _) = self.test()?;
         if before != Some(0) {
             return Ok(Outcome::Broken("its tests do not pass without it"));
         }
         let mut originals = Vec::new();
-        let planted = bug.changes.iter().try_for_each(|change| {
-            let path = self.tree.join(&change.file);
+        let planted = self.bug.changes.iter().try_for_each(|change| {
+            let path = self.garden.tree.join(&change.file);
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             let changed = change.plant(&text)?;
             originals.push((path.clone(), text));
             fs::write(&path, changed).with_context(|| format!("write {}", path.display()))
         });
-        let with = planted.and_then(|()| self.test(bug));
+        let with = planted.and_then(|()| self.test());
         // Whatever happened, the copy is as before; of several changes to one file, the first original comes last.
         for (path, text) in originals.iter().rev() {
             fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
@@ -203,14 +114,16 @@ impl Garden {
     }
 
     /// The exit code of the bug's tests in the copy, and which of them failed.
-    fn test(&self, bug: &Planted) -> Result<(Option<i32>, Vec<String>)> {
+    fn test(&self) -> Result<(Option<i32>, Vec<String>)> {
         interrupt::check()?;
-        if !bug.cases.is_empty() {
-            return self.run_cases(bug);
+        if !self.bug.cases.is_empty() {
+            return self.run_cases();
         }
-        let filter: Vec<String> = bug.tests.iter().map(|test| format!("test(/(^|::){test}$/)")).collect();
+        let filter: Vec<String> = self.bug.tests.iter().map(|test| format!("test(/(^|::){test}$/)")).collect();
         let filter = filter.join(" | ");
-        let cargo = self.cargo(&["nextest", "run", "--no-fail-fast", "--package", &bug.package, "-E", &filter])?;
+        let cargo = self
+            .garden
+            .cargo(&["nextest", "run", "--no-fail-fast", "--package", &self.bug.package, "-E", &filter])?;
         let (status, output) = cargo::watch(cargo)?;
         let mut failed: Vec<String> = output.lines().filter_map(|line| failed_test(&plain(line))).collect();
         failed.sort();
@@ -219,8 +132,8 @@ impl Garden {
     }
 
     /// The same of cases on machines: the copy's own xtask runs them, with packages of the copy.
-    fn run_cases(&self, bug: &Planted) -> Result<(Option<i32>, Vec<String>)> {
-        let cases: Vec<&str> = bug.cases.iter().map(String::as_str).collect();
+    fn run_cases(&self) -> Result<(Option<i32>, Vec<String>)> {
+        let cases: Vec<&str> = self.bug.cases.iter().map(String::as_str).collect();
         let line = [
             "run",
             "--quiet",
@@ -233,7 +146,7 @@ impl Garden {
             "--quick",
             "--case",
         ];
-        let cargo = self.cargo(&[&line[..], &[&cases.join(",")]].concat())?;
+        let cargo = self.garden.cargo(&[&line[..], &[&cases.join(",")]].concat())?;
         let (status, output) = cargo::watch(cargo)?;
         let mut failed: Vec<String> = output.lines().filter_map(|line| failed_case(&plain(line))).collect();
         failed.dedup();
@@ -243,17 +156,6 @@ impl Garden {
             Some(TESTS_FAILED)
         };
         Ok((code, failed))
-    }
-
-    /// Cargo in the copy, which builds there everything that it runs.
-    fn cargo(&self, arguments: &[&str]) -> Result<Command> {
-        let mut cargo = cargo::command(arguments)?;
-        cargo
-            .current_dir(&self.tree)
-            .env("CARGO_TARGET_DIR", &self.target)
-            .env("PATH", packages::path())
-            .env_remove(programs::BUILT);
-        Ok(cargo)
     }
 }
 
@@ -269,19 +171,6 @@ fn failed_test(line: &str) -> Option<String> {
     let result = ["FAIL [", "TIMEOUT [", "SIGABRT [", "SIGSEGV ["];
     result.iter().find(|opening| line.starts_with(**opening))?;
     Some(line.rsplit([' ', ':']).next()?.to_owned())
-}
-
-/// Removes files of the copy that the tree has no more.
-fn remove_others(folder: &Path, tree: &Path, files: &BTreeSet<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            remove_others(&path, tree, files)?;
-        } else if !files.contains(path.strip_prefix(tree)?) {
-            fs::remove_file(&path)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -19,16 +19,25 @@ pub struct Garden {
 
 impl Garden {
     pub fn lay_out(root: &Path) -> Result<Self> {
-        let folder = programs::target_folder()?.join("planted");
-        let garden = Self {
-            tree: folder.join("tree"),
-            target: folder.join("target"),
-            root: root.to_owned(),
-        };
+        let garden = Self::of(&programs::target_folder()?.join("planted"), root);
         fs::create_dir_all(&garden.tree)?;
         garden.copy()?;
         garden.take_dependencies()?;
         Ok(garden)
+    }
+
+    /// The copy in a folder, as it is there.
+    pub fn of(folder: &Path, root: &Path) -> Self {
+        Self {
+            tree: folder.join("tree"),
+            target: folder.join("target"),
+            root: root.to_owned(),
+        }
+    }
+
+    /// Where tests of the copy leave their notes.
+    pub fn notes(&self) -> PathBuf {
+        self.target.join("notes.jsonl")
     }
 
     /// What is built of the dependencies is the same in both trees; without it each would be built once more.

@@ -1,12 +1,17 @@
 //! Plants each deliberate bug in a copy of the tree and runs the tests that must notice; the tree itself is never changed.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use tests_harness::{interrupt, programs};
+use tests_notes::Note;
 use tests_tidy::planted::{self, Planted};
 
 use crate::cargo::{self, plain};
@@ -21,14 +26,55 @@ const TESTS_FAILED: i32 = 100;
 pub struct Plant {
     /// Only these (names of files in tests/planted without .toml); all when none is given
     name: Vec<String>,
+    /// Fail where the tests of a bug are skipped too
+    #[arg(long)]
+    nothing_skipped: bool,
 }
 
 /// What became of one bug.
+#[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     Caught(Vec<String>),
     NotCaught,
-    /// The tests do not pass without the bug, so that their failure says nothing.
-    Broken(&'static str),
+    /// The tests do not run on this machine, so that nothing is known of the bug.
+    Skipped(String),
+    /// The description does not fit the tree.
+    Broken(String),
+    /// The tests fail without the bug too, or do not run with it.
+    CannotTell(&'static str),
+}
+
+impl Outcome {
+    fn passes(&self, nothing_skipped: bool) -> bool {
+        match self {
+            Self::Caught(_) => true,
+            Self::Skipped(_) => !nothing_skipped,
+            Self::NotCaught | Self::Broken(_) | Self::CannotTell(_) => false,
+        }
+    }
+
+    /// As the summary counts it.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Caught(_) => "caught",
+            Self::NotCaught => "not caught",
+            Self::Skipped(_) => "skipped",
+            Self::Broken(_) => "broken",
+            Self::CannotTell(_) => "undecided",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Caught(tests) => f.write_str(&tests.join(", ")),
+            Self::NotCaught => f.write_str("NOT CAUGHT"),
+            Self::Skipped(why) => write!(f, "SKIPPED: {why}"),
+            Self::Broken(why) => write!(f, "BROKEN: {why}"),
+            Self::CannotTell(why) => write!(f, "CANNOT TELL: {why}"),
+        }
+    }
 }
 
 impl Plant {
@@ -60,25 +106,48 @@ impl Plant {
         }
         println!("\n{:<28} {:<20} {:>14}  CAUGHT BY", "PLANTED", "SUITE", "TIME");
         for (bug, outcome, took) in &outcomes {
-            let by = match outcome {
-                Outcome::Caught(tests) => tests.join(", "),
-                Outcome::NotCaught => "NOT CAUGHT".to_owned(),
-                Outcome::Broken(why) => format!("CANNOT TELL: {why}"),
-            };
-            println!("{:<28} {:<20} {took:>14}  {by}", bug.name, bug.package);
+            println!("{:<28} {:<20} {took:>14}  {outcome}", bug.name, bug.package);
         }
-        let caught = outcomes
-            .iter()
-            .filter(|(_, outcome, _)| matches!(outcome, Outcome::Caught(_)))
-            .count();
-        println!("\n{caught} of {} caught", outcomes.len());
-        Ok(if caught == outcomes.len() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        let outcomes: Vec<Outcome> = outcomes.into_iter().map(|(_, outcome, _)| outcome).collect();
+        println!("\n{}", counted(&outcomes));
+        let passed = |nothing_skipped| outcomes.iter().all(|outcome: &Outcome| outcome.passes(nothing_skipped));
+        if passed(self.nothing_skipped) {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if passed(false) {
+            println!("failed, since --nothing-skipped allows no skip");
+        }
+        Ok(ExitCode::FAILURE)
     }
 }
+
+/// How many bugs had each outcome.
+fn counted(outcomes: &[Outcome]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::from([("caught", 0)]);
+    for outcome in outcomes {
+        *counts.entry(outcome.word()).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
+    format!("of {}: {}", outcomes.len(), counts.join(", "))
+}
+
+/// How the tests of a bug have ended.
+struct Tried {
+    code: Option<i32>,
+    failed: Vec<String>,
+    /// Tests that did not run, or not all of them, and why.
+    skipped: BTreeMap<String, String>,
+}
+
+impl Tried {
+    fn reasons(&self) -> String {
+        let reasons: Vec<String> = self.skipped.iter().map(|(test, why)| format!("{test}: {why}")).collect();
+        reasons.join("; ")
+    }
+}
+
+/// Files of the copy, each with its text and the text with the bug.
+type Edits = BTreeMap<PathBuf, (String, String)>;
 
 /// One bug in the copy.
 struct Trial<'a> {
@@ -88,51 +157,71 @@ struct Trial<'a> {
 
 impl Trial<'_> {
     fn run(&self) -> Result<Outcome> {
-        let (before, _) = self.test()?;
-        if before != Some(0) {
-            return Ok(Outcome::Broken("its tests do not pass without it"));
+        let edits = match self.edits() {
+            Ok(edits) => edits,
+            Err(error) => return Ok(Outcome::Broken(format!("{error:#}"))),
+        };
+        let before = self.test()?;
+        if before.code != Some(0) {
+            return Ok(Outcome::CannotTell("its tests do not pass without it"));
         }
-        let mut originals = Vec::new();
-        let planted = self.bug.changes.iter().try_for_each(|change| {
-            let path = self.garden.tree.join(&change.file);
-            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            let changed = change.plant(&text)?;
-            originals.push((path.clone(), text));
-            fs::write(&path, changed).with_context(|| format!("write {}", path.display()))
-        });
-        let with = planted.and_then(|()| self.test());
-        // Whatever happened, the copy is as before; of several changes to one file, the first original comes last.
-        for (path, text) in originals.iter().rev() {
-            fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        // Of cases there is one note for all.
+        if before.skipped.len() >= self.bug.tests.len().max(1) {
+            return Ok(Outcome::Skipped(before.reasons()));
         }
-        let (code, failed) = with?;
-        Ok(match code {
-            Some(TESTS_FAILED) => Outcome::Caught(failed),
-            Some(0) => Outcome::NotCaught,
-            _ => Outcome::Broken("with it, the suite does not build"),
-        })
+        let planted = edits.iter().try_for_each(|(path, (_, with))| write(path, with));
+        let tried = planted.and_then(|()| self.test());
+        // Whatever happened, the copy is as before.
+        for (path, (without, _)) in &edits {
+            write(path, without)?;
+        }
+        Ok(outcome(tried?))
     }
 
-    /// The exit code of the bug's tests in the copy, and which of them failed.
-    fn test(&self) -> Result<(Option<i32>, Vec<String>)> {
+    /// What the bug is in the copy; an error where a text to be found is not there exactly once, with the file's name.
+    fn edits(&self) -> Result<Edits> {
+        let mut edits = Edits::new();
+        for change in &self.bug.changes {
+            let (_, with) = match edits.entry(self.garden.tree.join(&change.file)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let text = fs::read_to_string(new.key()).with_context(|| format!("read {}", change.file))?;
+                    new.insert((text.clone(), text))
+                }
+            };
+            *with = change.plant(with)?;
+        }
+        Ok(edits)
+    }
+
+    /// Runs the bug's tests in the copy.
+    fn test(&self) -> Result<Tried> {
         interrupt::check()?;
         if !self.bug.cases.is_empty() {
             return self.run_cases();
         }
         let filter: Vec<String> = self.bug.tests.iter().map(|test| format!("test(/(^|::){test}$/)")).collect();
         let filter = filter.join(" | ");
-        let cargo = self
+        let notes = self.garden.notes();
+        fs::remove_file(&notes).ok();
+        let mut cargo = self
             .garden
             .cargo(&["nextest", "run", "--no-fail-fast", "--package", &self.bug.package, "-E", &filter])?;
+        cargo.env(tests_notes::FILE, &notes);
         let (status, output) = cargo::watch(cargo)?;
         let mut failed: Vec<String> = output.lines().filter_map(|line| failed_test(&plain(line))).collect();
         failed.sort();
         failed.dedup();
-        Ok((status.code(), failed))
+        let notes = tests_notes::notes(&notes).with_context(|| format!("read {}", notes.display()))?;
+        Ok(Tried {
+            code: status.code(),
+            failed,
+            skipped: notes.into_iter().filter_map(skipped_test).collect(),
+        })
     }
 
     /// The same of cases on machines: the copy's own xtask runs them, with packages of the copy.
-    fn run_cases(&self) -> Result<(Option<i32>, Vec<String>)> {
+    fn run_cases(&self) -> Result<Tried> {
         let cases: Vec<&str> = self.bug.cases.iter().map(String::as_str).collect();
         let line = [
             "run",
@@ -155,8 +244,42 @@ impl Trial<'_> {
         } else {
             Some(TESTS_FAILED)
         };
-        Ok((code, failed))
+        let skipped = output.lines().find_map(|line| skipped_rung(&plain(line)));
+        Ok(Tried {
+            code,
+            failed,
+            skipped: skipped.map(|why| ("the rung vm".to_owned(), why)).into_iter().collect(),
+        })
     }
+}
+
+/// What the run with the bug comes to.
+fn outcome(tried: Tried) -> Outcome {
+    match tried.code {
+        Some(TESTS_FAILED) if tried.failed.is_empty() => Outcome::CannotTell("a test has failed, and the output does not name it"),
+        Some(TESTS_FAILED) => Outcome::Caught(tried.failed),
+        // A test that does not run catches nothing, and is no proof that nothing can be caught.
+        Some(0) if !tried.skipped.is_empty() => Outcome::Skipped(tried.reasons()),
+        Some(0) => Outcome::NotCaught,
+        _ => Outcome::CannotTell("with it, the suite does not build"),
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn skipped_test(note: Note) -> Option<(String, String)> {
+    match note {
+        Note::Skipped { test, reason } => Some((test, reason)),
+        Note::Unavailable { test, capability, reason } => Some((test, format!("{capability}: {reason}"))),
+        Note::Undone { .. } => None,
+    }
+}
+
+/// The reason in the line of the summary that says that no machine was started.
+fn skipped_rung(line: &str) -> Option<String> {
+    line.trim().strip_prefix("vm: the whole rung: ").map(str::to_owned)
 }
 
 /// The case of a row of the rung's table that is said to have failed.
@@ -175,6 +298,8 @@ fn failed_test(line: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -188,5 +313,76 @@ mod tests {
             None
         );
         assert_eq!(failed_test("        PASS [   0.012s] (1/2) agent-levers suite::looks::other"), None);
+    }
+
+    fn bug(find: &str) -> Planted {
+        let change = |find: &str, replace: &str| planted::Change {
+            file: "a.rs".into(),
+            find: find.into(),
+            replace: replace.into(),
+        };
+        Planted {
+            name: "bug".into(),
+            bug: "it is wrong".into(),
+            package: "a".into(),
+            tests: BTreeSet::from(["looks".to_owned()]),
+            cases: BTreeSet::new(),
+            changes: vec![change(find, "two"), change("three", "3")],
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_not_found_breaks_the_bug_and_names_the_file() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let garden = Garden::of(folder.path(), folder.path());
+        let file = garden.tree.join("a.rs");
+        fs::create_dir(&garden.tree)?;
+        fs::write(&file, "one three")?;
+        let (one, four) = (bug("one"), bug("four"));
+        let trial = |bug| Trial { garden: &garden, bug };
+        let edits = trial(&one).edits()?;
+        assert_eq!(
+            edits.into_values().collect::<Vec<_>>(),
+            [("one three".to_owned(), "two 3".to_owned())]
+        );
+        // No test is run for it.
+        let broken = trial(&four).run()?;
+        assert!(
+            matches!(&broken, Outcome::Broken(why) if why.contains("a.rs") && why.contains("four")),
+            "{broken}"
+        );
+        fs::remove_file(&file)?;
+        assert!(matches!(trial(&one).run()?, Outcome::Broken(why) if why.contains("read a.rs")));
+        Ok(())
+    }
+
+    #[test]
+    fn only_what_is_caught_passes_and_a_skip_where_it_is_allowed() {
+        let tried = |code: i32, failed: &[&str], skipped: &[&str]| {
+            outcome(Tried {
+                code: Some(code),
+                failed: failed.iter().map(|test| (*test).to_owned()).collect(),
+                skipped: skipped.iter().map(|test| ((*test).to_owned(), "no root".to_owned())).collect(),
+            })
+        };
+        let skipped = tried(0, &[], &["a"]);
+        for (outcome, expected) in [
+            (tried(TESTS_FAILED, &["a"], &[]), [true, true]),
+            (tried(TESTS_FAILED, &["a"], &["b"]), [true, true]),
+            (tried(TESTS_FAILED, &[], &[]), [false, false]),
+            (tried(0, &[], &[]), [false, false]),
+            (tried(101, &[], &[]), [false, false]),
+            (skipped, [true, false]),
+            (Outcome::Broken("a.rs".into()), [false, false]),
+        ] {
+            assert_eq!([false, true].map(|refused| outcome.passes(refused)), expected, "{outcome}");
+        }
+        let all = [tried(TESTS_FAILED, &["a"], &[]), tried(0, &[], &["a"]), Outcome::NotCaught];
+        assert_eq!(counted(&all), "of 3: 1 caught, 1 not caught, 1 skipped");
+        assert_eq!(
+            skipped_rung("  vm: the whole rung: root is required").as_deref(),
+            Some("root is required")
+        );
+        assert_eq!(skipped_rung("  browser: the whole rung: no chromium"), None);
     }
 }

@@ -21,6 +21,16 @@ pub enum Outcome {
     Skipped(String),
 }
 
+impl Outcome {
+    /// Whether it reports a test, or why there is none. A success that reports nothing may have run nothing.
+    fn says_anything(&self) -> bool {
+        match self {
+            Self::Ran { success, counts } => !success || *counts != Counts::default(),
+            Self::Skipped(_) => true,
+        }
+    }
+}
+
 impl Counts {
     /// From what cargo's test runners said: nextest's summary, or libtest's result per program.
     pub fn read(said: &str) -> Self {
@@ -61,8 +71,10 @@ pub struct Summary {
     skips: Vec<String>,
     /// Tests that this kernel cannot run, by the checked-in list.
     excused: Vec<String>,
-    /// What nobody ran because it was not asked for.
+    /// What was not run because it was not asked for.
     left_out: Vec<String>,
+    /// Rungs that succeeded without a test, which count as failed.
+    silent: Vec<String>,
     /// How often, the slowest in milliseconds and its limit, by fault and what ended it.
     undone: BTreeMap<(String, String), (u64, u64, u64)>,
 }
@@ -85,6 +97,10 @@ impl Summary {
         self.skips
             .extend(verdict.skips.iter().map(|(test, reason)| format!("{name}: {test}: {reason}")));
         self.excused.extend(verdict.excused.iter().map(|line| format!("{name}: {line}")));
+        let silent = !outcome.says_anything();
+        if silent {
+            self.silent.push(format!("{name}: the rung succeeded and reported no test"));
+        }
         let row = match outcome {
             Outcome::Skipped(reason) => {
                 self.skips.push(format!("{name}: the whole rung: {reason}"));
@@ -100,10 +116,10 @@ impl Summary {
             }
             Outcome::Ran { success, counts } => Row {
                 name,
-                success,
+                success: success && !silent,
                 passed: counts.passed.saturating_sub(skipped + excused),
                 // A run that failed without a failed test did not build.
-                failed: if success { counts.failed } else { counts.failed.max(1) },
+                failed: if success && !silent { counts.failed } else { counts.failed.max(1) },
                 skipped,
                 excused,
                 took,
@@ -168,6 +184,7 @@ impl fmt::Display for Summary {
             ("LEFT OUT (not asked for)", &self.left_out),
             ("UNAVAILABLE ON THIS KERNEL (tests/unavailable.toml)", &self.excused),
             ("SKIPPED", &self.skips),
+            ("FAILED WITHOUT A TEST", &self.silent),
         ];
         for (title, lines) in lists.iter().filter(|(_, lines)| !lines.is_empty()) {
             writeln!(f, "\n{title}")?;
@@ -289,5 +306,14 @@ mod tests {
         };
         summary.add("pure", outcome, Verdict::default(), Duration::ZERO);
         assert!(!summary.passed(false) && summary.to_string().contains("0 passed, 1 failed, 0 skipped"));
+    }
+
+    #[test]
+    fn a_success_that_reports_no_test_is_a_failure() {
+        let mut summary = Summary::default();
+        summary.add("pure", ran(0), Verdict::default(), Duration::ZERO);
+        let text = summary.to_string();
+        assert!(!summary.passed(false) && text.contains("0 passed, 1 failed, 0 skipped"), "{text}");
+        assert!(text.contains("  pure: the rung succeeded and reported no test\n"), "{text}");
     }
 }

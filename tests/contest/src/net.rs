@@ -118,7 +118,11 @@ pub fn hears(listener: &UdpSocket, from: &UdpSocket, to: SocketAddr) -> bool {
     let text = rand::random::<u64>().to_be_bytes();
     let _ = from.send_to(&text, to);
     let mut heard = [0; 8];
-    while let Ok(length) = listener.recv(&mut heard) {
+    // What others send arrives here too, and must not keep the waiting up.
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline
+        && let Ok(length) = listener.recv(&mut heard)
+    {
         if heard[..length] == text {
             return true;
         }

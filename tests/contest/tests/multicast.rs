@@ -2,7 +2,7 @@
 //! out to a group, which names no peer, is said not to be covered.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -43,7 +43,13 @@ impl Heart {
 fn over(site: &Site, run: &str, mut meanwhile: impl FnMut() -> Result<()>) -> Result<Value> {
     let acts = || Ok(site.run(run)?["injections"][0]["state"] == "holding");
     wait::until("the fault acts", SOON, acts)?;
+    let begin = Instant::now();
     while acts()? {
+        ensure!(
+            begin.elapsed() < LASTS + SOON,
+            "a fault of {LASTS:?} still acts after {:?}",
+            begin.elapsed()
+        );
         reaches(site.host("web"), SocketAddr::new(PEER.into(), PEER_ECHO));
         if acts()? {
             meanwhile()?;

@@ -14,6 +14,8 @@ use crate::world::{arrives, ip, networks};
 /// Long enough for every test that does not wait for the kernel's own end.
 const LONG_MS: u64 = 60_000;
 pub const PREFERENCE: u16 = 10;
+/// The longest that closed connections may go on with their last packets.
+const SETTLED: Duration = Duration::from_secs(10);
 
 pub fn hands() -> LinuxOps {
     LinuxOps::new("/nonexistent".into())
@@ -109,6 +111,7 @@ impl Path {
 
     /// The count of packets that were led into it, once no packet comes any more: connections that were closed before still say so.
     fn settled(&self) -> u64 {
+        let deadline = Instant::now() + SETTLED;
         let mut before = self.counters().led_packets;
         loop {
             std::thread::sleep(Duration::from_millis(20));
@@ -116,6 +119,10 @@ impl Path {
             if now == before {
                 return now;
             }
+            assert!(
+                Instant::now() < deadline,
+                "packets are still led into the path after {SETTLED:?}: {before}, then {now}"
+            );
             before = now;
         }
     }

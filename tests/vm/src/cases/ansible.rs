@@ -63,23 +63,7 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     figures.note("the role changes nothing the second time", again.took);
     ensure!(again.passed()? == 0, "the second run has changed the host: {}", again.output.stdout);
 
-    let wrong = node.play(
-        site,
-        "install.yml",
-        &[],
-        &json!({ "fracas_agent_config": { "faults": { "alow": [] } } }),
-    )?;
-    ensure!(
-        !wrong.output.success() && wrong.output.stdout.contains("unknown field `alow`"),
-        "wrong rules were not refused: {}",
-        wrong.output.stdout
-    );
-    ensure!(
-        site.machine().sh("cat /etc/fracas/agent.toml")?.ok()? == written,
-        "wrong rules were put in place"
-    );
-    site.machine().sh("systemctl is-active fracas-agent")?.ok()?;
-
+    expect_refusals(site, &node, &written)?;
     upgrade(site, &node, figures)?;
     let removed = node.play(site, "remove.yml", &[], &json!({ "fracas_agent_purge": true }))?;
     figures.note("the role removes the agent, and the host from the fleet", removed.took);
@@ -93,6 +77,34 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
         again.output.stdout
     );
     site.agent_was_purged();
+    Ok(())
+}
+
+/// Of wrong rules, and of a host for which there is no package; neither changes anything.
+fn expect_refusals(site: &Site, node: &Node, rules: &str) -> Result<()> {
+    let wrong = node.play(
+        site,
+        "install.yml",
+        &[],
+        &json!({ "fracas_agent_config": { "faults": { "alow": [] } } }),
+    )?;
+    ensure!(
+        !wrong.output.success() && wrong.output.stdout.contains("unknown field `alow`"),
+        "wrong rules were not refused: {}",
+        wrong.output.stdout
+    );
+    ensure!(
+        site.machine().sh("cat /etc/fracas/agent.toml")?.ok()? == rules,
+        "wrong rules were put in place"
+    );
+    site.machine().sh("systemctl is-active fracas-agent")?.ok()?;
+
+    let elsewhere = node.play(site, "install.yml", &[], &json!({ "fracas_agent_installer": "pacman" }))?;
+    ensure!(
+        !elsewhere.output.success() && elsewhere.output.stdout.contains("packages by pacman"),
+        "a host without a package was not refused: {}",
+        elsewhere.output.stdout
+    );
     Ok(())
 }
 

@@ -213,7 +213,8 @@ impl Site {
     pub fn is_connected_and_clean(&self) -> Result<bool> {
         // Without a controller there is no document, and the host does not count as clean.
         let host: Value = serde_json::from_str(&self.show_host()?.stdout).unwrap_or_default();
-        Ok(host["connection"] == "connected" && host["cleanliness"] == "clean")
+        // The controller hears of a release on the host itself by the next heartbeat.
+        Ok(host["connection"] == "connected" && host["cleanliness"] == "clean" && host["availability"] != "halted")
     }
 
     fn show_host(&self) -> Result<Output> {

@@ -52,6 +52,14 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let installed = node.play(site, "install.yml", &[], &json!({ "fracas_agent_config": rules }))?;
     figures.note("the role installs and enrols the agent", installed.took);
     ensure!(installed.passed()? > 0, "nothing was changed: {}", installed.output.stdout);
+    ensure!(
+        installed
+            .output
+            .stdout
+            .contains("kinds of fault that the host allows can be injected"),
+        "the doctor's findings are not shown: {}",
+        installed.output.stdout
+    );
     site.connected_and_clean_within(SOON)?;
     let written = site.machine().sh("cat /etc/fracas/agent.toml")?.ok()?;
     ensure!(

@@ -73,6 +73,7 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 
     expect_refusals(site, &node, &written)?;
     upgrade(site, &node, figures)?;
+    expect_refused_removal(site, &node)?;
     let removed = node.play(site, "remove.yml", &[], &json!({ "fracas_agent_purge": true }))?;
     figures.note("the role removes the agent, and the host from the fleet", removed.took);
     removed.passed()?;
@@ -141,6 +142,25 @@ fn upgrade(site: &Site, node: &Node, figures: &mut Figures<'_>) -> Result<()> {
         "the second upgrade has changed the host: {}",
         again.output.stdout
     );
+    Ok(())
+}
+
+/// A removal that finds a fault which it cannot undo says so, and the agent stays and runs.
+fn expect_refused_removal(site: &Site, node: &Node) -> Result<()> {
+    site.attack(&BALLAST, LASTS)?;
+    site.machine().sh("chattr +i /var/tmp/.fracas-*")?.ok()?;
+    let variables = json!({ "fracas_agent_purge": true, "fracas_agent_drain_seconds": 0 });
+    let refused = node.play(site, "remove.yml", &[], &variables)?;
+    ensure!(
+        !refused.output.success() && refused.output.stdout.contains("faults on this host could not be undone"),
+        "the removal was not refused: {}",
+        refused.output.stdout
+    );
+    site.machine()
+        .sh("systemctl is-active fracas-agent && test -e /var/lib/fracas/agent/identity/cert.pem")?
+        .ok()?;
+    site.machine().sh("chattr -i /var/tmp/.fracas-*")?.ok()?;
+    site.connected_and_clean_within(SOON)?;
     Ok(())
 }
 

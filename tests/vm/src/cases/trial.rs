@@ -35,11 +35,12 @@ pub(super) enum Measure {
     NotArrived,
 }
 
-/// Milliseconds of a round trip to the neighbour: the median of five.
+/// Milliseconds of a round trip to the neighbour: the median of five. To its user: the kernel takes the time of an answer as it arrives,
+/// before a worker holds it.
 pub(super) const PING_MS: Measure =
-    Measure::Host("ping -4 -c 5 -i 0.3 -W 3 db | sed -n 's/.*time=\\([0-9.]*\\).*/\\1/p' | sort -n | sed -n 3p");
+    Measure::Host("ping -4 -U -c 5 -i 0.3 -W 3 db | sed -n 's/.*time=\\([0-9.]*\\).*/\\1/p' | sort -n | sed -n 3p");
 pub(super) const PING6_MS: Measure =
-    Measure::Host("ping -6 -c 5 -i 0.3 -W 3 db | sed -n 's/.*time=\\([0-9.]*\\).*/\\1/p' | sort -n | sed -n 3p");
+    Measure::Host("ping -6 -U -c 5 -i 0.3 -W 3 db | sed -n 's/.*time=\\([0-9.]*\\).*/\\1/p' | sort -n | sed -n 3p");
 /// Percent of echoes that do not come back.
 pub(super) const PING_LOSS: Measure = Measure::Host("ping -4 -q -c 30 -i 0.1 -W 1 db | sed -n 's/.* \\([0-9.]*\\)% packet loss.*/\\1/p'");
 pub(super) const PING6_LOSS: Measure = Measure::Host("ping -6 -q -c 30 -i 0.1 -W 1 db | sed -n 's/.* \\([0-9.]*\\)% packet loss.*/\\1/p'");

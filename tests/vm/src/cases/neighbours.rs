@@ -231,7 +231,7 @@ fn frozen(site: &Site, figures: &mut Figures<'_>) -> Result<()> {
 
 /// Gives the interface to systemd-networkd, with the addresses that it has already.
 const NETWORKD: &str = "set -e; { printf '[Match]\\nName=eth0\\n[Network]\\nIPv6AcceptRA=no\\nLinkLocalAddressing=ipv6\\n'; \
-    ip -json address show dev eth0 scope global | python3 -c 'import json, sys\nfor one in json.load(sys.stdin)[0][\"addr_info\"]: print(\"Address=%s/%d\" % (one[\"local\"], one[\"prefixlen\"]))'; \
+    ip -json address show dev eth0 scope global | python3 -c 'import json, sys\nfor one in json.load(sys.stdin)[0][\"addr_info\"]:\n if one: print(\"Address=%s/%d\" % (one[\"local\"], one[\"prefixlen\"]))'; \
     } >/etc/systemd/network/10-eth0.network; systemctl start systemd-networkd; until networkctl status eth0 | grep -q 'routable (configured)'; do sleep 0.2; done";
 const NO_NETWORKD: &str = "set -e; systemctl stop systemd-networkd.socket systemd-networkd; rm /etc/systemd/network/10-eth0.network; \
     ip address flush dev eth0 scope global; sh /usr/local/lib/fracas-test/network.sh";

@@ -100,7 +100,8 @@ fn shown_by_tc(line: &[&str]) -> Result<Section> {
     match asked("tc", &[&["-json"], line].concat()) {
         Err(error) if error.is::<serde_json::Error>() => {
             let mut lines = Section::new();
-            for line in printed("tc", line)?.lines() {
+            // Classes of fq_codel are its flows of the moment.
+            for line in printed("tc", line)?.lines().filter(|line| !line.starts_with("class fq_codel ")) {
                 insert(&mut lines, line.trim().to_owned(), String::new());
             }
             Ok(lines)

@@ -9,7 +9,7 @@ use super::Section;
 use super::json::{ask, insert, printed, section, strip};
 
 /// What moves by itself in the answers of `ip`, `tc` and `nft`.
-const MOVING: [&str; 22] = [
+const MOVING: [&str; 29] = [
     "ifindex",
     "link_index",
     "link_netnsid",
@@ -32,6 +32,13 @@ const MOVING: [&str; 22] = [
     "used",
     "installed",
     "lastused",
+    "gc_timer",
+    "hello_timer",
+    "tcn_timer",
+    "topology_change_timer",
+    "hold_timer",
+    "message_age_timer",
+    "forward_delay_timer",
 ];
 
 fn asked(program: &str, arguments: &[&str]) -> Result<Value> {

@@ -233,8 +233,9 @@ fn frozen(site: &Site, figures: &mut Figures<'_>) -> Result<()> {
 const NETWORKD: &str = "set -e; { printf '[Match]\\nName=eth0\\n[Network]\\nIPv6AcceptRA=no\\nLinkLocalAddressing=ipv6\\n'; \
     ip -json address show dev eth0 scope global | python3 -c 'import json, sys\nfor one in json.load(sys.stdin)[0][\"addr_info\"]:\n if one: print(\"Address=%s/%d\" % (one[\"local\"], one[\"prefixlen\"]))'; \
     } >/etc/systemd/network/10-eth0.network; systemctl start systemd-networkd; until networkctl status eth0 | grep -q 'routable (configured)'; do sleep 0.2; done";
+/// systemd-networkd sets the knob on each link that it takes, and leaves it.
 const NO_NETWORKD: &str = "set -e; systemctl stop systemd-networkd.socket systemd-networkd; rm /etc/systemd/network/10-eth0.network; \
-    ip address flush dev eth0 scope global; sh /usr/local/lib/fracas-test/network.sh";
+    sysctl -qw net.ipv4.conf.eth0.promote_secondaries=0; ip address flush dev eth0 scope global; sh /usr/local/lib/fracas-test/network.sh";
 
 fn networkd(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;

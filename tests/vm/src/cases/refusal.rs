@@ -41,9 +41,9 @@ impl Refusal {
         Ok(Self(error))
     }
 
-    /// The controller's own store has failed.
+    /// The controller itself cannot write: its store or its audit log.
     pub fn is_of_the_store(&self) -> bool {
-        self.0["error"]["code"] == "store"
+        self.0["error"]["code"] == "store" || self.0["error"]["code"] == "audit"
     }
 
     /// The host alone has refused, for want of a journal, with this reason of the kernel.

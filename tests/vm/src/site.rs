@@ -266,9 +266,9 @@ impl Site {
         Ok(wait::for_some(format_args!("run {id} ends"), SOON, ended)?.0)
     }
 
-    /// The neighbour does not answer.
+    /// The neighbour does not answer by IPv4.
     pub fn expect_cut_off(&self) -> Result<()> {
-        let ping = self.machine.sh("ping -c 2 -W 2 db")?;
+        let ping = self.machine.sh("ping -4 -c 2 -W 2 db")?;
         ensure!(!ping.success(), "the neighbour answers during a partition: {}", ping.stdout);
         Ok(())
     }

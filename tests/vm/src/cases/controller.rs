@@ -12,25 +12,25 @@ use crate::site::Site;
 pub(super) const CASES: [Case; 4] = [
     Case {
         name: "hang-controller",
-        what: "the controller is stopped by SIGSTOP during a partition and a filled volume",
+        what: "the controller is stopped by SIGSTOP while five faults act",
         extent: Extent::Long,
         run: hung,
     },
     Case {
         name: "kill-controller",
-        what: "the controller is killed during a partition and a filled volume, and its unit starts it again",
+        what: "the controller is killed while five faults act, and its unit starts it again",
         extent: Extent::Long,
         run: killed,
     },
     Case {
         name: "loss-to-agent",
-        what: "every packet from the controller to the agent is lost during a partition and a filled volume",
+        what: "every packet from the controller to the agent is lost while five faults act",
         extent: Extent::Long,
         run: lost_to_agent,
     },
     Case {
         name: "loss-to-controller",
-        what: "every packet from the agent to the controller is lost during a partition and a filled volume",
+        what: "every packet from the agent to the controller is lost while five faults act",
         extent: Extent::Long,
         run: lost_to_controller,
     },

@@ -1,24 +1,24 @@
-//! The agent is killed, and the machine is reset, while faults act: what puts both right needs no controller.
+//! The agent is killed, and the machine is reset, while faults act: what undoes them needs no controller.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::held::{GIVE_UP, KILLED, clean_after, until_clean};
+use super::held::{GIVE_UP, Held, KILLED, clean_after, until_clean};
 use super::shell::{elapsed, main_pid};
 use super::{Case, Extent, Figures};
-use crate::site::{BALLAST, LASTS, PARTITION, Site};
+use crate::site::Site;
 
 pub(super) const CASES: [Case; 2] = [
     Case {
         name: "kill",
-        what: "the agent is killed during a partition",
+        what: "the agent is killed while five faults act",
         extent: Extent::Short,
         run: killed,
     },
     Case {
         name: "reset",
-        what: "the machine is reset while a volume is filled and a neighbour is cut off",
+        what: "the machine is reset while five faults act",
         extent: Extent::Short,
         run: reset,
     },
@@ -28,40 +28,38 @@ pub(super) const CASES: [Case; 2] = [
 const BOOTED: Duration = Duration::from_secs(30);
 
 fn killed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
-    site.ready()?;
-    let before = site.footprint()?;
-    site.attack(&PARTITION, LASTS)?;
-    site.expect_cut_off()?;
+    let held = Held::begin(site)?;
     let took = clean_after(site, &format!("agent=$({})", main_pid("fracas-agent")), "kill -KILL $agent")?;
-    figures.add("clean after kill -9 of the agent during a partition", took, KILLED);
-    site.ready()?;
-    site.expect_footprint(&before)
+    figures.add("clean after kill -9 of the agent", took, KILLED);
+    held.expect_ended(site, &["guardian", "rescue"])
 }
 
 fn reset(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
-    site.ready()?;
-    let before = site.footprint()?;
-    site.attack(&BALLAST, LASTS)?;
-    site.attack(&PARTITION, LASTS)?;
-    site.expect_cut_off()?;
-    // The ballast is to be there after the reset.
-    site.machine().sh("sync; ls /var/tmp/.fracas-*")?.ok()?;
+    let held = Held::begin(site)?;
+    // The ballast and the controller's records are to be there after the reset.
+    site.machine().sh("sync")?.ok()?;
     site.machine_mut().reset()?;
-    let said = site.machine().sh_within(&format!("begin=0; {}", until_clean()), GIVE_UP)?.ok()?;
-    let (clean, systemd) = (elapsed(&said)?, systemd_began(site)?);
+    clean_after_boot(site, figures, "a reset")?;
+    site.machine().settle()?;
+    // Every journal survived, and was closed before there was a network.
+    let rescued = site.machine().sh("journalctl --boot --unit fracas-rescue --output cat")?.ok()?;
+    let undone = rescued.lines().filter(|line| line.starts_with("undone ")).count();
+    let all = held.runs().len();
+    ensure!(undone == all, "the rescue at boot undid {undone} of {all} faults: {rescued}");
+    held.expect_ended(site, &["boot"])
+}
+
+/// Waits until the host is clean, and records that as time since systemd began.
+fn clean_after_boot(site: &Site, figures: &mut Figures<'_>, what: &str) -> Result<()> {
+    let printed = site.machine().sh_within(&format!("begin=0; {}", until_clean()), GIVE_UP)?.ok()?;
+    let (clean, systemd) = (elapsed(&printed)?, systemd_began(site)?);
     figures.note("the kernel had begun before systemd", systemd);
     figures.add(
-        "clean after a reset during a partition and a filled volume",
+        format!("clean after {what} while five faults act"),
         clean.saturating_sub(systemd),
         BOOTED,
     );
-    site.machine().settle()?;
-    // Both journals survived, and were closed before there was a network.
-    let rescued = site.machine().sh("journalctl --boot --unit fracas-rescue --output cat")?.ok()?;
-    let undone = rescued.lines().filter(|line| line.starts_with("undone ")).count();
-    ensure!(undone == 2, "the rescue at boot undid {undone} of 2 faults: {rescued}");
-    site.ready()?;
-    site.expect_footprint(&before)
+    Ok(())
 }
 
 /// When systemd began, in time since the kernel did.

@@ -10,7 +10,7 @@ use crate::site::Site;
 pub(super) const CASES: [Case; 4] = [
     Case {
         name: "kill-both",
-        what: "the agent and its guardian are killed together during a partition and a filled volume",
+        what: "the agent and its guardian are killed together while five faults act",
         extent: Extent::Long,
         run: killed_together,
     },
@@ -22,13 +22,13 @@ pub(super) const CASES: [Case; 4] = [
     },
     Case {
         name: "hang-agent",
-        what: "the agent is stopped by SIGSTOP during a partition and a filled volume",
+        what: "the agent is stopped by SIGSTOP while five faults act",
         extent: Extent::Long,
         run: hung,
     },
     Case {
         name: "oom",
-        what: "the kernel kills the agent for want of memory during a partition and a filled volume",
+        what: "the kernel kills the agent for want of memory while five faults act",
         extent: Extent::Long,
         run: killed_for_memory,
     },
@@ -70,8 +70,12 @@ fn hung(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 
 fn killed_for_memory(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
-    // It would be the kernel's last choice; here it is the first, so that nothing else is killed for it.
-    let prepare = format!("agent=$({}); echo 1000 >/proc/$agent/oom_score_adj", main_pid("fracas-agent"));
+    // It would be the kernel's last choice, and its workers the first; here it is the first, so that nothing else is killed for it.
+    let prepare = format!(
+        "for worker in $(pgrep -x fracas-worker); do echo 0 >/proc/$worker/oom_score_adj; done; \
+         agent=$({}); echo 1000 >/proc/$agent/oom_score_adj",
+        main_pid("fracas-agent")
+    );
     let took = clean_after(site, &prepare, "echo f >/proc/sysrq-trigger")?;
     let kernel = site
         .machine()

@@ -2,16 +2,23 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests_harness::footprint::Footprint;
 
 use super::shell::{BEGIN, END, elapsed, main_pid};
-use crate::site::{BALLAST, LASTS, PARTITION, Site};
+use crate::site::{BALLAST, LASTS, Site};
 
-/// The neighbour answers, and nothing that carries our name is in the network or on the volume.
-pub(super) const CLEAN: &str =
-    "! nft list tables | grep -q fracas && ! ls /var/tmp/.fracas-* >/dev/null 2>&1 && ping -c 1 -W 3 db >/dev/null 2>&1";
+/// The neighbour answers, nothing that carries our name is in the network, on the volume or among the control groups, and nginx is not frozen. Its
+/// group is not there yet early in a boot.
+pub(super) const CLEAN: &str = "! { nft list tables; ls -d /var/tmp/.fracas-* /sys/class/net/fracas* /sys/fs/cgroup/fracas-*; \
+    grep 'frozen 1' /sys/fs/cgroup/system.slice/nginx.service/cgroup.events; } 2>/dev/null | grep -qE 'fracas|frozen' && \
+    ping -4 -c 1 -W 3 db >/dev/null 2>&1";
+/// Each of the five faults is there: a rule, a file, a link that netem delays, a frozen unit and a control group.
+const ACTING: &str = "nft list tables | grep -q fracas && ls -d /var/tmp/.fracas-* && ls -d /sys/class/net/fracas* && \
+    tc qdisc show | grep ' dev fracas' | grep netem && ls -d /sys/fs/cgroup/fracas-* && \
+    grep 'frozen 1' /sys/fs/cgroup/system.slice/nginx.service/cgroup.events";
+const NGINX_RUNS: &str = "grep 'frozen 0' /sys/fs/cgroup/system.slice/nginx.service/cgroup.events && systemctl is-active nginx";
 /// Neither process sees the end of the other.
 pub(super) const KILL_BOTH: &str = "kill -STOP $guardian $agent; kill -KILL $guardian $agent";
 
@@ -25,7 +32,18 @@ pub(super) const LEASE_LOST: Duration = Duration::from_secs(15 + 2);
 /// The longest wait for a clean host, far beyond every bound.
 pub(super) const GIVE_UP: Duration = Duration::from_secs(240);
 
-/// A neighbour is cut off and a volume is filled: the first can expire in the kernel by itself, the second needs a process of ours.
+/// One neighbour is cut off by its IPv4 address and delayed by the other, since two faults cannot have the same packets: both can expire in the
+/// kernel. A volume is filled and a unit is paused: both need a process of ours to undo them. `cpu.burn` has a worker, and is last since it slows down
+/// what comes after it.
+const FAULTS: [&[&str]; 5] = [
+    &BALLAST,
+    &["network.partition", "to=db4"],
+    &["network.delay", "delay=200ms", "protocol=icmp", "to=db6"],
+    &["process.pause", "unit=nginx"],
+    &["cpu.burn", "percent=20"],
+];
+
+/// The five faults, and what the host was like before.
 pub(super) struct Held {
     before: Footprint,
     runs: Vec<String>,
@@ -35,20 +53,26 @@ impl Held {
     pub fn begin(site: &mut Site) -> Result<Self> {
         site.ready()?;
         let before = site.footprint()?;
-        let runs = vec![site.attack(&BALLAST, LASTS)?, site.attack(&PARTITION, LASTS)?];
+        let runs = FAULTS.iter().map(|fault| site.attack(fault, LASTS)).collect::<Result<_>>()?;
         site.expect_cut_off()?;
-        site.machine().sh("ls /var/tmp/.fracas-*")?.ok()?;
+        site.machine().sh(ACTING)?.ok().context("not every fault acts")?;
         Ok(Self { before, runs })
+    }
+
+    /// The runs, each of one fault, in their order.
+    pub fn runs(&self) -> &[String] {
+        &self.runs
     }
 
     pub fn expect_footprint(&self, site: &Site) -> Result<()> {
         site.expect_footprint(&self.before)
     }
 
-    /// Expects the host to be as it was and proven clean, and both runs to have ended by one of these causes.
+    /// Expects the host to be as it was and proven clean, and each run to have ended by one of these causes.
     pub fn expect_ended(self, site: &mut Site, causes: &[&str]) -> Result<()> {
         site.ready()?;
         self.expect_footprint(site)?;
+        site.machine().sh(NGINX_RUNS)?.ok().context("nginx does not run as it did before")?;
         for id in &self.runs {
             let run = site.finished(id)?;
             let injection = &run["injections"][0];
@@ -86,7 +110,8 @@ pub(super) fn until_clean() -> String {
 
 /// Acts by a line of `sh`, and expects the host to be clean as soon as that line has ended; returns how long it took.
 pub(super) fn clean_when_done(site: &Site, act: &str) -> Result<Duration> {
-    let residue = "{ nft list tables; ls -a /var/tmp; ping -c 1 -W 3 db; exit 1; } >&2";
+    let residue = "{ nft list tables; ls -a /var/tmp /sys/class/net /sys/fs/cgroup; \
+                   cat /sys/fs/cgroup/system.slice/nginx.service/cgroup.events; ping -4 -c 1 -W 3 db; exit 1; } >&2";
     let line = format!("set -e; {BEGIN}; {act}; read end rest </proc/uptime; {{ {CLEAN}; }} || {residue}; echo $begin $end");
     elapsed(&site.machine().sh_within(&line, GIVE_UP)?.ok()?)
 }

@@ -14,7 +14,7 @@ use crate::site::Site;
 pub(super) const CASES: [Case; 3] = [
     Case {
         name: "upgrade",
-        what: "the package is upgraded during a partition and a filled volume",
+        what: "the package is upgraded while five faults act",
         extent: Extent::Long,
         run: upgraded,
     },
@@ -26,7 +26,7 @@ pub(super) const CASES: [Case; 3] = [
     },
     Case {
         name: "remove",
-        what: "the package is removed during a partition and a filled volume, and installed again",
+        what: "the package is removed while five faults act, and installed again",
         extent: Extent::Long,
         run: removed,
     },
@@ -166,7 +166,7 @@ fn make_next_version(site: &mut Site) -> Result<String> {
     site.ready()?;
     let installed = version(site)?;
     let preinst = format!(
-        "#!/bin/sh\n# It runs after the old package's prerm, before any file is changed.\n{{ {CLEAN}; }} || {{ nft list tables >&2; ls -a /var/tmp >&2; exit 1; }}\n\
+        "#!/bin/sh\n# It runs after the old package's prerm, before any file is changed.\n{{ {CLEAN}; }} || {{ nft list tables >&2; ls -a /var/tmp /sys/class/net /sys/fs/cgroup >&2; exit 1; }}\n\
          read up rest </proc/uptime\necho $up >{FOUND_CLEAN}\n"
     );
     let add_preinst = "test ! -e $tree/DEBIAN/preinst; cat >$tree/DEBIAN/preinst; chmod 755 $tree/DEBIAN/preinst";

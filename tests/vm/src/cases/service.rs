@@ -12,25 +12,25 @@ use crate::site::Site;
 pub(super) const CASES: [Case; 4] = [
     Case {
         name: "stop-unit",
-        what: "the unit is stopped, which is a SIGTERM, during a partition and a filled volume",
+        what: "the unit is stopped, which is a SIGTERM, while five faults act",
         extent: Extent::Long,
         run: stopped,
     },
     Case {
         name: "restart",
-        what: "the unit is restarted during a partition and a filled volume",
+        what: "the unit is restarted while five faults act",
         extent: Extent::Long,
         run: restarted,
     },
     Case {
         name: "mask",
-        what: "the unit is masked, and then stopped, during a partition and a filled volume",
+        what: "the unit is masked, and then stopped, while five faults act",
         extent: Extent::Long,
         run: masked,
     },
     Case {
         name: "crash-loop",
-        what: "each agent that the unit starts is killed, five times, during a partition and a filled volume",
+        what: "each agent that the unit starts is killed, five times, while five faults act",
         extent: Extent::Long,
         run: crash_looped,
     },

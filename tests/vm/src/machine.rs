@@ -1,4 +1,4 @@
-//! One host in a virtual machine: started, asked, reset; it ends when this or its fleet is dropped.
+//! One host in a virtual machine: started, asked, reset, rebooted; it ends when this or its fleet is dropped.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -137,6 +137,12 @@ impl Machine {
     /// What the reset button does: nothing is written back or ended. Returns when the next boot answers, which is early.
     pub fn reset(&mut self) -> Result<()> {
         self.monitor()?.execute("system_reset")?;
+        self.wait_for_boot()
+    }
+
+    /// Ends every service and writes everything back before the machine starts again. Returns when the next boot answers, which is early.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.sh("systemctl reboot")?.ok()?;
         self.wait_for_boot()
     }
 

@@ -1,15 +1,15 @@
-//! The agent is killed, and the machine is reset, while faults act: what undoes them needs no controller.
+//! The agent is killed, and the machine is reset or rebooted, while faults act: what undoes them needs no controller.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use super::held::{GIVE_UP, Held, KILLED, clean_after, until_clean};
-use super::shell::{elapsed, main_pid};
+use super::shell::{END, elapsed, main_pid};
 use super::{Case, Extent, Figures};
 use crate::site::Site;
 
-pub(super) const CASES: [Case; 2] = [
+pub(super) const CASES: [Case; 3] = [
     Case {
         name: "kill",
         what: "the agent is killed while five faults act",
@@ -21,6 +21,12 @@ pub(super) const CASES: [Case; 2] = [
         what: "the machine is reset while five faults act",
         extent: Extent::Short,
         run: reset,
+    },
+    Case {
+        name: "reboot",
+        what: "the machine is rebooted in an orderly way while five faults act",
+        extent: Extent::Long,
+        run: rebooted,
     },
 ];
 
@@ -47,6 +53,18 @@ fn reset(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let all = held.runs().len();
     ensure!(undone == all, "the rescue at boot undid {undone} of {all} faults: {rescued}");
     held.expect_ended(site, &["boot"])
+}
+
+fn rebooted(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+    let held = Held::begin(site)?;
+    site.machine_mut().reboot()?;
+    clean_after_boot(site, figures, "a reboot")?;
+    site.connected_and_clean_within(GIVE_UP)?;
+    let connected = elapsed(&site.machine().sh(&format!("begin=0; {END}"))?.ok()?)?;
+    figures.note("connected and clean after a reboot", connected.saturating_sub(systemd_began(site)?));
+    site.machine().settle()?;
+    // The agent undoes them as its unit is stopped; the rescue at boot is for what it did not get done.
+    held.expect_ended(site, &["ended_early", "boot"])
 }
 
 /// Waits until the host is clean, and records that as time since systemd began.

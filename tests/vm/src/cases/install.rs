@@ -1,11 +1,13 @@
-//! The debs are installed by apt and the host is enrolled by one line; then what each process may do is read from /proc.
+//! The debs are installed by apt and the host is enrolled by one line; then the agent says which faults it can inject from inside its unit, and what
+//! each process may do is read from /proc.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use super::{Case, Extent, Figures};
-use crate::site::Site;
+use crate::site::{HOST, LASTS, Site};
 
 pub(super) const CASES: [Case; 1] = [Case {
     name: "install",
@@ -23,9 +25,30 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.enrol()?;
     let listed = site.connected_and_clean_within(LISTED * 4)?;
     figures.add("the enrolled host is listed as connected and clean", listed, LISTED);
+    expect_every_kind(site)?;
+    // For as long as a worker is looked at.
+    let load = site.attack(&["cpu.burn", "percent=5"], LASTS)?;
     for process in rights(site)? {
+        eprintln!("   install: {}", process.summary());
         process.check().with_context(|| format!("{process:?}"))?;
     }
+    site.fracas(&["stop", &load, "--reason", "measured"])?.ok().map(drop)
+}
+
+/// The running agent, which has only what its unit leaves it, can inject every kind of fault.
+fn expect_every_kind(site: &Site) -> Result<()> {
+    // Its exit code says the same of the kinds that the host's policy allows.
+    let shown = site.fracas(&["hosts", "doctor", HOST, "-o", "json"])?;
+    let doctors: Value =
+        serde_json::from_str(&shown.stdout).with_context(|| format!("{}: {} {}", shown.command, shown.stdout, shown.stderr))?;
+    let kinds = doctors["items"][0]["kinds"].as_array().cloned().unwrap_or_default();
+    ensure!(!kinds.is_empty(), "the doctor names no kind of fault: {doctors}");
+    let lacking: Vec<String> = kinds
+        .iter()
+        .filter(|kind| kind["can"] != "yes")
+        .map(|kind| format!("{} ({}: {})", kind["fault"], kind["can"], kind["why"]))
+        .collect();
+    ensure!(lacking.is_empty(), "inside its unit the agent cannot inject {}", lacking.join(", "));
     Ok(())
 }
 
@@ -45,7 +68,29 @@ struct Rights {
 /// no part of an agent has them.
 const NEVER: [u32; 9] = [16, 17, 18, 22, 25, 27, 30, 32, 33];
 
+/// One of each has to be there, and how its command line is recognised.
+const NEEDED: [(&str, &str); 5] = [
+    ("agent", "/usr/bin/fracas-agent run"),
+    ("session", " session"),
+    ("worker", " worker"),
+    ("guardian", " guardian"),
+    ("controller", "/usr/bin/fracas-controller"),
+];
+
 impl Rights {
+    /// One line for whoever reads the run's output.
+    fn summary(&self) -> String {
+        let Self {
+            command,
+            user,
+            effective,
+            bounding,
+            seccomp,
+            ..
+        } = self;
+        format!("{user}: capabilities {effective:x}, bounding set {bounding:x}, seccomp {seccomp}: {command}")
+    }
+
     fn check(&self) -> Result<()> {
         let words: Vec<&str> = self.command.split(' ').collect();
         ensure!(self.no_new_privileges, "it may gain privileges by running a program");
@@ -53,7 +98,8 @@ impl Rights {
         match words[..] {
             ["/usr/bin/fracas-controller", ..] => self.unprivileged("fracas-controller"),
             [_, "session", ..] => self.unprivileged("fracas"),
-            [_, "worker", ..] => self.bounded("fracas-load"),
+            // A worker that only keeps a processor busy needs no capability.
+            [_, "worker", ..] => self.unprivileged("fracas-load"),
             _ => self.bounded("root"),
         }
     }
@@ -79,13 +125,19 @@ fn rights(site: &Site) -> Result<Vec<Rights>> {
                 grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' $p/status;; esac; done";
     let said = site.machine().sh(line)?.ok()?;
     let all = parse(&said)?;
-    for needed in ["/usr/bin/fracas-agent run", "/usr/bin/fracas-controller"] {
-        ensure!(
-            all.iter().any(|process| process.command.starts_with(needed)),
-            "{needed} does not run: {said}"
-        );
-    }
+    expect_each(&all).context(said)?;
     Ok(all)
+}
+
+fn expect_each(all: &[Rights]) -> Result<()> {
+    for (name, command) in NEEDED {
+        // The word ends here, also at the end of the line.
+        let runs = all
+            .iter()
+            .any(|process| format!("{} ", process.command).contains(&format!("{command} ")));
+        ensure!(runs, "no {name} runs");
+    }
+    Ok(())
 }
 
 fn parse(said: &str) -> Result<Vec<Rights>> {
@@ -116,12 +168,15 @@ mod tests {
 
     const SAID: &str = "command fracas-agent session\nuser fracas\nCapEff:\t0\nCapBnd:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\n\
                         command /usr/bin/fracas-agent run \nuser root\nCapEff:\t0000000000000002\nCapBnd:\t0000000000000002\nNoNewPrivs:\t1\nSeccomp:\t2\n\
-                        command /usr/bin/fracas-controller \nuser fracas-controller\nCapEff:\t0\nCapBnd:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+                        command /usr/bin/fracas-controller \nuser fracas-controller\nCapEff:\t0\nCapBnd:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\n\
+                        command /usr/bin/fracas-agent --run-dir /run guardian --agent 7 \nuser root\nCapEff:\t2\nCapBnd:\t2\nNoNewPrivs:\t1\nSeccomp:\t2\n\
+                        command fracas-id worker --uid 9 \nuser fracas-load\nCapEff:\t0\nCapBnd:\t0\nNoNewPrivs:\t1\nSeccomp:\t2\n";
 
     #[test]
     fn rights_are_read_and_each_that_is_too_wide_is_found() -> Result<()> {
         let all = parse(SAID)?;
-        assert_eq!(all.len(), 3);
+        assert_eq!(all.len(), NEEDED.len());
+        expect_each(&all)?;
         all.iter().try_for_each(Rights::check)?;
         for (right, wide) in [
             ("Seccomp:\t2", "Seccomp:\t0"),
@@ -131,9 +186,14 @@ mod tests {
             ("user fracas\n", "user root\n"),
             ("CapBnd:\t0000000000000002", "CapBnd:\t0000000000010002"),
             ("CapEff:\t0\n", "CapEff:\t1\n"),
+            ("fracas-load\nCapEff:\t0\nCapBnd:\t0", "fracas-load\nCapEff:\t0\nCapBnd:\t2"),
         ] {
             let all = parse(&SAID.replacen(right, wide, 1))?;
             assert!(all.iter().any(|process| process.check().is_err()), "{wide}");
+        }
+        for (name, command) in NEEDED {
+            let error = expect_each(&parse(&SAID.replace(command, " other"))?).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
         }
         Ok(())
     }

@@ -1,12 +1,16 @@
 //! The agent's package is upgraded and removed while faults act: they are undone before any of its files is changed.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tests_harness::wait;
 
 use super::held::{CLEAN, Held, clean_after, clean_when_done, expect_no_process};
 use super::higher::{HIGHER, higher_version};
 use super::shell::main_pid;
+use super::trial::injection;
 use super::{Case, Extent, Figures};
 use crate::machine::PACKAGES;
 use crate::site::Site;
@@ -61,6 +65,7 @@ fn refused(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
     site.machine().sh("chattr +i /var/tmp/.fracas-*")?.ok()?;
     let filled = site.machine().sh(BLOCKS)?.ok()?;
+    let since = site.machine().sh("date +%s")?.ok()?;
     let begin = Instant::now();
     let apt = site
         .machine()
@@ -76,6 +81,7 @@ fn refused(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let still = site.machine().sh(BLOCKS)?.ok()?;
     ensure!(still == filled, "the fault does not act any more: {filled} became {still}");
     ensure!(!site.is_connected_and_clean()?, "the host counts as clean although a file was left");
+    expect_logged(site, figures, since.trim(), &held.runs()[0])?;
     let took = clean_after(site, ":", "chattr -i /var/tmp/.fracas-*")?;
     figures.note("clean after the fault can be undone", took);
     site.machine().sh(&format!("rm -f {NEXT}.deb"))?.ok()?;
@@ -111,6 +117,36 @@ fn expect_untouched(site: &Site, installed: &str) -> Result<()> {
         program.trim()
     );
     Ok(())
+}
+
+/// How soon the agent calls a host dirty, in a slow machine.
+const LOGGED: Duration = Duration::from_secs(60);
+/// An undo is tried again and again; the log hears of it less and less often.
+const FLOOD: usize = 20;
+
+/// Expects an error with the id of the injection that is not undone in the journal of the host, and no message over and over.
+fn expect_logged(site: &Site, figures: &mut Figures<'_>, since: &str, run: &str) -> Result<()> {
+    let id = injection(site, run)?["id"].as_str().context("an injection has an id")?.to_owned();
+    let error = |entry: &Value| entry["PRIORITY"] == "3" && entry["FRACAS_INJECTION"] == id.as_str();
+    let (entries, took) = wait::for_some("an error of the injection in the host's journal", LOGGED, || {
+        Ok(Some(log_entries(site, since)?).filter(|entries| entries.iter().any(error)))
+    })?;
+    figures.note("an error of the injection is in the host's journal", took);
+    let mut messages: BTreeMap<String, usize> = BTreeMap::new();
+    for entry in &entries {
+        *messages.entry(entry["MESSAGE"].to_string()).or_default() += 1;
+    }
+    let flood: Vec<_> = messages.iter().filter(|(_, times)| **times >= FLOOD).collect();
+    ensure!(flood.is_empty(), "the host's journal is flooded: {flood:?}");
+    Ok(())
+}
+
+/// What the agent has logged since this second of the wall clock.
+fn log_entries(site: &Site, since: &str) -> Result<Vec<Value>> {
+    let line = format!("journalctl --no-pager --identifier fracas-agent --since @{since} --output json");
+    let printed = site.machine().sh(&line)?.ok()?;
+    let read = |line: &str| serde_json::from_str(line).with_context(|| format!("an entry of the journal: {line}"));
+    printed.lines().map(read).collect()
 }
 
 fn removed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {

@@ -42,9 +42,9 @@ fn killed_together(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 }
 
 /// The unit neither rescues nor starts the agent again.
-const DISARM: &str = "mkdir /run/systemd/system/fracas-agent.service.d; printf '[Service]\\nExecStopPost=\\nRestart=no\\n' \
+pub(super) const DISARM: &str = "mkdir /run/systemd/system/fracas-agent.service.d; printf '[Service]\\nExecStopPost=\\nRestart=no\\n' \
                       >/run/systemd/system/fracas-agent.service.d/disarm.conf; systemctl daemon-reload";
-const ARM: &str = "rm -r /run/systemd/system/fracas-agent.service.d; systemctl daemon-reload; systemctl start fracas-agent";
+pub(super) const ARM: &str = "rm -r /run/systemd/system/fracas-agent.service.d; systemctl daemon-reload; systemctl start fracas-agent";
 const GUARD_ENDS: &str = "for n in $(seq 100); do systemctl --quiet is-active fracas-guard.service || exit 0; sleep 0.2; done; systemctl status fracas-guard; exit 1";
 
 fn killed_without_unit(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {

@@ -4,6 +4,7 @@ mod ansible;
 mod clock;
 mod controller;
 mod crash;
+mod deadline;
 mod ended;
 mod exhausted;
 mod faults;
@@ -50,7 +51,7 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 15] = [
+const REGISTERED: [&[Case]; 16] = [
     &install::CASES,
     &faults::CASES,
     &kinds::CASES,
@@ -60,6 +61,7 @@ const REGISTERED: [&[Case]; 15] = [
     &exhausted::CASES,
     &crash::CASES,
     &ended::CASES,
+    &deadline::CASES,
     &service::CASES,
     &controller::CASES,
     &clock::CASES,

@@ -1,4 +1,4 @@
-//! The agent's journals cannot be written: its volume, or the root's, is full or read-only while faults act; all is undone all the same.
+//! The agent's journals cannot be written: its volume, or the root's, is full, has no inode or is read-only while faults act; all is undone all the same.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::trial::{AGENT, Before, stop};
 use super::{Case, Extent, Figures};
 use crate::site::{BALLAST, LASTS, PARTITION, Site};
 
-pub(super) const CASES: [Case; 3] = [
+pub(super) const CASES: [Case; 4] = [
     Case {
         name: "own-volume",
         what: "the volume of the agent's journals has no space, and then no inode",
@@ -22,7 +22,13 @@ pub(super) const CASES: [Case; 3] = [
         name: "full-root",
         what: "the root's volume is full",
         extent: Extent::Long,
-        run: full_root,
+        run: |site, figures| full_root(site, figures, &SPACE),
+    },
+    Case {
+        name: "full-inodes",
+        what: "the root's volume has no inode",
+        extent: Extent::Long,
+        run: |site, figures| full_root(site, figures, &INODES),
     },
     Case {
         name: "read-only",
@@ -35,6 +41,8 @@ pub(super) const CASES: [Case; 3] = [
 /// An undo that failed is tried again after at most 5 s.
 const RETRIED: Duration = Duration::from_secs(5 + 2);
 const GIVE_UP: Duration = Duration::from_secs(120);
+/// The root has a quarter of a million inodes, and each is a file that is made and removed.
+const TAKEN: Duration = Duration::from_secs(600);
 
 const PAUSE: [&str; 2] = ["process.pause", "unit=nginx"];
 
@@ -79,7 +87,34 @@ const FULL_ROOT: Taken = Taken {
     is_gone: "! dd if=/dev/zero of=/var/tmp/probe bs=4k count=1 2>/dev/null",
     cause: "No space left on device",
 };
+/// Others take every inode of the root's volume, a few thousand in each folder.
+const NO_ROOT_INODE: Taken = Taken {
+    what: "no inode of the root",
+    take: "python3 -c 'import os, time\nnumber = 0\ntry:\n while True:\n  if number % 4096 == 0:\n   folder = f\"/var/tmp/others/{time.time_ns()}\"\n   \
+           os.makedirs(folder)\n  os.mknod(f\"{folder}/{number}\")\n  number += 1\nexcept OSError: pass'",
+    is_gone: "! touch /var/tmp/probe 2>/dev/null",
+    cause: "No space left on device",
+};
+/// What is used up of the root's volume, and how it is given back.
+struct Root {
+    taken: Taken,
+    /// A line of `sh` that gives back enough for faults, so that the rest is soon taken again.
+    free: &'static str,
+    /// A line of `sh` that gives back everything.
+    empty: &'static str,
+}
+
 const EMPTY_ROOT: &str = "rm -f /var/tmp/others /var/tmp/rest /var/tmp/crumbs /var/tmp/probe";
+const SPACE: Root = Root {
+    taken: FULL_ROOT,
+    free: EMPTY_ROOT,
+    empty: EMPTY_ROOT,
+};
+const INODES: Root = Root {
+    taken: NO_ROOT_INODE,
+    free: "rm -rf /var/tmp/probe $(ls -d /var/tmp/others/* | head -n 1)",
+    empty: "rm -rf /var/tmp/probe /var/tmp/others",
+};
 /// As the kernel does when it no longer trusts a disk: every write is refused, also to files that are open already.
 const READ_ONLY: Taken = Taken {
     what: "read-only root",
@@ -93,7 +128,7 @@ impl Taken {
     /// In one line: what ends meanwhile may give some of it back.
     fn take(&self, site: &Site) -> Result<()> {
         let line = format!("{}; {}", self.take, self.is_gone);
-        let taken = site.machine().sh_within(&line, GIVE_UP)?.ok();
+        let taken = site.machine().sh_within(&line, TAKEN)?.ok();
         taken.with_context(|| format!("{}: a program can still write", self.what)).map(drop)
     }
 
@@ -173,22 +208,22 @@ fn expect_unable(site: &Site, taken: &Taken) -> Result<()> {
 const CLEAN: &str = "! nft list tables | grep -q fracas && ! ls -d /var/tmp/.fracas-* >/dev/null 2>&1 && \
     grep -q 'frozen 0' /sys/fs/cgroup/system.slice/nginx.service/cgroup.events && ping -c 1 -W 1 db >/dev/null 2>&1";
 
-fn full_root(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+fn full_root(site: &mut Site, figures: &mut Figures<'_>, root: &Root) -> Result<()> {
     site.ready()?;
     let before = Before::look(site)?;
     // While nothing is held: the controller keeps its store there as well, and a run that it ends for that gives space back.
-    FULL_ROOT.take(site)?;
-    expect_refusal(site, figures, &FULL_ROOT)?;
-    site.machine().sh(EMPTY_ROOT)?.ok()?;
+    root.taken.take(site)?;
+    expect_refusal(site, figures, &root.taken)?;
+    site.machine().sh(root.free)?.ok()?;
     site.ready()?;
     for fault in [PARTITION.as_slice(), &BALLAST, &PAUSE] {
         site.attack(fault, LASTS)?;
     }
-    FULL_ROOT.take(site)?;
+    root.taken.take(site)?;
     // What is promised is the halt, whether or not the controller has ended a run by now.
     let took = halted_and(site, CLEAN)?;
-    figures.add("full root: clean after a halt on the host", took, AGENT);
-    site.machine().sh(EMPTY_ROOT)?.ok()?;
+    figures.add(format!("{}: clean after a halt on the host", root.taken.what), took, AGENT);
+    site.machine().sh_within(root.empty, TAKEN)?.ok()?;
     released(site)?;
     before.expect(site)
 }

@@ -44,6 +44,10 @@ const WATCHED: [&str; 9] = [
     "sysctls",
 ];
 
+/// Every queue, class, filter and rule, as the programs of the kernel's own developers print them. Classes of fq_codel are its flows of the moment.
+const NETWORK: &str = "for link in /sys/class/net/*; do link=${link##*/}; tc qdisc show dev $link; tc class show dev $link | grep -v 'class fq_codel'; \
+                       for side in ingress egress; do tc filter show dev $link $side 2>/dev/null; done; done; nft --stateless list ruleset";
+
 /// Cuts the neighbour off.
 pub const PARTITION: [&str; 2] = ["network.partition", "to=db"];
 /// Fills a part of the root's volume.
@@ -59,7 +63,15 @@ pub struct Site {
     debs: Option<PathBuf>,
     logs: PathBuf,
     state: State,
-    before_agent: Option<(Footprint, BTreeSet<String>)>,
+    before_agent: Option<BeforeAgent>,
+}
+
+/// What a machine was like before the agent was installed.
+pub struct BeforeAgent {
+    pub footprint: Footprint,
+    /// Its queues and rules, to the letter.
+    pub network: String,
+    pub files: BTreeSet<String>,
 }
 
 /// How far the machine is.
@@ -155,7 +167,11 @@ impl Site {
         self.machine.settle()?;
         self.apt_install(&["fracas-controller", "fracas"])?;
         wait::until("the controller answers", SOON, || Ok(self.fracas(&["status"])?.success()))?;
-        self.before_agent = Some((self.footprint()?, self.files()?));
+        self.before_agent = Some(BeforeAgent {
+            footprint: self.footprint()?,
+            network: self.network()?,
+            files: self.files()?,
+        });
         self.install_agent()?;
         self.state = State::Installed;
         Ok(())
@@ -175,8 +191,7 @@ impl Site {
         self.machine.sh_within(&line, INSTALL)?.ok().map(drop)
     }
 
-    /// What the machine was like before the agent was installed.
-    pub fn before_agent(&self) -> Option<&(Footprint, BTreeSet<String>)> {
+    pub fn before_agent(&self) -> Option<&BeforeAgent> {
         self.before_agent.as_ref()
     }
 
@@ -299,6 +314,21 @@ impl Site {
         }
         let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
         bail!("the host is not as it was before: {}", lines.join("; "))
+    }
+
+    /// Every queue, class, filter and rule of the machine.
+    pub fn network(&self) -> Result<String> {
+        self.machine.sh(NETWORK)?.ok()
+    }
+
+    /// An error with both where a letter of them is not as it was.
+    pub fn expect_network(&self, before: &str) -> Result<()> {
+        let now = self.network()?;
+        ensure!(
+            now == before,
+            "queues or rules are not as they were, but\n{now}\nand were\n{before}"
+        );
+        Ok(())
     }
 
     /// The names of all files on the machine that are not the business of its own package manager and services.

@@ -173,7 +173,7 @@ fn expect_removed(site: &Site) -> Result<()> {
     let units = site.machine().sh(UNITS)?.stdout;
     let units: Vec<&str> = units.lines().filter(|line| !line.contains("not-found")).collect();
     ensure!(units.is_empty(), "units were left: {units:?}");
-    let (_, files) = site.before_agent().context("the agent was installed here")?;
+    let files = &site.before_agent().context("the agent was installed here")?.files;
     let now = site.files()?;
     let left: Vec<&str> = now.difference(files).map(String::as_str).filter(|path| !is_kept(path)).collect();
     ensure!(left.is_empty(), "files were left: {}", left.join(" "));

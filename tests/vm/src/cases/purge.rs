@@ -25,11 +25,11 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.purge()?;
     figures.add("apt-get purge during a partition", begin.elapsed(), PURGED);
     site.machine().sh("ping -c 1 -W 5 db")?.ok()?;
-    let (footprint, files) = site.before_agent().context("the agent was installed here")?;
-    site.expect_footprint(footprint)?;
+    let before = site.before_agent().context("the agent was installed here")?;
+    site.expect_footprint(&before.footprint)?;
     let now = site.files()?;
-    let appeared: Vec<&str> = now.difference(files).map(String::as_str).collect();
-    let vanished: Vec<&str> = files.difference(&now).map(String::as_str).collect();
+    let appeared: Vec<&str> = now.difference(&before.files).map(String::as_str).collect();
+    let vanished: Vec<&str> = before.files.difference(&now).map(String::as_str).collect();
     ensure!(appeared.is_empty(), "files were left: {}", appeared.join(" "));
     ensure!(vanished.is_empty(), "files are gone that were there before: {}", vanished.join(" "));
     expect_no_process(site)

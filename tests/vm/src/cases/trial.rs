@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests_harness::footprint::Footprint;
 use tests_harness::{Cmd, wait};
@@ -20,10 +20,6 @@ const ACTS: Duration = Duration::from_secs(60);
 const REPORTED: Duration = Duration::from_secs(30);
 /// What an exchange that fails is measured as, in milliseconds.
 const UNANSWERED: f64 = 2_000.0;
-/// Every queue, class, filter and rule, as the programs of the kernel's own developers print them. Classes of fq_codel are its flows of the moment.
-const NETWORK: &str = "for link in /sys/class/net/*; do link=${link##*/}; tc qdisc show dev $link; tc class show dev $link | grep -v 'class fq_codel'; \
-                       for side in ingress egress; do tc filter show dev $link $side 2>/dev/null; done; done; nft --stateless list ruleset";
-
 /// How an effect is measured: one number, larger while the fault acts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Measure {
@@ -194,24 +190,17 @@ impl Before {
     pub fn look(site: &Site) -> Result<Self> {
         Ok(Self {
             footprint: site.footprint()?,
-            network: network(site)?,
+            network: site.network()?,
         })
     }
 
     /// The host is as it was, and proven clean; queues and rules are so to the letter.
     pub fn expect(&self, site: &Site) -> Result<()> {
         site.expect_footprint(&self.footprint)?;
-        let now = network(site)?;
-        if now != self.network {
-            bail!("queues or rules are not as they were, but\n{now}\nand were\n{}", self.network);
-        }
+        site.expect_network(&self.network)?;
         site.connected_and_clean_within(REPORTED)?;
         Ok(())
     }
-}
-
-fn network(site: &Site) -> Result<String> {
-    site.machine().sh(NETWORK)?.ok()
 }
 
 /// One round after the other; the slowest undo of each kind is recorded.

@@ -17,6 +17,11 @@ pub(super) const CASES: [Case; 1] = [Case {
 
 const PURGED: Duration = Duration::from_secs(120);
 
+/// Folders of the agent that no comparison of files looks at.
+const NO_FOLDERS: &str = "! ls -d /run/fracas-agent /var/cache/fracas-agent 2>/dev/null | grep .";
+/// The agent's units, the last guard's and the rescue's, and not the controller's.
+const UNITS: &str = "systemctl list-unit-files --no-legend --no-pager 'fracas-[agr]*'";
+
 fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;
     site.attack(&PARTITION, LASTS)?;
@@ -27,10 +32,15 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.machine().sh("ping -c 1 -W 5 db")?.ok()?;
     let before = site.before_agent().context("the agent was installed here")?;
     site.expect_footprint(&before.footprint)?;
+    site.expect_network(&before.network)?;
     let now = site.files()?;
     let appeared: Vec<&str> = now.difference(&before.files).map(String::as_str).collect();
     let vanished: Vec<&str> = before.files.difference(&now).map(String::as_str).collect();
     ensure!(appeared.is_empty(), "files were left: {}", appeared.join(" "));
     ensure!(vanished.is_empty(), "files are gone that were there before: {}", vanished.join(" "));
+    site.machine().sh(NO_FOLDERS)?.ok().context("a folder of the agent's was left")?;
+    // Without a match some versions of systemctl fail.
+    let units = site.machine().sh(UNITS)?.stdout;
+    ensure!(units.is_empty(), "units were left: {units}");
     expect_no_process(site)
 }

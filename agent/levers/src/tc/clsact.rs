@@ -3,11 +3,11 @@
 //! A clsact has no name. So we hang a filter of ours into a chain of it that nothing leads to: no packet meets that mark,
 //! and whoever lists filters sees whose the clsact is. Its users are the filters of injections that hang beside the mark.
 
-use agent_view::tc::bpf::Program;
 use agent_view::tc::listing::{self, CLSACT_PARENT, Filter, Hook};
 use agent_view::tc::{Route, RouteError, names};
 use netlink_bindings::tc::{Request, Tcmsg};
 
+use super::bpf;
 use super::request::{filter_head, never, refused};
 use crate::error::OpsError;
 use crate::path::{ClsactPlace, ClsactRemoval};
@@ -33,7 +33,7 @@ pub(crate) fn add(place: &ClsactPlace) -> Result<(), OpsError> {
 
 fn mark(kernel: &mut Route, place: &ClsactPlace) -> Result<(), OpsError> {
     let action = format!("mark the clsact of {} as ours", place.interface);
-    let program = Program::load("fracas_mark", &never()).map_err(|e| OpsError::new(action.clone(), e))?;
+    let program = bpf::load("fracas_mark", &never()).map_err(|e| OpsError::new(action.clone(), e))?;
     let mut head = filter_head(place.index, Hook::In, MARK_PREFERENCE, EVERY_PROTOCOL);
     head.handle = MARK_HANDLE;
     let mut request = Request::new().set_create().set_excl().op_newtfilter_do(&head);

@@ -9,6 +9,7 @@
 //! any more: the fault ends although no process of ours is left.
 
 mod assembler;
+mod bpf;
 mod classifier;
 mod clsact;
 mod distribution;
@@ -20,7 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use agent_view::tc::bpf::{Map, MapKind, Program};
+use agent_view::tc::bpf::{Map, Program};
 use agent_view::tc::listing::{self, Filter, Hook, Link, ROOT};
 use agent_view::tc::{DEADLINE_MAP, Route, RouteError, deadline_of, filters_of, interfaces_to, names, redirect};
 use agent_view::{PathInterface, boot_ms};
@@ -31,6 +32,7 @@ use proto_model::peer::Network;
 
 use crate::error::OpsError;
 use crate::path::{self, Packets, PathOpening, PathSpec, Shape};
+use bpf::MapKind;
 use classifier::{Family, Maps, endpoint_key};
 pub(crate) use clsact::{add as add_clsact, remove as remove_clsact};
 use request::{filter_head, refused};
@@ -96,7 +98,7 @@ pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &Path
     let mut kernel = Route::open().map_err(|e| refused(&action, e))?;
     let link = our_link(&mut kernel, &names::link_of(injection)).map_err(|e| refused(&action, e))?;
     let link = link.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
-    let deadline = Map::create(MapKind::Array, DEADLINE_MAP, 4, 8, 1).map_err(failed)?;
+    let deadline = bpf::create_map(MapKind::Array, DEADLINE_MAP, 4, 8, 1).map_err(failed)?;
     set_deadline(&deadline, opening.gate_ms).map_err(failed)?;
     for family in Family::BOTH {
         let peers = peer_map(family, spec, opening).map_err(failed)?;
@@ -109,7 +111,7 @@ pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &Path
         for hook in spec.packets.hooks() {
             let code = classifier::program(family, hook, &spec.packets, &opening.exemptions, maps);
             let code = code.map_err(|why| failed(io::Error::other(why)))?;
-            let program = Program::load("fracas_path", &code).map_err(failed)?;
+            let program = bpf::load("fracas_path", &code).map_err(failed)?;
             for interface in &opening.interfaces {
                 let request = filter(injection, interface, (family, hook), opening.preference, (&program, &link));
                 let on = || format!("{action} on {}", interface.name);
@@ -144,18 +146,18 @@ fn filter(
 
 fn peer_map(family: Family, spec: &PathSpec, opening: &PathOpening) -> io::Result<Map> {
     let key = 4 + family.address_bytes();
-    let map = Map::create(MapKind::Prefixes, map_of(family), key, prefixes::VALUE, MOST_NETWORKS)?;
+    let map = bpf::create_map(MapKind::Prefixes, map_of(family), key, prefixes::VALUE, MOST_NETWORKS)?;
     let except = [spec.packets.except.as_slice(), opening.exemptions.networks.as_slice()];
     for (key, takes) in prefixes::table(family, &spec.packets.peers, &except) {
-        map.set(&key, &prefixes::value(takes))?;
+        bpf::set(&map, &key, &prefixes::value(takes))?;
     }
     Ok(map)
 }
 
 fn controller_map(family: Family, controllers: &[SocketAddr]) -> io::Result<Map> {
-    let map = Map::create(MapKind::Hash, CONTROLLER_MAP, family.address_bytes() + 4, 1, MOST_CONTROLLERS)?;
+    let map = bpf::create_map(MapKind::Hash, CONTROLLER_MAP, family.address_bytes() + 4, 1, MOST_CONTROLLERS)?;
     for key in controllers.iter().filter_map(|endpoint| endpoint_key(family, endpoint)) {
-        map.set(&key, &[1])?;
+        bpf::set(&map, &key, &[1])?;
     }
     Ok(map)
 }
@@ -195,7 +197,7 @@ fn map_of(family: Family) -> &'static str {
 
 fn set_deadline(map: &Map, gate_ms: u64) -> io::Result<()> {
     let at_ns = boot_ms().saturating_add(gate_ms).saturating_mul(NS_PER_MS);
-    map.set(&0_u32.to_ne_bytes(), &at_ns.to_ne_bytes())
+    bpf::set(map, &0_u32.to_ne_bytes(), &at_ns.to_ne_bytes())
 }
 
 /// Lets the kernel lead packets into the path for `gate_ms` from now. Fails, and changes nothing, when it has already ended.
@@ -232,12 +234,12 @@ pub(crate) fn replace_path_peers(injection: &InjectionId, packets: &Packets, exe
 /// New ones first, so that none that stays is missing for a moment.
 fn replace<V: AsRef<[u8]>>(map: &Map, table: &prefixes::Table, value: impl Fn(bool) -> V) -> io::Result<()> {
     for (key, takes) in table {
-        map.set(key, value(*takes).as_ref())?;
+        bpf::set(map, key, value(*takes).as_ref())?;
     }
     let old = map.keys()?;
     old.iter()
         .filter(|key| !table.contains_key(*key))
-        .try_for_each(|key| map.remove(key))
+        .try_for_each(|key| bpf::remove(map, key))
 }
 
 /// Removes the injection's filters everywhere: nothing is led into the path any more. `false` when there were none.

@@ -1,4 +1,4 @@
-//! The bpf(2) calls that shaped paths need: programs, maps, and the way from a filter's program to its maps. It attaches nothing.
+//! The bpf(2) calls that read: values of maps, and the maps of a filter's program; it makes no map and changes none.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -14,10 +14,7 @@ const NAME_BYTES: usize = 16;
 /// The whole of bpf_attr as far as any of these calls reads it (include/uapi/linux/bpf.h).
 const ATTRIBUTE_BYTES: usize = 128;
 
-const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP: libc::c_long = 1;
-const MAP_UPDATE: libc::c_long = 2;
-const MAP_DELETE: libc::c_long = 3;
 const MAP_NEXT_KEY: libc::c_long = 4;
 const PROGRAM_LOAD: libc::c_long = 5;
 const PROGRAM_BY_ID: libc::c_long = 13;
@@ -27,28 +24,6 @@ const INFO: libc::c_long = 15;
 const SCHED_CLS: u32 = 3;
 /// The number of the helper bpf_ktime_get_boot_ns.
 const BOOT_TIME: u32 = 125;
-const NO_PREALLOC: u32 = 1;
-
-/// What a map is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MapKind {
-    /// Values by number.
-    Array,
-    /// Values by key.
-    Hash,
-    /// Values by the longest prefix that the key has.
-    Prefixes,
-}
-
-impl MapKind {
-    fn number(self) -> u32 {
-        match self {
-            Self::Array => 2,
-            Self::Hash => 1,
-            Self::Prefixes => 11,
-        }
-    }
-}
 
 /// An open map; it lives as long as a program or a descriptor refers to it.
 #[derive(Debug)]
@@ -62,24 +37,38 @@ pub struct Map {
 #[derive(Debug)]
 pub struct Program(OwnedFd);
 
-/// The bytes of a bpf_attr.
+/// The bytes of a bpf_attr. What it is sent with decides whether it reads or changes; only unsafe code can send it.
 #[repr(C, align(8))]
-struct Attribute([u8; ATTRIBUTE_BYTES]);
+pub struct Attribute([u8; ATTRIBUTE_BYTES]);
+
+impl Default for Attribute {
+    fn default() -> Self {
+        Self([0; ATTRIBUTE_BYTES])
+    }
+}
 
 impl Attribute {
     fn new() -> Self {
-        Self([0; ATTRIBUTE_BYTES])
+        Self::default()
     }
 
-    fn put(self, offset: usize, value: u32) -> Self {
+    /// A program that classifies packets, as instructions of eight bytes. Both are read when the attribute is sent.
+    pub fn classifier(name: &str, instructions: &[u64]) -> io::Result<Self> {
+        let count = u32::try_from(instructions.len()).map_err(io::Error::other)?;
+        let attribute = Self::new().put(0, SCHED_CLS).put(4, count).put_name(48, name);
+        let attribute = attribute.put_pointer(8, instructions.as_ptr());
+        Ok(attribute.put_pointer(16, c"Apache-2.0".as_ptr()))
+    }
+
+    pub fn put(self, offset: usize, value: u32) -> Self {
         self.put_bytes(offset, &value.to_ne_bytes())
     }
 
-    fn put_pointer<T>(self, offset: usize, pointer: *const T) -> Self {
+    pub fn put_pointer<T>(self, offset: usize, pointer: *const T) -> Self {
         self.put_bytes(offset, &(pointer.expose_provenance() as u64).to_ne_bytes())
     }
 
-    fn put_name(self, offset: usize, name: &str) -> Self {
+    pub fn put_name(self, offset: usize, name: &str) -> Self {
         let bytes = name.as_bytes();
         self.put_bytes(offset, &bytes[..bytes.len().min(NAME_BYTES - 1)])
     }
@@ -91,7 +80,7 @@ impl Attribute {
 
     /// # Safety
     /// Every pointer in it is valid for what `command` reads and writes through it.
-    unsafe fn call(&mut self, command: libc::c_long) -> io::Result<RawFd> {
+    pub unsafe fn call(&mut self, command: libc::c_long) -> io::Result<RawFd> {
         // SAFETY: the attribute is as long as we say and zero where nothing was put; its pointers are the caller's promise.
         let result = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_mut_ptr(), ATTRIBUTE_BYTES) };
         if result < 0 {
@@ -102,49 +91,44 @@ impl Attribute {
 
     /// # Safety
     /// As for `call`, and the command returns a new descriptor.
-    unsafe fn open(&mut self, command: libc::c_long) -> io::Result<OwnedFd> {
+    pub unsafe fn open(&mut self, command: libc::c_long) -> io::Result<OwnedFd> {
         // SAFETY: by the caller's promise.
         let fd = unsafe { self.call(command) }?;
         // SAFETY: the kernel has just opened it for us alone.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
+
+    /// Loads a program. A refusal carries the last line that the verifier said.
+    ///
+    /// # Safety
+    /// It is that of a program, and what it was made of is still there.
+    pub unsafe fn load(mut self) -> io::Result<OwnedFd> {
+        // SAFETY: by the caller's promise.
+        let refusal = match unsafe { self.open(PROGRAM_LOAD) } {
+            Ok(fd) => return Ok(fd),
+            Err(error) => error,
+        };
+        let mut log = vec![0_u8; LOG_BYTES];
+        let mut verbose = self.put(24, 1).put(28, LOG_BYTES as u32).put_pointer(32, log.as_mut_ptr());
+        // SAFETY: as above, and the log is as long as we say.
+        if let Ok(fd) = unsafe { verbose.open(PROGRAM_LOAD) } {
+            return Ok(fd);
+        }
+        Err(io::Error::new(refusal.kind(), format!("{refusal}{}", verifier_words(&log))))
+    }
 }
 
 impl Map {
-    pub fn create(kind: MapKind, name: &str, key: usize, value: usize, most: u32) -> io::Result<Self> {
-        let flags = if kind == MapKind::Prefixes { NO_PREALLOC } else { 0 };
-        let size = |bytes: usize| u32::try_from(bytes).map_err(io::Error::other);
-        let mut attribute = Attribute::new()
-            .put(0, kind.number())
-            .put(4, size(key)?)
-            .put(8, size(value)?)
-            .put(12, most)
-            .put(16, flags)
-            .put_name(28, name);
-        // SAFETY: this command reads no pointer and returns a descriptor.
-        let fd = unsafe { attribute.open(MAP_CREATE) }?;
-        Ok(Self { fd, key, value })
+    /// A map that was opened elsewhere.
+    ///
+    /// # Safety
+    /// Its keys and values are as long as it says here: that much is read and written.
+    pub unsafe fn new(fd: OwnedFd, key: usize, value: usize) -> Self {
+        Self { fd, key, value }
     }
 
     pub fn raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
-    }
-
-    pub fn set(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
-        self.check(key, Some(value))?;
-        let mut attribute = self.about(key).put_pointer(16, value.as_ptr());
-        // SAFETY: key and value are as long as the map says, and are only read.
-        unsafe { attribute.call(MAP_UPDATE) }.map(|_| ())
-    }
-
-    /// Already gone is success.
-    pub fn remove(&self, key: &[u8]) -> io::Result<()> {
-        self.check(key, None)?;
-        // SAFETY: the key is as long as the map says, and is only read.
-        match unsafe { self.about(key).call(MAP_DELETE) } {
-            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
-            _ => Ok(()),
-        }
     }
 
     pub fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
@@ -176,7 +160,8 @@ impl Map {
         Err(io::Error::other("the map has no end"))
     }
 
-    fn about(&self, key: &[u8]) -> Attribute {
+    /// The attribute of a call about this key.
+    pub fn about(&self, key: &[u8]) -> Attribute {
         Attribute::new().put(0, self.number()).put_pointer(8, key.as_ptr())
     }
 
@@ -184,7 +169,8 @@ impl Map {
         self.fd.as_raw_fd().cast_unsigned()
     }
 
-    fn check(&self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
+    /// Refuses a key or a value that is not as long as the map's.
+    pub fn check(&self, key: &[u8], value: Option<&[u8]>) -> io::Result<()> {
         if key.len() == self.key && value.is_none_or(|value| value.len() == self.value) {
             return Ok(());
         }
@@ -196,34 +182,14 @@ impl Map {
 }
 
 impl Program {
-    /// A classifier of eight-byte instructions. A refusal carries the last line that the verifier said.
-    pub fn load(name: &str, instructions: &[u64]) -> io::Result<Self> {
-        let count = u32::try_from(instructions.len()).map_err(io::Error::other)?;
-        let attribute = || {
-            let attribute = Attribute::new().put(0, SCHED_CLS).put(4, count).put_name(48, name);
-            let attribute = attribute.put_pointer(8, instructions.as_ptr());
-            attribute.put_pointer(16, c"Apache-2.0".as_ptr())
-        };
-        // SAFETY: instructions and licence outlive the call and are only read.
-        let refusal = match unsafe { attribute().open(PROGRAM_LOAD) } {
-            Ok(fd) => return Ok(Self(fd)),
-            Err(error) => error,
-        };
-        let mut log = vec![0_u8; LOG_BYTES];
-        let mut told = attribute().put(24, 1).put(28, LOG_BYTES as u32).put_pointer(32, log.as_mut_ptr());
-        // SAFETY: as above, and the log is as long as we say.
-        if let Ok(fd) = unsafe { told.open(PROGRAM_LOAD) } {
-            return Ok(Self(fd));
-        }
-        Err(io::Error::new(refusal.kind(), format!("{refusal}{}", verifier_words(&log))))
-    }
-
     /// Loads the smallest that asks for the boot time, which is the newest of what our classifiers use, and finds it again by its
     /// number, as a renewal does. Nothing is left of it.
     pub fn try_out() -> io::Result<()> {
         let [a, b, c, d] = BOOT_TIME.to_ne_bytes();
         let code = [[0x85, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]].map(u64::from_ne_bytes);
-        let program = Self::load("fracas_try_out", &code)?;
+        let attribute = Attribute::classifier("fracas_try_out", &code)?;
+        // SAFETY: the code outlives the call.
+        let program = Self(unsafe { attribute.load() }?);
         // SAFETY: an empty bpf_prog_info names no memory.
         let info = unsafe { info_of(&program.0, Attribute::new()) }?;
         Self::by_id(u32_at(&info, 4)).map(drop)
@@ -248,6 +214,12 @@ impl Program {
         let info = unsafe { info_of(&self.0, info) }?;
         let count = usize::try_from(u32_at(&info, 52)).unwrap_or(0).min(MOST_MAPS);
         ids[..count].iter().map(|id| Map::by_id(*id)).collect()
+    }
+}
+
+impl From<OwnedFd> for Program {
+    fn from(loaded: OwnedFd) -> Self {
+        Self(loaded)
     }
 }
 
@@ -304,24 +276,5 @@ mod tests {
             ": the verifier says: R1 !read_ok"
         );
         assert_eq!(verifier_words(&[0; 8]), "");
-    }
-
-    #[test]
-    fn a_map_keeps_what_it_is_given() {
-        let map = match Map::create(MapKind::Array, "fracastest", 4, 8, 1) {
-            Ok(map) => map,
-            Err(error) => return tests_notes::skip(&format!("this process cannot create a BPF map: {error}")),
-        };
-        map.set(&[0; 4], &7_u64.to_ne_bytes()).unwrap();
-        assert_eq!(map.get(&[0; 4]).unwrap(), Some(7_u64.to_ne_bytes().to_vec()));
-        assert!(map.set(&[0; 3], &[0; 8]).is_err() && map.get(&[0; 5]).is_err());
-        let prefixes = Map::create(MapKind::Prefixes, "fracastest", 8, 4, 10).unwrap();
-        prefixes.set(&[8, 0, 0, 0, 10, 0, 0, 0], &[1; 4]).unwrap();
-        assert_eq!(prefixes.get(&[32, 0, 0, 0, 10, 9, 9, 9]).unwrap(), Some(vec![1; 4]));
-        assert_eq!(prefixes.get(&[32, 0, 0, 0, 11, 9, 9, 9]).unwrap(), None);
-        assert_eq!(prefixes.keys().unwrap(), [vec![8, 0, 0, 0, 10, 0, 0, 0]]);
-        prefixes.remove(&[8, 0, 0, 0, 10, 0, 0, 0]).unwrap();
-        prefixes.remove(&[8, 0, 0, 0, 10, 0, 0, 0]).unwrap();
-        assert!(prefixes.keys().unwrap().is_empty());
     }
 }

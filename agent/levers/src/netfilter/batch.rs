@@ -8,6 +8,7 @@ use agent_view::net::names::{Base, TABLE, comment_data};
 use agent_view::net::{Netfilter, NetfilterError};
 use netlink_bindings::nftables::{Chained, Nfgenmsg, Request, SetElemFlags, SetFlags};
 
+use super::commit;
 use super::expressions::{QueueBy, Rule};
 use super::field::Family;
 use super::interval::{Element, Spans};
@@ -115,7 +116,7 @@ impl Batch {
         let last = self.calls.len() - 1;
         self.messages.request().op_batch_end_do(&batch_header());
         let finished = self.messages.finalize();
-        kernel.commit(finished.buf(), self.first_seq, last).map_err(|why| {
+        commit::commit(kernel, finished.buf(), self.first_seq, last).map_err(|why| {
             let index = match &why {
                 NetfilterError::Refused { index, .. } => *index,
                 _ => None,

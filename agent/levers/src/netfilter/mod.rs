@@ -11,6 +11,7 @@
 //! renewing it is an error, since somebody may already rely on its end. Who wants the fault again removes it and adds it anew.
 
 mod batch;
+mod commit;
 mod entry;
 pub(crate) mod expressions;
 mod field;

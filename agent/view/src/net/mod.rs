@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ViewError;
 pub use kept::with_netfilter;
 use listing::Listing;
-pub use socket::{Netfilter, NetfilterError};
+pub use socket::{Message, Netfilter, NetfilterError, framed, messages, refusal};
 
 /// What the kernel counted of one injection's traffic.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

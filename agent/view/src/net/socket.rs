@@ -1,7 +1,7 @@
-//! Speaking with the kernel's netfilter: questions, batches, and its own words when it refuses. It knows no rule and never waits without a limit.
+//! Asking the kernel's netfilter, and its own words when it refuses. It sends nothing but questions and never waits without a limit.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use netlink_bindings::builtin::NlmsgerrAttrs;
 use netlink_bindings::nftables::{Nfgenmsg, Request};
@@ -87,11 +87,11 @@ pub struct Netfilter {
 }
 
 /// One netlink message of an answer.
-pub(crate) struct Message<'a> {
-    pub(crate) kind: u16,
-    pub(crate) flags: u16,
-    pub(crate) seq: u32,
-    pub(crate) body: &'a [u8],
+pub struct Message<'a> {
+    pub kind: u16,
+    pub flags: u16,
+    pub seq: u32,
+    pub body: &'a [u8],
 }
 
 impl Netfilter {
@@ -160,7 +160,7 @@ impl Netfilter {
         self.send(&framed(request, seq)?)?;
         let (mut answers, mut consistent) = (Vec::new(), true);
         loop {
-            for message in messages(self.receive()?) {
+            for message in messages(self.receive(MsgFlags::empty())?) {
                 let message = message?;
                 if message.seq != seq {
                     continue;
@@ -175,44 +175,15 @@ impl Netfilter {
         }
     }
 
-    /// Numbers for a batch's messages.
+    /// Numbers for messages.
     pub fn next_seq(&mut self, count: u32) -> u32 {
         let seq = self.seq;
         self.seq = self.seq.wrapping_add(count).max(1);
         seq
     }
 
-    /// Sends a batch whose messages are numbered from `first_seq` and waits for the acknowledgement of message `last`,
-    /// or for the first refusal: then the kernel has done nothing of the whole batch.
-    pub fn commit(&mut self, batch: &[u8], first_seq: u32, last: usize) -> Result<(), NetfilterError> {
-        self.send(batch)?;
-        let mut done = false;
-        loop {
-            // Refusals come in the order of the messages, but that of the whole batch comes after its acknowledgements.
-            let flags = if done { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
-            let answer = match self.receive_with(flags) {
-                Err(NetfilterError::Io { source, .. }) if done && source.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                answer => answer?,
-            };
-            for message in messages(answer) {
-                let message = message?;
-                let index = usize::try_from(message.seq.wrapping_sub(first_seq)).unwrap_or(usize::MAX);
-                if index > last.saturating_add(1) || i32::from(message.kind) != libc::NLMSG_ERROR {
-                    continue;
-                }
-                match refusal(&message) {
-                    Some(NetfilterError::Refused { errno, words, .. }) => {
-                        return Err(NetfilterError::Refused {
-                            errno,
-                            words,
-                            index: Some(index),
-                        });
-                    }
-                    Some(other) => return Err(other),
-                    None => done |= index == last,
-                }
-            }
-        }
+    pub fn raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), NetfilterError> {
@@ -221,11 +192,8 @@ impl Netfilter {
             .map_err(|e| NetfilterError::io("send to netfilter", e))
     }
 
-    fn receive(&mut self) -> Result<&[u8], NetfilterError> {
-        self.receive_with(MsgFlags::empty())
-    }
-
-    fn receive_with(&mut self, flags: MsgFlags) -> Result<&[u8], NetfilterError> {
+    /// The next messages for this socket.
+    pub fn receive(&mut self, flags: MsgFlags) -> Result<&[u8], NetfilterError> {
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, flags | MsgFlags::MSG_TRUNC) {
                 Ok(length) => return self.buffer.get(..length).ok_or(NetfilterError::Garbled("it is too long")),
@@ -236,7 +204,8 @@ impl Netfilter {
     }
 }
 
-pub(crate) fn framed<R: NetlinkRequest>(request: &R, seq: u32) -> Result<Vec<u8>, NetfilterError> {
+/// A request as one netlink message.
+pub fn framed<R: NetlinkRequest>(request: &R, seq: u32) -> Result<Vec<u8>, NetfilterError> {
     let Protocol::Raw { request_type, .. } = request.protocol() else {
         return Err(NetfilterError::Garbled("the question is not plain netlink"));
     };
@@ -252,7 +221,8 @@ pub(crate) fn framed<R: NetlinkRequest>(request: &R, seq: u32) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NetfilterError>> {
+/// The netlink messages in what was received.
+pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Result<Message<'_>, NetfilterError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -284,7 +254,7 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 }
 
 /// The refusal in an error message; `None` when it is an acknowledgement.
-pub(crate) fn refusal(message: &Message<'_>) -> Option<NetfilterError> {
+pub fn refusal(message: &Message<'_>) -> Option<NetfilterError> {
     let Some(code) = u32_at(message.body, 0) else {
         return Some(NetfilterError::Garbled("it is an error without a number"));
     };

@@ -8,6 +8,7 @@ use agent_view::tc::{Route, RouteError, names};
 use netlink_bindings::tc::{Request, Tcmsg};
 
 use super::bpf;
+use super::order::order;
 use super::request::{filter_head, never, refused};
 use crate::error::OpsError;
 use crate::path::{ClsactPlace, ClsactRemoval};
@@ -27,7 +28,7 @@ pub(crate) fn add(place: &ClsactPlace) -> Result<(), OpsError> {
     head.handle = HANDLE;
     let mut request = Request::new().set_create().set_excl().op_newqdisc_do(&head);
     request.encode().push_kind(c"clsact");
-    kernel.order(&request).map_err(|e| refused(&action, e))?;
+    order(&mut kernel, &request).map_err(|e| refused(&action, e))?;
     mark(&mut kernel, place)
 }
 
@@ -40,7 +41,7 @@ fn mark(kernel: &mut Route, place: &ClsactPlace) -> Result<(), OpsError> {
     let options = request.encode().push_chain(names::MARK_CHAIN).nested_options_bpf();
     let options = options.push_fd(program.raw_fd().cast_unsigned());
     options.push_name_bytes(names::MARK.as_bytes()).end_nested();
-    kernel.order(&request).map_err(|e| refused(&action, e))
+    order(kernel, &request).map_err(|e| refused(&action, e))
 }
 
 /// Removes a clsact that we made, unless somebody's filters hang on it; a clsact of somebody else stays untouched.
@@ -69,7 +70,7 @@ pub(crate) fn remove(place: &ClsactPlace) -> Result<ClsactRemoval, OpsError> {
     if !marked && !place.was_absent {
         return Ok(ClsactRemoval::Foreign);
     }
-    match kernel.order(&Request::new().op_delqdisc_do(&head(place))) {
+    match order(&mut kernel, &Request::new().op_delqdisc_do(&head(place))) {
         Err(error) if !error.is_gone() && error.errno() != Some(libc::EINVAL) => Err(refused(&action, error)),
         _ => Ok(ClsactRemoval::Removed),
     }
@@ -91,7 +92,7 @@ fn hand_over(kernel: &mut Route, place: &ClsactPlace, foreign_filters: usize) ->
     head.handle = MARK_HANDLE;
     let mut request = Request::new().op_deltfilter_do(&head);
     request.encode().push_kind(c"bpf").push_chain(names::MARK_CHAIN);
-    match kernel.order(&request) {
+    match order(kernel, &request) {
         Err(error) if !error.is_gone() => Err(refused(&action, error)),
         _ => Ok(ClsactRemoval::HandedOver { foreign_filters }),
     }

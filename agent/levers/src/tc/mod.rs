@@ -13,8 +13,10 @@ mod bpf;
 mod classifier;
 mod clsact;
 mod distribution;
+mod order;
 mod prefixes;
 mod queue;
+mod redirect;
 mod request;
 
 use std::io;
@@ -23,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use agent_view::tc::bpf::{Map, Program};
 use agent_view::tc::listing::{self, Filter, Hook, Link, ROOT};
-use agent_view::tc::{DEADLINE_MAP, Route, RouteError, deadline_of, filters_of, interfaces_to, names, redirect};
+use agent_view::tc::{DEADLINE_MAP, Route, RouteError, deadline_of, filters_of, interfaces_to, names};
 use agent_view::{PathInterface, boot_ms};
 use netlink_bindings::rt_link::{self, IfinfoFlags, Ifinfomsg};
 use netlink_bindings::tc::Request;
@@ -35,6 +37,7 @@ use crate::path::{self, Packets, PathOpening, PathSpec, Shape};
 use bpf::MapKind;
 use classifier::{Family, Maps, endpoint_key};
 pub(crate) use clsact::{add as add_clsact, remove as remove_clsact};
+use order::order;
 use request::{filter_head, refused};
 
 /// Preferences of our filters: the lowest pair that nobody else uses. Those of others at lower ones see packets before us.
@@ -66,11 +69,11 @@ pub(crate) fn make_path(injection: &InjectionId, shape: &Shape) -> Result<(), Op
     let mut request = rt_link::Request::new().set_create().set_excl().op_newlink_do(&Ifinfomsg::new());
     let link = request.encode().push_ifname_bytes(name.as_bytes());
     link.nested_linkinfo().push_kind(c"ifb").end_nested();
-    kernel.order(&request).map_err(|e| refused(&action, e))?;
+    order(&mut kernel, &request).map_err(|e| refused(&action, e))?;
     let link = our_link(&mut kernel, &names::link_of(injection)).map_err(|e| refused(&action, e))?;
     let link = link.ok_or_else(|| OpsError::new(action, io::ErrorKind::NotFound.into()))?;
     let queue = queue::request(link.index, shape);
-    kernel.order(&queue).map_err(|e| refused(&format!("add the queue of {name}"), e))?;
+    order(&mut kernel, &queue).map_err(|e| refused(&format!("add the queue of {name}"), e))?;
     bring_up(&mut kernel, &link)
 }
 
@@ -81,13 +84,11 @@ fn bring_up(kernel: &mut Route, link: &Link) -> Result<(), OpsError> {
     let addresses = quiet.encode().nested_af_spec().nested_inet6();
     addresses.push_addr_gen_mode(NO_ADDRESSES).end_nested().end_nested();
     // Before it is up, or it has an address already. A kernel without IPv6 refuses, and makes none anyhow.
-    let _ = kernel.order(&quiet);
+    let _ = order(kernel, &quiet);
     head.ifi_flags = IfinfoFlags::Up as u32;
     head.ifi_change = IfinfoFlags::Up as u32;
     let up = rt_link::Request::new().op_newlink_do(&head);
-    kernel
-        .order(&up)
-        .map_err(|e| refused(&format!("bring the link {} up", link.name), e))
+    order(kernel, &up).map_err(|e| refused(&format!("bring the link {} up", link.name), e))
 }
 
 /// Leads the packets into the injection's path, for `gate_ms` from now unless renewed.
@@ -115,7 +116,7 @@ pub(crate) fn open_path(injection: &InjectionId, spec: &PathSpec, opening: &Path
             for interface in &opening.interfaces {
                 let request = filter(injection, interface, (family, hook), opening.preference, (&program, &link));
                 let on = || format!("{action} on {}", interface.name);
-                kernel.order(&request).map_err(|e| refused(&on(), e))?;
+                order(&mut kernel, &request).map_err(|e| refused(&on(), e))?;
             }
         }
     }
@@ -252,7 +253,7 @@ pub(crate) fn close_path(injection: &InjectionId) -> Result<bool, OpsError> {
         head.handle = filter.handle;
         let mut request = Request::new().op_deltfilter_do(&head);
         request.encode().push_kind(c"bpf").push_chain(filter.chain);
-        match kernel.order(&request) {
+        match order(&mut kernel, &request) {
             Err(error) if !error.is_gone() && error.errno() != Some(libc::EINVAL) => return Err(refused(&action, error)),
             _ => {}
         }
@@ -288,7 +289,7 @@ pub(crate) fn remove_path(link: &str) -> Result<bool, OpsError> {
     };
     let mut head = Ifinfomsg::new();
     head.ifi_index = link.index.cast_signed();
-    match kernel.order(&rt_link::Request::new().op_dellink_do(&head)) {
+    match order(&mut kernel, &rt_link::Request::new().op_dellink_do(&head)) {
         Err(error) if !error.is_gone() => Err(refused(&action, error)),
         _ => Ok(true),
     }

@@ -4,7 +4,6 @@ pub mod bpf;
 pub mod listing;
 pub mod names;
 mod paths;
-pub mod redirect;
 mod routes;
 mod shaped;
 mod socket;

@@ -1,7 +1,7 @@
-//! Speaking with the kernel about links, queues, filters and routes: questions and single deeds; it never waits without a limit.
+//! Asking the kernel about links, queues, filters and routes; it sends nothing but questions and never waits without a limit.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use netlink_bindings::traits::NetlinkRequest;
 use nix::errno::Errno;
@@ -112,7 +112,7 @@ impl Route {
         })
     }
 
-    /// Asks, or orders, and reads every answer through `read` until the kernel says that it is done.
+    /// Asks, and reads every answer through `read` until the kernel says that it is done.
     pub fn ask<R: NetlinkRequest, T>(
         &mut self,
         request: &R,
@@ -126,9 +126,14 @@ impl Route {
         Err(RouteError::Restless)
     }
 
-    /// An order: done, or refused and nothing done.
-    pub fn order<R: NetlinkRequest>(&mut self, request: &R) -> Result<(), RouteError> {
-        self.ask_once(request, &|_| Some(())).map(|_| ())
+    /// The number of the next message.
+    pub fn next_seq(&mut self) -> u32 {
+        self.seq = self.seq.wrapping_add(1).max(1);
+        self.seq
+    }
+
+    pub fn raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 
     fn ask_once<R: NetlinkRequest, T>(
@@ -136,8 +141,7 @@ impl Route {
         request: &R,
         read: &impl for<'a> Fn(R::ReplyType<'a>) -> Option<T>,
     ) -> Result<Option<Vec<T>>, RouteError> {
-        self.seq = self.seq.wrapping_add(1).max(1);
-        let seq = self.seq;
+        let seq = self.next_seq();
         send(self.fd.as_raw_fd(), &framed(request, seq)?, MsgFlags::empty()).map_err(|e| RouteError::io("send to the kernel", e))?;
         let (mut answers, mut consistent) = (Vec::new(), true);
         loop {
@@ -156,7 +160,8 @@ impl Route {
         }
     }
 
-    fn receive(&mut self) -> Result<&[u8], RouteError> {
+    /// The next messages for this socket.
+    pub fn receive(&mut self) -> Result<&[u8], RouteError> {
         loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC) {
                 Ok(length) => return self.buffer.get(..length).ok_or(RouteError::Garbled("it is too long")),

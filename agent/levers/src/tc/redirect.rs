@@ -15,7 +15,7 @@ const OPTIONS: u16 = 2;
 const PARAMETERS: u16 = 2;
 
 /// Appends the action that sends packets to the link of this index.
-pub fn push<P: Pusher>(mut list: PushArrayActAttrs<PushBpfAttrs<P>>, link: u32) -> PushBpfAttrs<P> {
+pub(super) fn push<P: Pusher>(mut list: PushArrayActAttrs<PushBpfAttrs<P>>, link: u32) -> PushBpfAttrs<P> {
     let buffer = list.as_vec_mut();
     let action = push_nested_header(buffer, FIRST);
     push_header(buffer, KIND, 7);

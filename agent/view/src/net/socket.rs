@@ -137,7 +137,8 @@ impl Netfilter {
         answers.first().copied().ok_or(NetfilterError::Garbled("it names no generation"))
     }
 
-    /// Asks, and reads every answer through `read`; starts anew when the rules changed while they were listed.
+    /// Asks, and reads every answer through `read`; starts anew when the rules changed while they were listed. It cannot change
+    /// any: the kernel takes changes of rules in a batch alone.
     pub fn ask<R: NetlinkRequest, T>(
         &mut self,
         request: &R,

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use netlink_bindings::traits::NetlinkRequest;
+use netlink_bindings::traits::{NetlinkRequest, Protocol};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -16,6 +16,9 @@ const ANSWER_SECONDS: i64 = 5;
 const LISTING_TRIES: u32 = 50;
 const ANSWER_BYTES: usize = 64 * 1024;
 const RECEIVE_BYTES: libc::c_int = 4 * 1024 * 1024;
+/// Requests of rtnetlink come in fours: new, delete, get, set. The kernel tells them apart by these bits as well.
+const OPERATION: u16 = 3;
+const GET: u16 = 2;
 
 /// Why the kernel did not answer, or said no.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,8 @@ pub enum RouteError {
         /// What the kernel adds in words.
         words: Option<String>,
     },
+    #[error("the request would change something, and agent-view only reads")]
+    NotARead,
     #[error("the listing was changed by others all the time, {LISTING_TRIES} tries")]
     Restless,
     #[error("the kernel's answer is not understood: {0}")]
@@ -75,6 +80,7 @@ impl From<RouteError> for io::Error {
         let kind = match &error {
             RouteError::Refused { errno, .. } => io::Error::from_raw_os_error(*errno).kind(),
             RouteError::Io { source, .. } => source.kind(),
+            RouteError::NotARead => io::ErrorKind::PermissionDenied,
             RouteError::Restless => io::ErrorKind::ResourceBusy,
             RouteError::Garbled(_) => io::ErrorKind::InvalidData,
         };
@@ -112,12 +118,15 @@ impl Route {
         })
     }
 
-    /// Asks, and reads every answer through `read` until the kernel says that it is done.
+    /// Asks, and reads every answer through `read` until the kernel says that it is done. A request that changes something is not sent.
     pub fn ask<R: NetlinkRequest, T>(
         &mut self,
         request: &R,
         read: impl for<'a> Fn(R::ReplyType<'a>) -> Option<T>,
     ) -> Result<Vec<T>, RouteError> {
+        if !only_reads(request) {
+            return Err(RouteError::NotARead);
+        }
         for _ in 0..LISTING_TRIES {
             if let Some(answers) = self.ask_once(request, &read)? {
                 return Ok(answers);
@@ -169,5 +178,29 @@ impl Route {
                 Err(errno) => return Err(RouteError::io("receive the kernel's answer", errno)),
             }
         }
+    }
+}
+
+fn only_reads<R: NetlinkRequest>(request: &R) -> bool {
+    matches!(request.protocol(), Protocol::Raw { request_type, .. } if request_type & OPERATION == GET)
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_bindings::rt_link::{self, Ifinfomsg};
+    use netlink_bindings::tc::{self, Tcmsg};
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_changes_something_is_no_question() {
+        let (link, queue) = (Ifinfomsg::new(), Tcmsg::new());
+        assert!(only_reads(&rt_link::Request::new().op_getlink_dump(&link)));
+        assert!(only_reads(&tc::Request::new().op_getqdisc_dump(&queue)));
+        assert!(only_reads(&tc::Request::new().op_gettfilter_dump(&queue)));
+        assert!(!only_reads(&rt_link::Request::new().op_newlink_do(&link)));
+        assert!(!only_reads(&rt_link::Request::new().op_dellink_do(&link)));
+        assert!(!only_reads(&tc::Request::new().op_newqdisc_do(&queue)));
+        assert!(!only_reads(&tc::Request::new().op_deltfilter_do(&queue)));
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, circles, compatible, documents, faults, planted, probes, readers, sizes, wire};
+use tests_tidy::{arrows, changes, circles, compatible, documents, faults, planted, probes, readers, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -160,6 +160,17 @@ fn unsafe_code_is_banned_everywhere_but_where_it_must_be() -> Result<()> {
     let workspace: toml::Table = fs::read_to_string(repository().join("Cargo.toml"))?.parse()?;
     if workspace["workspace"]["lints"]["rust"]["unsafe_code"].as_str() != Some("forbid") {
         wrong.push("the workspace does not forbid unsafe code".to_owned());
+    }
+    none(&wrong);
+    Ok(())
+}
+
+/// Whoever looks at a host holds nothing that changes it: ARCHITECTURE.md, "Three invariants, written as absences".
+#[test]
+fn only_the_levers_change_a_host() -> Result<()> {
+    let mut wrong = Vec::new();
+    for source in sources(&repository())? {
+        wrong.extend(changes::wrong(&source)?);
     }
     none(&wrong);
     Ok(())

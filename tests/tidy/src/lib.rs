@@ -7,6 +7,7 @@ pub mod compatible;
 pub mod documents;
 pub mod faults;
 pub mod files;
+pub mod levers;
 pub mod planted;
 pub mod probes;
 pub mod readers;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, changes, circles, compatible, documents, faults, planted, probes, readers, sizes, wire};
+use tests_tidy::{arrows, changes, circles, compatible, documents, faults, levers, planted, probes, readers, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -213,6 +213,21 @@ fn every_kind_is_registered_in_its_family() -> Result<()> {
     }
     assert!(kinds.len() >= 3, "found only {kinds:?}");
     none(&wrong);
+    Ok(())
+}
+
+#[test]
+fn every_lever_has_its_mod_and_its_line_of_the_table() -> Result<()> {
+    let all = sources(&repository())?;
+    let files = all
+        .iter()
+        .filter_map(|source| source.path.strip_prefix(levers::FOLDER)?.strip_suffix(".rs"));
+    let files: Vec<String> = files
+        .filter(|file| *file != "mod" && !file.contains('/'))
+        .map(str::to_owned)
+        .collect();
+    assert!(files.len() >= 6, "found only {files:?}");
+    none(&levers::wrong(&files, &fs::read_to_string(repository().join(levers::TABLE))?));
     Ok(())
 }
 

@@ -11,6 +11,8 @@ mod patience;
 mod program;
 mod request;
 mod session_side;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod tree;
 
 pub use agent_side::{AgentSide, End, RunProgram};

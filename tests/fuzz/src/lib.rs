@@ -2,6 +2,7 @@
 
 mod experiment;
 mod journal;
+mod request;
 mod selector;
 mod undo;
 mod wire;
@@ -10,9 +11,10 @@ mod wire;
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its folder in `corpus`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("experiment", experiment::check),
     ("journal", journal::check),
+    ("request", request::check),
     ("selector", selector::check),
     ("undo", undo::check),
     ("wire", wire::check),

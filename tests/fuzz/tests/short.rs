@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use agent_link::testing::ReadRequest;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
@@ -13,6 +14,7 @@ use tests_fuzz::{TARGETS, Target};
 /// How many seconds each target runs; more by FRACAS_FUZZ_SECONDS.
 const SECONDS: u64 = 3;
 const LEAST_INPUTS: u64 = 20;
+const LEAST_REQUESTS: usize = 9;
 const MAX_EDITS: usize = 12;
 
 /// One change of a file.
@@ -169,6 +171,11 @@ fn journal() {
 }
 
 #[test]
+fn request() {
+    run("request");
+}
+
+#[test]
 fn selector() {
     run("selector");
 }
@@ -181,6 +188,14 @@ fn undo() {
 #[test]
 fn wire() {
     run("wire");
+}
+
+/// Where the requests change, their corpus does as well: a target whose whole corpus is refused checks little.
+#[test]
+fn the_corpus_of_requests_holds_requests() {
+    let files = corpus("request");
+    let read = files.iter().filter(|(_, bytes)| ReadRequest::decode(bytes).is_some());
+    assert!(read.count() >= LEAST_REQUESTS);
 }
 
 #[test]

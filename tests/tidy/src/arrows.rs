@@ -150,6 +150,7 @@ pub const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "agent-journal",
             "agent-levers",
+            "agent-link",
             "agent-view",
             "controller-planner",
             "proto-model",

@@ -13,8 +13,8 @@ use proto_model::id::InjectionId;
 use proto_model::injection::{EffectState, Observation};
 use serde_json::{Value, json};
 
-use crate::paper::Paper;
 use crate::partition;
+use crate::protected::Protected;
 
 /// Remembers what was intended.
 #[derive(Default)]
@@ -60,7 +60,7 @@ impl Acting {
         };
         let scene = Scene {
             view: &view,
-            protection: &Paper,
+            protection: &Protected,
             seed: 1,
             duration_ms: 60_000,
         };

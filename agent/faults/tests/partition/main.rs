@@ -1,12 +1,12 @@
-//! `network.partition` as the warden meets it: what it refuses and warns of on a host made of paper, and each example on the real kernel.
+//! `network.partition` as the warden meets it: what it refuses and warns of on a fake host, and each example on the real kernel.
 
 mod kernel;
-mod paper;
+mod protected;
 mod shared;
 mod unit;
 
 use agent_faults::{AnyFault, Preflight, Scene};
-use paper::Paper;
+use protected::Protected;
 use proto_model::catalogue::FaultKind;
 use proto_model::problem::Refusal;
 use serde_json::{Value, json};
@@ -33,9 +33,10 @@ fn conflicts((one, a): (&dyn AnyFault, Value), (other, b): (&dyn AnyFault, Value
 }
 
 fn preflight(fault: &dyn AnyFault, params: Value, duration_ms: u64) -> Result<Preflight, Refusal> {
+    let host = protected::host();
     let scene = Scene {
-        view: &Paper,
-        protection: &Paper,
+        view: &host,
+        protection: &Protected,
         seed: 1,
         duration_ms,
     };

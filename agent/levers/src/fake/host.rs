@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use agent_journal::crash::CrashPlan;
 use agent_view::{Clsact, CpuTicks, Feature, GroupId, Listener, Presence, Process, ProcessState, TrafficCounters};
 use proto_model::id::InjectionId;
+use proto_model::peer::Network;
 
 use super::fixtures::{self, CPUS};
 use super::paths::Path;
@@ -48,7 +49,10 @@ pub(crate) struct State {
     /// Interfaces that have a clsact, and whose it is.
     pub(crate) clsacts: BTreeMap<String, Clsact>,
     pub(crate) ticks: Vec<CpuTicks>,
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) interfaces: Vec<String>,
+    /// The one network of an interface that is not on the way to every peer.
+    pub(crate) behind: BTreeMap<String, Network>,
     pub(crate) names: BTreeMap<String, Vec<IpAddr>>,
     pub(crate) mounts: Vec<IpAddr>,
     /// Share of every processor that each worker uses, 0 to 1.
@@ -205,6 +209,17 @@ impl FakeHost {
 
     pub fn set_unit_alias(&self, alias: &str, unit: &str) {
         self.state().unit_aliases.insert(alias.to_owned(), unit.to_owned());
+    }
+
+    pub fn set_addresses(&self, addresses: Vec<IpAddr>) {
+        self.state().addresses = addresses;
+    }
+
+    /// Adds an interface that is passed by packets of peers in this network alone.
+    pub fn add_interface(&self, name: &str, network: Network) {
+        let mut state = self.state();
+        state.interfaces.push(name.to_owned());
+        state.behind.insert(name.to_owned(), network);
     }
 
     pub fn set_network_mounts(&self, addresses: Vec<IpAddr>) {
@@ -384,7 +399,9 @@ fn fixture() -> State {
         paths: BTreeMap::new(),
         clsacts: BTreeMap::new(),
         ticks: (0..CPUS).map(fixtures::idle).collect(),
+        addresses: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))],
         interfaces: vec!["eth0".to_owned(), "lo".to_owned()],
+        behind: BTreeMap::new(),
         names: BTreeMap::from([("db.example".to_owned(), vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10))])]),
         mounts: Vec::new(),
         worker_load: 1.0,

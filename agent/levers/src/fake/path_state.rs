@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use agent_view::{Clsact, PathCounters, PathInterface, PathThing};
 use proto_model::id::InjectionId;
+use proto_model::peer::Network;
 
 use super::host::{FakeHost, State};
 use super::paths::{Open, Path};
@@ -43,8 +44,13 @@ impl FakeHost {
 }
 
 impl State {
-    pub(crate) fn path_interfaces(&self, named: Option<&str>) -> Vec<PathInterface> {
-        let meant = |name: &String| name != "lo" && named.is_none_or(|named| named == name);
+    pub(crate) fn path_interfaces(&self, peers: &[Network], named: Option<&str>) -> Vec<PathInterface> {
+        let reached = |network: &Network| peers.iter().any(|peer| network.contains(peer.address));
+        let meant = |name: &String| match named {
+            _ if name == "lo" => false,
+            Some(named) => named == name,
+            None => self.behind.get(name).is_none_or(reached),
+        };
         let numbered = (1..).zip(&self.interfaces).filter(|(_, name)| meant(name));
         let interface = |(index, name): (u32, &String)| PathInterface {
             index,

@@ -54,7 +54,7 @@ impl HostView for FakeHost {
             architecture: "x86_64".to_owned(),
             cpus: u32::try_from(state.ticks.len()).unwrap_or(u32::MAX),
             memory_bytes: 8 << 30,
-            addresses: vec![IpAddr::from([192, 0, 2, 1])],
+            addresses: state.addresses.clone(),
             cgroups: "v2".to_owned(),
             agent_version: "0.0.0".to_owned(),
             service_manager: "none".to_owned(),
@@ -193,8 +193,8 @@ impl HostView for FakeHost {
         Ok((tells("times") || tells("queues")).then(|| serde_json::to_string(&note).unwrap_or_default()))
     }
 
-    fn path_interfaces(&self, _peers: &[Network], named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {
-        self.look("interfaces on the way", |state| state.path_interfaces(named))
+    fn path_interfaces(&self, peers: &[Network], named: Option<&str>) -> Result<Vec<PathInterface>, ViewError> {
+        self.look("interfaces on the way", |state| state.path_interfaces(peers, named))
     }
 
     fn path(&self, injection: &InjectionId) -> Result<Option<PathCounters>, ViewError> {

@@ -53,8 +53,8 @@ pub struct Scene<'a> {
 pub trait Protection {
     /// The reason in words, or `None` when the process may be touched.
     fn process(&self, process: &Process) -> Option<String>;
-    /// Addresses no network fault may cover.
-    fn networks(&self) -> Vec<proto_model::peer::Network>;
+    /// Addresses no network fault may cover, or why they are not all known: then no network fault may start.
+    fn networks(&self) -> Result<Vec<proto_model::peer::Network>, String>;
     fn interface(&self, name: &str) -> Option<String>;
     fn port(&self, port: u16) -> Option<String>;
     /// Asked before a volume is harmed by way of a path on it.

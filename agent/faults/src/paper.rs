@@ -19,8 +19,8 @@ impl Protection for Keeps {
         None
     }
 
-    fn networks(&self) -> Vec<Network> {
-        Vec::new()
+    fn networks(&self) -> Result<Vec<Network>, String> {
+        Ok(Vec::new())
     }
 
     fn interface(&self, _name: &str) -> Option<String> {

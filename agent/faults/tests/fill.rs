@@ -27,8 +27,8 @@ impl Protection for Nothing {
     fn process(&self, _process: &Process) -> Option<String> {
         None
     }
-    fn networks(&self) -> Vec<Network> {
-        Vec::new()
+    fn networks(&self) -> Result<Vec<Network>, String> {
+        Ok(Vec::new())
     }
     fn interface(&self, _name: &str) -> Option<String> {
         None

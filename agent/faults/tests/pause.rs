@@ -22,8 +22,8 @@ impl Protection for Sshd {
     fn process(&self, process: &Process) -> Option<String> {
         (process.name == "sshd").then(|| "the host needs it".to_owned())
     }
-    fn networks(&self) -> Vec<Network> {
-        Vec::new()
+    fn networks(&self) -> Result<Vec<Network>, String> {
+        Ok(Vec::new())
     }
     fn interface(&self, _name: &str) -> Option<String> {
         None

@@ -30,8 +30,8 @@ impl Protection for Unprotected {
         (process.pid == 1 || process.kernel_thread).then(|| "it is always protected".to_owned())
     }
 
-    fn networks(&self) -> Vec<Network> {
-        Vec::new()
+    fn networks(&self) -> Result<Vec<Network>, String> {
+        Ok(Vec::new())
     }
 
     fn interface(&self, _name: &str) -> Option<String> {

@@ -1,12 +1,12 @@
 //! What no fault may touch on this host, with the reason: the host's policy and what is always protected; it changes nothing.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use agent_faults::Protection;
 use agent_levers::Exemptions;
-use agent_view::{GroupId, HostView, Process, Volume};
+use agent_view::{GroupId, HostView, Process, ViewError, Volume};
 use proto_model::id::InjectionId;
 use proto_model::peer::Network;
 use proto_model::quantity::Amount;
@@ -33,29 +33,47 @@ const JOURNALS_KEEP: u64 = 64 << 20;
 /// An agent's ancestors are followed at most so far.
 const DEEPEST: usize = 64;
 
-/// Protection as it is at this moment.
+/// Protection as it is at this moment. What cannot be read protects everything that it might have protected.
 pub struct ProtectedResources<'a> {
     policy: &'a Policy,
     /// The agent and its ancestors, with words for each.
-    kin: BTreeMap<u32, &'static str>,
-    networks: Vec<Network>,
+    kin: Result<BTreeMap<u32, &'static str>, String>,
+    networks: Result<Vec<Network>, String>,
     /// Protected paths, each with the volume it lies on.
-    paths: Vec<(PathBuf, Option<u64>)>,
+    paths: Vec<(PathBuf, Lies)>,
     /// The volumes of our own journals.
-    journals: Vec<u64>,
+    journals: Vec<Lies>,
+}
+
+/// On which volume a path lies.
+enum Lies {
+    On(u64),
+    /// There is no such path.
+    Nowhere,
+    /// It may lie on any volume, since the look failed.
+    Unknown(String),
+}
+
+impl Lies {
+    fn may_be_on(&self, volume: &Volume) -> bool {
+        match self {
+            Self::On(device) => *device == volume.device,
+            Self::Nowhere => false,
+            Self::Unknown(_) => true,
+        }
+    }
 }
 
 impl<'a> ProtectedResources<'a> {
     pub fn of(policy: &'a Policy, view: &dyn HostView) -> Self {
-        let mounts = view.network_mount_addresses().unwrap_or_else(|error| {
-            tracing::warn!(%error, "network mounts cannot be read");
-            Vec::new()
-        });
-        let mounts = mounts.into_iter().map(Network::host);
+        let networks = |mounts: Vec<IpAddr>| -> Vec<Network> {
+            let mounts = mounts.into_iter().map(Network::host);
+            policy.protect.networks.iter().copied().chain(mounts).collect()
+        };
         Self {
             policy,
-            kin: kin(view),
-            networks: policy.protect.networks.iter().copied().chain(mounts).collect(),
+            kin: kin(view).map_err(|error| in_words(&error)),
+            networks: view.network_mount_addresses().map(networks).map_err(|error| in_words(&error)),
             paths: policy.protect.paths.iter().map(|path| settled(path, view)).collect(),
             journals: Vec::new(),
         }
@@ -63,41 +81,47 @@ impl<'a> ProtectedResources<'a> {
 
     /// The volumes of these folders always keep some room, whatever the policy says.
     pub fn with_journals(mut self, folders: &[PathBuf], view: &dyn HostView) -> Self {
-        self.journals = folders.iter().filter_map(|folder| settled(folder, view).1).collect();
+        self.journals = folders.iter().map(|folder| settled(folder, view).1).collect();
         self
     }
 
-    /// The same for the levers: what the kernel's rules must leave alone.
+    /// The same for the levers: what the kernel's rules must leave alone. Where the mounts are unreadable no network fault acts, and
+    /// no other one has rules.
     pub fn exemptions(&self, controllers: &[SocketAddr]) -> Exemptions {
         Exemptions {
             controllers: controllers.to_vec(),
-            networks: self.networks.clone(),
+            networks: self.networks.clone().unwrap_or_default(),
             ports: self.policy.protect.ports.clone(),
         }
     }
 }
 
 /// A path with its links followed, and its volume; one that cannot be found is kept as it is written.
-fn settled(path: &Path, view: &dyn HostView) -> (PathBuf, Option<u64>) {
+fn settled(path: &Path, view: &dyn HostView) -> (PathBuf, Lies) {
     match view.volume(path) {
-        Ok(Some(volume)) => (volume.path, Some(volume.device)),
-        _ => (path.to_owned(), None),
+        Ok(Some(volume)) => (volume.path, Lies::On(volume.device)),
+        Ok(None) => (path.to_owned(), Lies::Nowhere),
+        Err(error) => (path.to_owned(), Lies::Unknown(in_words(&error))),
     }
 }
 
-fn kin(view: &dyn HostView) -> BTreeMap<u32, &'static str> {
+fn in_words(error: &ViewError) -> String {
+    format!("{error}: {}", error.source)
+}
+
+fn kin(view: &dyn HostView) -> Result<BTreeMap<u32, &'static str>, ViewError> {
     let own = view.own_pid();
     let mut kin = BTreeMap::from([(own, "it is the agent")]);
     let mut pid = own;
     for _ in 0..DEEPEST {
-        let Ok(Some(process)) = view.process(pid) else { break };
+        let Some(process) = view.process(pid)? else { break };
         if process.parent == 0 || kin.contains_key(&process.parent) {
             break;
         }
         pid = process.parent;
         kin.insert(pid, "the agent descends from it");
     }
-    kin
+    Ok(kin)
 }
 
 impl Protection for ProtectedResources<'_> {
@@ -109,8 +133,13 @@ impl Protection for ProtectedResources<'_> {
         if process.kernel_thread {
             return Some("it is a kernel thread".to_owned());
         }
-        if let Some(reason) = self.kin.get(&process.pid) {
-            return Some((*reason).to_owned());
+        match &self.kin {
+            Ok(kin) => {
+                if let Some(reason) = kin.get(&process.pid) {
+                    return Some((*reason).to_owned());
+                }
+            }
+            Err(why) => return Some(format!("the agent may descend from it: its ancestors cannot be read ({why})")),
         }
         if ALWAYS.contains(&process.name.as_str()) {
             return Some("the host needs it".to_owned());
@@ -126,7 +155,7 @@ impl Protection for ProtectedResources<'_> {
         unit.map(|glob| format!("protect.units in agent.toml has {:?}", glob.0))
     }
 
-    fn networks(&self) -> Vec<Network> {
+    fn networks(&self) -> Result<Vec<Network>, String> {
         self.networks.clone()
     }
 
@@ -147,9 +176,13 @@ impl Protection for ProtectedResources<'_> {
     }
 
     fn path(&self, path: &Path, volume: &Volume) -> Option<String> {
-        let hit = |(ward, device): &&(PathBuf, Option<u64>)| path.starts_with(ward) || *device == Some(volume.device);
-        let (ward, _) = self.paths.iter().find(hit)?;
-        Some(format!("protect.paths in agent.toml has {}, which is there", ward.display()))
+        let hit = |(ward, lies): &&(PathBuf, Lies)| path.starts_with(ward) || lies.may_be_on(volume);
+        let (ward, lies) = self.paths.iter().find(hit)?;
+        let ward = format!("protect.paths in agent.toml has {}", ward.display());
+        Some(match lies {
+            Lies::Unknown(why) => format!("{ward}, whose volume cannot be read ({why})"),
+            Lies::On(_) | Lies::Nowhere => format!("{ward}, which is there"),
+        })
     }
 
     fn memory_reserve(&self) -> u64 {
@@ -158,7 +191,8 @@ impl Protection for ProtectedResources<'_> {
 
     fn disk_reserve(&self, volume: &Volume) -> u64 {
         let reserve = &self.policy.reserve;
-        let own = if self.journals.contains(&volume.device) { JOURNALS_KEEP } else { 0 };
+        let holds_journals = self.journals.iter().any(|lies| lies.may_be_on(volume));
+        let own = if holds_journals { JOURNALS_KEEP } else { 0 };
         let share = Amount::Share(reserve.disk_percent).of(volume.total());
         reserve.disk.0.max(share).max(own)
     }

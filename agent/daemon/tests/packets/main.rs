@@ -29,8 +29,8 @@ impl Protection for Unprotected {
     fn process(&self, _: &Process) -> Option<String> {
         None
     }
-    fn networks(&self) -> Vec<Network> {
-        Vec::new()
+    fn networks(&self) -> Result<Vec<Network>, String> {
+        Ok(Vec::new())
     }
     fn interface(&self, _: &str) -> Option<String> {
         None

@@ -182,10 +182,7 @@ impl Fault for Delay {
     }
 
     fn apply(params: &DelayParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<DelayEffect, FaultError> {
-        let resolved = params
-            .matching
-            .resolve(params.direction, scene.view)
-            .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
+        let resolved = params.matching.resolve_to_apply(params.direction, scene)?;
         let made = params.request(&resolved).begin(scene, levers)?;
         Ok(DelayEffect {
             injection: levers.context().injection.clone(),

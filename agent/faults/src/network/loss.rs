@@ -278,10 +278,7 @@ impl Fault for Loss {
     }
 
     fn apply(params: &LossParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<LossEffect, FaultError> {
-        let resolved = params
-            .matching
-            .resolve(params.direction, scene.view)
-            .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
+        let resolved = params.matching.resolve_to_apply(params.direction, scene)?;
         let made = match (params.model().harm(scene.view), params.percent) {
             (Some(harm), _) => Some(params.request(&resolved, harm).begin(scene, levers)?),
             (None, Some(percent)) => {

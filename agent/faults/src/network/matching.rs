@@ -144,7 +144,7 @@ impl Matching {
         Ok((resolved, warnings))
     }
 
-    pub fn resolve(&self, direction: Direction, view: &dyn HostView) -> Result<Resolved, Refusal> {
+    fn resolve(&self, direction: Direction, view: &dyn HostView) -> Result<Resolved, Refusal> {
         let mut names = BTreeMap::new();
         let ask = peers::patient_look_up(view);
         let mut look_up = |name: &str| {
@@ -167,6 +167,12 @@ impl Matching {
             names,
             forwards: forwarding::forwards(view),
         })
+    }
+
+    /// [`Self::resolve`] of a fault that is about to act; mounts may have become unreadable since its preflight.
+    pub fn resolve_to_apply(&self, direction: Direction, scene: &Scene<'_>) -> Result<Resolved, FaultError> {
+        let resolved = peers::protected_networks(scene).and_then(|_| self.resolve(direction, scene.view));
+        resolved.map_err(|refusal| FaultError::Other(refusal.to_string()))
     }
 
     fn selector(&self) -> Option<CgroupSelector<'_>> {

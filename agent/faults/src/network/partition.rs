@@ -125,10 +125,7 @@ impl Fault for Partition {
     }
 
     fn apply(params: &PartitionParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<PartitionEffect, FaultError> {
-        let resolved = params
-            .matching
-            .resolve(params.direction, scene.view)
-            .map_err(|refusal| FaultError::Other(refusal.to_string()))?;
+        let resolved = params.matching.resolve_to_apply(params.direction, scene)?;
         let gate_ms = levers.context().gate_ms;
         levers.shape_traffic(&params.matching.spec(&resolved, params.direction, params.action.into(), gate_ms))?;
         Ok(PartitionEffect {

@@ -8,6 +8,8 @@ use proto_model::problem::Refusal;
 
 use crate::fault::Scene;
 
+/// Where the kernel lists what is mounted.
+const MOUNTS: &str = "/proc/self/mountinfo";
 /// A fault on every peer may last so long.
 const ANY_MAX_MS: u64 = 5 * 60 * 1_000;
 
@@ -101,15 +103,26 @@ fn is_within(inner: &Network, outer: &Network) -> bool {
     outer.contains(inner.address) && outer.prefix <= inner.prefix
 }
 
+/// What no network fault may cover, refused where it is not known: a cut of a network mount that was not seen hangs the host.
+pub(super) fn protected_networks(scene: &Scene<'_>) -> Result<Vec<Network>, Refusal> {
+    scene.protection.networks().map_err(|why| mounts_unreadable(&why))
+}
+
+fn mounts_unreadable(why: &str) -> Refusal {
+    let message = format!(
+        "the mounts of this host cannot be read: {why}; network mounts must stay reachable, so no network fault starts until the agent can read {MOUNTS}"
+    );
+    Refusal::new("unreadable", "params.to", message)
+}
+
 /// Refuses peers that the host may not lose; those under `any`, or excepted, are spared and only told of.
 pub(super) fn check_protected(to: &[Network], except: &[Network], scene: &Scene<'_>) -> Result<Vec<String>, Refusal> {
-    let mounts = scene.view.network_mount_addresses().unwrap_or_default();
+    let mounts = scene.view.network_mount_addresses();
     let mounts = mounts
+        .map_err(|error| mounts_unreadable(&format!("{error}: {}", error.source)))?
         .into_iter()
         .map(|address| (Network::host(address), "a network mount of this host is served from there"));
-    let protected = scene
-        .protection
-        .networks()
+    let protected = protected_networks(scene)?
         .into_iter()
         .map(|network| (network, "it is protected on this host"));
     let mut exemptions: Vec<String> = Vec::new();

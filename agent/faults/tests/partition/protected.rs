@@ -33,8 +33,8 @@ impl Protection for Protected {
     fn process(&self, _: &Process) -> Option<String> {
         None
     }
-    fn networks(&self) -> Vec<Network> {
-        Network::parse("203.0.113.0/24").into_iter().collect()
+    fn networks(&self) -> Result<Vec<Network>, String> {
+        Ok(Network::parse("203.0.113.0/24").into_iter().collect())
     }
     fn interface(&self, name: &str) -> Option<String> {
         (name == "mgmt0").then(|| "it is for management".to_owned())

@@ -66,7 +66,10 @@ impl Warden {
             return;
         };
         let (fault, effect, order) = (holding.fault, holding.effect.clone(), holding.order.clone());
-        let action: HostAction<'_> = &|_, levers| fault.follow(&order.wish.params, &effect, &answers, levers);
+        let action: HostAction<'_> = &|scene, levers| {
+            scene.protection.networks().map_err(FaultError::Other)?;
+            fault.follow(&order.wish.params, &effect, &answers, levers)
+        };
         match self.pull_again(id, &order, action) {
             Some(Ok(effect)) => {
                 if let Some((_, holding)) = self.holding(id) {

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use agent_faults::Protection;
+use agent_faults::{Protection, Scene};
 use agent_levers::fake::{AGENT_PID, FakeHost};
 use agent_view::{HostView, Process};
 use agent_warden::{Policy, ProtectedResources};
+use proto_model::catalogue::FaultKind;
+use proto_model::problem::Refusal;
+use serde_json::json;
 
 fn reason(policy: &str, pick: impl Fn(&Process) -> bool, mend: impl Fn(&mut Process)) -> Option<String> {
     let host = FakeHost::new();
@@ -59,9 +62,77 @@ fn interfaces_ports_and_networks() {
     let protected = ProtectedResources::of(&policy, &host);
     assert!(protected.interface("lo").is_some() && protected.interface("bond0").is_some() && protected.interface("eth0").is_none());
     assert!(protected.port(22).is_some() && protected.port(9_005).is_some() && protected.port(80).is_none());
-    let networks: Vec<String> = protected.networks().iter().map(ToString::to_string).collect();
-    assert_eq!(networks, ["10.0.0.0/8", "192.0.2.9"]);
-    assert_eq!(protected.exemptions(&[]).networks, protected.networks());
+    let networks = protected.networks().unwrap();
+    assert_eq!(
+        networks.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.0.0/8", "192.0.2.9"]
+    );
+    assert_eq!(protected.exemptions(&[]).networks, networks);
+}
+
+#[test]
+fn unreadable_mounts_refuse_a_network_fault() {
+    let (host, policy) = (FakeHost::new(), Policy::default());
+    host.set_network_mounts(vec!["192.0.2.9".parse().unwrap()]);
+    let partition = agent_faults::find(&FaultKind::parse("network.partition").unwrap()).unwrap();
+    let params = partition.check(&json!({"to": ["198.51.100.7"]})).unwrap();
+    let preflight = |failing: Option<u64>| {
+        host.fail_nth_look(failing);
+        let protected = ProtectedResources::of(&policy, &host);
+        let scene = Scene {
+            view: &host,
+            protection: &protected,
+            seed: 1,
+            duration_ms: 60_000,
+        };
+        partition.preflight(&params, &scene)
+    };
+    preflight(None).unwrap();
+    let looks = host.fail_nth_look(None);
+    let refusals: Vec<Refusal> = (1..=looks).filter_map(|n| preflight(Some(n)).err()).collect();
+    let of_mounts = |refusal: &&Refusal| {
+        refusal
+            .message
+            .contains("the mounts of this host cannot be read: read network mounts")
+    };
+    let of_mounts: Vec<&Refusal> = refusals.iter().filter(of_mounts).collect();
+    assert_eq!(of_mounts.len(), 2, "by the host's protection and by the fault itself: {refusals:?}");
+    for refusal in of_mounts {
+        assert_eq!((refusal.code.as_str(), refusal.path.as_str()), ("unreadable", "params.to"));
+        assert!(refusal.message.contains("can read /proc/self/mountinfo"), "{refusal}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_protected() {
+    let host = FakeHost::new();
+    let text = "[protect]\npaths = [\"/var/lib/db\"]\n";
+    let policy = Policy::parse(text, Path::new("agent.toml")).unwrap();
+    let root = host.volume(Path::new("/")).unwrap().unwrap();
+    let nginx = host.processes().unwrap().into_iter().find(named("nginx")).unwrap();
+    host.fail_nth_look(None);
+    let complete = ProtectedResources::of(&policy, &host);
+    let looks = host.fail_nth_look(None);
+    assert_eq!((complete.path(&root.path, &root), complete.process(&nginx)), (None, None));
+    let protected = |failing: u64| {
+        host.fail_nth_look(Some(failing));
+        ProtectedResources::of(&policy, &host)
+    };
+    let volumes: Vec<String> = (1..=looks).filter_map(|n| protected(n).path(&root.path, &root)).collect();
+    assert!(
+        volumes.len() == 1 && volumes[0].contains("/var/lib/db, whose volume cannot be read"),
+        "{volumes:?}"
+    );
+    let ancestors: Vec<String> = (1..=looks).filter_map(|n| protected(n).process(&nginx)).collect();
+    assert!(
+        !ancestors.is_empty() && ancestors.iter().all(|why| why.contains("ancestors cannot be read")),
+        "{ancestors:?}"
+    );
+    let policy = Policy::parse("[reserve]\ndisk = \"0B\"\ndisk_percent = 0\n", Path::new("agent.toml")).unwrap();
+    let blind = ProtectedResources::of(&policy, &host);
+    host.fail_nth_look(Some(1));
+    let blind = blind.with_journals(&["/var/lib/fracas/journal".into()], &host);
+    assert_eq!(blind.disk_reserve(&root) >> 20, 64, "the journals may lie on any volume");
 }
 
 #[test]

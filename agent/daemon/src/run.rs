@@ -106,10 +106,7 @@ async fn serve(paths: &Paths, warden: &WardenHandle, plan: SessionPlan, side: Ag
     }
     tell_manager(|manager| manager.ready("waiting for orders"));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent is ready");
-    let why = until_told(signals).await;
-    tracing::info!(why, "the agent ends: everything is undone first");
-    tell_manager(Notifier::stopping);
-    let clean = leave(warden).await;
+    let clean = undo_on_signal(signals, warden).await;
     if let Ok(session) = session {
         session.leave();
     }
@@ -117,6 +114,14 @@ async fn serve(paths: &Paths, warden: &WardenHandle, plan: SessionPlan, side: Ag
         local.abort();
     }
     clean
+}
+
+/// Waits for the signal to end, and undoes everything; true when nothing is left.
+pub async fn undo_on_signal(signals: std::io::Result<Shutdown>, warden: &WardenHandle) -> bool {
+    let why = until_told(signals).await;
+    tracing::info!(why, "the agent ends: everything is undone first");
+    tell_manager(Notifier::stopping);
+    leave(warden).await
 }
 
 /// Waits for the signal to end; without signals the agent would never end well, so then it ends at once.

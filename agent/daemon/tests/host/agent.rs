@@ -7,17 +7,20 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use agent_daemon::paths::Paths;
-use agent_daemon::run::start_warden;
+use agent_daemon::run::{start_warden, undo_on_signal};
 use agent_warden::{Policy, StartOrder};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{AgentFact, AgentReport, Wish};
+use proto_program::shutdown::Shutdown;
 use serde_json::Value;
 use tempfile::TempDir;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fracas-agent");
 const DIR: &str = "FRACAS_TEST_DIR";
 const ORDERS: &str = "FRACAS_TEST_ORDERS";
+/// The exit status of an agent that was not ended within a minute.
+const NEVER_ENDED: i32 = 2;
 const WATCHDOG: Duration = Duration::from_millis(1_500);
 
 /// Whether the calling test runs here; recorded as a skip if not.
@@ -142,7 +145,9 @@ fn the_other_process() {
     let (reports, mut told) = tokio::sync::mpsc::channel(100);
     let policy = Policy::parse(&rules(), Path::new("agent.toml")).unwrap();
     let report = move |report| drop(reports.try_send(report));
-    let (warden, _thread) = start_warden(&paths(&dir), PROGRAM.into(), policy, WATCHDOG, None, report).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let signals = runtime.block_on(async { Shutdown::listen() });
+    let (warden, thread) = start_warden(&paths(&dir), PROGRAM.into(), policy, WATCHDOG, None, report).unwrap();
     wait_until(Duration::from_secs(10), || warden.status().unwrap().guarded);
     let mut ids = Vec::new();
     for (kind, params) in orders {
@@ -164,14 +169,23 @@ fn the_other_process() {
         };
         warden.start(order).unwrap();
     }
-    let until = Instant::now() + Duration::from_secs(60);
-    while Instant::now() < until {
-        warden.renew(&ids, 5_000).unwrap();
-        while let Ok(report) = told.try_recv() {
-            println!("\n{}", serde_json::to_string(&report).unwrap());
+    let held = warden.clone();
+    std::thread::spawn(move || {
+        let until = Instant::now() + Duration::from_secs(60);
+        while Instant::now() < until {
+            if held.renew(&ids, 5_000).is_err() {
+                return;
+            }
+            while let Ok(report) = told.try_recv() {
+                println!("\n{}", serde_json::to_string(&report).unwrap());
+            }
+            std::thread::sleep(Duration::from_millis(100));
         }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        std::process::exit(NEVER_ENDED);
+    });
+    let clean = runtime.block_on(undo_on_signal(signals, &warden));
+    drop(warden);
+    std::process::exit(i32::from(!(clean && thread.join().is_ok())));
 }
 
 /// True when it became true in time.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::agent::{Agent, Victim, guardian_of, is_root, wait_until};
 
-/// The bound for an agent that was killed.
+/// The bound for an agent that was killed, or ended by SIGTERM.
 const KILLED: Duration = Duration::from_secs(10);
 /// The bound for an agent that hangs.
 const HANGS: Duration = Duration::from_secs(20);
@@ -25,6 +25,33 @@ fn closed_by(agent: &Agent, id: &InjectionId) -> Option<EndedBy> {
     let paths = agent.paths();
     let journal_store = JournalStore::open(&paths.journal(), &paths.journal_mirror()).unwrap();
     journal_store.read(id).unwrap().closed.map(|outcome| outcome.ended_by)
+}
+
+#[test]
+fn a_terminated_agent_undoes_what_it_holds() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-e");
+    let (mut agent, id) = pausing(&victim);
+    let guardian = guardian_of(agent.child.id()).unwrap();
+    agent.signal(Signal::TERM);
+    let mut ended = None;
+    assert!(
+        wait_until(KILLED, || {
+            ended = agent.child.try_wait().unwrap();
+            ended.is_some()
+        }),
+        "the agent does not end"
+    );
+    // At once: an agent that has ended with 0 has nothing left to undo, and its guardian has not done it.
+    assert_ne!(victim.state(), 'T');
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
+    assert_eq!(closed_by(&agent, &id), Some(EndedBy::EndedEarly));
+    assert!(
+        wait_until(KILLED, || guardian_of(agent.child.id()) != Some(guardian)),
+        "the guardian leaves with its agent"
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Every way in which an injection ends, and what is told of it; each leaves the knob as it was.
 
-use crate::support::Bench;
+use crate::support::{Bench, KNOB};
+use agent_levers::fake::FakeHost;
+use agent_view::HostView;
 use agent_warden::{Command, HaltAnswer, WardenError};
 use proto_model::injection::{AgentFact, Cleanliness, EffectState, EndedBy, InjectionState, UndoAnswer};
 use serde_json::json;
@@ -66,6 +68,27 @@ fn stop_has_three_answers() {
     assert_eq!(bench.stop(&stranger.injection), Some(Ok(UndoAnswer::UnknownId)));
     bench.start(stranger);
     assert_eq!(bench.host.knob_now(), "calm", "an order that arrives after its stop starts nothing");
+}
+
+#[test]
+fn a_stop_is_answered_once_the_effect_is_gone() {
+    for failing in [0, 1] {
+        let mut bench = Bench::new();
+        let id = bench.hold();
+        bench.host.fail_writes(failing);
+        let (sender, answers) = std::sync::mpsc::channel();
+        let host = FakeHost::clone(&bench.host);
+        bench.warden.command(Command::Stop(
+            id,
+            EndedBy::Stop,
+            Box::new(move |answer| sender.send((answer, host.knob(KNOB).unwrap())).unwrap()),
+        ));
+        if failing > 0 {
+            assert!(answers.try_recv().is_err(), "nothing is undone yet");
+        }
+        bench.pass(6_000);
+        assert_eq!(answers.try_recv().unwrap(), (Ok(UndoAnswer::UndoneNow), Some("calm".to_owned())));
+    }
 }
 
 #[test]

@@ -192,6 +192,28 @@ fn an_operators_command_and_what_it_descends_from_are_never_meant() {
 }
 
 #[test]
+fn a_users_own_program_named_as_the_operators_command_shields_nothing() {
+    let host = FakeHost::new();
+    let nginx = host.process(1_101).unwrap().unwrap();
+    let add = |pid: u32, parent: u32, exe: &str, roots_program: bool| {
+        host.add_process(Process {
+            pid,
+            parent,
+            name: "fracas".to_owned(),
+            exe: Some(exe.to_owned()),
+            roots_program,
+            user: Some("eve".to_owned()),
+            ..nginx.clone()
+        });
+    };
+    add(6_100, 1, "/usr/bin/sleep", true);
+    add(6_101, 6_100, "/home/eve/fracas", false);
+    let (touches, _) = chosen(&host, json!({"user": "eve"})).unwrap();
+    assert_eq!(touches, ["fracas (pid 6100)", "fracas (pid 6101)"]);
+    chosen(&host, json!({"pid": 6_100})).unwrap();
+}
+
+#[test]
 fn one_protected_among_many_is_refused_by_name() {
     let refusal = chosen(&FakeHost::new(), json!({"user": "root", "pattern": "s"})).unwrap_err();
     assert_eq!(refusal.code, "protected");

@@ -154,6 +154,11 @@ impl HostView for LinuxView {
         self.hierarchies.our_groups()
     }
 
+    fn group_root(&self) -> String {
+        let below = self.below.display().to_string();
+        if below.is_empty() { below } else { format!("/{below}") }
+    }
+
     fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError> {
         self.hierarchies.members(group)
     }

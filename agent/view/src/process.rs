@@ -55,6 +55,8 @@ pub struct Process {
     pub user: Option<String>,
     /// It runs the same program file as we do.
     pub our_program: bool,
+    /// The file of its program is root's, and no other user may write it.
+    pub roots_program: bool,
     pub state: ProcessState,
     pub kernel_thread: bool,
     /// Paths of its groups, one per hierarchy, as in /proc/PID/cgroup.
@@ -67,6 +69,11 @@ impl Process {
     /// Same process, not merely same pid.
     pub fn is(&self, pid: u32, start_time: u64) -> bool {
         self.pid == pid && self.start_time == start_time
+    }
+
+    /// It runs a program file of this name that root has installed. Its own name proves nothing: any user may choose it.
+    pub fn runs_installed(&self, name: &str) -> bool {
+        self.roots_program && self.exe.as_deref().and_then(|exe| exe.rsplit('/').next()) == Some(name)
     }
 }
 
@@ -135,13 +142,14 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
         return Ok(None);
     };
     let (real_uid, uid) = uids(&status);
-    let exe = exe(pid);
+    let (exe, program) = (exe(pid), fs::metadata(format!("/proc/{pid}/exe")).ok());
     Ok(Some(Process {
         pid,
         start_time: stat.start_time,
         parent: stat.parent,
         name: stat.name,
-        our_program: is_our_program(pid, exe.as_deref()),
+        our_program: is_our_program(program.as_ref(), exe.as_deref()),
+        roots_program: program.as_ref().is_some_and(is_roots),
         exe,
         command_line: command.split_terminator('\0').map(str::to_owned).collect(),
         uid,
@@ -165,7 +173,7 @@ fn exe(pid: u32) -> Option<String> {
 }
 
 /// By the file itself, or by its path where an upgrade has replaced it since.
-fn is_our_program(pid: u32, exe: Option<&str>) -> bool {
+fn is_our_program(program: Option<&fs::Metadata>, exe: Option<&str>) -> bool {
     static OURS: OnceLock<Option<(u64, u64, PathBuf)>> = OnceLock::new();
     let ours = OURS.get_or_init(|| {
         let file = fs::metadata("/proc/self/exe").ok()?;
@@ -174,8 +182,13 @@ fn is_our_program(pid: u32, exe: Option<&str>) -> bool {
     let (Some((device, inode, path)), Some(exe)) = (ours, exe) else {
         return false;
     };
-    let same_file = |file: fs::Metadata| (file.dev(), file.ino()) == (*device, *inode);
-    Path::new(exe) == path || fs::metadata(format!("/proc/{pid}/exe")).is_ok_and(same_file)
+    let same_file = |file: &fs::Metadata| (file.dev(), file.ino()) == (*device, *inode);
+    Path::new(exe) == path || program.is_some_and(same_file)
+}
+
+fn is_roots(program: &fs::Metadata) -> bool {
+    let (by_group, by_others) = (program.mode() & 0o020 != 0, program.mode() & 0o002 != 0);
+    program.uid() == 0 && !by_others && (!by_group || program.gid() == 0)
 }
 
 /// The real and the effective one.
@@ -248,6 +261,26 @@ mod tests {
         assert!(own.exe.is_some_and(|exe| exe.starts_with('/')));
         assert_eq!(process(u32::MAX, &users).unwrap(), None);
         assert!(processes().unwrap().iter().any(|p| p.pid == std::process::id()));
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_file_and_by_who_may_write_that() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = std::env::temp_dir().join(format!("fracas-view-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (written, link) = (folder.join("fracas"), folder.join("fracas-linked"));
+        fs::write(&written, "").unwrap();
+        fs::set_permissions(&written, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!is_roots(&fs::metadata(&written).unwrap()) && is_roots(&fs::metadata("/bin/sleep").unwrap()));
+        // The kernel names a process after the link by which it was started.
+        std::os::unix::fs::symlink("/bin/sleep", &link).unwrap();
+        let mut child = std::process::Command::new(&link).arg("60").spawn().unwrap();
+        let seen = process(child.id(), &Users::read()).unwrap().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(seen.name == "fracas-linked" && seen.roots_program, "{seen:?}");
+        assert!(!seen.runs_installed("fracas-linked") && seen.runs_installed("sleep"), "{seen:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use proto_model::quantity::Amount;
 use crate::policy::{Glob, Policy};
 
 /// Names that keep a host reachable and its logs alive; the kernel cuts names at 15 bytes.
-const ALWAYS: [&str; 12] = [
+const ALWAYS: [&str; 7] = [
     "sshd",
     "sshd-session",
     "dbus-daemon",
@@ -22,12 +22,9 @@ const ALWAYS: [&str; 12] = [
     "dbus-broker-lau",
     "systemd-journal",
     "systemd-journald",
-    "fracas-agent",
-    "fracas-session",
-    "fracas-worker",
-    "fracas-controller",
-    "fracas",
 ];
+/// Program files of ours, as root installs them.
+const PROGRAMS: [&str; 3] = ["fracas-agent", "fracas-controller", "fracas"];
 /// What stays free on the volumes of our own journals even where the policy keeps nothing.
 const JOURNALS_KEEP: u64 = 64 << 20;
 /// An agent's ancestors are followed at most so far.
@@ -36,6 +33,8 @@ const DEEPEST: usize = 64;
 /// Protection as it is at this moment. What cannot be read protects everything that it might have protected.
 pub struct ProtectedResources<'a> {
     policy: &'a Policy,
+    /// Below it lie the groups of our workers.
+    group_root: String,
     /// The agent and its ancestors, with words for each.
     kin: Result<BTreeMap<u32, &'static str>, String>,
     networks: Result<Vec<Network>, String>,
@@ -72,6 +71,7 @@ impl<'a> ProtectedResources<'a> {
         };
         Self {
             policy,
+            group_root: view.group_root(),
             kin: kin(view).map_err(|error| in_words(&error)),
             networks: view.network_mount_addresses().map(networks).map_err(|error| in_words(&error)),
             paths: policy.protect.paths.iter().map(|path| settled(path, view)).collect(),
@@ -144,8 +144,11 @@ impl Protection for ProtectedResources<'_> {
         if ALWAYS.contains(&process.name.as_str()) {
             return Some("the host needs it".to_owned());
         }
-        if in_part(&is_ours) {
+        if process.groups.iter().any(|path| is_ours(path, &self.group_root)) {
             return Some("it is a worker of another fault".to_owned());
+        }
+        if process.our_program || PROGRAMS.iter().any(|name| process.runs_installed(name)) {
+            return Some("it is one of Fracas's own programs".to_owned());
         }
         let Policy { protect, .. } = self.policy;
         if let Some(glob) = protect.processes.iter().find(|glob| glob.matches(&process.name)) {
@@ -198,9 +201,13 @@ impl Protection for ProtectedResources<'_> {
     }
 }
 
-/// True for the name of an injection's group.
-fn is_ours(part: &str) -> bool {
-    part.strip_prefix(GroupId::PREFIX).is_some_and(|id| InjectionId::parse(id).is_ok())
+/// True for an injection's group, and what lies in it. Elsewhere anybody who may make groups chooses their names.
+fn is_ours(path: &str, group_root: &str) -> bool {
+    let below = path.strip_prefix(group_root).and_then(|rest| rest.strip_prefix('/'));
+    let group = below.and_then(|below| below.split('/').next());
+    group
+        .and_then(|group| group.strip_prefix(GroupId::PREFIX))
+        .is_some_and(|id| InjectionId::parse(id).is_ok())
 }
 
 fn unit_matches(glob: &Glob, part: &str) -> bool {

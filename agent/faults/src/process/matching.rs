@@ -14,7 +14,8 @@ use crate::claim::Claim;
 use crate::fault::Scene;
 use crate::unit::{in_group, in_unit, real_name, related};
 
-/// The name of the command by which operators ask for faults.
+/// The program file of the command by which operators ask for faults. A process is not known by its name: any user could protect
+/// what starts it by calling something else so.
 const OPERATORS_COMMAND: &str = "fracas";
 /// The kernel keeps this many bytes of a process's name.
 const KERNEL_NAME: usize = 15;
@@ -342,7 +343,7 @@ fn has_name(process: &Process, name: &str) -> bool {
 fn operators(processes: &[Process]) -> BTreeSet<u32> {
     let parents: BTreeMap<u32, u32> = processes.iter().map(|p| (p.pid, p.parent)).collect();
     let mut found = BTreeSet::new();
-    for command in processes.iter().filter(|p| p.name == OPERATORS_COMMAND) {
+    for command in processes.iter().filter(|p| p.runs_installed(OPERATORS_COMMAND)) {
         let mut pid = command.pid;
         while pid > 1 && found.insert(pid) {
             pid = parents.get(&pid).copied().unwrap_or(0);
@@ -384,6 +385,7 @@ mod tests {
             user: Some("app".to_owned()),
             state: ProcessState::Sleeping,
             our_program: false,
+            roots_program: false,
             kernel_thread: false,
             groups: vec![format!("/system.slice/{name}.service/inner"), "/".to_owned()],
             unified: None,

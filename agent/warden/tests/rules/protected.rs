@@ -33,16 +33,32 @@ fn what_a_host_needs_is_always_protected() {
         Some("it is the agent")
     );
     assert_eq!(always("redis-server"), None);
-    for ours in ["fracas", "fracas-controller", "fracas-session", "fracas-worker"] {
-        assert!(reason("", named("nginx"), |p| p.name = ours.into()).is_some(), "{ours}");
+    for ours in ["fracas", "fracas-controller", "fracas-agent"] {
+        let installed = |p: &mut Process| p.exe = Some(format!("/usr/bin/{ours}"));
+        assert!(reason("", named("nginx"), installed).is_some(), "{ours}");
+        let look_alike = |p: &mut Process| {
+            p.name = ours.into();
+            p.exe = Some(format!("/home/eve/{ours}"));
+            p.roots_program = false;
+        };
+        assert_eq!(reason("", named("nginx"), look_alike), None, "{ours}");
     }
+    let session = |p: &mut Process| (p.name, p.our_program) = ("fracas-session".into(), true);
+    assert!(reason("", named("nginx"), session).is_some());
 }
 
 #[test]
 fn workers_of_injections_are_protected_and_look_alikes_are_not() {
     let in_group = |group: &'static str| reason("", named("nginx"), move |p| p.groups = vec![group.to_owned()]);
-    assert!(in_group("/hosts/fracas-0123456789abcdef").is_some());
-    assert_eq!(in_group("/fracas-demo/web"), None);
+    assert!(in_group("/fracas-0123456789abcdef").is_some());
+    assert!(in_group("/fracas-0123456789abcdef/below").is_some());
+    for elsewhere in [
+        "/fracas-demo/web",
+        "/hosts/fracas-0123456789abcdef",
+        "/user.slice/fracas-0123456789abcdef",
+    ] {
+        assert_eq!(in_group(elsewhere), None, "{elsewhere}");
+    }
 }
 
 #[test]

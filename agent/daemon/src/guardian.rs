@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent_privileges::CapabilitySet;
 use agent_warden::{Rescuer, rescue};
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
@@ -29,6 +30,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries of everything; the pause doubles up to the longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// What undoing and ending an agent need, as fracas-guard.service leaves them to the last guard, which undoes the same. The agent needs
+/// more, to give up root in what it starts.
+const KEEPS: CapabilitySet = CapabilitySet::NET_ADMIN
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SYS_PTRACE)
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::DAC_READ_SEARCH)
+    .union(CapabilitySet::SYS_RESOURCE)
+    .union(CapabilitySet::IPC_LOCK)
+    .union(CapabilitySet::SYS_NICE)
+    .union(CapabilitySet::BPF)
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::SYS_ADMIN);
+
 /// Why the watch is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
@@ -41,6 +57,10 @@ enum Verdict {
 /// Watches until the agent says goodbye or must be replaced; then undoes what it left.
 pub fn guard(paths: &Paths, agent: u32, watchdog: Duration) -> anyhow::Result<ExitCode> {
     stand_apart();
+    if let Err(error) = agent_privileges::keep_only(KEEPS) {
+        // One with more rights than it needs still undoes, and none at all would not.
+        tracing::warn!(%error, "the guardian keeps capabilities that it does not need");
+    }
     let pid = Pid::from_raw(agent.cast_signed()).context("the agent's process id is not one")?;
     let handle = pidfd_open(pid, PidfdFlags::empty()).ok();
     // An agent that ended before the handle was opened is no longer our parent.

@@ -5,6 +5,6 @@ mod confine;
 mod syscalls;
 
 pub use account::{Account, AccountError};
-pub use confine::{ConfineError, confine};
+pub use confine::{ConfineError, confine, keep_only};
 pub use rustix::thread::CapabilitySet;
 pub use syscalls::{FilterError, allow_only_a_session};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::agent::{Agent, is_root, paths, wait_until};
+use crate::agent::{Agent, guardian_of, is_root, paths, wait_until};
 
 /// `Uid`, `CapEff` and so on of a process.
 fn status(pid: u32) -> BTreeMap<String, String> {
@@ -164,6 +164,58 @@ fn a_session_that_is_killed_is_replaced_and_one_without_its_agent_ends() {
     assert!(
         wait_until(Duration::from_secs(5), || status(second).is_empty()),
         "the session outlives its agent"
+    );
+}
+
+/// What the unit of the last guard leaves it, as bits of a set.
+fn bits_of_the_last_guard() -> u64 {
+    let unit = include_str!("../../../../deploy/systemd/fracas-guard.service");
+    let known = [
+        ("DAC_OVERRIDE", 1),
+        ("DAC_READ_SEARCH", 2),
+        ("KILL", 5),
+        ("NET_ADMIN", 12),
+        ("NET_RAW", 13),
+        ("IPC_LOCK", 14),
+        ("SYS_PTRACE", 19),
+        ("SYS_ADMIN", 21),
+        ("SYS_NICE", 23),
+        ("SYS_RESOURCE", 24),
+        ("PERFMON", 38),
+        ("BPF", 39),
+    ];
+    let bit = |word: &str| {
+        let name = word.strip_prefix("CAP_").unwrap_or(word);
+        let found = known.iter().find(|(known, _)| *known == name);
+        1_u64 << found.unwrap_or_else(|| panic!("{word} is not known to this test")).1
+    };
+    let lines = unit.lines().filter_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    lines.flat_map(str::split_whitespace).map(bit).fold(0, |all, bit| all | bit)
+}
+
+#[test]
+fn a_guardian_keeps_what_undoing_needs_and_no_more() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let agent = run(dir.path());
+    let of = agent.0.id();
+    assert!(wait_until(Duration::from_secs(15), || guardian_of(of).is_some()));
+    let own = status(std::process::id());
+    let kept = |set: &str| format!("{:016x}", u64::from_str_radix(&own[set], 16).unwrap() & bits_of_the_last_guard());
+    let (bounding, permitted) = (kept("CapBnd"), kept("CapPrm"));
+    assert_ne!(own["CapBnd"], bounding, "this machine leaves root no capability to give up");
+    expect(
+        guardian_of(of).unwrap(),
+        &[
+            ("Uid", "0 0 0 0"),
+            ("CapBnd", bounding.as_str()),
+            ("CapPrm", permitted.as_str()),
+            ("CapEff", permitted.as_str()),
+            ("CapInh", NO_CAPABILITY),
+            ("CapAmb", NO_CAPABILITY),
+        ],
     );
 }
 

@@ -82,6 +82,7 @@ fn the_agent_s_unit_has_what_the_promise_stands_on() {
         "Wants=fracas-guard.path",
         "RequiresMountsFor=/var/lib/fracas",
         "MemoryMin=24M",
+        "Delegate=yes",
         "Also=fracas-rescue.service fracas-guard.path",
     ] {
         assert!(agent.lines().any(|found| found == line), "{line}");
@@ -108,6 +109,14 @@ fn the_agent_s_unit_has_what_the_promise_stands_on() {
             after.into_iter().all(|line| !line.contains("network")),
             "{unit} waits for the network"
         );
+    }
+    for line in [
+        "DefaultDependencies=no",
+        "Before=network-pre.target multi-user.target shutdown.target",
+        "Wants=network-pre.target",
+        "WantedBy=multi-user.target",
+    ] {
+        assert!(units["fracas-rescue.service"].lines().any(|found| found == line), "{line}");
     }
     assert!(set("fracas-guard.path", "DirectoryNotEmpty=/var/lib/fracas/agent/journal"));
     assert!(set("fracas-guard.service", "Restart=on-failure") && set("fracas-guard.service", "StartLimitIntervalSec=0"));

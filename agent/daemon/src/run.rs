@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agent_link::AgentSide;
 use agent_probes::Commands;
-use agent_view::Resolver;
+use agent_view::{Feature, Features, LinuxView, Presence, Resolver};
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, WardenHandle};
 use anyhow::Context;
 use proto_model::injection::{AgentReport, EndedBy};
@@ -33,6 +33,7 @@ pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
     paths.make()?;
     let _only_one = instance_lock::acquire(&paths.instance_lock())?;
     outlive_others();
+    look_for_the_last_guard(paths);
     let account = accounts::session(&policy)?;
     let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
     let plan = SessionPlan::of(paths, account, &policy);
@@ -58,6 +59,18 @@ pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
 fn outlive_others() {
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
         tracing::warn!(%error, "the kernel may end this agent as early as any other program when memory runs out");
+    }
+}
+
+/// Faults are not refused without it (docs/adr/0018): it is for the host's administrator to know that it is missing.
+fn look_for_the_last_guard(paths: &Paths) {
+    let view = LinuxView::with_group_root(&paths.group_root);
+    if let Presence::Absent { why, fix } = view.presence(Feature::LastGuard) {
+        tracing::warn!(
+            why,
+            fix,
+            "this host has no last guard: what agent and guardian leave when both are killed waits for the next start"
+        );
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod clock;
 mod feature;
 mod features;
 mod kernel;
+mod last_guard;
 mod presence;
 mod security;
 
@@ -31,6 +32,7 @@ pub(crate) fn presence(feature: Feature, hierarchies: &Hierarchies) -> Presence 
         Feature::Lockdown => Security::here().lockdown(),
         Feature::Clock => clock::synchronised(),
         Feature::ClockSteps => clock::steps(),
+        Feature::LastGuard => last_guard::kept(),
         _ if !feature.capabilities().is_empty() => {
             let status = text::read_if_there(capability::status_path()).ok().flatten();
             capability::held(feature.capabilities(), status.as_deref())

@@ -1,7 +1,8 @@
-//! Names of systemd units as files tell them: which is an alias of another; no service manager is asked.
+//! Systemd units as files tell them: which is an alias of another, and which is enabled; no service manager is asked.
 
 use std::fs;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Where units lie, those that come first hide the others (systemd.unit(5)).
 const FOLDERS: [&str; 5] = [
@@ -13,6 +14,59 @@ const FOLDERS: [&str; 5] = [
 ];
 /// Aliases of aliases that are followed.
 const MOST_STEPS: usize = 4;
+
+/// What files say of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UnitState {
+    /// Another unit wants or requires it by a link.
+    Enabled,
+    Disabled,
+    Masked,
+    /// There is no such unit.
+    Absent,
+}
+
+/// Whether a unit would be started, as far as links say it; its own file is not read.
+pub(crate) fn state_of(unit: &str) -> io::Result<UnitState> {
+    state_in(&FOLDERS.map(Path::new), unit)
+}
+
+fn state_in(folders: &[&Path], unit: &str) -> io::Result<UnitState> {
+    let Some(file) = first(folders, unit) else {
+        return Ok(UnitState::Absent);
+    };
+    if fs::read_link(file).is_ok_and(|target| target == Path::new("/dev/null")) {
+        return Ok(UnitState::Masked);
+    }
+    for folder in folders {
+        if is_linked(folder, unit)? {
+            return Ok(UnitState::Enabled);
+        }
+    }
+    Ok(UnitState::Disabled)
+}
+
+fn is_linked(folder: &Path, unit: &str) -> io::Result<bool> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let pulls = path.extension().is_some_and(|suffix| suffix == "wants" || suffix == "requires");
+        if pulls && fs::symlink_metadata(path.join(unit)).is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The file that counts of those of this name.
+fn first(folders: &[&Path], name: &str) -> Option<PathBuf> {
+    let mut files = folders.iter().map(|folder| folder.join(name));
+    files.find(|file| fs::symlink_metadata(file).is_ok())
+}
 
 /// The unit that this one is an alias of.
 pub(crate) fn alias_of(unit: &str) -> Option<String> {
@@ -36,11 +90,7 @@ fn target(folders: &[&Path], name: &str) -> Option<String> {
         return None;
     }
     let (_, suffix) = name.rsplit_once('.')?;
-    let file = folders
-        .iter()
-        .map(|folder| folder.join(name))
-        .find(|file| fs::symlink_metadata(file).is_ok())?;
-    let target = fs::read_link(file).ok()?;
+    let target = fs::read_link(first(folders, name)?).ok()?;
     let target = target.file_name()?.to_str()?;
     let is_unit = target.rsplit_once('.').is_some_and(|(_, other)| other == suffix);
     (is_unit && target != name).then(|| target.to_owned())
@@ -51,6 +101,26 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_unit_is_enabled_by_a_link_and_masked_by_one_to_nothing() {
+        let root = std::env::temp_dir().join(format!("fracas-enabled-{}", std::process::id()));
+        let (etc, lib) = (root.join("etc"), root.join("lib"));
+        let wants = etc.join("multi-user.target.wants");
+        for folder in [&wants, &lib] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let state = || state_in(&[&etc, &lib, &root.join("nowhere")], "a.path").unwrap();
+        assert_eq!(state(), UnitState::Absent);
+        fs::write(lib.join("a.path"), "").unwrap();
+        fs::write(etc.join("a.path.d"), "").unwrap();
+        assert_eq!(state(), UnitState::Disabled);
+        symlink(lib.join("a.path"), wants.join("a.path")).unwrap();
+        assert_eq!(state(), UnitState::Enabled);
+        symlink("/dev/null", etc.join("a.path")).unwrap();
+        assert_eq!(state(), UnitState::Masked);
+        fs::remove_dir_all(&root).unwrap();
+    }
 
     #[test]
     fn a_link_to_another_unit_is_an_alias_and_nothing_else_is() {

@@ -61,6 +61,8 @@ pub enum Feature {
     Clock,
     /// A wall clock that is not stepped.
     ClockSteps,
+    /// The unit that undoes what neither agent nor guardian can.
+    LastGuard,
 }
 
 /// A part of the kernel: its module, and the beginning of a symbol that only it has.
@@ -74,7 +76,7 @@ pub(super) const fn part(module: &'static str, symbol: &'static str) -> Part {
 }
 
 impl Feature {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Root,
         Self::Kill,
         Self::NetAdmin,
@@ -103,6 +105,7 @@ impl Feature {
         Self::Lockdown,
         Self::Clock,
         Self::ClockSteps,
+        Self::LastGuard,
     ];
     /// What may deny any action of the agent, whatever else the host has.
     pub const CONFINEMENT: [Self; 2] = [Self::SeLinux, Self::AppArmor];
@@ -137,6 +140,7 @@ impl Feature {
             Self::Lockdown => "lockdown",
             Self::Clock => "clock",
             Self::ClockSteps => "clock_steps",
+            Self::LastGuard => "last_guard",
         }
     }
 
@@ -171,6 +175,7 @@ impl Feature {
             Self::Lockdown => "loading modules and filter programs",
             Self::Clock => "times in reports, and the validity of certificates",
             Self::ClockSteps => "times in reports; deadlines run by the boot clock",
+            Self::LastGuard => "undoing what is left when agent and guardian are killed together",
         }
     }
 

@@ -349,7 +349,9 @@ impl Node {
     /// The package under a higher version.
     fn newer(&self) -> Result<PathBuf> {
         let deb = self.path("newer.deb");
-        let line = higher_version(&self.deb.display().to_string(), &self.path("newer"), ":", &deb);
+        let installed = self.deb.display().to_string();
+        let version = format!("$(dpkg-deb --field {installed} Version)");
+        let line = higher_version(&installed, &version, &self.path("newer"), ":", &deb);
         let status = Command::new("sh").args(["-c", &line]).status()?;
         ensure!(status.success(), "the package could not be made again under a higher version");
         Ok(deb.into())

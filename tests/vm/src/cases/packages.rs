@@ -206,7 +206,8 @@ fn make_next_version(site: &mut Site) -> Result<String> {
          read up rest </proc/uptime\necho $up >{FOUND_CLEAN}\n"
     );
     let add_preinst = "test ! -e $tree/DEBIAN/preinst; cat >$tree/DEBIAN/preinst; chmod 755 $tree/DEBIAN/preinst";
-    let line = higher_version(&format!("{PACKAGES}/fracas-agent_*.deb"), NEXT, add_preinst, &format!("{NEXT}.deb"));
+    let deb = format!("{PACKAGES}/fracas-agent_*.deb");
+    let line = higher_version(&deb, &installed, NEXT, add_preinst, &format!("{NEXT}.deb"));
     let made = site.machine().exec(&["/bin/sh", "-c", &line], preinst.as_bytes(), APT)?;
     made.ok()?;
     Ok(installed)

@@ -291,7 +291,7 @@ fn failed_case(line: &str) -> Option<String> {
 /// The function in a line such as `FAIL [   0.01s] (1/2) agent-levers suite::looks::a_look`.
 fn failed_test(line: &str) -> Option<String> {
     let line = line.trim();
-    let result = ["FAIL [", "TIMEOUT [", "SIGABRT [", "SIGSEGV ["];
+    let result = ["FAIL [", "FAIL + LEAK [", "TIMEOUT [", "SIGABRT [", "SIGSEGV ["];
     result.iter().find(|opening| line.starts_with(**opening))?;
     Some(line.rsplit([' ', ':']).next()?.to_owned())
 }
@@ -306,6 +306,9 @@ mod tests {
     fn failed_tests_are_read_from_what_nextest_prints() {
         let line = "        FAIL [   0.012s] (1/2) agent-levers suite::looks::a_look_that_fails";
         assert_eq!(failed_test(line).as_deref(), Some("a_look_that_fails"));
+        // A process that the test has left holds its output.
+        let leaky = " FAIL + LEAK [  15.384s] (1/1) agent-daemon::host privileges::a_guardian";
+        assert_eq!(failed_test(leaky).as_deref(), Some("a_guardian"));
         let row = "purge      files                                  4.0 s     3.0 s  FAILED";
         assert_eq!(failed_case(row).as_deref(), Some("purge"));
         assert_eq!(

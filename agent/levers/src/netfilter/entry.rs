@@ -104,7 +104,7 @@ impl Entry {
         let peers = PEERS.map(|(family, role)| (family, role.set_of(injection)));
         peers.into_iter().map(move |(family, set)| {
             let peer = Match::InSet(remote.address(base, family), set);
-            in_family(family, translated.clone(), peer)
+            in_family(family, translated.clone().into_iter().flatten(), peer)
         })
     }
 
@@ -121,25 +121,30 @@ impl Entry {
         header.chain(tracked.into_iter().flatten())
     }
 
-    /// By what a packet of this family is recognised whose other side is in a set, translated or not.
+    /// By what a packet of this family is recognised whose other side is in a set, translated or not. Only exemptions ask this, so it is
+    /// wider than the doors: a router's report about an exempted host is exempted as well, and so is what IPVS translates unmarked.
     pub fn recognised(&self, family: Family, set: &str) -> impl Iterator<Item = Vec<Match>> + use<> {
         let (base, set) = (self.base, set.to_owned());
         self.remotes().map(move |remote| {
-            let translated = (remote != Remote::Header).then(|| own_translation(base));
-            in_family(family, translated, Match::InSet(remote.address(base, family), set.clone()))
+            let connection = (remote != Remote::Header).then(|| opened_here(base));
+            in_family(family, connection, Match::InSet(remote.address(base, family), set.clone()))
         })
     }
 }
 
-/// Connections that this host opened and whose destination it translates: only there does the other side have two addresses.
-fn own_translation(base: Base) -> [Match; 2] {
-    [Match::Tracked { answer: !base.is_out() }, Match::Translated]
+/// Connections that this host opened: the destination of their first packet is the other side.
+fn opened_here(base: Base) -> Match {
+    Match::Tracked { answer: !base.is_out() }
 }
 
-fn in_family(family: Family, translated: Option<[Match; 2]>, condition: Match) -> Vec<Match> {
-    let translated = translated.into_iter().flatten();
+/// Those whose destination it translates as well: only there does the other side have two addresses.
+fn own_translation(base: Base) -> [Match; 2] {
+    [opened_here(base), Match::Translated]
+}
+
+fn in_family(family: Family, connection: impl IntoIterator<Item = Match>, condition: Match) -> Vec<Match> {
     std::iter::once(Match::Family(family))
-        .chain(translated)
+        .chain(connection)
         .chain([condition])
         .collect()
 }
@@ -166,6 +171,23 @@ mod tests {
         let untracked = Base::ALL.into_iter().flat_map(|base| Entry::all_of(base, &injection, &spec, false));
         for entry in untracked {
             assert_eq!((entry.remote, entry.unless()), (Remote::Header, None), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn an_exemption_asks_for_no_translation() {
+        let (injection, spec) = (InjectionId::generate(), example());
+        for entry in Base::ALL.into_iter().flat_map(|base| Entry::all_of(base, &injection, &spec, true)) {
+            let set = SetRole::Except4.set_of(&injection);
+            let exempted: Vec<_> = entry.recognised(Family::V4, &set).collect();
+            assert_eq!(exempted.len(), entry.remotes().count(), "{entry:?}");
+            for (matches, remote) in exempted.iter().zip(entry.remotes()) {
+                let opened_here = matches.contains(&Match::Tracked {
+                    answer: !entry.base.is_out(),
+                });
+                assert_eq!(opened_here, remote != Remote::Header, "{entry:?}: {matches:?}");
+                assert!(!matches.contains(&Match::Translated), "{entry:?}: {matches:?}");
+            }
         }
     }
 }

@@ -231,6 +231,48 @@ fn a_router_that_is_no_peer_is_heard_about_connections_to_one() {
     });
 }
 
+#[test]
+fn a_router_that_is_a_peer_is_heard_about_connections_to_an_exception() {
+    run(|world| {
+        for ((host, dialled), (router, here)) in DIALLED.into_iter().zip([(OTHER4, HERE4), (OTHER6, HERE6)]) {
+            let (there, near) = (world.in_far(|| udp(host)), udp(here));
+            let server = there.local_addr().unwrap();
+            // Connections are tracked from here on, and this one is not translated.
+            if !translate(at(dialled, PORT), "udp", server) {
+                return;
+            }
+            near.connect(server).unwrap();
+            near.send(b"x").unwrap();
+            there.recv(&mut [0; 8]).expect("nothing acts yet");
+            let from = near.local_addr().unwrap();
+            let except = TrafficSpec {
+                except: networks(&[host]),
+                ..cut(&[router, host])
+            };
+            let protected = Exemptions {
+                networks: networks(&[host]),
+                ..Exemptions::default()
+            };
+            for (spec, exemptions) in [(&except, &Exemptions::default()), (&cut(&[router]), &protected)] {
+                let injection = add_sparing(spec, exemptions);
+                world.in_far(|| send_unreachable(router, from, server));
+                let heard = near.recv(&mut [0; 8]).unwrap_err();
+                assert_eq!(heard.kind(), ErrorKind::ConnectionRefused, "{router}: {heard}");
+                let seen = counters(&injection);
+                assert_eq!((seen.hit_packets, seen.passed.packets), (0, 0), "{router}: {seen:?}");
+                remove(&injection).unwrap();
+            }
+            // What it reports about a host that is no exception is cut like everything else of a peer.
+            let injection = add(&cut(&[router]));
+            world.in_far(|| send_unreachable(router, from, server));
+            assert!(stalls(near.recv(&mut [0; 8])), "{router} is heard");
+            let seen = counters(&injection);
+            assert_eq!((seen.hit_packets, seen.passed.packets), (1, 0), "{router}: {seen:?}");
+            remove(&injection).unwrap();
+        }
+    });
+}
+
 /// Nothing of this connection, which was opened before, and of a new one is met or counted.
 fn assert_spared(at: SocketAddr, open: &mut TcpStream, (spec, exemptions): (&TrafficSpec, &Exemptions), what: &str) {
     let injection = add_sparing(spec, exemptions);

@@ -164,6 +164,36 @@ fn the_kernels_queue_is_used_where_it_says_what_is_asked_and_a_worker_otherwise_
 }
 
 #[test]
+fn a_delay_that_no_worker_can_time_is_injected_by_the_kernels_queue_and_says_so() {
+    let delay = |more: serde_json::Value| {
+        let mut params = json!({"to": ["192.0.2.10"], "delay": "100ms"});
+        params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        params
+    };
+    for feature in [Feature::ChangeUser, Feature::Ptrace] {
+        let host = FakeHost::new();
+        host.set_presence(feature, absent(feature));
+        let why = format!("no {}", feature.name());
+        // Datagrams are not timed on any host.
+        for (params, says_so) in [(delay(json!({})), true), (delay(json!({"protocol": "udp"})), false)] {
+            let (engine, warnings) = engine_of(&host, "network.delay", params.clone());
+            assert_eq!(engine.as_deref(), Some("netem"), "{params}");
+            let said = warnings
+                .iter()
+                .any(|warning| warning.contains("observation will be unknown") && warning.contains(&why));
+            assert_eq!(said, says_so, "{params}: {warnings:?}");
+        }
+        let fault = agent_faults::find(&FaultKind::parse("network.delay").unwrap()).unwrap();
+        let ability = fault.ability(&host);
+        assert_eq!(ability.can, Can::Yes);
+        assert!(ability.why.as_ref().is_some_and(|limit| limit.contains(&why)), "{ability:?}");
+        // The engine of packets is a worker itself.
+        host.set_presence(Feature::Netem, absent(Feature::Netem));
+        assert_eq!(fault.ability(&host).can, Can::No);
+    }
+}
+
+#[test]
 fn a_host_that_forwards_packets_is_warned_of() {
     let (plain, forwards) = (FakeHost::new(), FakeHost::new());
     forwards.set_knob("/proc/sys/net/ipv4/ip_forward", "1");

@@ -3,8 +3,8 @@
 use agent_levers::work::packets::{Delay as Hold, Distribution, Harm};
 use agent_levers::{Direction, Levers};
 use agent_privileges::CapabilitySet;
-use agent_view::{Feature, Features, HostView};
-use proto_model::doctor::{Ability, Can};
+use agent_view::{Features, HostView};
+use proto_model::doctor::Ability;
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -18,14 +18,12 @@ use super::matching::Matching;
 use super::resolved::Resolved;
 use super::shaping::{AppliedEngine, ShapingRequest};
 use super::{cgroup_scope, netem, observe_delay};
-use crate::ability::{limited_without, needs, refuse_without};
+use crate::ability::limited_without;
 use crate::claim::Claim;
 use crate::fault::{Answers, Example, Fault, FaultError, Look, Preflight, Scene};
 use crate::work::WorkControl;
 
 const LONGEST_MS: u64 = 60_000;
-/// What the worker needs that holds the packets, or times them beside netem: to give up the rights of root, and to be read by the agent.
-const WORKER: &[Feature] = &[Feature::ChangeUser, Feature::Ptrace];
 
 /// Which packets take longer, and by how much.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -161,18 +159,17 @@ impl Fault for Delay {
     }
 
     fn ability(host: &dyn Features) -> Ability {
-        let (engine, worker) = (Engine::ability(host), needs(host, WORKER));
-        match (engine.can, worker.can) {
-            (Can::No, _) | (_, Can::Yes) => limited_without(engine, host, cgroup_scope::NEEDS),
-            _ => worker,
-        }
+        limited_without(Engine::ability(host), host, cgroup_scope::NEEDS)
     }
 
     fn preflight(params: &DelayParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let (resolved, mut warnings) = params.matching.preflight(params.direction, scene)?;
-        let (engine, why) = params.request(&resolved).check(scene.view)?;
-        refuse_without(scene.view, WORKER)?;
+        let request = params.request(&resolved);
+        let (engine, why) = request.check(scene.view)?;
         warnings.extend(why);
+        if engine == Engine::Netem {
+            warnings.extend(netem::untimed_warning(&request, scene));
+        }
         warnings.extend(surprises(params, engine));
         Ok(Preflight {
             warnings,

@@ -2,7 +2,8 @@
 
 use agent_levers::work::packets::{Harm, PacketNote, Probe, TimingWork};
 use agent_levers::{Direction, Levers, Packets, PathHandle, PathSpec, WorkerHandle};
-use agent_view::{HostView, PathCounters, TrafficCounters};
+use agent_view::{Feature, HostView, PathCounters, TrafficCounters};
+use proto_model::doctor::Can;
 use proto_model::id::InjectionId;
 use proto_model::injection::Observation;
 use serde::{Deserialize, Serialize};
@@ -10,16 +11,20 @@ use serde::{Deserialize, Serialize};
 use super::observe_delay::{self, Measurement, RequestedDelay, RttSample};
 use super::packets::note;
 use super::shaping::{AppliedEngine, ShapingRequest};
+use crate::ability::needs;
 use crate::fault::{FaultError, Look, Scene};
+
+/// What the worker needs that times the way: to give up the rights of root, and to be read by the agent.
+const TIMER: &[Feature] = &[Feature::ChangeUser, Feature::Ptrace];
 
 /// The way is timed as it is before anything makes it worse.
 pub(super) fn begin(request: &ShapingRequest<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<AppliedEngine, FaultError> {
     let order = match request.harm {
-        Harm::Delay(delay) => request.probe(scene).map(|times| TimingWork {
+        Harm::Delay(delay) if timer_lacks(scene.view).is_none() => request.probe(scene).map(|times| TimingWork {
             times,
             longest_us: u64::try_from(delay.longest().as_micros()).unwrap_or(u64::MAX),
         }),
-        Harm::Loss(_) => None,
+        Harm::Delay(_) | Harm::Loss(_) => None,
     };
     let timer = order.map(|order| levers.start_timing_worker(&order)).transpose()?;
     let path = levers.shape_path(&PathSpec {
@@ -27,6 +32,20 @@ pub(super) fn begin(request: &ShapingRequest<'_>, scene: &Scene<'_>, levers: &mu
         shape: request.harm.into(),
     })?;
     Ok(AppliedEngine::Path { path, timer })
+}
+
+/// Said before a delay that acts, but that this host cannot measure although it could time a peer.
+pub(super) fn untimed_warning(request: &ShapingRequest<'_>, scene: &Scene<'_>) -> Option<String> {
+    let lack = timer_lacks(scene.view)?;
+    let warning = || format!("the delay cannot be measured, so its observation will be unknown: {lack}");
+    request.probe(scene).is_some().then(warning)
+}
+
+/// What the host surely lacks to start the timer; where that is in doubt it is tried.
+fn timer_lacks(view: &dyn HostView) -> Option<String> {
+    let ability = needs(view, TIMER);
+    let fix = ability.fix.map(|fix| format!(" (fix: {fix})")).unwrap_or_default();
+    (ability.can == Can::No).then(|| ability.why.unwrap_or_default() + &fix)
 }
 
 fn packets(request: &ShapingRequest<'_>) -> Packets {

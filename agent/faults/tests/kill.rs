@@ -6,7 +6,7 @@ use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
 use agent_levers::{Exemptions, Journal, JournalStore, Levers, PullContext};
-use agent_view::{HostView, Process, ProcessState, Volume};
+use agent_view::{Feature, HostView, Presence, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
 use proto_model::injection::EffectState;
@@ -143,6 +143,21 @@ fn start_again(host: &FakeHost, pid: u32, of: &Process) {
         start_time: host.boot_ms() / 10,
         ..of.clone()
     });
+}
+
+#[test]
+fn signals_to_other_users_are_refused_without_the_right_to_send_them() {
+    let host = FakeHost::new();
+    let absent = Presence::Absent {
+        why: "no CAP_KILL".to_owned(),
+        fix: None,
+    };
+    host.set_presence(Feature::Kill, absent);
+    let roots = kill().preflight(&json!({"pid": 1100}), &scene(&host)).unwrap();
+    assert_eq!(roots.touches, ["nginx (pid 1100)"]);
+    let refusal = refused(&host, json!({"user": "www-data"}));
+    assert_eq!(refusal.code, "unsupported", "{refusal}");
+    assert!(refusal.message.contains("no CAP_KILL"), "{refusal}");
 }
 
 #[test]

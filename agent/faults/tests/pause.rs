@@ -8,7 +8,7 @@ use agent_faults::{AnyFault, FaultError, Look, Protection, Scene, find};
 use agent_journal::Opened;
 use agent_levers::fake::FakeHost;
 use agent_levers::{Exemptions, JournalStore, Levers, LinuxOps, PullContext, rewind};
-use agent_view::{HostView, LinuxView, Process, ProcessState, Volume};
+use agent_view::{Feature, HostView, LinuxView, Presence, Process, ProcessState, Volume};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::InjectionId;
 use proto_model::injection::{EffectState, EndedBy};
@@ -234,6 +234,27 @@ fn a_whole_unit_is_frozen_where_the_kernel_can_and_part_of_it_is_signalled() {
         "one of them is stopped by somebody else"
     );
     assert!(preflight.warnings[0].contains("nginx (pid 1101)"));
+}
+
+#[test]
+fn signals_to_other_users_are_refused_without_the_right_to_send_them() {
+    let host = FakeHost::new();
+    let absent = || Presence::Absent {
+        why: "no CAP_KILL".to_owned(),
+        fix: None,
+    };
+    host.set_presence(Feature::Kill, absent());
+    // Neither a freezer nor a signal to root's own process asks for it.
+    assert_eq!(chosen(&host, json!({"unit": "nginx"})).unwrap().1, "freezer");
+    assert_eq!(chosen(&host, json!({"pid": 1100})).unwrap().1, "signal");
+    for params in [json!({"user": "www-data"}), json!({"pid": 1100, "children": true})] {
+        let refusal = chosen(&host, params.clone()).unwrap_err();
+        assert_eq!(refusal.code, "unsupported", "{params}: {refusal}");
+        assert!(refusal.message.contains("no CAP_KILL"), "{params}: {refusal}");
+    }
+    // An agent of another user is not allowed root's processes either.
+    host.set_presence(Feature::Root, absent());
+    assert_eq!(chosen(&host, json!({"pid": 1100})).unwrap_err().code, "unsupported");
 }
 
 #[test]

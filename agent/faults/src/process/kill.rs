@@ -1,6 +1,6 @@
 //! `process.kill`: ends processes by a signal, again and again if asked; what it ends stays ended, and it never starts anything.
 use agent_levers::{KillSignal, Levers, Victim};
-use agent_view::{Feature, Features, HostView, Process};
+use agent_view::{Features, HostView, Process};
 use proto_model::catalogue::DurationRule;
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation, Reversal};
@@ -12,12 +12,10 @@ use serde_json::Value;
 
 use super::matching::{Matching, Pick};
 use super::replacements::{Killed, Watch};
-use super::restart;
-use crate::ability::{limited_without, needs, refuse_without};
+use super::{restart, signals};
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
 
-const NEEDS: &[Feature] = &[Feature::Kill];
 /// How many processes one injection may end, all its rounds together.
 const MOST_VICTIMS: usize = 1_000;
 /// What must be left of the duration after the grace, so that the end can be seen.
@@ -131,12 +129,12 @@ impl Fault for Kill {
     }
 
     fn ability(host: &dyn Features) -> Ability {
-        limited_without(needs(host, NEEDS), host, &[Feature::Ptrace])
+        signals::ability(host)
     }
 
     fn preflight(params: &KillParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
-        refuse_without(scene.view, NEEDS)?;
         let chosen = choose(params, scene, 0)?;
+        signals::refuse_unless_allowed(&chosen, scene.view)?;
         fits("every", params.every, scene.duration_ms)?;
         fits("grace", params.grace, scene.duration_ms)?;
         Ok(Preflight {

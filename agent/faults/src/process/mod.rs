@@ -5,6 +5,7 @@ mod matching;
 mod pause;
 mod replacements;
 mod restart;
+mod signals;
 
 use crate::fault::{AnyFault, Kind};
 

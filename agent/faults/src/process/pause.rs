@@ -1,7 +1,7 @@
 //! `process.pause`: stops processes where they are and lets them go on at the end; it never kills, and stops nothing twice.
 
 use agent_levers::{Levers, Victim};
-use agent_view::{Feature, Features, HostView, Process, ProcessState};
+use agent_view::{Features, HostView, Process, ProcessState};
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -11,11 +11,9 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 use super::matching::{Matching, Pick};
-use crate::ability::{limited_without, needs, refuse_without};
+use super::signals;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};
-
-const NEEDS: &[Feature] = &[Feature::Kill];
 
 /// Where the kernel's freezers may be, and what each reads when its group is frozen or not.
 const FREEZERS: [(&str, &str, &str, &str); 3] = [
@@ -108,11 +106,10 @@ impl Fault for Pause {
     }
 
     fn ability(host: &dyn Features) -> Ability {
-        limited_without(needs(host, NEEDS), host, &[Feature::Ptrace])
+        signals::ability(host)
     }
 
     fn preflight(params: &PauseParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
-        refuse_without(scene.view, NEEDS)?;
         let choice = Choice::make(params, scene)?;
         Ok(Preflight {
             warnings: choice.left_out,
@@ -218,6 +215,9 @@ impl Choice {
         }
         let whole = params.matching.is_whole_group() && stopped.is_empty();
         let freezer = if whole { freezer_of(&running, scene.view) } else { None };
+        if freezer.is_none() {
+            signals::refuse_unless_allowed(&running, scene.view)?;
+        }
         Ok(Self {
             victims: running.into_iter().map(victim).collect(),
             freezer,

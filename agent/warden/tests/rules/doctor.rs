@@ -95,7 +95,7 @@ fn without_a_journal_nothing_can_be_done_and_without_a_look_nothing_is_said_of_i
 /// What a host loses with each of its parts: the kinds that cannot be injected, and those done otherwise.
 const CONSEQUENCES: [(Feature, &str, &str); 29] = [
     (Feature::Root, "cpu.burn memory.hog network.delay", "disk.fill network.loss"),
-    (Feature::Kill, "process.kill process.pause", ""),
+    (Feature::Kill, "", "process.kill process.pause"),
     (Feature::NetAdmin, "network.delay network.loss network.partition", ""),
     (Feature::NetRaw, "", "network.delay network.loss"),
     (

@@ -12,6 +12,8 @@ use agent_view::{HostView, UnifiedGroup};
 const EVERY_MS: u64 = 5_000;
 /// Names of one injection that are followed; each look takes a second at most.
 const MOST_NAMES: usize = 64;
+/// Until answers that could not be applied are tried again.
+const RETRY_MS: u64 = 1_000;
 const STACK_BYTES: usize = 128 * 1024;
 
 /// What each name was looked up to be.
@@ -24,6 +26,31 @@ pub(crate) struct Following {
     /// A look is under way; there is never more than one.
     answers: Option<Receiver<Names>>,
     groups: Vec<Group>,
+    unapplied: Option<Box<Unapplied>>,
+}
+
+/// Answers that the fault could not follow; no later look would find them, since nothing has changed since.
+struct Unapplied {
+    answers: Answers,
+    kept_ms: u64,
+}
+
+impl Unapplied {
+    /// Together with what was found since; a group counts as unnoticed for all of this time.
+    fn joined_by(self, news: Option<Answers>, now_ms: u64) -> Answers {
+        let mut all = self.answers;
+        let waited_ms = now_ms.saturating_sub(self.kept_ms);
+        all.groups
+            .values_mut()
+            .for_each(|seen| seen.since_ms = seen.since_ms.saturating_add(waited_ms));
+        let news = news.unwrap_or_default();
+        all.names.extend(news.names);
+        for (path, newer) in news.groups {
+            let since_ms = all.groups.get(&path).map_or(newer.since_ms, |older| older.since_ms);
+            all.groups.insert(path, GroupSeen { since_ms, ..newer });
+        }
+        all
+    }
 }
 
 /// The path of a group, and what was there at the last look.
@@ -65,21 +92,35 @@ impl Following {
             next_ms: now_ms + EVERY_MS,
             answers: None,
             groups: groups.into_iter().map(group).collect(),
+            unapplied: None,
         }
+    }
+
+    /// Takes back answers that could not be applied, to be given again with the next ones.
+    pub(crate) fn keep(&mut self, answers: Answers, now_ms: u64) {
+        self.unapplied = Some(Box::new(Unapplied { answers, kept_ms: now_ms }));
     }
 
     /// Names that were looked up, and groups that are others now.
     pub(crate) fn poll(&mut self, now_ms: u64, view: &Arc<dyn HostView>) -> Option<Answers> {
+        let is_early = |unapplied: &Unapplied| now_ms < unapplied.kept_ms.saturating_add(RETRY_MS);
+        if self.unapplied.as_deref().is_some_and(is_early) {
+            return None;
+        }
         let names = self.poll_names(now_ms, view);
         let groups: BTreeMap<String, GroupSeen> = self
             .groups
             .iter_mut()
             .filter_map(|group| group.look(now_ms, view.as_ref()))
             .collect();
-        (names.is_some() || !groups.is_empty()).then(|| Answers {
+        let news = (names.is_some() || !groups.is_empty()).then(|| Answers {
             names: names.unwrap_or_default(),
             groups,
-        })
+        });
+        match self.unapplied.take() {
+            Some(unapplied) => Some(unapplied.joined_by(news, now_ms)),
+            None => news,
+        }
     }
 
     /// Answers of a look that has ended; otherwise begins one when it is time.
@@ -118,5 +159,32 @@ fn look_up(names: Vec<String>, view: Arc<dyn HostView>) -> Option<Receiver<Names
             tracing::warn!(%error, "names cannot be looked up again");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answers(group: u64, since_ms: u64) -> Answers {
+        let now = Ok(Some(UnifiedGroup { id: group, level: 2 }));
+        Answers {
+            names: BTreeMap::new(),
+            groups: [("/a".to_owned(), GroupSeen { now, since_ms })].into(),
+        }
+    }
+
+    #[test]
+    fn answers_that_were_not_applied_are_joined_by_newer_ones_and_their_time_goes_on() {
+        let kept = |kept_ms| Unapplied {
+            answers: answers(7, 250),
+            kept_ms,
+        };
+        assert_eq!(kept(1_000).joined_by(None, 2_000), answers(7, 1_250));
+        assert_eq!(kept(1_000).joined_by(Some(answers(8, 1_000)), 2_000), answers(8, 1_250));
+        let mut named = answers(8, 1_000);
+        named.names.insert("db.example".to_owned(), Ok(Vec::new()));
+        let joined = kept(1_000).joined_by(Some(named), 2_000);
+        assert_eq!((joined.names.len(), joined.groups), (1, answers(8, 1_250).groups));
     }
 }

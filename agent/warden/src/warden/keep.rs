@@ -76,7 +76,12 @@ impl Warden {
                     holding.effect = effect;
                 }
             }
-            Some(Err(error)) => tracing::warn!(injection = %id, error, "what it stands on has moved, and cannot be followed"),
+            Some(Err(error)) => {
+                tracing::warn!(injection = %id, error, "what it stands on has moved, and cannot be followed yet");
+                if let Some((_, holding)) = self.holding(id) {
+                    holding.following.keep(answers, now_ms);
+                }
+            }
             None => {}
         }
     }

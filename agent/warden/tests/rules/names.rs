@@ -214,6 +214,44 @@ fn a_fault_on_a_unit_follows_it_through_its_restart_and_tells_the_gap() {
     }
 }
 
+/// How many looks there were at the tick after nginx was started anew, and whether it was followed later only.
+fn start_anew(failing_look: Option<u64>) -> (u64, bool) {
+    let (mut desk, path) = (Desk::new(), "/system.slice/nginx.service");
+    let id = desk.holds("network.partition", json!({"to": ["192.0.2.99"], "unit": "nginx"}));
+    let ids = |host: &FakeHost| {
+        let groups = host.traffic_spec(&id).and_then(|spec| spec.groups);
+        groups.map(|groups| groups.ids).unwrap_or_default()
+    };
+    let first = desk.host.unified_group(path).unwrap().unwrap().id;
+    desk.host.advance(1_000);
+    desk.warden.tick();
+    desk.host.set_group(path, Some(4_711));
+    desk.host.advance(1_000);
+    desk.host.fail_nth_look(failing_look);
+    desk.warden.tick();
+    let looks = desk.host.fail_nth_look(None);
+    // Where it cannot be seen that the rules are there, the fault ends.
+    if desk.told.try_iter().any(|report| matches!(report.fact, AgentFact::Ending(_))) {
+        return (looks, false);
+    }
+    let is_late = ids(&desk.host) != [first, 4_711];
+    desk.until(&format!("look {failing_look:?} failed: the group is followed"), |host, _| {
+        ids(host) == [first, 4_711]
+    });
+    desk.until(&format!("look {failing_look:?} failed: the gap is told"), |_, told| {
+        told.iter().any(told_of_a_gap)
+    });
+    (looks, is_late)
+}
+
+#[test]
+fn a_unit_that_cannot_be_followed_at_once_is_followed_later() {
+    let (looks, is_late) = start_anew(None);
+    assert!(!is_late);
+    let late = (1..=looks).filter(|nth| start_anew(Some(*nth)).1).count();
+    assert!(late >= 2, "the group and the mounts are looked at: {late} of {looks}");
+}
+
 #[test]
 fn two_units_are_no_conflict_on_the_way_to_one_peer() {
     let mut desk = Desk::new();

@@ -85,12 +85,12 @@ impl<'a> ProtectedResources<'a> {
         self
     }
 
-    /// The same for the levers: what the kernel's rules must leave alone. Where the mounts are unreadable no network fault acts, and
-    /// no other one has rules.
+    /// The same for the levers: what the kernel's rules must leave alone. Where the mounts are unreadable no network fault begins, and
+    /// what is known is left alone all the same.
     pub fn exemptions(&self, controllers: &[SocketAddr]) -> Exemptions {
         Exemptions {
             controllers: controllers.to_vec(),
-            networks: self.networks.clone().unwrap_or_default(),
+            networks: self.networks.clone().unwrap_or_else(|_| self.policy.protect.networks.clone()),
             ports: self.policy.protect.ports.clone(),
         }
     }

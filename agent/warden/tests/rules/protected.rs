@@ -87,6 +87,23 @@ fn interfaces_ports_and_networks() {
 }
 
 #[test]
+fn unreadable_mounts_leave_the_policys_networks_exempt() {
+    let host = FakeHost::new();
+    let policy = Policy::parse("[protect]\nnetworks = [\"10.0.0.0/8\"]\n", Path::new("agent.toml")).unwrap();
+    host.fail_nth_look(None);
+    let expected = ProtectedResources::of(&policy, &host).networks().unwrap();
+    let looks = host.fail_nth_look(None);
+    let mut unreadable = 0;
+    for nth in 1..=looks {
+        host.fail_nth_look(Some(nth));
+        let protected = ProtectedResources::of(&policy, &host);
+        unreadable += u32::from(protected.networks().is_err());
+        assert_eq!(protected.exemptions(&[]).networks, expected, "look {nth} of {looks}");
+    }
+    assert_eq!(unreadable, 1);
+}
+
+#[test]
 fn unreadable_mounts_refuse_a_network_fault() {
     let (host, policy) = (FakeHost::new(), Policy::default());
     host.set_network_mounts(vec!["192.0.2.9".parse().unwrap()]);

@@ -9,7 +9,7 @@ use proto_model::problem::Refusal;
 use crate::fault::Scene;
 
 /// Where the kernel lists what is mounted.
-const MOUNTS: &str = "/proc/self/mountinfo";
+const MOUNTS: &str = "/proc/thread-self/mountinfo";
 /// A fault on every peer may last so long.
 const ANY_MAX_MS: u64 = 5 * 60 * 1_000;
 

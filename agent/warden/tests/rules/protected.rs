@@ -132,7 +132,7 @@ fn unreadable_mounts_refuse_a_network_fault() {
     assert_eq!(of_mounts.len(), 2, "by the host's protection and by the fault itself: {refusals:?}");
     for refusal in of_mounts {
         assert_eq!((refusal.code.as_str(), refusal.path.as_str()), ("unreadable", "params.to"));
-        assert!(refusal.message.contains("can read /proc/self/mountinfo"), "{refusal}");
+        assert!(refusal.message.contains("can read /proc/thread-self/mountinfo"), "{refusal}");
     }
 }
 

@@ -38,26 +38,26 @@ pub struct ProtectedResources<'a> {
     /// The agent and its ancestors, with words for each.
     kin: Result<BTreeMap<u32, &'static str>, String>,
     networks: Result<Vec<Network>, String>,
-    /// Protected paths, each with the volume it lies on.
-    paths: Vec<(PathBuf, Lies)>,
+    /// Protected paths, each with its volume.
+    paths: Vec<(PathBuf, Location)>,
     /// The volumes of our own journals.
-    journals: Vec<Lies>,
+    journals: Vec<Location>,
 }
 
-/// On which volume a path lies.
-enum Lies {
+/// On which volume a path is.
+enum Location {
     On(u64),
     /// There is no such path.
-    Nowhere,
-    /// It may lie on any volume, since the look failed.
+    Absent,
+    /// It may be on any volume, since the look failed.
     Unknown(String),
 }
 
-impl Lies {
+impl Location {
     fn may_be_on(&self, volume: &Volume) -> bool {
         match self {
             Self::On(device) => *device == volume.device,
-            Self::Nowhere => false,
+            Self::Absent => false,
             Self::Unknown(_) => true,
         }
     }
@@ -97,11 +97,11 @@ impl<'a> ProtectedResources<'a> {
 }
 
 /// A path with its links followed, and its volume; one that cannot be found is kept as it is written.
-fn settled(path: &Path, view: &dyn HostView) -> (PathBuf, Lies) {
+fn settled(path: &Path, view: &dyn HostView) -> (PathBuf, Location) {
     match view.volume(path) {
-        Ok(Some(volume)) => (volume.path, Lies::On(volume.device)),
-        Ok(None) => (path.to_owned(), Lies::Nowhere),
-        Err(error) => (path.to_owned(), Lies::Unknown(in_words(&error))),
+        Ok(Some(volume)) => (volume.path, Location::On(volume.device)),
+        Ok(None) => (path.to_owned(), Location::Absent),
+        Err(error) => (path.to_owned(), Location::Unknown(in_words(&error))),
     }
 }
 
@@ -179,12 +179,12 @@ impl Protection for ProtectedResources<'_> {
     }
 
     fn path(&self, path: &Path, volume: &Volume) -> Option<String> {
-        let hit = |(ward, lies): &&(PathBuf, Lies)| path.starts_with(ward) || lies.may_be_on(volume);
-        let (ward, lies) = self.paths.iter().find(hit)?;
-        let ward = format!("protect.paths in agent.toml has {}", ward.display());
-        Some(match lies {
-            Lies::Unknown(why) => format!("{ward}, whose volume cannot be read ({why})"),
-            Lies::On(_) | Lies::Nowhere => format!("{ward}, which is there"),
+        let hit = |(protected, location): &&(PathBuf, Location)| path.starts_with(protected) || location.may_be_on(volume);
+        let (protected, location) = self.paths.iter().find(hit)?;
+        let entry = format!("protect.paths in agent.toml has {}", protected.display());
+        Some(match location {
+            Location::Unknown(why) => format!("{entry}, whose volume cannot be read ({why})"),
+            Location::On(_) | Location::Absent => format!("{entry}, which is there"),
         })
     }
 
@@ -194,7 +194,7 @@ impl Protection for ProtectedResources<'_> {
 
     fn disk_reserve(&self, volume: &Volume) -> u64 {
         let reserve = &self.policy.reserve;
-        let holds_journals = self.journals.iter().any(|lies| lies.may_be_on(volume));
+        let holds_journals = self.journals.iter().any(|location| location.may_be_on(volume));
         let own = if holds_journals { JOURNALS_KEEP } else { 0 };
         let share = Amount::Share(reserve.disk_percent).of(volume.total());
         reserve.disk.0.max(share).max(own)

@@ -64,7 +64,7 @@ impl Sent {
         }
     }
 
-    /// At least so many were sent.
+    /// The least number that was sent.
     fn least(self) -> u64 {
         let v6 = self.v6.map_or(0, |v6| v6.multicast.saturating_sub(v6.control));
         self.v4.unwrap_or(0).saturating_add(v6)

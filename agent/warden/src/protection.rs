@@ -201,7 +201,7 @@ impl Protection for ProtectedResources<'_> {
     }
 }
 
-/// True for an injection's group, and what lies in it. Elsewhere anybody who may make groups chooses their names.
+/// True for an injection's group and the groups below it. Only directly below the group root is the name reserved for the agent.
 fn is_ours(path: &str, group_root: &str) -> bool {
     let below = path.strip_prefix(group_root).and_then(|rest| rest.strip_prefix('/'));
     let group = below.and_then(|below| below.split('/').next());

@@ -83,7 +83,8 @@ impl Active {
             Stage::Holding(holding) => {
                 let watch = holding.next_alive_ms.min(holding.windows.next_ms);
                 let action = holding.next_action_ms.unwrap_or(u64::MAX);
-                watch.min(action).min(self.deadline_ms).min(holding.lease_until_ms)
+                let follow = holding.following.next_due_ms();
+                watch.min(follow).min(action).min(self.deadline_ms).min(holding.lease_until_ms)
             }
         }
     }

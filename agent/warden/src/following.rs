@@ -10,6 +10,8 @@ use agent_view::{HostView, UnifiedGroup};
 
 /// Between two looks at the names of one injection.
 const EVERY_MS: u64 = 5_000;
+/// Between two looks at its groups.
+const GROUPS_EVERY_MS: u64 = 250;
 /// Names of one injection that are followed; each look takes a second at most.
 const MOST_NAMES: usize = 64;
 /// Until answers that could not be applied are tried again.
@@ -99,6 +101,17 @@ impl Following {
     /// Takes back answers that could not be applied, to be given again with the next ones.
     pub(crate) fn keep(&mut self, answers: Answers, now_ms: u64) {
         self.unapplied = Some(Box::new(Unapplied { answers, kept_ms: now_ms }));
+    }
+
+    /// When groups are to be looked at again. Names may wait until something else is due.
+    pub(crate) fn next_due_ms(&self) -> u64 {
+        let looked = self.groups.iter().map(|group| group.looked_ms).min();
+        let due = looked.map_or(u64::MAX, |looked| looked.saturating_add(GROUPS_EVERY_MS));
+        let retry = self
+            .unapplied
+            .as_ref()
+            .map_or(0, |unapplied| unapplied.kept_ms.saturating_add(RETRY_MS));
+        due.max(retry)
     }
 
     /// Names that were looked up, and groups that are others now.

@@ -214,6 +214,25 @@ fn a_fault_on_a_unit_follows_it_through_its_restart_and_tells_the_gap() {
     }
 }
 
+#[test]
+fn a_unit_that_is_started_anew_is_followed_within_half_a_second() {
+    let (mut desk, path) = (Desk::new(), "/system.slice/nginx.service");
+    let id = desk.holds("network.partition", json!({"to": ["192.0.2.99"], "unit": "nginx"}));
+    let first = desk.host.unified_group(path).unwrap().unwrap().id;
+    desk.warden.tick();
+    desk.host.set_group(path, Some(4_711));
+    let mut waited = 0;
+    while waited < 500 {
+        let pause = desk.warden.idle_ms();
+        assert!(pause > 0 && pause <= 250, "{pause} ms");
+        desk.host.advance(pause);
+        waited += pause;
+        desk.warden.tick();
+    }
+    let groups = desk.host.traffic_spec(&id).and_then(|spec| spec.groups);
+    assert_eq!(groups.map(|groups| groups.ids), Some(vec![first, 4_711]));
+}
+
 /// How many looks there were at the tick after nginx was started anew, and whether it was followed later only.
 fn start_anew(failing_look: Option<u64>) -> (u64, bool) {
     let (mut desk, path) = (Desk::new(), "/system.slice/nginx.service");

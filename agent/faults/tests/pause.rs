@@ -214,6 +214,28 @@ fn a_users_own_program_named_as_the_operators_command_shields_nothing() {
 }
 
 #[test]
+fn an_operators_command_whose_program_cannot_be_read_is_known_by_its_name() {
+    let host = FakeHost::new();
+    let nginx = host.process(1_101).unwrap().unwrap();
+    for (pid, parent, name) in [(6_200, 1, "bash"), (6_201, 6_200, "fracas"), (6_202, 6_200, "vi")] {
+        host.add_process(Process {
+            pid,
+            parent,
+            name: name.to_owned(),
+            exe: None,
+            roots_program: false,
+            user: Some("ann".to_owned()),
+            ..nginx.clone()
+        });
+    }
+    let (touches, _) = chosen(&host, json!({"user": "ann"})).unwrap();
+    assert_eq!(touches, ["vi (pid 6202)"]);
+    for pid in [6_200, 6_201] {
+        assert_eq!(chosen(&host, json!({"pid": pid})).unwrap_err().code, "protected");
+    }
+}
+
+#[test]
 fn one_protected_among_many_is_refused_by_name() {
     let refusal = chosen(&FakeHost::new(), json!({"user": "root", "pattern": "s"})).unwrap_err();
     assert_eq!(refusal.code, "protected");

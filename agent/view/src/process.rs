@@ -15,6 +15,9 @@ use crate::text;
 /// The kernel's own mark of a kernel thread, among a process's flags.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
+/// The kernel keeps this many bytes of a process's name.
+const KERNEL_NAME: usize = 15;
+
 /// What is read of a command line. A process can make its own as long as its stack allows, and there may be many of them.
 const COMMAND_LINE_BYTES: u64 = 4096;
 
@@ -71,9 +74,18 @@ impl Process {
         self.pid == pid && self.start_time == start_time
     }
 
-    /// It runs a program file of this name that root has installed. Its own name proves nothing: any user may choose it.
+    /// It runs a program file of this name that root has installed. Its own name, which any user may choose, counts only where the file
+    /// cannot be read: for processes of other users without CAP_SYS_PTRACE.
     pub fn runs_installed(&self, name: &str) -> bool {
-        self.roots_program && self.exe.as_deref().and_then(|exe| exe.rsplit('/').next()) == Some(name)
+        match self.exe.as_deref() {
+            Some(exe) => self.roots_program && exe.rsplit('/').next() == Some(name),
+            None => self.has_a_program() && self.name == name.get(..KERNEL_NAME).unwrap_or(name),
+        }
+    }
+
+    /// Kernel threads never had one, and what has ended has none any more.
+    fn has_a_program(&self) -> bool {
+        !self.kernel_thread && !matches!(self.state, ProcessState::Zombie | ProcessState::Dead)
     }
 }
 
@@ -168,8 +180,10 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
 
 /// The program, also when its file has been replaced since it started.
 fn exe(pid: u32) -> Option<String> {
-    let target = fs::read_link(format!("/proc/{pid}/exe")).ok()?.to_str()?.to_owned();
-    Some(target.strip_suffix(" (deleted)").map_or(target.clone(), str::to_owned))
+    let target = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    // A path that is no UTF-8 must not pass for one that cannot be read.
+    let target = target.to_string_lossy();
+    Some(target.strip_suffix(" (deleted)").unwrap_or(&target).to_owned())
 }
 
 /// By the file itself, or by its path where an upgrade has replaced it since.
@@ -281,6 +295,31 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
         assert!(seen.name == "fracas-linked" && seen.roots_program, "{seen:?}");
         assert!(!seen.runs_installed("fracas-linked") && seen.runs_installed("sleep"), "{seen:?}");
+    }
+
+    #[test]
+    fn the_kernels_name_counts_only_where_the_program_cannot_be_read() {
+        let own = process(std::process::id(), &Users::read()).unwrap().unwrap();
+        let unreadable = |name: &str, state: ProcessState, kernel_thread: bool| Process {
+            name: name.to_owned(),
+            exe: None,
+            our_program: false,
+            roots_program: false,
+            state,
+            kernel_thread,
+            ..own.clone()
+        };
+        // The kernel cuts the name.
+        let controller = unreadable("fracas-controll", ProcessState::Sleeping, false);
+        assert!(controller.runs_installed("fracas-controller") && !controller.runs_installed("fracas"));
+        assert!(unreadable("fracas", ProcessState::Stopped, false).runs_installed("fracas"));
+        assert!(!unreadable("fracas", ProcessState::Zombie, false).runs_installed("fracas"));
+        assert!(!unreadable("fracas", ProcessState::Idle, true).runs_installed("fracas"));
+        let readable = Process {
+            name: "fracas".to_owned(),
+            ..own
+        };
+        assert!(!readable.runs_installed("fracas"));
     }
 
     #[test]

@@ -147,7 +147,8 @@ impl Protection for ProtectedResources<'_> {
         if process.groups.iter().any(|path| is_ours(path, &self.group_root)) {
             return Some("it is a worker of another fault".to_owned());
         }
-        if process.our_program || PROGRAMS.iter().any(|name| process.runs_installed(name)) {
+        let mut names = PROGRAMS.iter().chain(&TAKEN_NAMES);
+        if process.our_program || names.any(|name| process.runs_installed(name)) {
             return Some("it is one of Fracas's own programs".to_owned());
         }
         let Policy { protect, .. } = self.policy;
@@ -200,6 +201,9 @@ impl Protection for ProtectedResources<'_> {
         reserve.disk.0.max(share).max(own)
     }
 }
+
+/// Names that processes of the agent's program give themselves; they count where the program cannot be read.
+const TAKEN_NAMES: [&str; 2] = ["fracas-session", "fracas-worker"];
 
 /// True for an injection's group and the groups below it. Only directly below the group root is the name reserved for the agent.
 fn is_ours(path: &str, group_root: &str) -> bool {

@@ -48,6 +48,24 @@ fn what_a_host_needs_is_always_protected() {
 }
 
 #[test]
+fn where_programs_cannot_be_read_the_names_of_ours_protect() {
+    let unreadable = |name: &'static str| {
+        let unread = move |p: &mut Process| {
+            p.name = name.to_owned();
+            (p.exe, p.our_program, p.roots_program) = (None, false, false);
+        };
+        reason("", named("nginx"), unread)
+    };
+    // The kernel cuts the controller's name.
+    for ours in ["fracas", "fracas-agent", "fracas-controll", "fracas-session", "fracas-worker"] {
+        assert_eq!(unreadable(ours).as_deref(), Some("it is one of Fracas's own programs"), "{ours}");
+    }
+    for other in ["nginx", "fracas-demo", "bash"] {
+        assert_eq!(unreadable(other), None, "{other}");
+    }
+}
+
+#[test]
 fn workers_of_injections_are_protected_and_look_alikes_are_not() {
     let in_group = |group: &'static str| reason("", named("nginx"), move |p| p.groups = vec![group.to_owned()]);
     assert!(in_group("/fracas-0123456789abcdef").is_some());

@@ -15,6 +15,9 @@ use crate::text;
 /// The kernel's own mark of a kernel thread, among a process's flags.
 const PF_KTHREAD: u64 = 0x0020_0000;
 
+/// What the names of our program files begin with.
+const OUR_NAMES: &str = "fracas";
+
 /// The kernel keeps this many bytes of a process's name.
 const KERNEL_NAME: usize = 15;
 
@@ -58,7 +61,8 @@ pub struct Process {
     pub user: Option<String>,
     /// It runs the same program file as we do.
     pub our_program: bool,
-    /// The file of its program is root's, and no other user may write it.
+    /// Root has installed its program: the file is root's alone, and our mount namespace shows it there, below folders that others cannot
+    /// write. Only looked at for files whose names begin as those of our programs.
     pub roots_program: bool,
     pub state: ProcessState,
     pub kernel_thread: bool,
@@ -161,7 +165,10 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
         parent: stat.parent,
         name: stat.name,
         our_program: is_our_program(program.as_ref(), exe.as_deref()),
-        roots_program: program.as_ref().is_some_and(is_roots),
+        roots_program: program
+            .as_ref()
+            .zip(exe.as_deref())
+            .is_some_and(|(program, exe)| has_our_name(exe) && is_installed(program, Path::new(exe))),
         exe,
         command_line: command.split_terminator('\0').map(str::to_owned).collect(),
         uid,
@@ -188,21 +195,52 @@ fn exe(pid: u32) -> Option<String> {
 
 /// By the file itself, or by its path where an upgrade has replaced it since.
 fn is_our_program(program: Option<&fs::Metadata>, exe: Option<&str>) -> bool {
-    static OURS: OnceLock<Option<(u64, u64, PathBuf)>> = OnceLock::new();
+    static OURS: OnceLock<Option<(fs::Metadata, PathBuf)>> = OnceLock::new();
     let ours = OURS.get_or_init(|| {
         let file = fs::metadata("/proc/self/exe").ok()?;
-        Some((file.dev(), file.ino(), std::env::current_exe().ok()?))
+        Some((file, std::env::current_exe().ok()?))
     });
-    let (Some((device, inode, path)), Some(exe)) = (ours, exe) else {
+    let (Some((ours, path)), Some(program), Some(exe)) = (ours, program, exe) else {
         return false;
     };
-    let same_file = |file: &fs::Metadata| (file.dev(), file.ino()) == (*device, *inode);
-    Path::new(exe) == path || program.is_some_and(same_file)
+    let at_our_path = Path::new(exe) == path && program.uid() == ours.uid();
+    is_same_file(program, ours) || at_our_path && (was_removed(program) || is_there(program, path))
 }
 
-fn is_roots(program: &fs::Metadata) -> bool {
-    let (by_group, by_others) = (program.mode() & 0o020 != 0, program.mode() & 0o002 != 0);
-    program.uid() == 0 && !by_others && (!by_group || program.gid() == 0)
+fn has_our_name(exe: &str) -> bool {
+    exe.rsplit('/').next().is_some_and(|name| name.starts_with(OUR_NAMES))
+}
+
+/// A user may show any file under any path, in a mount namespace of their own; in ours they cannot change a folder that is closed to them.
+fn is_installed(program: &fs::Metadata, path: &Path) -> bool {
+    let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
+    // From the root on, so that nothing below a folder of a user is looked at: what is mounted there may never answer.
+    folders.reverse();
+    is_roots(program) && path.is_absolute() && folders.into_iter().all(is_closed) && (was_removed(program) || is_there(program, path))
+}
+
+/// A group that may write it, such as staff in /usr/local/bin, was let in by root.
+fn is_closed(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_dir() && folder.uid() == 0 && folder.mode() & 0o002 == 0)
+}
+
+fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// An upgrade has put another file in its place, or none.
+fn was_removed(program: &fs::Metadata) -> bool {
+    program.nlink() == 0
+}
+
+/// In our own mount namespace.
+fn is_there(program: &fs::Metadata, path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|file| is_same_file(&file, program))
+}
+
+fn is_roots(file: &fs::Metadata) -> bool {
+    let (by_group, by_others) = (file.mode() & 0o020 != 0, file.mode() & 0o002 != 0);
+    file.uid() == 0 && !by_others && (!by_group || file.gid() == 0)
 }
 
 /// The real and the effective one.
@@ -293,8 +331,29 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         fs::remove_dir_all(&folder).unwrap();
-        assert!(seen.name == "fracas-linked" && seen.roots_program, "{seen:?}");
-        assert!(!seen.runs_installed("fracas-linked") && seen.runs_installed("sleep"), "{seen:?}");
+        assert_eq!(seen.name, "fracas-linked");
+        assert!(!seen.runs_installed("fracas-linked") && !seen.runs_installed("fracas"), "{seen:?}");
+    }
+
+    #[test]
+    fn a_file_of_roots_is_installed_only_where_our_mount_namespace_shows_it() {
+        let sleep = fs::canonicalize("/bin/sleep").unwrap();
+        let program = fs::metadata(&sleep).unwrap();
+        assert!(is_installed(&program, &sleep));
+        // As a mount in another namespace shows it: at a path where we have nothing, or another file.
+        assert!(!is_installed(&program, Path::new("/usr/bin/fracas-not-installed")));
+        assert!(!is_installed(&program, &fs::canonicalize("/etc/passwd").unwrap()));
+        assert!(!is_installed(&program, Path::new("sleep")));
+        // Users may link a file of root's into a folder that they may write; where it is of another volume, nothing can be linked.
+        let folder = std::env::temp_dir().join(format!("fracas-open-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let link = folder.join("fracas");
+        let linked = fs::hard_link(&sleep, &link).is_ok() && is_installed(&fs::metadata(&link).unwrap(), &link);
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(!linked);
+        assert!(has_our_name("/usr/bin/fracas") && has_our_name("/opt/x/fracas-controller"));
+        assert!(!has_our_name("/usr/bin/sleep") && !has_our_name("/opt/fracas/sleep"));
     }
 
     #[test]

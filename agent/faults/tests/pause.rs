@@ -208,8 +208,15 @@ fn a_users_own_program_named_as_the_operators_command_shields_nothing() {
     };
     add(6_100, 1, "/usr/bin/sleep", true);
     add(6_101, 6_100, "/home/eve/fracas", false);
-    let (touches, _) = chosen(&host, json!({"user": "eve"})).unwrap();
-    assert_eq!(touches, ["fracas (pid 6100)", "fracas (pid 6101)"]);
+    let preflight = pause().preflight(&json!({"user": "eve"}), &scene(&host, 7)).unwrap();
+    assert_eq!(preflight.touches, ["fracas (pid 6100)", "fracas (pid 6101)"]);
+    let warned = |pid: u32| {
+        preflight
+            .warnings
+            .iter()
+            .any(|text| text.starts_with(&format!("fracas (pid {pid}) is no installed fracas")))
+    };
+    assert!(warned(6_100) && warned(6_101), "{:?}", preflight.warnings);
     chosen(&host, json!({"pid": 6_100})).unwrap();
 }
 

@@ -138,7 +138,7 @@ impl Fault for Kill {
         fits("every", params.every, scene.duration_ms)?;
         fits("grace", params.grace, scene.duration_ms)?;
         Ok(Preflight {
-            warnings: restart::warnings(&chosen, scene.view),
+            warnings: [restart::warnings(&chosen, scene.view), Matching::warnings(&chosen)].concat(),
             touches: chosen.iter().map(Process::to_string).collect(),
             engine: None,
         })

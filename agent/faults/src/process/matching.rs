@@ -283,6 +283,14 @@ impl Matching {
         }
     }
 
+    /// Commands that are not installed are known by no more than their name, and are chosen as any other process is.
+    pub(super) fn warnings(chosen: &[Process]) -> Vec<String> {
+        let may_be_asking = |process: &&Process| process.name == OPERATORS_COMMAND && !process.runs_installed(OPERATORS_COMMAND);
+        let warn =
+            |process: &Process| format!("{process} is no installed {OPERATORS_COMMAND}: if it requests this fault, the fault hits it too");
+        chosen.iter().filter(may_be_asking).map(warn).collect()
+    }
+
     /// True when the match is one whole unit or group and nothing narrower, so that its freezer means the same processes.
     pub(super) fn is_whole_group(&self) -> bool {
         let narrower = self.exe.is_some() || self.name.is_some() || self.pattern.is_some() || self.user.is_some();

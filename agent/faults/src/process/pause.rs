@@ -112,7 +112,7 @@ impl Fault for Pause {
     fn preflight(params: &PauseParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let choice = Choice::make(params, scene)?;
         Ok(Preflight {
-            warnings: choice.left_out,
+            warnings: [choice.left_out, choice.warnings].concat(),
             touches: choice.victims.iter().map(|v| format!("{} (pid {})", v.name, v.pid)).collect(),
             engine: Some(if choice.freezer.is_some() { "freezer" } else { "signal" }.to_owned()),
         })
@@ -196,6 +196,7 @@ struct Choice {
     victims: Vec<Victim>,
     freezer: Option<Freezer>,
     left_out: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Choice {
@@ -219,6 +220,7 @@ impl Choice {
             signals::refuse_unless_allowed(&running, scene.view)?;
         }
         Ok(Self {
+            warnings: Matching::warnings(&running),
             victims: running.into_iter().map(victim).collect(),
             freezer,
             left_out,

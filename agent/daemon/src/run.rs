@@ -66,11 +66,7 @@ fn outlive_others() {
 fn look_for_the_last_guard(paths: &Paths) {
     let view = LinuxView::with_group_root(&paths.group_root);
     if let Presence::Absent { why, fix } = view.presence(Feature::LastGuard) {
-        tracing::warn!(
-            why,
-            fix,
-            "this host has no last guard: what agent and guardian leave when both are killed waits for the next start"
-        );
+        tracing::warn!(why, fix, "this host has no last guard");
     }
 }
 

@@ -1,7 +1,6 @@
-//! Systemd units as files tell them: which is an alias of another, and which is enabled; no service manager is asked.
+//! Systemd units as files tell them: which is an alias of another, and which is masked; no service manager is asked.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// Where units lie, those that come first hide the others (systemd.unit(5)).
@@ -18,48 +17,29 @@ const MOST_STEPS: usize = 4;
 /// What files say of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum UnitState {
-    /// Another unit wants or requires it by a link.
-    Enabled,
-    Disabled,
+    /// Another unit may start it, whether it is enabled or not.
+    Startable,
     Masked,
     /// There is no such unit.
     Absent,
 }
 
-/// Whether a unit would be started, as far as links say it; its own file is not read.
-pub(crate) fn state_of(unit: &str) -> io::Result<UnitState> {
+pub(crate) fn state_of(unit: &str) -> UnitState {
     state_in(&FOLDERS.map(Path::new), unit)
 }
 
-fn state_in(folders: &[&Path], unit: &str) -> io::Result<UnitState> {
-    let Some(file) = first(folders, unit) else {
-        return Ok(UnitState::Absent);
-    };
-    if fs::read_link(file).is_ok_and(|target| target == Path::new("/dev/null")) {
-        return Ok(UnitState::Masked);
+fn state_in(folders: &[&Path], unit: &str) -> UnitState {
+    match first(folders, unit) {
+        None => UnitState::Absent,
+        Some(file) if is_mask(&file) => UnitState::Masked,
+        Some(_) => UnitState::Startable,
     }
-    for folder in folders {
-        if is_linked(folder, unit)? {
-            return Ok(UnitState::Enabled);
-        }
-    }
-    Ok(UnitState::Disabled)
 }
 
-fn is_linked(folder: &Path, unit: &str) -> io::Result<bool> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let pulls = path.extension().is_some_and(|suffix| suffix == "wants" || suffix == "requires");
-        if pulls && fs::symlink_metadata(path.join(unit)).is_ok() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// A link to /dev/null, or a file without a byte (systemd.unit(5)).
+fn is_mask(file: &Path) -> bool {
+    let is_empty = |file: fs::Metadata| file.is_file() && file.len() == 0;
+    fs::read_link(file).is_ok_and(|target| target == Path::new("/dev/null")) || fs::metadata(file).is_ok_and(is_empty)
 }
 
 /// The file that counts of those of this name.
@@ -103,20 +83,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_unit_is_enabled_by_a_link_and_masked_by_one_to_nothing() {
-        let root = std::env::temp_dir().join(format!("fracas-enabled-{}", std::process::id()));
+    fn a_unit_is_masked_by_a_link_to_nothing_and_by_an_empty_file() {
+        let root = std::env::temp_dir().join(format!("fracas-masked-{}", std::process::id()));
         let (etc, lib) = (root.join("etc"), root.join("lib"));
-        let wants = etc.join("multi-user.target.wants");
-        for folder in [&wants, &lib] {
+        for folder in [&etc, &lib] {
             fs::create_dir_all(folder).unwrap();
         }
-        let state = || state_in(&[&etc, &lib, &root.join("nowhere")], "a.path").unwrap();
+        let state = || state_in(&[&etc, &lib, &root.join("nowhere")], "a.path");
         assert_eq!(state(), UnitState::Absent);
-        fs::write(lib.join("a.path"), "").unwrap();
+        fs::write(lib.join("a.path"), "[Path]\n").unwrap();
         fs::write(etc.join("a.path.d"), "").unwrap();
-        assert_eq!(state(), UnitState::Disabled);
-        symlink(lib.join("a.path"), wants.join("a.path")).unwrap();
-        assert_eq!(state(), UnitState::Enabled);
+        assert_eq!(state(), UnitState::Startable);
+        fs::write(etc.join("a.path"), "").unwrap();
+        assert_eq!(state(), UnitState::Masked);
+        fs::remove_file(etc.join("a.path")).unwrap();
+        symlink(lib.join("a.path"), etc.join("a.path")).unwrap();
+        assert_eq!(state(), UnitState::Startable);
+        fs::remove_file(etc.join("a.path")).unwrap();
         symlink("/dev/null", etc.join("a.path")).unwrap();
         assert_eq!(state(), UnitState::Masked);
         fs::remove_dir_all(&root).unwrap();

@@ -14,22 +14,19 @@ pub(super) fn kept() -> Presence {
     if !Path::new(SYSTEMD).is_dir() {
         return Presence::unknown("systemd does not run here: what starts the last guard, if anything, is not known");
     }
-    match units::state_of(UNIT) {
-        Ok(state) => judge(state),
-        Err(error) => Presence::unknown(format!("the units of systemd cannot be read: {error}")),
-    }
+    judge(units::state_of(UNIT))
 }
 
 fn judge(state: UnitState) -> Presence {
-    let enable = || format!("systemctl enable --now {UNIT}");
+    let consequence = "only the agent's own unit (ExecStopPost=) and the next start undo then";
     match state {
-        UnitState::Enabled => Presence::Present,
-        UnitState::Disabled => Presence::absent(
-            format!("{UNIT} is disabled: it is there only when fracas-agent.service starts it"),
-            enable(),
+        // fracas-agent.service wants the unit, and starts it also where it is disabled.
+        UnitState::Startable => Presence::Present,
+        UnitState::Masked => Presence::absent(
+            format!("{UNIT} is masked: {consequence}"),
+            format!("systemctl unmask {UNIT} && systemctl start {UNIT}"),
         ),
-        UnitState::Masked => Presence::absent(format!("{UNIT} is masked"), format!("systemctl unmask {UNIT} && {}", enable())),
-        UnitState::Absent => Presence::absent(format!("{UNIT} is not installed"), None),
+        UnitState::Absent => Presence::absent(format!("{UNIT} is not installed: {consequence}"), None),
     }
 }
 
@@ -38,15 +35,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_last_guard_that_is_not_enabled_is_missing_and_the_fix_enables_it() {
-        assert_eq!(judge(UnitState::Enabled), Presence::Present);
-        for state in [UnitState::Disabled, UnitState::Masked] {
-            let Presence::Absent { fix: Some(fix), .. } = judge(state) else {
-                panic!("{state:?} is no guard")
-            };
-            assert!(fix.ends_with("systemctl enable --now fracas-guard.path"), "{fix}");
-            assert_eq!(fix.contains("unmask"), state == UnitState::Masked);
-        }
+    fn a_last_guard_is_missing_where_its_unit_cannot_be_started() {
+        assert_eq!(judge(UnitState::Startable), Presence::Present);
+        let Presence::Absent { why, fix: Some(fix) } = judge(UnitState::Masked) else {
+            panic!("a masked unit is no guard")
+        };
+        assert!(why.contains("ExecStopPost="), "{why}");
+        assert_eq!(fix, "systemctl unmask fracas-guard.path && systemctl start fracas-guard.path");
         assert!(matches!(judge(UnitState::Absent), Presence::Absent { fix: None, .. }));
+    }
+
+    #[test]
+    fn the_agents_unit_wants_the_unit_that_starts_the_last_guard() {
+        let unit = include_str!("../../../../deploy/systemd/fracas-agent.service");
+        let wants = unit.lines().filter_map(|line| line.strip_prefix("Wants="));
+        assert!(wants.flat_map(str::split_whitespace).any(|wanted| wanted == UNIT));
     }
 }

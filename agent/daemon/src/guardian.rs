@@ -201,6 +201,7 @@ fn undo_all(paths: &Paths) -> anyhow::Result<bool> {
         patience: PATIENCE,
     };
     let rescued = rescue(&host.journal_store, host.hands.as_mut(), host.view.as_ref(), rescuer)?;
-    tracing::info!(undone = rescued.undone.len(), left = rescued.left.len(), "the guardian has undone");
+    let left = rescued.left.len() + rescued.held.len();
+    tracing::info!(undone = rescued.undone.len(), left, "the guardian has undone");
     Ok(rescued.is_clean())
 }

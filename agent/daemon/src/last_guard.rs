@@ -27,8 +27,8 @@ pub fn watch(paths: &Paths) -> anyhow::Result<ExitCode> {
     let mut schedule = Schedule::new();
     while has_journals(&paths.journal())? {
         let agent_runs = instance_lock::is_held(&paths.instance_lock());
-        if schedule.should_try(Instant::now(), agent_runs) {
-            undo(paths);
+        if schedule.should_try(Instant::now(), agent_runs) && undo(paths) == Tried::Undid {
+            schedule.lengthen_pause();
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -61,17 +61,42 @@ impl Schedule {
             return false;
         }
         self.next_try = Some(now + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         true
+    }
+
+    fn lengthen_pause(&mut self) {
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Journals that are closed wait for an agent, which reports their end. One that another process holds waits for the next try: the process
-/// may be an agent that has just begun.
-fn undo(paths: &Paths) {
+/// What a try came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Tried {
+    /// All that it could: what is left is no better at once.
+    Undid,
+    /// Nothing failed, and another process holds a journal: an agent that has just begun, the guardian, or a rescue by hand.
+    WaitsForHolder,
+}
+
+/// Journals that are closed wait for an agent, which reports their end.
+fn undo(paths: &Paths) -> Tried {
     match undo_under_lock(paths, EndedBy::Rescue, Duration::ZERO) {
-        Ok(rescued) => log(&rescued),
-        Err(error) => tracing::error!(error = format!("{error:#}"), "no agent runs, and nothing can be undone yet"),
+        Ok(rescued) => {
+            log(&rescued);
+            judge(&rescued)
+        }
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "no agent runs, and nothing can be undone yet");
+            Tried::Undid
+        }
+    }
+}
+
+fn judge(rescued: &Rescued) -> Tried {
+    if rescued.held.is_empty() || rescued.has_failed() {
+        Tried::Undid
+    } else {
+        Tried::WaitsForHolder
     }
 }
 
@@ -80,6 +105,7 @@ fn log(rescued: &Rescued) {
         undone,
         spent,
         left,
+        held,
         swept,
     } = rescued;
     if !undone.is_empty() {
@@ -90,6 +116,9 @@ fn log(rescued: &Rescued) {
     }
     for (id, why) in left {
         tracing::error!(injection = %id, why, "no agent runs, and this cannot be undone yet");
+    }
+    for id in held {
+        tracing::debug!(injection = %id, "no agent runs, and another process holds this journal");
     }
     // The sweep itself logs each by its name.
     if !swept.removed.is_empty() {
@@ -118,6 +147,8 @@ fn has_journals(folder: &Path) -> anyhow::Result<bool> {
 mod tests {
     use std::ops::Range;
 
+    use proto_model::id::InjectionId;
+
     use super::*;
 
     /// A schedule that is asked once a second.
@@ -137,7 +168,13 @@ mod tests {
         /// The seconds at which it tries.
         fn tries(&mut self, seconds: Range<u64>, agent_runs: bool) -> Vec<u64> {
             let Self { schedule, begin } = self;
-            let mut is_due = |second: u64| schedule.should_try(*begin + Duration::from_secs(second), agent_runs);
+            let mut is_due = |second: u64| {
+                let due = schedule.should_try(*begin + Duration::from_secs(second), agent_runs);
+                if due {
+                    schedule.lengthen_pause();
+                }
+                due
+            };
             seconds.filter(|second| is_due(*second)).collect()
         }
     }
@@ -147,6 +184,22 @@ mod tests {
         let mut watch = Watch::new();
         assert_eq!(watch.tries(0..10, true).len(), 0);
         assert_eq!(watch.tries(10..260, false), [13, 14, 16, 20, 28, 44, 76, 136, 196, 256]);
+    }
+
+    #[test]
+    fn a_journal_that_another_process_holds_lengthens_no_pause_unless_something_failed() {
+        let id = InjectionId::generate();
+        let mut rescued = Rescued {
+            held: vec![id.clone()],
+            ..Rescued::default()
+        };
+        assert_eq!(judge(&rescued), Tried::WaitsForHolder);
+        rescued.left.push((id, "no space".to_owned()));
+        assert_eq!(judge(&rescued), Tried::Undid);
+        assert_eq!(judge(&Rescued::default()), Tried::Undid);
+        let Watch { mut schedule, begin } = Watch::new();
+        let mut is_due = |second: &u64| schedule.should_try(begin + Duration::from_secs(*second), false);
+        assert_eq!((0..7).filter(|second| is_due(second)).collect::<Vec<u64>>(), [3, 4, 5, 6]);
     }
 
     #[test]

@@ -46,19 +46,16 @@ fn print(rescued: &Rescued) {
     for (id, why) in &rescued.left {
         println!("left     {id}: {why}");
     }
+    for id in &rescued.held {
+        println!("left     {id}: another process holds its journal");
+    }
     for what in &rescued.swept.removed {
         println!("removed  {what}: it belonged to no injection");
     }
     for why in &rescued.swept.failed {
         println!("left     {why}");
     }
-    let Rescued {
-        undone,
-        spent,
-        left,
-        swept,
-    } = rescued;
-    if undone.is_empty() && spent.is_empty() && left.is_empty() && swept.removed.is_empty() && swept.failed.is_empty() {
+    if rescued.is_clean() && rescued.undone.is_empty() && rescued.spent.is_empty() && rescued.swept.removed.is_empty() {
         println!("nothing to undo");
     }
 }

@@ -31,14 +31,27 @@ pub struct Rescued {
     pub spent: Vec<InjectionId>,
     /// Not put right, and why.
     pub left: Vec<(InjectionId, String)>,
+    /// Not touched: another process holds the journal, and may be undoing it.
+    pub held: Vec<InjectionId>,
     /// What carried our name and belonged to none of them.
     pub swept: Swept,
 }
 
 impl Rescued {
     pub fn is_clean(&self) -> bool {
-        self.left.is_empty() && self.swept.failed.is_empty()
+        self.held.is_empty() && !self.has_failed()
     }
+
+    /// Something that was tried could not be undone.
+    pub fn has_failed(&self) -> bool {
+        !self.left.is_empty() || !self.swept.failed.is_empty()
+    }
+}
+
+/// Why an injection was not undone.
+enum NotUndone {
+    Held,
+    Failed(String),
 }
 
 /// Rewinds every open journal under its lock. Reports are recorded, so that the next agent tells the controller.
@@ -54,7 +67,8 @@ pub fn rescue(
         Ok(Some(InjectionState::Spent)) => rescued.spent.push(id.clone()),
         Ok(Some(_)) => rescued.undone.push(id.clone()),
         Ok(None) => {}
-        Err(why) => rescued.left.push((id.clone(), why)),
+        Err(NotUndone::Held) => rescued.held.push(id.clone()),
+        Err(NotUndone::Failed(why)) => rescued.left.push((id.clone(), why)),
     };
     // Each at once before any is waited for: one that fails must not keep the others.
     let at_once = Rescuer {
@@ -62,7 +76,9 @@ pub fn rescue(
         ..rescuer
     };
     ids.iter().for_each(|id| one(at_once, id, &mut rescued));
-    for (id, _) in std::mem::take(&mut rescued.left) {
+    let failed = std::mem::take(&mut rescued.left).into_iter().map(|(id, _)| id);
+    let held = std::mem::take(&mut rescued.held);
+    for id in failed.chain(held) {
         one(rescuer, &id, &mut rescued);
     }
     rescued.swept = sweep(hands, view, &|| open_journals(journal_store, &ids));
@@ -84,11 +100,14 @@ fn rescue_one(
     rescuer: Rescuer,
     id: &InjectionId,
     all: &[InjectionId],
-) -> Result<Option<InjectionState>, String> {
+) -> Result<Option<InjectionState>, NotUndone> {
     if journal_store.read(id).is_ok_and(|history| !history.is_open()) {
         return Ok(None);
     }
-    let mut journal = journal_store.lock(id, rescuer.patience).map_err(|e| chain(&e))?;
+    let mut journal = journal_store.lock(id, rescuer.patience).map_err(|error| match error {
+        JournalError::Locked { .. } => NotUndone::Held,
+        error => NotUndone::Failed(chain(&error)),
+    })?;
     if !journal.history().is_open() {
         return Ok(None);
     }
@@ -106,7 +125,9 @@ fn rescue_one(
                 tracing::info!(injection = %id, by = rescuer.name, state = ended.state.as_str(), "ended, and nothing is left");
                 return Ok(Some(ended.state));
             }
-            Err(failure) if Instant::now() >= give_up => return Err(give_up_on(failure, &mut journal, &mut teller, view)),
+            Err(failure) if Instant::now() >= give_up => {
+                return Err(NotUndone::Failed(give_up_on(failure, &mut journal, &mut teller, view)));
+            }
             Err(_) => {
                 let wait = undoing.next_try_ms.saturating_sub(view.boot_ms()).max(1);
                 std::thread::sleep(Duration::from_millis(wait).min(give_up.saturating_duration_since(Instant::now())));

@@ -19,8 +19,26 @@ end_guard() {
     fi
     if systemctl --quiet is-active fracas-guard.path; then
         guarded=yes
+        # Whatever ends this script early must not leave a fault unguarded. The shell runs the trap of EXIT only when it exits by itself.
+        trap start_guard EXIT
+        trap 'exit 129' HUP
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
     fi
     $ctl stop fracas-guard.path fracas-guard.service || true
+}
+
+# Nothing is left to guard, or what is left is for the next version.
+release_guard() {
+    guarded=
+    trap - EXIT HUP INT TERM
+}
+
+start_guard() {
+    if [ -n "$guarded" ]; then
+        $ctl start fracas-guard.path || true
+        release_guard
+    fi
 }
 
 rewind() {
@@ -34,6 +52,7 @@ rewind() {
     fi
     end_guard
     if said=$("$agent" rescue --package 2>&1); then
+        release_guard
         rm -f "$state/unproven"
         return 0
     fi
@@ -45,12 +64,11 @@ rewind() {
         line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $1: $reason: $said"
         { mkdir -p -m 0700 "$state" && echo "$line" >>"$state/unproven"; } || log "$state/unproven could not be written"
         rm -f "$override"
+        release_guard
         return 0
     fi
     rm -f "$restart"
-    if [ -n "$guarded" ]; then
-        $ctl start fracas-guard.path || true
-    fi
+    start_guard
     if [ -n "$ran" ]; then
         $ctl start fracas-agent.service || true
     fi

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -96,6 +97,7 @@ impl Host {
         Command::new("sh")
             .arg(self.path("script"))
             .args(arguments.split(' '))
+            .process_group(0)
             .env("PATH", format!("{}:/usr/bin:/bin", self.path("bin").display()))
             .output()
             .unwrap()
@@ -170,6 +172,35 @@ fn a_clean_host_lets_the_package_change() {
         assert!(
             guard < place("agent rescue --package"),
             "{script}: the last guard holds no journal while the script undoes: {calls:?}"
+        );
+    }
+}
+
+#[test]
+fn a_script_that_is_ended_during_the_rescue_starts_the_last_guard_again() {
+    for (script, arguments) in REFUSALS {
+        let host = Host::new(0);
+        let calls = host.path("calls");
+        // The script has a process group of its own, and the stand-in is in it.
+        let ends_the_script = format!("echo agent $* >>{}\ntrap '' TERM\nkill -TERM 0", calls.display());
+        host.program("agent", &ends_the_script);
+        let output = host.run(script, arguments);
+        assert_eq!(output.status.code(), Some(143), "{script} {arguments}: {output:?}");
+        let control = control_of(script);
+        let ends_with = ["agent rescue --package".to_owned(), format!("{control} start fracas-guard.path")];
+        let calls = host.calls();
+        assert!(calls.ends_with(&ends_with), "{script}: {calls:?}");
+        // One that was not active stays so.
+        let inactive = format!(
+            "case \"$*\" in *is-active*guard*) exit 3 ;; esac\necho systemctl $* >>{}",
+            host.path("calls").display()
+        );
+        host.program("bin/systemctl", &inactive);
+        assert!(!host.run(script, arguments).status.success(), "{script} {arguments}");
+        let calls = host.calls();
+        assert!(
+            !calls.iter().any(|call| call.contains("start fracas-guard.path")),
+            "{script}: {calls:?}"
         );
     }
 }

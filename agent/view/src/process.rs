@@ -336,6 +336,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_another_user_or_group_may_write_is_not_roots_alone() {
+        if tests_notes::lacks_root("to give files to other users") {
+            return;
+        }
+        let file = std::env::temp_dir().join(format!("fracas-owned-{}", std::process::id()));
+        fs::write(&file, "").unwrap();
+        for (uid, gid, mode, expected) in [
+            (0, 0, 0o755, true),
+            (0, 0, 0o775, true),
+            (0, 1, 0o755, true),
+            (0, 1, 0o775, false),
+            (0, 0, 0o757, false),
+            (1, 0, 0o755, false),
+        ] {
+            std::os::unix::fs::chown(&file, Some(uid), Some(gid)).unwrap();
+            fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(is_roots(&fs::metadata(&file).unwrap()), expected, "{uid}:{gid} {mode:o}");
+        }
+        fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
     fn a_file_of_roots_is_installed_only_where_our_mount_namespace_shows_it() {
         let sleep = fs::canonicalize("/bin/sleep").unwrap();
         let program = fs::metadata(&sleep).unwrap();

@@ -205,7 +205,10 @@ fn a_guardian_keeps_what_undoing_needs_and_no_more() {
     let own = status(std::process::id());
     let kept = |set: &str| format!("{:016x}", u64::from_str_radix(&own[set], 16).unwrap() & bits_of_the_last_guard());
     let (bounding, permitted) = (kept("CapBnd"), kept("CapPrm"));
-    assert_ne!(own["CapBnd"], bounding, "this machine leaves root no capability to give up");
+    if own["CapBnd"] == bounding {
+        tests_notes::skip("this machine leaves root no capability that a guardian gives up");
+        return;
+    }
     expect(
         guardian_of(of).unwrap(),
         &[

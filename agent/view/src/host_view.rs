@@ -52,9 +52,7 @@ pub trait HostView: Features + Send + Sync {
     /// Names of every group of ours that exists, whatever hierarchy it is in.
     fn our_groups(&self) -> Result<Vec<GroupId>, ViewError>;
     /// What paths of our groups begin with, as in /proc/PID/cgroup; empty where they lie at the root.
-    fn group_root(&self) -> String {
-        String::new()
-    }
+    fn group_root(&self) -> String;
     fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError>;
     /// The group, anybody's, at this path of the unified hierarchy (cgroup v2); `None` when there is none.
     fn unified_group(&self, _path: &str) -> Result<Option<UnifiedGroup>, ViewError> {

@@ -217,3 +217,28 @@ fn is_ours(path: &str, group_root: &str) -> bool {
 fn unit_matches(glob: &Glob, part: &str) -> bool {
     glob.matches(part) || part.strip_suffix(".service").is_some_and(|bare| glob.matches(bare))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_of_injections_are_ours_directly_below_the_root_of_our_groups() {
+        let ours = [
+            "/fracas.slice/fracas-0123456789abcdef",
+            "/fracas.slice/fracas-0123456789abcdef/below",
+        ];
+        assert!(ours.iter().all(|path| is_ours(path, "/fracas.slice")));
+        for path in [
+            "/fracas-0123456789abcdef",
+            "/fracas.slice",
+            "/fracas.slice/demo",
+            "/fracas.slice/demo/fracas-0123456789abcdef",
+            "/fracas.slicer/fracas-0123456789abcdef",
+            "/user.slice/fracas.slice/fracas-0123456789abcdef",
+        ] {
+            assert!(!is_ours(path, "/fracas.slice"), "{path}");
+        }
+        assert!(is_ours("/fracas-0123456789abcdef", "") && !is_ours("/user.slice/fracas-0123456789abcdef", ""));
+    }
+}

@@ -93,6 +93,10 @@ impl HostView for FakeHost {
         self.look("groups", |state| state.groups.keys().cloned().collect())
     }
 
+    fn group_root(&self) -> String {
+        String::new()
+    }
+
     fn group_members(&self, group: &GroupId) -> Result<Vec<u32>, ViewError> {
         self.look("members of a group", |state| {
             let group = state.groups.get(group);

@@ -88,7 +88,7 @@ mod tests {
             user: None,
             state: ProcessState::Sleeping,
             our_program: false,
-            roots_program: false,
+            installed_program: false,
             kernel_thread: false,
             groups: vec!["/system.slice/nginx.service/inner".to_owned(), "/".to_owned()],
             unified: None,

@@ -195,13 +195,13 @@ fn an_operators_command_and_what_it_descends_from_are_never_meant() {
 fn a_users_own_program_named_as_the_operators_command_shields_nothing() {
     let host = FakeHost::new();
     let nginx = host.process(1_101).unwrap().unwrap();
-    let add = |pid: u32, parent: u32, exe: &str, roots_program: bool| {
+    let add = |pid: u32, parent: u32, exe: &str, installed_program: bool| {
         host.add_process(Process {
             pid,
             parent,
             name: "fracas".to_owned(),
             exe: Some(exe.to_owned()),
-            roots_program,
+            installed_program,
             user: Some("eve".to_owned()),
             ..nginx.clone()
         });
@@ -230,7 +230,7 @@ fn an_operators_command_whose_program_cannot_be_read_is_known_by_its_name() {
             parent,
             name: name.to_owned(),
             exe: None,
-            roots_program: false,
+            installed_program: false,
             user: Some("ann".to_owned()),
             ..nginx.clone()
         });

@@ -29,12 +29,12 @@ pub fn confine(account: Account, keep: CapabilitySet) -> Result<(), ConfineError
     // A unit or a container may not have left root all of them.
     let keep = keep & capabilities(None).map_err(failed("read the capabilities"))?.permitted;
     set_no_new_privs(true).map_err(failed("forbid new privileges"))?;
-    bound(CapabilitySet::empty())?;
+    limit_bounding_set(CapabilitySet::empty())?;
     set_keep_capabilities(!keep.is_empty()).map_err(failed("keep capabilities"))?;
     setgroups(&[]).map_err(failed("leave all groups"))?;
     setresgid(account.gid, account.gid, account.gid).map_err(failed("change the group"))?;
     setresuid(account.uid, account.uid, account.uid).map_err(failed("change the user"))?;
-    hold(keep)?;
+    set_held(keep)?;
     verify(account, keep)
 }
 
@@ -44,8 +44,8 @@ pub fn confine(account: Account, keep: CapabilitySet) -> Result<(), ConfineError
 pub fn keep_only(keep: CapabilitySet) -> Result<(), ConfineError> {
     one_thread()?;
     let held = keep & capabilities(None).map_err(failed("read the capabilities"))?.permitted;
-    bound(keep)?;
-    hold(held)?;
+    limit_bounding_set(keep)?;
+    set_held(held)?;
     let bounding = status()?
         .lines()
         .find_map(|line| line.strip_prefix("CapBnd:"))
@@ -69,7 +69,7 @@ pub fn keep_only(keep: CapabilitySet) -> Result<(), ConfineError> {
 }
 
 /// What a program that is executed can have at most.
-fn bound(keep: CapabilitySet) -> Result<(), ConfineError> {
+fn limit_bounding_set(keep: CapabilitySet) -> Result<(), ConfineError> {
     clear_ambient_capability_set().map_err(failed("clear the ambient capabilities"))?;
     for capability in CapabilitySet::all().iter().filter(|capability| !keep.contains(*capability)) {
         match remove_capability_from_bounding_set(capability) {
@@ -81,7 +81,7 @@ fn bound(keep: CapabilitySet) -> Result<(), ConfineError> {
     Ok(())
 }
 
-fn hold(keep: CapabilitySet) -> Result<(), ConfineError> {
+fn set_held(keep: CapabilitySet) -> Result<(), ConfineError> {
     let sets = CapabilitySets {
         effective: keep,
         permitted: keep,

@@ -32,7 +32,7 @@ pub(crate) fn presence(feature: Feature, hierarchies: &Hierarchies) -> Presence 
         Feature::Lockdown => Security::here().lockdown(),
         Feature::Clock => clock::synchronised(),
         Feature::ClockSteps => clock::steps(),
-        Feature::LastGuard => last_guard::kept(),
+        Feature::LastGuard => last_guard::detect(),
         _ if !feature.capabilities().is_empty() => {
             let status = text::read_if_there(capability::status_path()).ok().flatten();
             capability::held(feature.capabilities(), status.as_deref())

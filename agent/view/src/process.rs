@@ -63,7 +63,7 @@ pub struct Process {
     pub our_program: bool,
     /// Root has installed its program: the file is root's alone, and our mount namespace shows it there, below folders that others cannot
     /// write. Only looked at for files whose names begin as those of our programs.
-    pub roots_program: bool,
+    pub installed_program: bool,
     pub state: ProcessState,
     pub kernel_thread: bool,
     /// Paths of its groups, one per hierarchy, as in /proc/PID/cgroup.
@@ -82,7 +82,7 @@ impl Process {
     /// cannot be read: for processes of other users without CAP_SYS_PTRACE.
     pub fn runs_installed(&self, name: &str) -> bool {
         match self.exe.as_deref() {
-            Some(exe) => self.roots_program && exe.rsplit('/').next() == Some(name),
+            Some(exe) => self.installed_program && exe.rsplit('/').next() == Some(name),
             None => self.has_a_program() && self.name == name.get(..KERNEL_NAME).unwrap_or(name),
         }
     }
@@ -165,7 +165,7 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
         parent: stat.parent,
         name: stat.name,
         our_program: is_our_program(program.as_ref(), exe.as_deref()),
-        roots_program: program
+        installed_program: program
             .as_ref()
             .zip(exe.as_deref())
             .is_some_and(|(program, exe)| has_our_name(exe) && is_installed(program, Path::new(exe))),
@@ -216,7 +216,10 @@ fn is_installed(program: &fs::Metadata, path: &Path) -> bool {
     let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
     // From the root on, so that nothing below a folder of a user is looked at: what is mounted there may never answer.
     folders.reverse();
-    is_roots(program) && path.is_absolute() && folders.into_iter().all(is_closed) && (was_removed(program) || is_there(program, path))
+    is_owned_by_root(program)
+        && path.is_absolute()
+        && folders.into_iter().all(is_closed)
+        && (was_removed(program) || is_there(program, path))
 }
 
 /// A group that may write it, such as staff in /usr/local/bin, was let in by root.
@@ -238,7 +241,7 @@ fn is_there(program: &fs::Metadata, path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|file| is_same_file(&file, program))
 }
 
-fn is_roots(file: &fs::Metadata) -> bool {
+fn is_owned_by_root(file: &fs::Metadata) -> bool {
     let (by_group, by_others) = (file.mode() & 0o020 != 0, file.mode() & 0o002 != 0);
     file.uid() == 0 && !by_others && (!by_group || file.gid() == 0)
 }
@@ -323,7 +326,7 @@ mod tests {
         let (written, link) = (folder.join("fracas"), folder.join("fracas-linked"));
         fs::write(&written, "").unwrap();
         fs::set_permissions(&written, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(!is_roots(&fs::metadata(&written).unwrap()) && is_roots(&fs::metadata("/bin/sleep").unwrap()));
+        assert!(!is_owned_by_root(&fs::metadata(&written).unwrap()) && is_owned_by_root(&fs::metadata("/bin/sleep").unwrap()));
         // The kernel names a process after the link by which it was started.
         std::os::unix::fs::symlink("/bin/sleep", &link).unwrap();
         let mut child = std::process::Command::new(&link).arg("60").spawn().unwrap();
@@ -352,7 +355,7 @@ mod tests {
         ] {
             std::os::unix::fs::chown(&file, Some(uid), Some(gid)).unwrap();
             fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-            assert_eq!(is_roots(&fs::metadata(&file).unwrap()), expected, "{uid}:{gid} {mode:o}");
+            assert_eq!(is_owned_by_root(&fs::metadata(&file).unwrap()), expected, "{uid}:{gid} {mode:o}");
         }
         fs::remove_file(&file).unwrap();
     }
@@ -385,7 +388,7 @@ mod tests {
             name: name.to_owned(),
             exe: None,
             our_program: false,
-            roots_program: false,
+            installed_program: false,
             state,
             kernel_thread,
             ..own.clone()

@@ -15,7 +15,7 @@ use tests_notes::Note;
 use tests_tidy::planted::{self, Planted};
 
 use crate::cargo::{self, plain};
-use crate::garden::Garden;
+use crate::planted_tree::PlantedTree;
 use crate::rungs::spoken;
 
 /// nextest's exit code when the build is fine and a test failed.
@@ -93,15 +93,18 @@ impl Plant {
         chosen.retain(|bug| self.name.is_empty() || self.name.contains(&bug.name));
         // Neighbours share what is built.
         chosen.sort_by(|one, other| (&one.package, &one.name).cmp(&(&other.package, &other.name)));
-        let garden = Garden::lay_out(&root)?;
+        let planted_tree = PlantedTree::create(&root)?;
         if chosen.iter().any(|bug| !bug.cases.is_empty()) {
-            garden.take_images()?;
+            planted_tree.take_images()?;
         }
         let mut outcomes = Vec::new();
         for (number, bug) in chosen.iter().enumerate() {
             eprintln!("\n== {}/{} {}: {}", number + 1, chosen.len(), bug.name, bug.bug);
             let start = Instant::now();
-            let trial = Trial { garden: &garden, bug };
+            let trial = Trial {
+                planted_tree: &planted_tree,
+                bug,
+            };
             outcomes.push((bug, trial.run()?, spoken(start.elapsed())));
         }
         println!("\n{:<28} {:<20} {:>14}  CAUGHT BY", "PLANTED", "SUITE", "TIME");
@@ -151,7 +154,7 @@ type Edits = BTreeMap<PathBuf, (String, String)>;
 
 /// One bug in the copy.
 struct Trial<'a> {
-    garden: &'a Garden,
+    planted_tree: &'a PlantedTree,
     bug: &'a Planted,
 }
 
@@ -182,7 +185,7 @@ impl Trial<'_> {
     fn edits(&self) -> Result<Edits> {
         let mut edits = Edits::new();
         for change in &self.bug.changes {
-            let (_, with) = match edits.entry(self.garden.tree.join(&change.file)) {
+            let (_, with) = match edits.entry(self.planted_tree.tree.join(&change.file)) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
                     let text = fs::read_to_string(new.key()).with_context(|| format!("read {}", change.file))?;
@@ -202,10 +205,10 @@ impl Trial<'_> {
         }
         let filter: Vec<String> = self.bug.tests.iter().map(|test| format!("test(/(^|::){test}$/)")).collect();
         let filter = filter.join(" | ");
-        let notes = self.garden.notes();
+        let notes = self.planted_tree.notes();
         fs::remove_file(&notes).ok();
         let mut cargo = self
-            .garden
+            .planted_tree
             .cargo(&["nextest", "run", "--no-fail-fast", "--package", &self.bug.package, "-E", &filter])?;
         cargo.env(tests_notes::FILE, &notes);
         let (status, output) = cargo::watch(cargo)?;
@@ -235,7 +238,7 @@ impl Trial<'_> {
             "--quick",
             "--case",
         ];
-        let cargo = self.garden.cargo(&[&line[..], &[&cases.join(",")]].concat())?;
+        let cargo = self.planted_tree.cargo(&[&line[..], &[&cases.join(",")]].concat())?;
         let (status, output) = cargo::watch(cargo)?;
         let mut failed: Vec<String> = output.lines().filter_map(|line| failed_case(&plain(line))).collect();
         failed.dedup();
@@ -337,12 +340,15 @@ mod tests {
     #[test]
     fn a_text_that_is_not_found_breaks_the_bug_and_names_the_file() -> Result<()> {
         let folder = tempfile::tempdir()?;
-        let garden = Garden::of(folder.path(), folder.path());
-        let file = garden.tree.join("a.rs");
-        fs::create_dir(&garden.tree)?;
+        let planted_tree = PlantedTree::of(folder.path(), folder.path());
+        let file = planted_tree.tree.join("a.rs");
+        fs::create_dir(&planted_tree.tree)?;
         fs::write(&file, "one three")?;
         let (one, four) = (bug("one"), bug("four"));
-        let trial = |bug| Trial { garden: &garden, bug };
+        let trial = |bug| Trial {
+            planted_tree: &planted_tree,
+            bug,
+        };
         let edits = trial(&one).edits()?;
         assert_eq!(
             edits.into_values().collect::<Vec<_>>(),

@@ -393,7 +393,7 @@ mod tests {
             user: Some("app".to_owned()),
             state: ProcessState::Sleeping,
             our_program: false,
-            roots_program: false,
+            installed_program: false,
             kernel_thread: false,
             groups: vec![format!("/system.slice/{name}.service/inner"), "/".to_owned()],
             unified: None,

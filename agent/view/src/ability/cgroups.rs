@@ -21,7 +21,12 @@ pub(super) fn groups(hierarchies: &Hierarchies) -> Presence {
         return Presence::absent("no control groups are mounted (/proc/self/mountinfo)", fix);
     }
     let is_closed = |folder: &&Path| rustix::fs::access(*folder, rustix::fs::Access::WRITE_OK).is_err();
-    match hierarchies.used().iter().map(|hierarchy| made_in(&hierarchy.root)).find(is_closed) {
+    match hierarchies
+        .used()
+        .iter()
+        .map(|hierarchy| nearest_existing(&hierarchy.root))
+        .find(is_closed)
+    {
         Some(closed) => Presence::absent(
             format!("groups cannot be made in {}", closed.display()),
             format!("mount -o remount,rw {}", closed.display()),
@@ -31,7 +36,7 @@ pub(super) fn groups(hierarchies: &Hierarchies) -> Presence {
 }
 
 /// The folder of our groups, or where it is not there yet the one that it is made in with the first of them.
-fn made_in(root: &Path) -> &Path {
+fn nearest_existing(root: &Path) -> &Path {
     root.ancestors().find(|folder| folder.exists()).unwrap_or(root)
 }
 

@@ -10,7 +10,7 @@ const UNIT: &str = "fracas-guard.path";
 /// It is there where systemd is process 1.
 const SYSTEMD: &str = "/run/systemd/system";
 
-pub(super) fn kept() -> Presence {
+pub(super) fn detect() -> Presence {
     if !Path::new(SYSTEMD).is_dir() {
         return Presence::unknown("systemd does not run here: what starts the last guard, if anything, is not known");
     }

@@ -39,7 +39,7 @@ fn what_a_host_needs_is_always_protected() {
         let look_alike = |p: &mut Process| {
             p.name = ours.into();
             p.exe = Some(format!("/home/eve/{ours}"));
-            p.roots_program = false;
+            p.installed_program = false;
         };
         assert_eq!(reason("", named("nginx"), look_alike), None, "{ours}");
     }
@@ -52,7 +52,7 @@ fn where_programs_cannot_be_read_the_names_of_ours_protect() {
     let unreadable = |name: &'static str| {
         let unread = move |p: &mut Process| {
             p.name = name.to_owned();
-            (p.exe, p.our_program, p.roots_program) = (None, false, false);
+            (p.exe, p.our_program, p.installed_program) = (None, false, false);
         };
         reason("", named("nginx"), unread)
     };

@@ -11,19 +11,19 @@ use tests_harness::{packages, programs};
 use crate::cargo;
 
 /// A copy of the tree below the target folder, with a target folder of its own: what is built with a bug in it never lies beside ours.
-pub struct Garden {
+pub struct PlantedTree {
     pub tree: PathBuf,
     target: PathBuf,
     root: PathBuf,
 }
 
-impl Garden {
-    pub fn lay_out(root: &Path) -> Result<Self> {
-        let garden = Self::of(&programs::target_folder()?.join("planted"), root);
-        fs::create_dir_all(&garden.tree)?;
-        garden.copy()?;
-        garden.take_dependencies()?;
-        Ok(garden)
+impl PlantedTree {
+    pub fn create(root: &Path) -> Result<Self> {
+        let planted = Self::of(&programs::target_folder()?.join("planted"), root);
+        fs::create_dir_all(&planted.tree)?;
+        planted.copy()?;
+        planted.take_dependencies()?;
+        Ok(planted)
     }
 
     /// The copy in a folder, as it is there.

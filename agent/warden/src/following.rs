@@ -14,8 +14,9 @@ const EVERY_MS: u64 = 5_000;
 const GROUPS_EVERY_MS: u64 = 250;
 /// Names of one injection that are followed; each look takes a second at most.
 const MOST_NAMES: usize = 64;
-/// Until answers that could not be applied are tried again.
-const RETRY_MS: u64 = 1_000;
+/// Until answers that could not be applied are tried again; the pause doubles up to the longest.
+const FIRST_RETRY_MS: u64 = 1_000;
+const LONGEST_RETRY_MS: u64 = 60_000;
 const STACK_BYTES: usize = 128 * 1024;
 
 /// What each name was looked up to be.
@@ -29,6 +30,7 @@ pub(crate) struct Following {
     answers: Option<Receiver<Names>>,
     groups: Vec<Group>,
     unapplied: Option<Box<Unapplied>>,
+    failing: Option<Box<Failing>>,
 }
 
 /// Answers that the fault could not follow; no later look would find them, since nothing has changed since.
@@ -53,6 +55,13 @@ impl Unapplied {
         }
         all
     }
+}
+
+/// The tries to apply answers of which none has succeeded yet.
+struct Failing {
+    /// What the last one failed with.
+    error: String,
+    pause_ms: u64,
 }
 
 /// The path of a group, and what was there at the last look.
@@ -95,29 +104,44 @@ impl Following {
             answers: None,
             groups: groups.into_iter().map(group).collect(),
             unapplied: None,
+            failing: None,
         }
     }
 
-    /// Takes back answers that could not be applied, to be given again with the next ones.
-    pub(crate) fn keep(&mut self, answers: Answers, now_ms: u64) {
+    /// Takes back answers that could not be applied, to be given again with the next ones. True when the last try failed otherwise, or did
+    /// not fail.
+    pub(crate) fn keep(&mut self, answers: Answers, now_ms: u64, error: &str) -> bool {
+        let last = self.failing.take();
+        let is_news = last.as_ref().is_none_or(|last| last.error != error);
+        self.failing = Some(Box::new(Failing {
+            error: error.to_owned(),
+            pause_ms: last.map_or(FIRST_RETRY_MS, |last| (last.pause_ms * 2).min(LONGEST_RETRY_MS)),
+        }));
         self.unapplied = Some(Box::new(Unapplied { answers, kept_ms: now_ms }));
+        is_news
+    }
+
+    /// The answers that were given last have been applied.
+    pub(crate) fn applied(&mut self) {
+        self.failing = None;
+    }
+
+    /// When answers that could not be applied are tried again.
+    fn retry_at_ms(&self) -> Option<u64> {
+        let (unapplied, failing) = (self.unapplied.as_ref()?, self.failing.as_ref()?);
+        Some(unapplied.kept_ms.saturating_add(failing.pause_ms))
     }
 
     /// When groups are to be looked at again. Names may wait until something else is due.
     pub(crate) fn next_due_ms(&self) -> u64 {
         let looked = self.groups.iter().map(|group| group.looked_ms).min();
         let due = looked.map_or(u64::MAX, |looked| looked.saturating_add(GROUPS_EVERY_MS));
-        let retry = self
-            .unapplied
-            .as_ref()
-            .map_or(0, |unapplied| unapplied.kept_ms.saturating_add(RETRY_MS));
-        due.max(retry)
+        due.max(self.retry_at_ms().unwrap_or(0))
     }
 
     /// Names that were looked up, and groups that are others now.
     pub(crate) fn poll(&mut self, now_ms: u64, view: &Arc<dyn HostView>) -> Option<Answers> {
-        let is_early = |unapplied: &Unapplied| now_ms < unapplied.kept_ms.saturating_add(RETRY_MS);
-        if self.unapplied.as_deref().is_some_and(is_early) {
+        if self.retry_at_ms().is_some_and(|retry_ms| now_ms < retry_ms) {
             return None;
         }
         let names = self.poll_names(now_ms, view);
@@ -199,5 +223,23 @@ mod tests {
         named.names.insert("db.example".to_owned(), Ok(Vec::new()));
         let joined = kept(1_000).joined_by(Some(named), 2_000);
         assert_eq!((joined.names.len(), joined.groups), (1, answers(8, 1_250).groups));
+    }
+
+    #[test]
+    fn tries_that_fail_come_less_and_less_often_and_only_another_error_is_news() {
+        let mut following = Following::new(Vec::new(), Vec::new(), 0);
+        let mut fail = |error: &str| {
+            let is_news = following.keep(answers(7, 250), 0, error);
+            (is_news, following.retry_at_ms().unwrap_or(0))
+        };
+        assert_eq!(fail("unsupported"), (true, 1_000));
+        for pause_ms in [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+            assert_eq!(fail("unsupported"), (false, pause_ms));
+        }
+        assert_eq!(fail("no space"), (true, 60_000));
+        assert_eq!(fail("no space"), (false, 60_000));
+        following.applied();
+        assert!(following.keep(answers(7, 250), 0, "no space"));
+        assert_eq!(following.retry_at_ms(), Some(1_000));
     }
 }

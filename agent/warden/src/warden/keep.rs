@@ -74,12 +74,13 @@ impl Warden {
             Some(Ok(effect)) => {
                 if let Some((_, holding)) = self.holding(id) {
                     holding.effect = effect;
+                    holding.following.applied();
                 }
             }
             Some(Err(error)) => {
-                tracing::warn!(injection = %id, error, "what it stands on has moved, and cannot be followed yet");
-                if let Some((_, holding)) = self.holding(id) {
-                    holding.following.keep(answers, now_ms);
+                let Some((_, holding)) = self.holding(id) else { return };
+                if holding.following.keep(answers, now_ms, &error) {
+                    tracing::warn!(injection = %id, error, "what it stands on has moved, and cannot be followed yet");
                 }
             }
             None => {}

@@ -59,6 +59,7 @@ impl Unapplied {
 
 /// The tries to apply answers of which none has succeeded yet.
 struct Failing {
+    since_ms: u64,
     /// What the last one failed with.
     error: String,
     pause_ms: u64,
@@ -114,6 +115,7 @@ impl Following {
         let last = self.failing.take();
         let is_news = last.as_ref().is_none_or(|last| last.error != error);
         self.failing = Some(Box::new(Failing {
+            since_ms: last.as_ref().map_or(now_ms, |last| last.since_ms),
             error: error.to_owned(),
             pause_ms: last.map_or(FIRST_RETRY_MS, |last| (last.pause_ms * 2).min(LONGEST_RETRY_MS)),
         }));
@@ -124,6 +126,15 @@ impl Following {
     /// The answers that were given last have been applied.
     pub(crate) fn applied(&mut self) {
         self.failing = None;
+    }
+
+    /// What could not be followed up to now, in words.
+    pub(crate) fn gap(&self, now_ms: u64) -> Option<String> {
+        let Failing { since_ms, error, .. } = self.failing.as_deref()?;
+        let ms = now_ms.saturating_sub(*since_ms);
+        Some(format!(
+            "what it stands on has moved, and could not be followed for {ms} ms: {error}"
+        ))
     }
 
     /// When answers that could not be applied are tried again.

@@ -152,8 +152,13 @@ impl State {
     }
 
     pub(crate) fn replace_path_peers(&mut self, injection: &InjectionId, now: &Packets, exemptions: &Exemptions) -> io::Result<()> {
+        let reached = self.path_interfaces(&now.peers, now.interface.as_deref());
         let path = self.paths.get_mut(injection).ok_or(io::ErrorKind::NotFound)?;
-        let packets = &mut path.open.as_mut().ok_or(io::ErrorKind::NotFound)?.spec.packets;
+        let open = path.open.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        if reached.iter().any(|interface| !open.interfaces.contains(&interface.name)) {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        let packets = &mut open.spec.packets;
         packets.peers.clone_from(&now.peers);
         packets.except.clone_from(&now.except);
         path.exemptions = Some(exemptions.clone());

@@ -153,6 +153,7 @@ impl Warden {
     fn look(&mut self, id: &InjectionId, now: u64) {
         let view = self.executor.view().clone();
         let Some((_, holding)) = self.holding(id) else { return };
+        let gap = holding.following.gap(now);
         let (fault, effect, windows) = (holding.fault, &holding.effect, &mut holding.windows);
         windows.next_ms = now + windows.length_ms;
         let began = windows.last.as_ref().map(|look| look.boot_ms);
@@ -175,7 +176,7 @@ impl Warden {
         let observed = Observed {
             window: windows.number,
             window_ms: now.saturating_sub(began),
-            observation,
+            observation: gap.into_iter().fold(observation, doubted),
         };
         self.tell(id, AgentFact::Observed(observed), false);
     }
@@ -186,6 +187,19 @@ fn blind(now: u64) -> Look {
     Look {
         boot_ms: now,
         seen: serde_json::Value::Null,
+    }
+}
+
+/// What was measured says nothing of what the fault means now; a mismatch remains one.
+fn doubted(observation: Observation, why: String) -> Observation {
+    let note = observation.note.map_or_else(|| why.clone(), |note| format!("{note}; {why}"));
+    Observation {
+        state: match observation.state {
+            EffectState::Mismatch => EffectState::Mismatch,
+            EffectState::Confirmed | EffectState::Unexercised | EffectState::Unknown => EffectState::Unknown,
+        },
+        note: Some(note),
+        ..observation
     }
 }
 

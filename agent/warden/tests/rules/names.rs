@@ -7,7 +7,7 @@ use agent_view::HostView;
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, StartOrder, Warden};
 use proto_model::catalogue::FaultKind;
 use proto_model::id::{InjectionId, PlanDigest, RunId};
-use proto_model::injection::{AgentFact, AgentReport, Wish};
+use proto_model::injection::{AgentFact, AgentReport, EffectState, Wish};
 use proto_model::peer::Network;
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -140,6 +140,27 @@ fn a_path_beside_the_interface_follows_its_name_as_well() {
         packets(host).is_some_and(|packets| packets.peers == expected)
     });
     assert_eq!(packets(&desk.host).unwrap().except, networks(&["192.0.2.1"]));
+}
+
+fn is_not_followed(report: &AgentReport) -> bool {
+    let AgentFact::Observed(seen) = &report.fact else { return false };
+    let note = seen.observation.note.as_deref().unwrap_or_default();
+    seen.observation.state == EffectState::Unknown && note.contains("could not be followed for")
+}
+
+#[test]
+fn a_name_that_cannot_be_followed_to_the_end_leaves_the_last_window_unknown() {
+    let mut desk = Desk::new();
+    desk.holds("network.delay", json!({"to": ["db.example"], "delay": "100ms"}));
+    // The path does not begin at the interface behind which the name is from now on.
+    desk.host.add_interface("eth1", Network::parse("198.51.100.0/24").unwrap());
+    desk.host.set_name("db.example", vec!["198.51.100.7".parse().unwrap()]);
+    desk.until("the last window says that the name is not followed", |_, reports| {
+        let end = reports.iter().position(|report| matches!(report.fact, AgentFact::Ending(_)));
+        let windows = reports[..end.unwrap_or(0)].iter().rev();
+        let mut windows = windows.filter(|report| matches!(report.fact, AgentFact::Observed(_)));
+        windows.next().is_some_and(is_not_followed)
+    });
 }
 
 #[test]

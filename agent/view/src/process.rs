@@ -204,7 +204,7 @@ fn is_our_program(program: Option<&fs::Metadata>, exe: Option<&str>) -> bool {
         return false;
     };
     let at_our_path = Path::new(exe) == path && program.uid() == ours.uid();
-    is_same_file(program, ours) || at_our_path && (was_removed(program) || is_there(program, path))
+    is_same_file(program, ours) || at_our_path && (was_removed(program, path) || is_there(program, path))
 }
 
 fn has_our_name(exe: &str) -> bool {
@@ -219,7 +219,7 @@ fn is_installed(program: &fs::Metadata, path: &Path) -> bool {
     is_owned_by_root(program)
         && path.is_absolute()
         && folders.into_iter().all(is_closed)
-        && (was_removed(program) || is_there(program, path))
+        && (was_removed(program, path) || is_there(program, path))
 }
 
 /// A group that may write it, such as staff in /usr/local/bin, was let in by root.
@@ -231,9 +231,11 @@ fn is_same_file(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// An upgrade has put another file in its place, or none.
-fn was_removed(program: &fs::Metadata) -> bool {
-    program.nlink() == 0
+/// An upgrade has put another file in its place, or none. Of its path only the text is left, so it must be of the volume where that path leads
+/// in our own mount namespace: the root of a container can remove any file of its own.
+fn was_removed(program: &fs::Metadata, path: &Path) -> bool {
+    let is_here = |folder: &Path| fs::symlink_metadata(folder).is_ok_and(|folder| folder.dev() == program.dev());
+    program.nlink() == 0 && path.parent().is_some_and(is_here)
 }
 
 /// In our own mount namespace.
@@ -379,6 +381,19 @@ mod tests {
         assert!(!linked);
         assert!(has_our_name("/usr/bin/fracas") && has_our_name("/opt/x/fracas-controller"));
         assert!(!has_our_name("/usr/bin/sleep") && !has_our_name("/opt/fracas/sleep"));
+    }
+
+    #[test]
+    fn a_file_counts_as_removed_only_on_the_volume_of_its_path() {
+        let path = std::env::temp_dir().join(format!("fracas-removed-{}", std::process::id()));
+        let file = fs::File::create(&path).unwrap();
+        assert!(!was_removed(&file.metadata().unwrap(), &path));
+        fs::remove_file(&path).unwrap();
+        let removed = file.metadata().unwrap();
+        assert!(was_removed(&removed, &path));
+        // As one of a container would be: its path is ours, and its volume is another.
+        assert!(!was_removed(&removed, Path::new("/proc/fracas")));
+        assert!(!was_removed(&removed, &path.join("no-such-folder/fracas")));
     }
 
     #[test]

@@ -85,6 +85,7 @@ mod tests {
             command_line: Vec::new(),
             uid: 33,
             real_uid: 33,
+            saved_uid: 33,
             user: None,
             state: ProcessState::Sleeping,
             our_program: false,

@@ -158,6 +158,22 @@ fn signals_to_other_users_are_refused_without_the_right_to_send_them() {
     let refusal = refused(&host, json!({"user": "www-data"}));
     assert_eq!(refusal.code, "unsupported", "{refusal}");
     assert!(refusal.message.contains("no CAP_KILL"), "{refusal}");
+    // The kernel asks for the real and the saved user.
+    let other = host.process(1_101).unwrap().unwrap();
+    for (uid, real_uid, saved_uid, is_roots) in [(0, 33, 33, false), (33, 33, 0, true), (33, 0, 33, true)] {
+        start_again(
+            &host,
+            2_001,
+            &Process {
+                uid,
+                real_uid,
+                saved_uid,
+                ..other.clone()
+            },
+        );
+        let allowed = kill().preflight(&json!({"pid": 2001}), &scene(&host)).is_ok();
+        assert_eq!(allowed, is_roots, "{uid} {real_uid} {saved_uid}");
+    }
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub struct Process {
     pub uid: u32,
     /// The user who started it: a setuid program does not change this one.
     pub real_uid: u32,
+    /// The user whom it may become again: a setuid program's owner, also while the program acts as its caller.
+    pub saved_uid: u32,
     pub user: Option<String>,
     /// It runs the same program file as we do.
     pub our_program: bool,
@@ -157,7 +159,7 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
     let (Some(status), Some(command), Some(groups)) = (file("status")?, command, file("cgroup")?) else {
         return Ok(None);
     };
-    let (real_uid, uid) = uids(&status);
+    let (real_uid, uid, saved_uid) = uids(&status);
     let (exe, program) = (exe(pid), fs::metadata(format!("/proc/{pid}/exe")).ok());
     Ok(Some(Process {
         pid,
@@ -173,6 +175,7 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
         command_line: command.split_terminator('\0').map(str::to_owned).collect(),
         uid,
         real_uid,
+        saved_uid,
         user: users.0.get(&uid).cloned(),
         state: stat.state,
         kernel_thread: stat.flags & PF_KTHREAD != 0,
@@ -248,12 +251,12 @@ fn is_owned_by_root(file: &fs::Metadata) -> bool {
     file.uid() == 0 && !by_others && (!by_group || file.gid() == 0)
 }
 
-/// The real and the effective one.
-fn uids(status: &str) -> (u32, u32) {
+/// The real, the effective and the saved one.
+fn uids(status: &str) -> (u32, u32, u32) {
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:")).unwrap_or_default();
     let mut uids = line.split_whitespace().map(|uid| uid.parse().unwrap_or(u32::MAX));
     let mut next = || uids.next().unwrap_or(u32::MAX);
-    (next(), next())
+    (next(), next(), next())
 }
 
 /// What we need of /proc/PID/stat.
@@ -442,6 +445,12 @@ mod tests {
         let bytes: usize = shown.iter().map(|argument| argument.len() + 1).sum();
         assert_eq!((shown[1].as_str(), shown.len()), ("-c", 4));
         assert!((4000..=4097).contains(&bytes), "{bytes} bytes of the command line were read");
+    }
+
+    #[test]
+    fn the_users_of_a_process_are_read_in_the_kernels_order() {
+        assert_eq!(uids("Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n"), (1, 2, 3));
+        assert_eq!(uids("Name:\tx\n"), (u32::MAX, u32::MAX, u32::MAX));
     }
 
     #[test]

@@ -390,6 +390,7 @@ mod tests {
             command_line: vec![name.to_owned(), "--port".to_owned(), pid.to_string()],
             uid: 1000,
             real_uid: 1000,
+            saved_uid: 1000,
             user: Some("app".to_owned()),
             state: ProcessState::Sleeping,
             our_program: false,

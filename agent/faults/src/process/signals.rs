@@ -20,7 +20,8 @@ pub(super) fn ability(host: &dyn Features) -> Ability {
 
 /// Refused where a signal to one of them would surely be.
 pub(super) fn refuse_unless_allowed(victims: &[Process], view: &dyn HostView) -> Result<(), Refusal> {
-    let is_roots = |victim: &Process| victim.uid == 0 || victim.real_uid == 0;
+    // By these the kernel decides; the effective user of a process does not count.
+    let is_roots = |victim: &Process| victim.real_uid == 0 || victim.saved_uid == 0;
     if needs(view, ROOT).can != Can::No && victims.iter().all(is_roots) {
         return Ok(());
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use agent_warden::Rescued;
 use anyhow::Context;
+use proto_model::id::InjectionId;
 use proto_model::injection::EndedBy;
 
 use crate::host_context::need_root;
@@ -20,15 +21,20 @@ const WITHOUT_AGENT: Duration = Duration::from_secs(3);
 /// Between the first two tries of what cannot be undone yet; the pause doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// A process that holds a journal to undo it has ended sooner.
+const HELD_TOO_LONG: Duration = Duration::from_secs(30);
 
 /// Ends when there is no journal.
 pub fn watch(paths: &Paths) -> anyhow::Result<ExitCode> {
     need_root()?;
     let mut schedule = Schedule::new();
     while has_journals(&paths.journal())? {
-        let agent_runs = instance_lock::is_held(&paths.instance_lock());
-        if schedule.should_try(Instant::now(), agent_runs) && undo(paths) == Tried::Undid {
-            schedule.lengthen_pause();
+        let (now, agent_runs) = (Instant::now(), instance_lock::is_held(&paths.instance_lock()));
+        if schedule.should_try(now, agent_runs) {
+            let (pause, held) = undo(paths);
+            if schedule.is_held_too_long(now, pause) {
+                log_alarm(&held);
+            }
         }
         std::thread::sleep(LOOK_EVERY);
     }
@@ -41,6 +47,8 @@ struct Schedule {
     next_try: Option<Instant>,
     /// From the next try to the one after it.
     pause: Duration,
+    /// Since when tries have met nothing but journals that another process holds.
+    held_since: Option<Instant>,
 }
 
 impl Schedule {
@@ -48,6 +56,7 @@ impl Schedule {
         Self {
             next_try: None,
             pause: FIRST_PAUSE,
+            held_since: None,
         }
     }
 
@@ -64,39 +73,57 @@ impl Schedule {
         true
     }
 
-    fn lengthen_pause(&mut self) {
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    /// Takes what a try of now came to. True when another process has held a journal for too long; the pauses grow then as well.
+    fn is_held_too_long(&mut self, now: Instant, pause: RetryPause) -> bool {
+        let is_too_long = match pause {
+            RetryPause::Lengthen => {
+                self.held_since = None;
+                false
+            }
+            RetryPause::Keep => now.duration_since(*self.held_since.get_or_insert(now)) >= HELD_TOO_LONG,
+        };
+        if is_too_long || pause == RetryPause::Lengthen {
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        }
+        is_too_long
     }
 }
 
-/// What a try came to.
-#[derive(Debug, PartialEq, Eq)]
-enum Tried {
-    /// All that it could: what is left is no better at once.
-    Undid,
+/// What becomes of the pause after a try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RetryPause {
+    /// All that could be done is done: what is left is no better at once.
+    Lengthen,
     /// Nothing failed, and another process holds a journal: an agent that has just begun, the guardian, or a rescue by hand.
-    WaitsForHolder,
+    Keep,
 }
 
-/// Journals that are closed wait for an agent, which reports their end.
-fn undo(paths: &Paths) -> Tried {
+/// Journals that are closed wait for an agent, which reports their end. Returns those that another process holds as well.
+fn undo(paths: &Paths) -> (RetryPause, Vec<InjectionId>) {
     match undo_under_lock(paths, EndedBy::Rescue, Duration::ZERO) {
         Ok(rescued) => {
             log(&rescued);
-            judge(&rescued)
+            (retry_pause(&rescued), rescued.held)
         }
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "no agent runs, and nothing can be undone yet");
-            Tried::Undid
+            (RetryPause::Lengthen, Vec::new())
         }
     }
 }
 
-fn judge(rescued: &Rescued) -> Tried {
+fn retry_pause(rescued: &Rescued) -> RetryPause {
     if rescued.held.is_empty() || rescued.has_failed() {
-        Tried::Undid
+        RetryPause::Lengthen
     } else {
-        Tried::WaitsForHolder
+        RetryPause::Keep
+    }
+}
+
+fn log_alarm(held: &[InjectionId]) {
+    for id in held {
+        let why = "another process holds its journal";
+        tracing::error!(injection = %id, why, "no agent runs, and this cannot be undone yet");
     }
 }
 
@@ -147,8 +174,6 @@ fn has_journals(folder: &Path) -> anyhow::Result<bool> {
 mod tests {
     use std::ops::Range;
 
-    use proto_model::id::InjectionId;
-
     use super::*;
 
     /// A schedule that is asked once a second.
@@ -169,10 +194,9 @@ mod tests {
         fn tries(&mut self, seconds: Range<u64>, agent_runs: bool) -> Vec<u64> {
             let Self { schedule, begin } = self;
             let mut is_due = |second: u64| {
-                let due = schedule.should_try(*begin + Duration::from_secs(second), agent_runs);
-                if due {
-                    schedule.lengthen_pause();
-                }
+                let now = *begin + Duration::from_secs(second);
+                let due = schedule.should_try(now, agent_runs);
+                assert!(!due || !schedule.is_held_too_long(now, RetryPause::Lengthen));
                 due
             };
             seconds.filter(|second| is_due(*second)).collect()
@@ -193,13 +217,32 @@ mod tests {
             held: vec![id.clone()],
             ..Rescued::default()
         };
-        assert_eq!(judge(&rescued), Tried::WaitsForHolder);
+        assert_eq!(retry_pause(&rescued), RetryPause::Keep);
         rescued.left.push((id, "no space".to_owned()));
-        assert_eq!(judge(&rescued), Tried::Undid);
-        assert_eq!(judge(&Rescued::default()), Tried::Undid);
+        assert_eq!(retry_pause(&rescued), RetryPause::Lengthen);
+        assert_eq!(retry_pause(&Rescued::default()), RetryPause::Lengthen);
+    }
+
+    #[test]
+    fn a_journal_that_is_held_for_half_a_minute_is_an_alarm_at_pauses_that_grow() {
         let Watch { mut schedule, begin } = Watch::new();
-        let mut is_due = |second: &u64| schedule.should_try(begin + Duration::from_secs(*second), false);
-        assert_eq!((0..7).filter(|second| is_due(second)).collect::<Vec<u64>>(), [3, 4, 5, 6]);
+        let (mut tries, mut alarms) = (Vec::new(), Vec::new());
+        for second in 0..280_u64 {
+            let now = begin + Duration::from_secs(second);
+            if !schedule.should_try(now, false) {
+                continue;
+            }
+            tries.push(second);
+            if schedule.is_held_too_long(now, RetryPause::Keep) {
+                alarms.push(second);
+            }
+        }
+        assert_eq!(tries[..31], (3..34).collect::<Vec<u64>>());
+        assert_eq!(alarms, [33, 34, 36, 40, 48, 64, 96, 156, 216, 276]);
+        // When it is held no longer, the next holder has its time.
+        let now = begin + Duration::from_secs(300);
+        assert!(!schedule.is_held_too_long(now, RetryPause::Lengthen));
+        assert!(!schedule.is_held_too_long(now, RetryPause::Keep));
     }
 
     #[test]

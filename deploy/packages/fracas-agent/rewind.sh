@@ -7,43 +7,55 @@ override=/etc/fracas/skip-rescue
 guard=/usr/lib/systemd/system/fracas-guard.path
 
 log() {
-    echo "fracas-agent: $*" >&2
+    echo "fracas-agent: $*" >&2 || true
     logger -t fracas-agent -p daemon.warning -- "$*" 2>/dev/null || true
+}
+
+# Whatever ends this script early must leave no fault unguarded and no agent stopped. The shell runs the trap of EXIT only when it exits by
+# itself; and a reader of its words that is gone ends nothing.
+set_traps() {
+    trap resume EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 131' QUIT
+    trap 'exit 143' TERM
+    trap '' PIPE
+}
+
+# Nothing is left to guard, or what is left is for the next version.
+release() {
+    trap - EXIT HUP INT QUIT TERM PIPE
+}
+
+# As it was before. An rpm has no script that would do it.
+resume() {
+    trap - EXIT
+    trap '' HUP INT QUIT TERM
+    rm -f "$restart" || true
+    if [ -n "$guarded" ]; then
+        $ctl start fracas-guard.path || true
+    fi
+    if [ -n "$ran" ]; then
+        $ctl start fracas-agent.service || true
+    fi
 }
 
 # The last guard runs the program that is about to change, and holds the journals that it is undoing. An older package has none.
 end_guard() {
-    guarded=
     if [ ! -d /run/systemd/system ] || [ ! -e "$guard" ]; then
         return 0
     fi
     if systemctl --quiet is-active fracas-guard.path; then
         guarded=yes
-        # Whatever ends this script early must not leave a fault unguarded. The shell runs the trap of EXIT only when it exits by itself.
-        trap start_guard EXIT
-        trap 'exit 129' HUP
-        trap 'exit 130' INT
-        trap 'exit 143' TERM
     fi
     $ctl stop fracas-guard.path fracas-guard.service || true
-}
-
-# Nothing is left to guard, or what is left is for the next version.
-release_guard() {
-    guarded=
-    trap - EXIT HUP INT TERM
-}
-
-start_guard() {
-    if [ -n "$guarded" ]; then
-        $ctl start fracas-guard.path || true
-        release_guard
-    fi
 }
 
 rewind() {
     [ -x "$agent" ] || return 0
     ran=
+    guarded=
+    set_traps
     if [ -d /run/systemd/system ] && systemctl --quiet is-active fracas-agent.service; then
         ran=yes
         # For the script that runs after the upgrade; a full /run must not keep anything from being undone.
@@ -52,7 +64,7 @@ rewind() {
     fi
     end_guard
     if said=$("$agent" rescue --package 2>&1); then
-        release_guard
+        release
         rm -f "$state/unproven"
         return 0
     fi
@@ -64,19 +76,16 @@ rewind() {
         line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $1: $reason: $said"
         { mkdir -p -m 0700 "$state" && echo "$line" >>"$state/unproven"; } || log "$state/unproven could not be written"
         rm -f "$override"
-        release_guard
+        release
         return 0
     fi
-    rm -f "$restart"
-    start_guard
-    if [ -n "$ran" ]; then
-        $ctl start fracas-agent.service || true
-    fi
+    resume
     log "$1 is refused: faults on this host could not be undone: $said"
-    cat >&2 <<END
+    cat >&2 <<END || true
 'fracas-agent rescue' tries again, and 'fracas-agent doctor' names what is missing. If the fix is in the new package, go on without the
 undo by writing the reason into a file, which is logged and used once:
     echo 'fixed by the new version' >$override
 END
+    release
     return 1
 }

@@ -176,32 +176,81 @@ fn a_clean_host_lets_the_package_change() {
     }
 }
 
+/// Signals that end a script, by name and number; one that was ignored when a shell began cannot be trapped by it.
+fn signals() -> impl Iterator<Item = (&'static str, i32)> {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    [("TERM", 15), ("QUIT", 3)]
+        .into_iter()
+        .filter(move |(_, number)| ignored & (1 << (number - 1)) == 0)
+}
+
 #[test]
-fn a_script_that_is_ended_during_the_rescue_starts_the_last_guard_again() {
+fn a_script_that_is_ended_during_the_rescue_starts_the_last_guard_and_the_agent_again() {
+    for (script, arguments) in REFUSALS {
+        for (signal, number) in signals() {
+            let host = Host::new(0);
+            let calls = host.path("calls");
+            // The script has a process group of its own, and the stand-in is in it.
+            let ends_the_script = format!("echo agent $* >>{}\ntrap '' {signal}\nkill -{signal} 0", calls.display());
+            host.program("agent", &ends_the_script);
+            let output = host.run(script, arguments);
+            assert_eq!(
+                output.status.code(),
+                Some(128 + number),
+                "{script} {arguments} {signal}: {output:?}"
+            );
+            let control = control_of(script);
+            let ends_with = [
+                "agent rescue --package".to_owned(),
+                format!("{control} start fracas-guard.path"),
+                format!("{control} start fracas-agent.service"),
+            ];
+            let calls = host.calls();
+            assert!(calls.ends_with(&ends_with), "{script} {signal}: {calls:?}");
+            assert!(!host.path("run-agent/restart").exists(), "{script} {signal}");
+        }
+    }
+}
+
+#[test]
+fn a_script_that_is_ended_starts_nothing_that_was_not_active() {
     for (script, arguments) in REFUSALS {
         let host = Host::new(0);
         let calls = host.path("calls");
-        // The script has a process group of its own, and the stand-in is in it.
-        let ends_the_script = format!("echo agent $* >>{}\ntrap '' TERM\nkill -TERM 0", calls.display());
-        host.program("agent", &ends_the_script);
-        let output = host.run(script, arguments);
-        assert_eq!(output.status.code(), Some(143), "{script} {arguments}: {output:?}");
-        let control = control_of(script);
-        let ends_with = ["agent rescue --package".to_owned(), format!("{control} start fracas-guard.path")];
-        let calls = host.calls();
-        assert!(calls.ends_with(&ends_with), "{script}: {calls:?}");
-        // One that was not active stays so.
-        let inactive = format!(
-            "case \"$*\" in *is-active*guard*) exit 3 ;; esac\necho systemctl $* >>{}",
-            host.path("calls").display()
+        host.program("agent", "trap '' TERM\nkill -TERM 0");
+        host.program(
+            "bin/systemctl",
+            &format!(
+                "case \"$*\" in *is-active*) exit 3 ;; esac\necho systemctl $* >>{}",
+                calls.display()
+            ),
         );
-        host.program("bin/systemctl", &inactive);
-        assert!(!host.run(script, arguments).status.success(), "{script} {arguments}");
+        assert_eq!(host.run(script, arguments).status.code(), Some(143), "{script} {arguments}");
         let calls = host.calls();
-        assert!(
-            !calls.iter().any(|call| call.contains("start fracas-guard.path")),
+        assert!(!calls.iter().any(|call| call.contains(" start ")), "{script}: {calls:?}");
+    }
+}
+
+#[test]
+fn a_script_that_is_ended_while_it_stops_the_agent_starts_it_again() {
+    for (script, arguments) in REFUSALS {
+        let host = Host::new(0);
+        let (calls, control) = (host.path("calls"), control_of(script));
+        let ends_the_script = "case \"$*\" in 'stop fracas-agent.service') trap '' TERM; kill -TERM 0 ;; esac";
+        host.program(
+            &format!("bin/{control}"),
+            &format!("echo {control} $* >>{}\n{ends_the_script}", calls.display()),
+        );
+        assert_eq!(host.run(script, arguments).status.code(), Some(143), "{script} {arguments}");
+        let calls = host.calls();
+        assert_eq!(
+            calls.last(),
+            Some(&format!("{control} start fracas-agent.service")),
             "{script}: {calls:?}"
         );
+        assert!(!host.path("run-agent/restart").exists(), "{script}");
     }
 }
 

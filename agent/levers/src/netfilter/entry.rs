@@ -122,7 +122,8 @@ impl Entry {
     }
 
     /// By what a packet of this family is recognised whose other side is in a set, translated or not. Only exemptions ask this, so it is
-    /// wider than the doors: a router's report about an exempted host is exempted as well, and so is what IPVS translates unmarked.
+    /// wider than the doors: a router's report about an exempted host is exempted as well, and so is what IPVS translates unmarked,
+    /// where it lets its connections be tracked (net.ipv4.vs.conntrack).
     pub fn recognised(&self, family: Family, set: &str) -> impl Iterator<Item = Vec<Match>> + use<> {
         let (base, set) = (self.base, set.to_owned());
         self.remotes().map(move |remote| {

@@ -196,7 +196,9 @@ impl Fault for Delay {
             direction: effect.direction,
         };
         let observed = match &effect.made {
-            AppliedEngine::Path { timer, .. } => netem::delayed(&effect.injection, timer.as_ref(), asked, view, before),
+            AppliedEngine::Path { timer, untimed, .. } => {
+                netem::delayed(&effect.injection, timer.as_ref(), untimed.as_ref(), asked, view, before)
+            }
             AppliedEngine::Queues { worker } => observe_delay::delayed(&effect.injection, worker, asked, view, before),
         };
         Ok(effect.resolved.noted(view, observed?))

@@ -27,18 +27,26 @@ pub(super) fn begin(request: &ShapingRequest<'_>, scene: &Scene<'_>, levers: &mu
         Harm::Delay(_) | Harm::Loss(_) => None,
     };
     let timer = order.map(|order| levers.start_timing_worker(&order)).transpose()?;
+    let untimed = match request.harm {
+        Harm::Delay(_) => untimed(request, scene),
+        Harm::Loss(_) => None,
+    };
     let path = levers.shape_path(&PathSpec {
         packets: packets(request),
         shape: request.harm.into(),
     })?;
-    Ok(AppliedEngine::Path { path, timer })
+    Ok(AppliedEngine::Path { path, timer, untimed })
 }
 
 /// Said before a delay that acts, but that this host cannot measure although it could time a peer.
 pub(super) fn untimed_warning(request: &ShapingRequest<'_>, scene: &Scene<'_>) -> Option<String> {
+    let lack = untimed(request, scene)?;
+    Some(format!("the delay cannot be measured, so its observation will be unknown: {lack}"))
+}
+
+fn untimed(request: &ShapingRequest<'_>, scene: &Scene<'_>) -> Option<String> {
     let lack = timer_lacks(scene.view)?;
-    let warning = || format!("the delay cannot be measured, so its observation will be unknown: {lack}");
-    request.probe(scene).is_some().then(warning)
+    request.probe(scene).is_some().then_some(lack)
 }
 
 /// What the host surely lacks to start the timer; where that is in doubt it is tried.
@@ -97,11 +105,13 @@ pub(super) fn counted(injection: &InjectionId, view: &dyn HostView) -> Result<Op
 struct Seen {
     path: Option<PathCounters>,
     timer: Option<PacketNote>,
+    untimed: Option<String>,
 }
 
 pub(super) fn delayed(
     injection: &InjectionId,
     timer: Option<&WorkerHandle>,
+    untimed: Option<&String>,
     asked: RequestedDelay,
     view: &dyn HostView,
     before: Option<&Look>,
@@ -109,6 +119,7 @@ pub(super) fn delayed(
     let seen = Seen {
         path: view.path(injection)?,
         timer: timer.and_then(|timer| note(timer, view)),
+        untimed: untimed.cloned(),
     };
     let look = Look {
         boot_ms: view.boot_ms(),
@@ -132,7 +143,11 @@ fn judge(asked: RequestedDelay, before: &Seen, now: &Seen) -> Observation {
     // Its page may be a question old, whose packets are counted already.
     let slack = if echoes.is_some() { one_question(asked.direction) } else { 0 };
     let met = led.saturating_sub(own(&now.timer).saturating_sub(own(&before.timer)));
-    let mut words = vec![format!("{met} packets met the fault"), observe_delay::words(timed.as_ref(), echoes)];
+    let timing = match &now.untimed {
+        Some(lack) => format!("the way to the peers cannot be timed: {lack}"),
+        None => observe_delay::words(timed.as_ref(), echoes),
+    };
+    let mut words = vec![format!("{met} packets met the fault"), timing];
     let dropped = path.dropped_packets.saturating_sub(path_before.dropped_packets);
     if dropped > 0 {
         words.push(format!("{dropped} dropped for want of room"));
@@ -196,6 +211,7 @@ mod tests {
                 }),
                 ..PacketNote::default()
             }),
+            untimed: None,
         }
     }
 
@@ -231,7 +247,18 @@ mod tests {
         };
         let told = judge(ASKED, &untimed(10), &untimed(11));
         assert_eq!(told.state, EffectState::Unknown);
-        assert!(told.note.unwrap().contains("1 packets met the fault"));
+        assert!(
+            told.note
+                .unwrap()
+                .contains("1 packets met the fault; none of the peers can be timed")
+        );
+        let lacking = Seen {
+            untimed: Some("no CAP_SYS_PTRACE".to_owned()),
+            ..untimed(11)
+        };
+        let observation = judge(ASKED, &untimed(10), &lacking);
+        assert_eq!(observation.state, EffectState::Unknown);
+        assert!(observation.note.unwrap().contains("cannot be timed: no CAP_SYS_PTRACE"));
         assert_eq!(judge(ASKED, &untimed(10), &untimed(10)).state, EffectState::Unexercised);
     }
 }

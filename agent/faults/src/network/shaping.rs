@@ -19,6 +19,9 @@ pub(super) enum AppliedEngine {
     Path {
         path: PathHandle,
         timer: Option<WorkerHandle>,
+        /// What this host lacks to time a peer that could be timed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        untimed: Option<String>,
     },
     Queues {
         worker: WorkerHandle,

@@ -37,7 +37,7 @@ pub use listeners::Listener;
 pub use memory::{Memory, ProcessMemory};
 pub use net::{PassedTraffic, TrafficCounters};
 pub use notes::PAGE as NOTE_PAGE;
-pub use process::{Process, ProcessState};
+pub use process::{KERNEL_NAME, Process, ProcessState};
 pub use queues::PacketQueue;
 pub use tc::{Clsact, PathCounters, PathInterface, PathThing};
 pub use threads::ThreadTime;

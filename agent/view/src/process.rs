@@ -19,7 +19,7 @@ const PF_KTHREAD: u64 = 0x0020_0000;
 const OUR_NAMES: &str = "fracas";
 
 /// The kernel keeps this many bytes of a process's name.
-const KERNEL_NAME: usize = 15;
+pub const KERNEL_NAME: usize = 15;
 
 /// What is read of a command line. A process can make its own as long as its stack allows, and there may be many of them.
 const COMMAND_LINE_BYTES: u64 = 4096;

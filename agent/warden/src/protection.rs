@@ -25,6 +25,8 @@ const ALWAYS: [&str; 7] = [
 ];
 /// Program files of ours, as root installs them.
 const PROGRAMS: [&str; 3] = ["fracas-agent", "fracas-controller", "fracas"];
+/// Names that processes of the agent's program give themselves; they count where the program cannot be read.
+const TAKEN_NAMES: [&str; 2] = ["fracas-session", "fracas-worker"];
 /// What stays free on the volumes of our own journals even where the policy keeps nothing.
 const JOURNALS_KEEP: u64 = 64 << 20;
 /// An agent's ancestors are followed at most so far.
@@ -201,9 +203,6 @@ impl Protection for ProtectedResources<'_> {
         reserve.disk.0.max(share).max(own)
     }
 }
-
-/// Names that processes of the agent's program give themselves; they count where the program cannot be read.
-const TAKEN_NAMES: [&str; 2] = ["fracas-session", "fracas-worker"];
 
 /// True for an injection's group and the groups below it. Only directly below the group root is the name reserved for the agent.
 fn is_ours(path: &str, group_root: &str) -> bool {

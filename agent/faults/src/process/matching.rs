@@ -1,7 +1,7 @@
 //! Which processes a fault means: the matchers all kinds of this family share; it chooses, and touches nothing.
 
 use agent_levers::Victim;
-use agent_view::{HostView, Process, ProcessState};
+use agent_view::{HostView, KERNEL_NAME, Process, ProcessState};
 use proto_model::catalogue::nearest;
 use proto_model::problem::{Problem, Problems, Refusal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -17,8 +17,6 @@ use crate::unit::{in_group, in_unit, real_name, related};
 /// The program file of the command by which operators ask for faults. A process is not known by its name: any user could protect
 /// what starts it by calling something else so.
 const OPERATORS_COMMAND: &str = "fracas";
-/// The kernel keeps this many bytes of a process's name.
-const KERNEL_NAME: usize = 15;
 
 /// The interpreter and an option of it, as in `#!/usr/bin/python3 -u`, and the script itself.
 const WORDS_BEFORE_A_SCRIPT: usize = 3;

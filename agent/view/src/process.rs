@@ -217,7 +217,8 @@ fn has_our_name(exe: &str) -> bool {
 /// A user may show any file under any path, in a mount namespace of their own; in ours they cannot change a folder that is closed to them.
 fn is_installed(program: &fs::Metadata, path: &Path) -> bool {
     let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
-    // From the root on, so that nothing below a folder of a user is looked at: what is mounted there may never answer.
+    // From the root on, so that nothing below a folder of a user is looked up: what is mounted there may never answer. The program itself was
+    // looked at before, and where it lies on a mount that hangs this may not have answered either.
     folders.reverse();
     is_owned_by_root(program)
         && path.is_absolute()

@@ -284,8 +284,12 @@ impl Matching {
     /// Commands that are not installed are known by no more than their name, and are chosen as any other process is.
     pub(super) fn warnings(chosen: &[Process]) -> Vec<String> {
         let may_be_asking = |process: &&Process| process.name == OPERATORS_COMMAND && !process.runs_installed(OPERATORS_COMMAND);
-        let warn =
-            |process: &Process| format!("{process} is no installed {OPERATORS_COMMAND}: if it requests this fault, the fault hits it too");
+        let warn = |process: &Process| {
+            let hit = "if it requests this fault, the fault hits it too";
+            format!(
+                "{process} is no installed {OPERATORS_COMMAND}: {hit} (fix: request it by one that is installed, such as /usr/bin/fracas)"
+            )
+        };
         chosen.iter().filter(may_be_asking).map(warn).collect()
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::refusal::Refusal;
-use super::shell::{BEGIN, main_pid};
+use super::shell::{BEGIN, main_pid, signal_controller};
 use super::trial::{Before, injection};
 use super::{Case, Extent, Figures};
 use crate::site::{LASTS, Site};
@@ -196,12 +196,7 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &Resource) ->
     before.expect(site)
 }
 
-/// Stopped where it is, the controller renews no lease, so that every fault ends without a command.
-fn signal_controller(signal: &str) -> String {
-    format!("kill -{signal} $({})", main_pid("fracas-controller"))
-}
-
-/// Silences the controller, and returns when each injection's lease ends, in seconds since boot; rather too early than too late.
+/// Stops the controller, so that every fault ends without a command, and returns when each injection's lease ends, in seconds since boot; rather too early than too late.
 fn lease_ends(site: &Site) -> Result<BTreeMap<String, f64>> {
     let silence = signal_controller("STOP");
     let line = format!("{silence}; {BEGIN}; echo $begin; fracas-agent status -o json");

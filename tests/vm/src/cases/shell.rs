@@ -14,6 +14,11 @@ pub(super) fn main_pid(unit: &str) -> String {
     format!("systemctl show --property MainPID --value {unit}")
 }
 
+/// Sends a signal to the controller; while it is stopped it ends no run and renews no lease.
+pub(super) fn signal_controller(signal: &str) -> String {
+    format!("kill -{signal} $({})", main_pid("fracas-controller"))
+}
+
 /// Reads the last line: two moments in seconds.
 pub(super) fn elapsed(printed: &str) -> Result<Duration> {
     let last = printed.lines().next_back().unwrap_or_default();

@@ -13,6 +13,7 @@ use clap::Args;
 use tests_harness::{interrupt, programs};
 use tests_notes::Note;
 use tests_tidy::planted::{self, Planted};
+use tests_vm::table::NOT_STARTED;
 
 use crate::cargo::{self, plain};
 use crate::planted_tree::PlantedTree;
@@ -138,6 +139,8 @@ fn counted(outcomes: &[Outcome]) -> String {
 struct Tried {
     code: Option<i32>,
     failed: Vec<String>,
+    /// Whether a case did not run because its machine did not start.
+    not_started: bool,
     /// Tests that did not run, or not all of them, and why.
     skipped: BTreeMap<String, String>,
 }
@@ -219,6 +222,7 @@ impl Trial<'_> {
         Ok(Tried {
             code: status.code(),
             failed,
+            not_started: false,
             skipped: notes.into_iter().filter_map(skipped_test).collect(),
         })
     }
@@ -251,6 +255,7 @@ impl Trial<'_> {
         Ok(Tried {
             code,
             failed,
+            not_started: output.lines().any(|line| is_not_started(&plain(line))),
             skipped: skipped.map(|why| ("the rung vm".to_owned(), why)).into_iter().collect(),
         })
     }
@@ -264,6 +269,7 @@ fn outcome(tried: Tried) -> Outcome {
         // A test that does not run catches nothing, and is no proof that nothing can be caught.
         Some(0) if !tried.skipped.is_empty() => Outcome::Skipped(tried.reasons()),
         Some(0) => Outcome::NotCaught,
+        _ if tried.not_started => Outcome::CannotTell("with it, a machine did not start"),
         _ => Outcome::CannotTell("with it, the suite does not build"),
     }
 }
@@ -285,10 +291,20 @@ fn skipped_rung(line: &str) -> Option<String> {
     line.trim().strip_prefix("vm: the whole rung: ").map(str::to_owned)
 }
 
-/// The case of a row of the rung's table that is said to have failed.
+/// The case of a row of the rung's table that is said to have failed, on a machine that did start.
 fn failed_case(line: &str) -> Option<String> {
-    let row = line.trim_end().strip_suffix("  FAILED")?;
-    row.split_whitespace().next().map(str::to_owned)
+    let (case, what) = failed_row(line)?;
+    (!what.starts_with(NOT_STARTED)).then(|| case.to_owned())
+}
+
+fn is_not_started(line: &str) -> bool {
+    failed_row(line).is_some_and(|(_, what)| what.starts_with(NOT_STARTED))
+}
+
+/// The case of a row that is said to have failed, and the row from what failed on.
+fn failed_row(line: &str) -> Option<(&str, &str)> {
+    let (case, what) = line.trim_end().strip_suffix("  FAILED")?.trim_start().split_once(' ')?;
+    Some((case, what.trim_start()))
 }
 
 /// The function in a line such as `FAIL [   0.01s] (1/2) agent-levers suite::looks::a_look`.
@@ -318,6 +334,9 @@ mod tests {
             failed_case("purge      files                                  4.0 s     5.0 s"),
             None
         );
+        let not_started = "purge      not started                          300.0 s         -  FAILED";
+        assert_eq!(failed_case(not_started), None);
+        assert!(is_not_started(not_started) && !is_not_started(row));
         assert_eq!(failed_test("        PASS [   0.012s] (1/2) agent-levers suite::looks::other"), None);
     }
 
@@ -371,9 +390,17 @@ mod tests {
             outcome(Tried {
                 code: Some(code),
                 failed: failed.iter().map(|test| (*test).to_owned()).collect(),
+                not_started: false,
                 skipped: skipped.iter().map(|test| ((*test).to_owned(), "no root".to_owned())).collect(),
             })
         };
+        let not_started = outcome(Tried {
+            code: Some(1),
+            failed: Vec::new(),
+            not_started: true,
+            skipped: BTreeMap::new(),
+        });
+        assert_eq!(not_started, Outcome::CannotTell("with it, a machine did not start"));
         let skipped = tried(0, &[], &["a"]);
         for (outcome, expected) in [
             (tried(TESTS_FAILED, &["a"], &[]), [true, true]),

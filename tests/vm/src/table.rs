@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+/// The row of a case that did not run because its machine did not start.
+pub const NOT_STARTED: &str = "not started";
+
 /// One figure of a case.
 #[derive(Debug, Clone)]
 pub struct Row {

@@ -31,7 +31,7 @@ use tests_harness::interrupt;
 use crate::kit::Kit;
 use crate::site::{self, Site};
 use crate::suite::Suite;
-use crate::table::{Row, Table};
+use crate::table::{NOT_STARTED, Row, Table};
 
 /// One case; `run` adds the figures that it measured.
 pub struct Case {
@@ -133,8 +133,17 @@ impl Figures<'_> {
     }
 
     fn fail(&mut self, begin: Instant, why: String) {
+        self.fail_as(WHOLE, begin, why);
+    }
+
+    /// There is no machine to run the case on, so that nothing is known of what it tests.
+    fn not_started(&mut self, begin: Instant, why: String) {
+        self.fail_as(NOT_STARTED, begin, why);
+    }
+
+    fn fail_as(&mut self, what: &str, begin: Instant, why: String) {
         eprintln!("   {}: failed: {why}", self.case);
-        self.row(WHOLE.to_owned(), begin.elapsed(), None, Some(why));
+        self.row(what.to_owned(), begin.elapsed(), None, Some(why));
     }
 
     fn row(&mut self, what: String, took: Duration, limit: Option<Duration>, failed: Option<String>) {
@@ -174,7 +183,7 @@ pub fn run(suite: Suite, debs: &Path, selection: &Selection, slack: u32) -> Resu
             table: &mut table,
         };
         if failed_starts == MOST_FAILED_STARTS {
-            figures.fail(begin, format!("not run: {failed_starts} machines in a row did not start"));
+            figures.not_started(begin, format!("not run: {failed_starts} machines in a row did not start"));
             continue;
         }
         let at = match site.take() {
@@ -189,7 +198,7 @@ pub fn run(suite: Suite, debs: &Path, selection: &Selection, slack: u32) -> Resu
             Err(error) => {
                 interrupt::check()?;
                 failed_starts += 1;
-                figures.fail(begin, format!("{error:#}"));
+                figures.not_started(begin, format!("{error:#}"));
             }
         }
     }

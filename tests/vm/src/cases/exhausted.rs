@@ -36,6 +36,8 @@ pub(super) const CASES: [Case; 3] = [
 
 /// The bound where processors, process ids or descriptors are used up.
 const EXHAUSTED: Duration = Duration::from_secs(6);
+/// By how much an effect may be gone before its lease ends, for the sake of how often the script looks and how times are rounded.
+const EARLY_S: f64 = 1.0;
 /// Longer than the script watches.
 const GIVE_UP: Duration = Duration::from_secs(240);
 
@@ -154,11 +156,12 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &Resource) ->
     };
     // Last, since it slows down what comes after it.
     let held: Vec<&Held> = HELD.iter().chain([&burn]).collect();
-    let mut ids = Vec::new();
+    let (mut runs, mut ids) = (Vec::new(), Vec::new());
     for one in &held {
         let words: Vec<&str> = one.fault.split_whitespace().collect();
         let run = site.attack(&words, LASTS)?;
         ids.push(injection(site, &run)?["id"].as_str().context("an injection has an id")?.to_owned());
+        runs.push(run);
     }
     let db6 = site.neighbour().v6().to_string();
     let look = |(one, id): (&&Held, &String)| json!({"id": id, "look": one.look, "at": one.at.replace("ID", id).replace("DB6", &db6)});
@@ -183,6 +186,8 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &Resource) ->
             .gone
             .get(id)
             .with_context(|| format!("{kind} was not undone: {watched:?}"))?;
+        // The end is rather too early than too late, so that nothing seems gone before it.
+        ensure!(gone - end > -EARLY_S, "{kind} was gone {:.1} s before its lease ended", end - gone);
         let late = Duration::try_from_secs_f64(gone - end).unwrap_or_default();
         figures.add(format!("{kind} is gone after its lease, with no {name} left"), late, EXHAUSTED);
     }
@@ -193,10 +198,27 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &Resource) ->
     );
     site.machine().sh(&format!("rm {SCRIPT}"))?.ok()?;
     site.ready()?;
-    before.expect(site)
+    before.expect(site)?;
+    expect_leases_lost(site, &runs)
 }
 
-/// Stops the controller, so that every fault ends without a command, and returns when each injection's lease ends, in seconds since boot; rather too early than too late.
+/// Nothing but its lease has ended an injection.
+fn expect_leases_lost(site: &Site, runs: &[String]) -> Result<()> {
+    for run in runs {
+        let run = site.finished(run)?;
+        let injection = &run["injections"][0];
+        ensure!(
+            injection["ended_by"] == "lease_lost",
+            "{} was ended by {}, not with its lease: {run:#}",
+            injection["fault"],
+            injection["ended_by"]
+        );
+    }
+    Ok(())
+}
+
+/// Stops the controller, so that every fault ends without a command, and returns when each injection's lease ends, in seconds since boot; rather
+/// too early than too late.
 fn lease_ends(site: &Site) -> Result<BTreeMap<String, f64>> {
     let silence = signal_controller("STOP");
     let line = format!("{silence}; {BEGIN}; echo $begin; fracas-agent status -o json");

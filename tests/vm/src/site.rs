@@ -232,6 +232,15 @@ impl Site {
         Ok(host["connection"] == "connected" && host["cleanliness"] == "clean" && host["availability"] != "halted")
     }
 
+    /// Waits until the controller hears the host, and returns what it says of it.
+    pub fn connected_within(&self, limit: Duration) -> Result<Value> {
+        let connected = || {
+            let host: Value = serde_json::from_str(&self.show_host()?.stdout).unwrap_or_default();
+            Ok(Some(host).filter(|host| host["connection"] == "connected"))
+        };
+        Ok(wait::for_some("the host is connected", limit, connected)?.0)
+    }
+
     fn show_host(&self) -> Result<Output> {
         self.fracas(&["hosts", "show", HOST, "-o", "json"])
     }

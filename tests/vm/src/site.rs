@@ -52,7 +52,7 @@ const NETWORK: &str = "for link in /sys/class/net/*; do link=${link##*/}; tc qdi
 pub const PARTITION: [&str; 2] = ["network.partition", "to=db"];
 /// Fills a part of the root's volume.
 pub const BALLAST: [&str; 3] = ["disk.fill", "amount=500MiB", "path=/var/tmp"];
-/// How long faults last that no case waits for: longer than any case takes.
+/// How long faults last whose end no case waits for: longer than the steps of a case between their start and what ends them sooner.
 pub const LASTS: &str = "5m";
 
 pub struct Site {

@@ -14,7 +14,7 @@ use tests_harness::{Cmd, Output, programs, wait};
 use super::held::expect_no_process;
 use super::higher::{HIGHER, higher_version};
 use super::{Case, Extent, Figures};
-use crate::site::{BALLAST, HOST, LASTS, Site};
+use crate::site::{BALLAST, HOST, Site};
 
 pub(super) const CASES: [Case; 1] = [Case {
     name: "ansible",
@@ -29,6 +29,9 @@ const TOOLS: PythonTools = PythonTools {
 };
 /// A playbook by ssh to an emulated machine.
 const PLAYBOOK: Duration = Duration::from_secs(600);
+/// A fault that a playbook has to end: it lasts longer than any playbook may take. The rules of the host allow it.
+const LASTS: &str = "15m";
+const MAX_DURATION: &str = "17m";
 const SOON: Duration = Duration::from_secs(60);
 /// What the role puts on a host, and a purge takes away.
 const PLACES: &str = "/usr/bin/fracas-agent /etc/fracas/agent.toml /var/lib/fracas/agent /run/fracas-agent /var/cache/fracas-agent";
@@ -43,7 +46,7 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
             .success())
     })?;
     let node = Node::new(site)?;
-    let rules = json!({ "faults": { "max_duration": "7m" }, "limits": [{ "faults": "cpu.*", "parameter": "percent", "max": 90 }] });
+    let rules = json!({ "faults": { "max_duration": MAX_DURATION }, "limits": [{ "faults": "cpu.*", "parameter": "percent", "max": 90 }] });
 
     let looked = node.play(site, "install.yml", &["--check"], &json!({ "fracas_agent_config": rules }))?;
     looked.passed()?;
@@ -63,7 +66,7 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.connected_and_clean_within(SOON)?;
     let written = site.machine().sh("cat /etc/fracas/agent.toml")?.ok()?;
     ensure!(
-        written.contains("max_duration = \"7m\"") && written.contains("[[limits]]"),
+        written.contains(&format!("max_duration = \"{MAX_DURATION}\"")) && written.contains("[[limits]]"),
         "{written}"
     );
 
@@ -120,7 +123,7 @@ fn expect_refusals(site: &Site, node: &Node, rules: &str) -> Result<()> {
 /// To a higher version, while a fault acts: it is aborted, and the host is open and clean afterwards.
 fn upgrade(site: &Site, node: &Node, figures: &mut Figures<'_>) -> Result<()> {
     let newer = node.newer()?;
-    site.attack(&BALLAST, LASTS)?;
+    let run = site.attack(&BALLAST, LASTS)?;
     let variables = json!({ "fracas_agent_package_deb": newer, "fracas_agent_drain_seconds": 0 });
     let upgraded = node.play(site, "upgrade.yml", &[], &variables)?;
     figures.note("the role upgrades the agent during a filled volume", upgraded.took);
@@ -131,10 +134,11 @@ fn upgrade(site: &Site, node: &Node, figures: &mut Figures<'_>) -> Result<()> {
         site.is_connected_and_clean()?,
         "the host is not connected and clean after the upgrade"
     );
-    let shown: Value = serde_json::from_str(&site.fracas(&["hosts", "show", HOST, "-o", "json"])?.ok()?)?;
+    expect_availability(site, "open").context("after the upgrade")?;
+    let run = site.finished(&run)?;
     ensure!(
-        shown["availability"] == "open",
-        "the host stays closed after the upgrade: {shown:#}"
+        run["injections"][0]["ended_by"] == "ended_early",
+        "the upgrade did not end the fault: {run:#}"
     );
     let again = node.play(site, "upgrade.yml", &[], &variables)?;
     ensure!(
@@ -145,20 +149,27 @@ fn upgrade(site: &Site, node: &Node, figures: &mut Figures<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A removal that finds a fault which it cannot undo says so, and the agent stays and runs.
+fn expect_availability(site: &Site, expected: &str) -> Result<()> {
+    let shown: Value = serde_json::from_str(&site.fracas(&["hosts", "show", HOST, "-o", "json"])?.ok()?)?;
+    ensure!(shown["availability"] == expected, "the host is not {expected}: {shown:#}");
+    Ok(())
+}
+
+/// A removal that finds a fault which it cannot undo says so, the agent stays and runs, and no experiment comes to the host.
 fn expect_refused_removal(site: &Site, node: &Node) -> Result<()> {
     site.attack(&BALLAST, LASTS)?;
     site.machine().sh("chattr +i /var/tmp/.fracas-*")?.ok()?;
     let variables = json!({ "fracas_agent_purge": true, "fracas_agent_drain_seconds": 0 });
     let refused = node.play(site, "remove.yml", &[], &variables)?;
     ensure!(
-        !refused.output.success() && refused.output.stdout.contains("faults on this host could not be undone"),
+        !refused.output.success() && refused.output.stdout.contains("so the agent stays and runs again"),
         "the removal was not refused: {}",
         refused.output.stdout
     );
     site.machine()
         .sh("systemctl is-active fracas-agent && test -e /var/lib/fracas/agent/identity/cert.pem")?
         .ok()?;
+    expect_availability(site, "cordoned").context("after the refused removal")?;
     site.machine().sh("chattr -i /var/tmp/.fracas-*")?.ok()?;
     site.connected_and_clean_within(SOON)?;
     Ok(())

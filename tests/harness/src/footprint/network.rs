@@ -105,16 +105,25 @@ pub fn qdiscs() -> Result<Section> {
 /// tc of iproute2 6.1 prints classes of htb in words, also where it is asked for JSON: then its lines are compared.
 fn shown_by_tc(line: &[&str]) -> Result<Section> {
     match asked("tc", &[&["-json"], line].concat()) {
-        Err(error) if error.is::<serde_json::Error>() => {
-            let mut lines = Section::new();
-            // Classes of fq_codel are its flows of the moment.
-            for line in printed("tc", line)?.lines().filter(|line| !line.starts_with("class fq_codel ")) {
-                insert(&mut lines, line.trim().to_owned(), String::new());
-            }
-            Ok(lines)
-        }
-        answer => Ok(section(&answer?, &["kind", "pref", "parent"])),
+        Err(error) if error.is::<serde_json::Error>() => Ok(section_of_words(&printed("tc", line)?)),
+        answer => Ok(section_of_json(answer?)),
     }
+}
+
+/// Classes of fq_codel are its flows of the moment, and are left out of both forms.
+fn section_of_json(mut list: Value) -> Section {
+    if let Some(elements) = list.as_array_mut() {
+        elements.retain(|element| element["class"] != "fq_codel");
+    }
+    section(&list, &["kind", "pref", "parent"])
+}
+
+fn section_of_words(text: &str) -> Section {
+    let mut lines = Section::new();
+    for line in text.lines().filter(|line| !line.starts_with("class fq_codel ")) {
+        insert(&mut lines, line.trim().to_owned(), String::new());
+    }
+    lines
 }
 
 /// Tables, chains, sets and rules of nftables in their order. A look that fails is an error: two of them would compare as equal.
@@ -164,4 +173,27 @@ pub fn iptables() -> Result<Section> {
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn flows_of_fq_codel_are_no_part_of_a_footprint_in_either_form() {
+        let list = json!([
+            { "class": "htb", "handle": "1:1", "root": true, "prio": 0 },
+            { "class": "fq_codel", "handle": ":1a0", "parent": "8001:" },
+            { "kind": "u32", "pref": 1, "parent": "1:" },
+        ]);
+        let of_json = section_of_json(list);
+        assert_eq!(of_json.len(), 2);
+        assert!(of_json.values().all(|value| !value.contains("fq_codel")), "{of_json:?}");
+        let words = "class htb 1:1 root prio 0 rate 1Mbit\nclass fq_codel :1a0 parent 8001: \n";
+        let of_words = section_of_words(words);
+        assert_eq!(of_words.keys().collect::<Vec<_>>(), ["class htb 1:1 root prio 0 rate 1Mbit"]);
+        assert_eq!(section_of_json(Value::Null), Section::new());
+    }
 }

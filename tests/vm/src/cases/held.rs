@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests_harness::footprint::Footprint;
 
+use super::Figures;
 use super::shell::{BEGIN, END, elapsed, main_pid};
 use crate::site::{BALLAST, LASTS, Site};
 
@@ -108,12 +109,12 @@ pub(super) fn until_clean() -> String {
     format!("until {CLEAN}; do sleep 0.1; done; {END}")
 }
 
-/// Acts by a line of `sh`, and expects the host to be clean as soon as that line has ended; returns how long it took.
-pub(super) fn clean_when_done(site: &Site, act: &str) -> Result<Duration> {
+/// Acts by a line of `sh`, which may take until a limit, and expects the host to be clean as soon as that line has ended; returns how long it took.
+pub(super) fn clean_when_done(site: &Site, figures: &Figures<'_>, act: &str, limit: Duration) -> Result<Duration> {
     let residue = "{ nft list tables; ls -a /var/tmp /sys/class/net /sys/fs/cgroup; \
                    cat /sys/fs/cgroup/system.slice/nginx.service/cgroup.events; ping -4 -c 1 -W 3 db; exit 1; } >&2";
     let line = format!("set -e; {BEGIN}; {act}; read end rest </proc/uptime; {{ {CLEAN}; }} || {residue}; echo $begin $end");
-    elapsed(&site.machine().sh_within(&line, GIVE_UP)?.ok()?)
+    elapsed(&site.machine().sh_within(&line, figures.patience(limit))?.ok()?)
 }
 
 /// Expects that no process on the machine runs our program, also one that has been removed.

@@ -127,6 +127,11 @@ impl Figures<'_> {
         self.row(what.into(), took, None, None);
     }
 
+    /// How long to wait for what has this limit: so long that a figure says by how much it was late.
+    fn patience(&self, limit: Duration) -> Duration {
+        limit * self.slack + MARGIN
+    }
+
     /// Whether no figure of this case is over its limit.
     fn in_time(&self) -> bool {
         self.table.of(self.case).all(Row::passed)
@@ -161,6 +166,8 @@ impl Figures<'_> {
 
 /// After this number of machines in a row that did not start, no other is tried: each takes minutes to give up.
 const MOST_FAILED_STARTS: u32 = 2;
+/// How much longer than its limit something is waited for.
+const MARGIN: Duration = Duration::from_secs(180);
 /// The row of a case that has the time from its machine's start, or from the case before, to its end.
 const WHOLE: &str = "the whole case";
 

@@ -46,10 +46,10 @@ const NEXT: &str = "/tmp/fracas-test-next";
 const FOUND_CLEAN: &str = "/run/fracas-test-found-clean";
 
 fn upgraded(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
-    let before = make_next_version(site)?;
+    let before = make_next_version(site, figures)?;
     let held = Held::begin(site)?;
     let begin = uptime(site)?;
-    let took = clean_when_done(site, &format!("apt-get install -y -o Dpkg::Use-Pty=0 {NEXT}.deb >&2"))?;
+    let took = clean_when_done(site, figures, &format!("apt-get install -y -o Dpkg::Use-Pty=0 {NEXT}.deb >&2"), APT)?;
     let found_clean: f64 = site.machine().sh(&format!("cat {FOUND_CLEAN}"))?.ok()?.trim().parse()?;
     figures.note(
         "the host is clean before a file of the package is changed",
@@ -63,7 +63,7 @@ fn upgraded(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 }
 
 fn refused(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
-    let before = make_next_version(site)?;
+    let before = make_next_version(site, figures)?;
     let held = Held::begin(site)?;
     site.machine().sh("chattr +i /var/tmp/.fracas-*")?.ok()?;
     let filled = site.machine().sh(BLOCKS)?.ok()?;
@@ -71,7 +71,7 @@ fn refused(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let begin = Instant::now();
     let apt = site
         .machine()
-        .sh_within(&format!("apt-get install -y -o Dpkg::Use-Pty=0 {NEXT}.deb"), APT)?;
+        .sh_within(&format!("apt-get install -y -o Dpkg::Use-Pty=0 {NEXT}.deb"), figures.patience(APT))?;
     ensure!(
         !apt.success() && apt.stderr.contains("is refused: faults on this host could not be undone"),
         "the upgrade was not refused: {}{}",
@@ -157,7 +157,7 @@ fn log_entries(site: &Site, since: &str) -> Result<Vec<Value>> {
 
 fn removed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
-    let took = clean_when_done(site, "apt-get remove -y -o Dpkg::Use-Pty=0 fracas-agent >&2")?;
+    let took = clean_when_done(site, figures, "apt-get remove -y -o Dpkg::Use-Pty=0 fracas-agent >&2", APT)?;
     figures.add("apt-get remove", took, APT);
     expect_no_process(site)?;
     held.expect_footprint(site)?;
@@ -204,7 +204,7 @@ fn is_kept(path: &str) -> bool {
 }
 
 /// Makes the same package under a higher version, which refuses to be unpacked while the host is not clean; returns the installed version.
-fn make_next_version(site: &mut Site) -> Result<String> {
+fn make_next_version(site: &mut Site, figures: &Figures<'_>) -> Result<String> {
     site.ready()?;
     let installed = version(site)?;
     let preinst = format!(
@@ -214,7 +214,9 @@ fn make_next_version(site: &mut Site) -> Result<String> {
     let add_preinst = "test ! -e $tree/DEBIAN/preinst; cat >$tree/DEBIAN/preinst; chmod 755 $tree/DEBIAN/preinst";
     let deb = format!("{PACKAGES}/fracas-agent_*.deb");
     let line = higher_version(&deb, &installed, NEXT, add_preinst, &format!("{NEXT}.deb"));
-    let made = site.machine().exec(&["/bin/sh", "-c", &line], preinst.as_bytes(), APT)?;
+    let made = site
+        .machine()
+        .exec(&["/bin/sh", "-c", &line], preinst.as_bytes(), figures.patience(APT))?;
     made.ok()?;
     Ok(installed)
 }

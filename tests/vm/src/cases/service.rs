@@ -43,7 +43,7 @@ const START: Duration = Duration::from_secs(120);
 
 fn stopped(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
-    let took = clean_when_done(site, "systemctl stop fracas-agent")?;
+    let took = clean_when_done(site, figures, "systemctl stop fracas-agent", KILLED)?;
     figures.add("clean as systemctl stop returns", took, KILLED);
     expect_no_agent(site)?;
     held.expect_footprint(site)?;
@@ -63,7 +63,7 @@ fn masked(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
     // Apart from the stop: process 1 reads all of its units again for it.
     site.machine().sh("systemctl mask --quiet fracas-agent")?.ok()?;
-    let took = clean_when_done(site, "systemctl stop fracas-agent")?;
+    let took = clean_when_done(site, figures, "systemctl stop fracas-agent", KILLED)?;
     figures.add("clean as systemctl stop of a masked unit returns", took, KILLED);
     expect_no_agent(site)?;
     held.expect_footprint(site)?;

@@ -40,6 +40,9 @@ pub struct Machines {
     record: bool,
 }
 
+/// What runs on which suite.
+type Plan = Vec<(Suite, Selection)>;
+
 /// Where the debs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
@@ -107,11 +110,9 @@ impl Machines {
 
     /// Puts the machines through their cases; `images` says how long the images took.
     pub fn run(&self, source: Source, images: Duration) -> Result<Outcome> {
-        let plan = self.plan()?;
-        for (suite, _) in &plan {
-            if let Some(reason) = self.unfit(source, *suite)? {
-                return Ok(Outcome::Skipped(reason));
-            }
+        let (plan, skipped) = split(self.plan()?, |suite| self.unfit(source, suite))?;
+        if plan.is_empty() {
+            return Ok(Outcome::Skipped(skipped.join("; ")));
         }
         let slack = if self.debs.is_none() { source.slack() } else { 1 };
         let begin = Instant::now();
@@ -151,7 +152,7 @@ impl Machines {
             eprintln!("vm: the times could not be recorded: {error:#}");
             success = false;
         }
-        Ok(Outcome::Ran { success, counts })
+        Ok(Outcome::Partly { success, counts, skipped })
     }
 
     /// The first of the options that was given.
@@ -185,8 +186,7 @@ impl Machines {
         Ok(missing.map(line).collect())
     }
 
-    /// What runs on which suite.
-    fn plan(&self) -> Result<Vec<(Suite, Selection)>> {
+    fn plan(&self) -> Result<Plan> {
         let named = !self.suites.is_empty();
         let suites = match (named, self.long) {
             (true, _) => self.suites.clone(),
@@ -226,6 +226,18 @@ impl Machines {
             }
         }
     }
+}
+
+/// What runs, and why each other suite does not.
+fn split(plan: Plan, unfit: impl Fn(Suite) -> Result<Option<String>>) -> Result<(Plan, Vec<String>)> {
+    let (mut fit, mut reasons) = (Vec::new(), Vec::new());
+    for (suite, selection) in plan {
+        match unfit(suite)? {
+            Some(reason) => reasons.push(reason),
+            None => fit.push((suite, selection)),
+        }
+    }
+    Ok((fit, reasons))
 }
 
 /// How many cases have passed; one without a figure has failed.
@@ -359,6 +371,18 @@ mod tests {
             lines.len() == 2 && !lines.iter().any(|line| line.contains("Debian 12")),
             "{lines:?}"
         );
+        Ok(())
+    }
+
+    #[test]
+    fn an_unfit_suite_is_left_out_with_its_reason_and_the_others_run() -> Result<()> {
+        let plan = planned(true, &[], &[]);
+        let (fit, reasons) = split(plan.clone(), |suite| {
+            Ok((suite == Suite::Bullseye).then(|| suite.title().to_owned()))
+        })?;
+        let others: Plan = plan.into_iter().filter(|(suite, _)| *suite != Suite::Bullseye).collect();
+        assert_eq!((fit, others.len()), (others.clone(), 2));
+        assert_eq!(reasons, ["Debian 11"]);
         Ok(())
     }
 

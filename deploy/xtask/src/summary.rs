@@ -17,7 +17,16 @@ pub struct Counts {
 }
 
 pub enum Outcome {
-    Ran { success: bool, counts: Counts },
+    Ran {
+        success: bool,
+        counts: Counts,
+    },
+    /// What ran, and why each part that is not among the counts did not.
+    Partly {
+        success: bool,
+        counts: Counts,
+        skipped: Vec<String>,
+    },
     Skipped(String),
 }
 
@@ -25,7 +34,7 @@ impl Outcome {
     /// Whether it reports a test, or why there is none. A success that reports nothing may have run nothing.
     fn says_anything(&self) -> bool {
         match self {
-            Self::Ran { success, counts } => !success || *counts != Counts::default(),
+            Self::Ran { success, counts } | Self::Partly { success, counts, .. } => !success || *counts != Counts::default(),
             Self::Skipped(_) => true,
         }
     }
@@ -101,6 +110,16 @@ impl Summary {
         if silent {
             self.silent.push(format!("{name}: the rung succeeded and reported no test"));
         }
+        let ran = |success: bool, counts: Counts, parts: u64| Row {
+            name,
+            success: success && !silent,
+            passed: counts.passed.saturating_sub(skipped + excused),
+            // A run that failed without a failed test did not build.
+            failed: if success && !silent { counts.failed } else { counts.failed.max(1) },
+            skipped: skipped + parts,
+            excused,
+            took,
+        };
         let row = match outcome {
             Outcome::Skipped(reason) => {
                 self.skips.push(format!("{name}: the whole rung: {reason}"));
@@ -114,16 +133,15 @@ impl Summary {
                     took,
                 }
             }
-            Outcome::Ran { success, counts } => Row {
-                name,
-                success: success && !silent,
-                passed: counts.passed.saturating_sub(skipped + excused),
-                // A run that failed without a failed test did not build.
-                failed: if success && !silent { counts.failed } else { counts.failed.max(1) },
-                skipped,
-                excused,
-                took,
-            },
+            Outcome::Ran { success, counts } => ran(success, counts, 0),
+            Outcome::Partly {
+                success,
+                counts,
+                skipped: parts,
+            } => {
+                self.skips.extend(parts.iter().map(|reason| format!("{name}: {reason}")));
+                ran(success, counts, parts.len() as u64)
+            }
         };
         self.rungs.push(row);
     }
@@ -295,6 +313,24 @@ mod tests {
         assert_eq!(of(ran(1), vec![], vec!["p c: no module".into()]), [true, true]);
         assert_eq!(of(ran(1), skips, vec![]), [true, false]);
         assert_eq!(of(Outcome::Skipped("no root".into()), vec![], vec![]), [true, false]);
+    }
+
+    #[test]
+    fn a_part_that_did_not_run_is_a_skip_and_takes_nothing_from_what_passed() {
+        let mut summary = Summary::default();
+        let outcome = Outcome::Partly {
+            success: true,
+            counts: Counts { passed: 3, failed: 0 },
+            skipped: vec!["Debian 11 has glibc 2.31".into()],
+        };
+        summary.add("vm", outcome, Verdict::default(), Duration::ZERO);
+        let text = summary.to_string();
+        assert!(text.contains("  vm: Debian 11 has glibc 2.31\n"), "{text}");
+        assert!(
+            text.ends_with("\n3 passed, 0 failed, 1 skipped, 0 unavailable on this kernel"),
+            "{text}"
+        );
+        assert_eq!([false, true].map(|refused| summary.passed(refused)), [true, false]);
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Plant {
         if chosen.iter().any(|bug| !bug.cases.is_empty()) {
             planted_tree.take_images()?;
         }
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut ended) = (Vec::new(), Ok(()));
         for (number, bug) in chosen.iter().enumerate() {
             eprintln!("\n== {}/{} {}: {}", number + 1, chosen.len(), bug.name, bug.bug);
             let start = Instant::now();
@@ -106,7 +106,13 @@ impl Plant {
                 planted_tree: &planted_tree,
                 bug,
             };
-            outcomes.push((bug, trial.run()?, spoken(start.elapsed())));
+            match trial.run() {
+                Ok(outcome) => outcomes.push((bug, outcome, spoken(start.elapsed()))),
+                Err(error) => {
+                    ended = Err(error.context(format!("plant {}", bug.name)));
+                    break;
+                }
+            }
         }
         println!("\n{:<28} {:<20} {:>14}  CAUGHT BY", "PLANTED", "SUITE", "TIME");
         for (bug, outcome, took) in &outcomes {
@@ -114,6 +120,8 @@ impl Plant {
         }
         let outcomes: Vec<Outcome> = outcomes.into_iter().map(|(_, outcome, _)| outcome).collect();
         println!("\n{}", counted(&outcomes));
+        // What is known of the bugs before it is printed all the same.
+        ended?;
         let passed = |nothing_skipped| outcomes.iter().all(|outcome: &Outcome| outcome.passes(nothing_skipped));
         if passed(self.nothing_skipped) {
             return Ok(ExitCode::SUCCESS);
@@ -171,16 +179,15 @@ impl Trial<'_> {
         if before.code != Some(0) {
             return Ok(Outcome::CannotTell("its tests do not pass without it"));
         }
-        // Of cases there is one note for all.
-        if before.skipped.len() >= self.bug.tests.len().max(1) {
+        // No machine was started. A test that left a note may have skipped only a part of itself, and catch the bug with the others.
+        if !self.bug.cases.is_empty() && !before.skipped.is_empty() {
             return Ok(Outcome::Skipped(before.reasons()));
         }
         let planted = edits.iter().try_for_each(|(path, (_, with))| write(path, with));
         let tried = planted.and_then(|()| self.test());
         // Whatever happened, the copy is as before.
-        for (path, (without, _)) in &edits {
-            write(path, without)?;
-        }
+        let restored: Vec<Result<()>> = edits.iter().map(|(path, (without, _))| write(path, without)).collect();
+        restored.into_iter().collect::<Result<()>>()?;
         Ok(outcome(tried?))
     }
 

@@ -159,7 +159,14 @@ impl Test {
         } else {
             Source::Release
         };
-        let mut summary = climb(&wanted, &self.machines, source)?;
+        let mut summary = Summary::default();
+        if let Err(error) = climb(&wanted, &self.machines, source, &mut summary) {
+            // What the rungs before it have shown is printed all the same.
+            if !summary.is_empty() {
+                println!("{summary}");
+            }
+            return Err(error);
+        }
         if climbs_machines {
             self.machines.left_out()?.into_iter().for_each(|line| summary.leave_out(line));
         }
@@ -185,10 +192,9 @@ pub fn only(name: &str) -> Result<ExitCode> {
     .run()
 }
 
-fn climb(rungs: &[&Rung], machines: &Machines, source: Source) -> Result<Summary> {
+fn climb(rungs: &[&Rung], machines: &Machines, source: Source, summary: &mut Summary) -> Result<()> {
     let mut ladder = Ladder::prepare(rungs, machines, source)?;
     let list = List::read(programs::repository())?;
-    let mut summary = Summary::default();
     for (number, rung) in rungs.iter().enumerate() {
         eprintln!("\n== {}/{} {}: {}", number + 1, rungs.len(), rung.name, rung.what);
         let (start, before) = (Instant::now(), ladder.notes()?.len());
@@ -201,7 +207,7 @@ fn climb(rungs: &[&Rung], machines: &Machines, source: Source) -> Result<Summary
         let verdict = list.judge(&notes, |test| rung.runs(test), present)?;
         summary.add(rung.name, outcome, verdict, start.elapsed());
     }
-    Ok(summary)
+    Ok(())
 }
 
 /// What all rungs share.

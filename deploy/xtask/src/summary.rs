@@ -166,6 +166,11 @@ impl Summary {
         self.left_out.push(line);
     }
 
+    /// Whether no rung has ended yet.
+    pub fn is_empty(&self) -> bool {
+        self.rungs.is_empty()
+    }
+
     /// Whether nothing failed and, if skips are refused, nothing was skipped.
     pub fn passed(&self, nothing_skipped: bool) -> bool {
         self.rungs.iter().all(|row| row.success) && !(nothing_skipped && self.sum(|row| row.skipped) > 0)

@@ -269,7 +269,7 @@ const ROOTS: [Root; 3] = [
     Root {
         name: "mq",
         before: "ip netns add box && ip link add mq0 numtxqueues 2 numrxqueues 2 type veth peer name mq1 numtxqueues 2 numrxqueues 2 netns box && \
-                 ip address add 10.77.0.1/24 dev mq0 && ip link set mq0 up && ip -n box address add 10.77.0.2/24 dev mq1 && ip -n box link set mq1 up && \
+                 ip address add 10.77.0.1/24 dev mq0 && ip link set mq0 addrgenmode none up && ip -n box address add 10.77.0.2/24 dev mq1 && ip -n box link set mq1 up && \
                  tc qdisc replace dev mq0 root handle 9: mq",
         fault: "network.delay delay=200ms protocol=icmp to=10.77.0.2",
         measure: Measure::Host("ping -U -c 5 -i 0.3 -W 3 10.77.0.2 | sed -n 's/.*time=\\([0-9.]*\\).*/\\1/p' | sort -n | sed -n 3p"),

@@ -46,6 +46,12 @@ impl Refusal {
         self.0["error"]["code"] == "store" || self.0["error"]["code"] == "audit"
     }
 
+    /// The host alone is not used, because it is halted.
+    pub fn is_of_a_halt(&self) -> bool {
+        let hosts = self.0["error"]["hosts"].as_array().map(Vec::as_slice).unwrap_or_default();
+        matches!(hosts, [host] if host["code"] == "halted")
+    }
+
     /// The host alone has refused, for want of a journal, with this reason of the kernel.
     pub fn is_of_the_journal(&self, cause: &str) -> bool {
         let hosts = self.0["error"]["hosts"].as_array().map(Vec::as_slice).unwrap_or_default();

@@ -17,13 +17,16 @@ const TRY_PAUSE: Duration = Duration::from_millis(50);
 pub fn acquire(path: &Path) -> anyhow::Result<File> {
     let file = private_file(path).with_context(|| format!("make {}", path.display()))?;
     let until = Instant::now() + PREDECESSOR_WAIT;
-    while file.try_lock().is_err() {
-        if Instant::now() >= until {
-            bail!("another agent runs on this host: it holds {}", path.display());
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("lock {}", path.display())),
+            Err(TryLockError::WouldBlock) if Instant::now() >= until => {
+                bail!("another agent runs on this host: it holds {}", path.display())
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(TRY_PAUSE),
         }
-        std::thread::sleep(TRY_PAUSE);
     }
-    Ok(file)
 }
 
 /// Whether an agent runs. A lock that cannot be opened is held by none. The look shares the lock, so that two looks at a time are no agent

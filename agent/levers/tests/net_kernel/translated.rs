@@ -201,20 +201,25 @@ fn the_kernel_ends_a_cut_of_translated_connections_when_it_is_not_renewed() {
     });
 }
 
+/// A socket whose connection is tracked and not translated, since this host translates another address; nothing where it cannot.
+fn untranslated(world: &World, here: &str, host: &str, dialled: &str) -> Option<UdpSocket> {
+    let (there, near) = (world.in_far(|| udp(host)), udp(here));
+    let server = there.local_addr().unwrap();
+    if !translate(at(dialled, PORT), "udp", server) {
+        return None;
+    }
+    near.connect(server).unwrap();
+    near.send(b"x").unwrap();
+    there.recv(&mut [0; 8]).expect("nothing acts yet");
+    Some(near)
+}
+
 #[test]
 fn a_router_that_is_no_peer_is_heard_about_connections_to_one() {
     run(|world| {
         for ((peer, dialled), (router, here)) in DIALLED.into_iter().zip([(OTHER4, HERE4), (OTHER6, HERE6)]) {
-            let (there, near) = (world.in_far(|| udp(peer)), udp(here));
-            let server = there.local_addr().unwrap();
-            // Connections are tracked from here on, and this one is not translated.
-            if !translate(at(dialled, PORT), "udp", server) {
-                return;
-            }
-            near.connect(server).unwrap();
-            near.send(b"x").unwrap();
-            there.recv(&mut [0; 8]).expect("nothing acts yet");
-            let from = near.local_addr().unwrap();
+            let Some(near) = untranslated(world, here, peer, dialled) else { return };
+            let (from, server) = (near.local_addr().unwrap(), near.peer_addr().unwrap());
             let injection = add(&cut(&[peer]));
             world.in_far(|| send_unreachable(router, from, server));
             let heard = near.recv(&mut [0; 8]).unwrap_err();
@@ -235,16 +240,8 @@ fn a_router_that_is_no_peer_is_heard_about_connections_to_one() {
 fn a_router_that_is_a_peer_is_heard_about_connections_to_an_exception() {
     run(|world| {
         for ((host, dialled), (router, here)) in DIALLED.into_iter().zip([(OTHER4, HERE4), (OTHER6, HERE6)]) {
-            let (there, near) = (world.in_far(|| udp(host)), udp(here));
-            let server = there.local_addr().unwrap();
-            // Connections are tracked from here on, and this one is not translated.
-            if !translate(at(dialled, PORT), "udp", server) {
-                return;
-            }
-            near.connect(server).unwrap();
-            near.send(b"x").unwrap();
-            there.recv(&mut [0; 8]).expect("nothing acts yet");
-            let from = near.local_addr().unwrap();
+            let Some(near) = untranslated(world, here, host, dialled) else { return };
+            let (from, server) = (near.local_addr().unwrap(), near.peer_addr().unwrap());
             let except = TrafficSpec {
                 except: networks(&[host]),
                 ..cut(&[router, host])

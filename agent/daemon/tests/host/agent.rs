@@ -54,7 +54,7 @@ pub fn group_root(dir: &Path) -> PathBuf {
 pub struct Agent {
     pub child: Child,
     pub dir: TempDir,
-    told: Receiver<AgentReport>,
+    reports: Receiver<AgentReport>,
 }
 
 impl Agent {
@@ -76,21 +76,21 @@ impl Agent {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (sender, told) = channel();
+        let (sender, reports) = channel();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         std::thread::spawn(move || {
             for report in lines.map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()) {
                 drop(sender.send(report));
             }
         });
-        Self { child, dir, told }
+        Self { child, dir, reports }
     }
 
     /// The next report for which `want` has something.
     pub fn hear<T>(&self, within: Duration, want: impl Fn(&AgentReport) -> Option<T>) -> Option<T> {
         let until = Instant::now() + within;
         loop {
-            match self.told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            match self.reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(report) => {
                     if let AgentFact::Refused(refusal) = &report.fact {
                         panic!("refused: {refusal}");
@@ -142,9 +142,9 @@ fn the_other_process() {
         return;
     };
     let orders: Vec<(String, Value)> = serde_json::from_str(&std::env::var(ORDERS).unwrap()).unwrap();
-    let (reports, mut told) = tokio::sync::mpsc::channel(100);
+    let (sender, mut reports) = tokio::sync::mpsc::channel(100);
     let policy = Policy::parse(&rules(), Path::new("agent.toml")).unwrap();
-    let report = move |report| drop(reports.try_send(report));
+    let report = move |report| drop(sender.try_send(report));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let signals = runtime.block_on(async { Shutdown::listen() });
     let (warden, thread) = start_warden(&paths(&dir), PROGRAM.into(), policy, WATCHDOG, None, report).unwrap();
@@ -176,7 +176,7 @@ fn the_other_process() {
             if held.renew(&ids, 5_000).is_err() {
                 return;
             }
-            while let Ok(report) = told.try_recv() {
+            while let Ok(report) = reports.try_recv() {
                 println!("\n{}", serde_json::to_string(&report).unwrap());
             }
             std::thread::sleep(Duration::from_millis(100));

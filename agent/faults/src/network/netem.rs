@@ -224,9 +224,9 @@ mod tests {
             (seen(31, 25, 100_300), EffectState::Unexercised, "besides our own"),
             (seen(60, 5, 100_300), EffectState::Unknown, "not answered"),
         ] {
-            let told = judge(ASKED, &start, &now);
-            assert_eq!(told.state, state, "{told:?}");
-            assert!(told.note.clone().unwrap().contains(says), "{told:?}");
+            let judged = judge(ASKED, &start, &now);
+            assert_eq!(judged.state, state, "{judged:?}");
+            assert!(judged.note.clone().unwrap().contains(says), "{judged:?}");
         }
         let changed = |change: fn(&mut PathCounters)| {
             let mut now = seen(60, 25, 100_300);
@@ -245,10 +245,11 @@ mod tests {
             timer: None,
             ..seen(led, 0, 0)
         };
-        let told = judge(ASKED, &untimed(10), &untimed(11));
-        assert_eq!(told.state, EffectState::Unknown);
+        let judged = judge(ASKED, &untimed(10), &untimed(11));
+        assert_eq!(judged.state, EffectState::Unknown);
         assert!(
-            told.note
+            judged
+                .note
                 .unwrap()
                 .contains("1 packets met the fault; none of the peers can be timed")
         );

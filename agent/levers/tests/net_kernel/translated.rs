@@ -218,7 +218,9 @@ fn untranslated(world: &World, here: &str, host: &str, dialled: &str) -> Option<
 fn a_router_that_is_no_peer_is_heard_about_connections_to_one() {
     run(|world| {
         for ((peer, dialled), (router, here)) in DIALLED.into_iter().zip([(OTHER4, HERE4), (OTHER6, HERE6)]) {
-            let Some(near) = untranslated(world, here, peer, dialled) else { return };
+            let Some(near) = untranslated(world, here, peer, dialled) else {
+                return;
+            };
             let (from, server) = (near.local_addr().unwrap(), near.peer_addr().unwrap());
             let injection = add(&cut(&[peer]));
             world.in_far(|| send_unreachable(router, from, server));
@@ -240,7 +242,9 @@ fn a_router_that_is_no_peer_is_heard_about_connections_to_one() {
 fn a_router_that_is_a_peer_is_heard_about_connections_to_an_exception() {
     run(|world| {
         for ((host, dialled), (router, here)) in DIALLED.into_iter().zip([(OTHER4, HERE4), (OTHER6, HERE6)]) {
-            let Some(near) = untranslated(world, here, host, dialled) else { return };
+            let Some(near) = untranslated(world, here, host, dialled) else {
+                return;
+            };
             let (from, server) = (near.local_addr().unwrap(), near.peer_addr().unwrap());
             let except = TrafficSpec {
                 except: networks(&[host]),

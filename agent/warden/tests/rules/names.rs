@@ -24,13 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Desk {
     host: FakeHost,
     warden: Warden,
-    told: Receiver<AgentReport>,
+    reports: Receiver<AgentReport>,
     _dir: TempDir,
 }
 
 impl Desk {
     fn new() -> Self {
-        let (dir, host, (sender, told)) = (tempfile::tempdir().unwrap(), FakeHost::new(), channel());
+        let (dir, host, (sender, reports)) = (tempfile::tempdir().unwrap(), FakeHost::new(), channel());
         let sender = Mutex::new(sender);
         let parts = Parts {
             view: Arc::new(host.clone()),
@@ -48,7 +48,7 @@ impl Desk {
         Self {
             host,
             warden: Warden::new(parts).unwrap(),
-            told,
+            reports,
             _dir: dir,
         }
     }
@@ -70,7 +70,7 @@ impl Desk {
             },
         };
         self.warden.command(Command::Start(order, Box::new(drop)));
-        let fact = self.told.try_iter().filter(|report| report.injection == injection).last();
+        let fact = self.reports.try_iter().filter(|report| report.injection == injection).last();
         (injection, fact.expect("an answer").fact)
     }
 
@@ -90,12 +90,12 @@ impl Desk {
 
     /// Time passes on the host while the looks run on threads of their own.
     fn until(&mut self, what: &str, holds: impl Fn(&FakeHost, &[AgentReport]) -> bool) {
-        let (begun, mut told) = (Instant::now(), Vec::new());
-        while !holds(&self.host, &told) {
-            assert!(begun.elapsed() < PATIENCE, "{what}: {told:?}");
+        let (begun, mut reports) = (Instant::now(), Vec::new());
+        while !holds(&self.host, &reports) {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {reports:?}");
             self.host.advance(100);
             self.warden.tick();
-            told.extend(self.told.try_iter());
+            reports.extend(self.reports.try_iter());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -121,7 +121,7 @@ fn a_fault_follows_its_name_and_a_failed_look_changes_nothing() {
     let expected = networks(&["192.0.2.77", "192.0.2.99"]);
     desk.until("the peers are replaced", |host, _| peers(host) == expected);
     desk.host.set_name("db.example", Vec::new());
-    desk.until("the failed look is told", |_, told| told.iter().any(is_kept));
+    desk.until("the failed look is reported", |_, reports| reports.iter().any(is_kept));
     assert_eq!(peers(&desk.host), expected);
 }
 
@@ -169,7 +169,7 @@ fn a_path_whose_filters_somebody_else_removes_ends_its_fault_with_the_reason() {
     let id = desk.holds("network.delay", json!({"to": ["192.0.2.10"], "delay": "100ms"}));
     assert!(desk.host.clone().close_path(&id).unwrap());
     let ended = |report: &AgentReport| matches!(&report.fact, AgentFact::Ending(ending) if format!("{ending:?}").contains("2 of 2 filters on eth0"));
-    desk.until("it ends early", |_, told| told.iter().any(ended));
+    desk.until("it ends early", |_, reports| reports.iter().any(ended));
     desk.until("nothing is left", |host, _| host.our_paths().is_ok_and(|things| things.is_empty()));
 }
 
@@ -190,13 +190,13 @@ fn packets_are_wanted_once_whatever_the_kind_and_however_the_peer_is_written() {
     desk.holds("network.partition", json!({"to": ["192.0.2.12"]}));
 }
 
-fn told_of_a_gap(report: &AgentReport) -> bool {
+fn reports_a_gap(report: &AgentReport) -> bool {
     let AgentFact::Observed(seen) = &report.fact else { return false };
     let note = seen.observation.note.as_deref().unwrap_or_default();
     note.contains("nginx.service was made anew 1 times, and its packets came through for up to")
 }
 
-fn told_of_its_absence(report: &AgentReport) -> bool {
+fn reports_its_absence(report: &AgentReport) -> bool {
     let AgentFact::Observed(seen) = &report.fact else { return false };
     seen.observation
         .note
@@ -227,11 +227,11 @@ fn a_fault_on_a_unit_follows_it_through_its_restart_and_tells_the_gap() {
         let first = desk.host.unified_group(path).unwrap().unwrap().id;
         assert_eq!(ids(&desk.host), [first], "{kind}");
         desk.host.set_group(path, None);
-        desk.until("its absence is told", |_, told| told.iter().any(told_of_its_absence));
+        desk.until("its absence is reported", |_, reports| reports.iter().any(reports_its_absence));
         assert_eq!(ids(&desk.host), [first], "{kind}: what is left of it is still meant");
         desk.host.set_group(path, Some(4_711));
         desk.until("the group is followed", |host, _| ids(host) == [first, 4_711]);
-        desk.until("the gap is told", |_, told| told.iter().any(told_of_a_gap));
+        desk.until("the gap is reported", |_, reports| reports.iter().any(reports_a_gap));
     }
 }
 
@@ -271,15 +271,15 @@ fn start_anew(failing_look: Option<u64>) -> (u64, bool) {
     desk.warden.tick();
     let looks = desk.host.fail_nth_look(None);
     // Where it cannot be seen that the rules are there, the fault ends.
-    if desk.told.try_iter().any(|report| matches!(report.fact, AgentFact::Ending(_))) {
+    if desk.reports.try_iter().any(|report| matches!(report.fact, AgentFact::Ending(_))) {
         return (looks, false);
     }
     let is_late = ids(&desk.host) != [first, 4_711];
     desk.until(&format!("look {failing_look:?} failed: the group is followed"), |host, _| {
         ids(host) == [first, 4_711]
     });
-    desk.until(&format!("look {failing_look:?} failed: the gap is told"), |_, told| {
-        told.iter().any(told_of_a_gap)
+    desk.until(&format!("look {failing_look:?} failed: the gap is reported"), |_, reports| {
+        reports.iter().any(reports_a_gap)
     });
     (looks, is_late)
 }

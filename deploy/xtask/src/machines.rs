@@ -134,7 +134,7 @@ impl Machines {
             };
             stages += &format!(", {suite} {}", spoken(begin.elapsed()));
             println!("\n{}\n{table}", suite.title());
-            let of_suite = counted(&selection, &table);
+            let of_suite = count_cases(&selection, &table);
             success &= of_suite.failed == 0;
             counts.passed += of_suite.passed;
             counts.failed += of_suite.failed;
@@ -156,7 +156,7 @@ impl Machines {
     }
 
     /// The first of the options that was given.
-    pub fn given(&self) -> Option<&'static str> {
+    pub fn first_option(&self) -> Option<&'static str> {
         let options = [
             ("--long", self.long),
             ("--case", !self.cases.is_empty()),
@@ -241,7 +241,7 @@ fn split(plan: Plan, unfit: impl Fn(Suite) -> Result<Option<String>>) -> Result<
 }
 
 /// How many cases have passed; one without a figure has failed.
-fn counted(selection: &Selection, table: &Table) -> Counts {
+fn count_cases(selection: &Selection, table: &Table) -> Counts {
     let silent: Vec<&str> = selection
         .cases()
         .map(|case| case.name)
@@ -352,7 +352,7 @@ mod tests {
             cases: vec!["kill".into()],
             ..Machines::default()
         };
-        assert_eq!(one.given(), Some("--case"));
+        assert_eq!(one.first_option(), Some("--case"));
         assert_eq!(
             left_out(one)?,
             [
@@ -365,7 +365,7 @@ mod tests {
             long: true,
             ..Machines::default()
         };
-        assert_eq!((Machines::default().given(), long.given()), (None, Some("--long")));
+        assert_eq!((Machines::default().first_option(), long.first_option()), (None, Some("--long")));
         let lines = left_out(long)?;
         assert!(
             lines.len() == 2 && !lines.iter().any(|line| line.contains("Debian 12")),
@@ -397,6 +397,6 @@ mod tests {
             limit: None,
             failed: None,
         });
-        assert_eq!(counted(&selection, &table), Counts { passed: 1, failed: 1 });
+        assert_eq!(count_cases(&selection, &table), Counts { passed: 1, failed: 1 });
     }
 }

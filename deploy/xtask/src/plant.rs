@@ -119,7 +119,7 @@ impl Plant {
             println!("{:<28} {:<20} {took:>14}  {outcome}", bug.name, bug.package);
         }
         let outcomes: Vec<Outcome> = outcomes.into_iter().map(|(_, outcome, _)| outcome).collect();
-        println!("\n{}", counted(&outcomes));
+        println!("\n{}", count_outcomes(&outcomes));
         // What is known of the bugs before it is printed all the same.
         ended?;
         let passed = |nothing_skipped| outcomes.iter().all(|outcome: &Outcome| outcome.passes(nothing_skipped));
@@ -134,7 +134,7 @@ impl Plant {
 }
 
 /// How many bugs had each outcome.
-fn counted(outcomes: &[Outcome]) -> String {
+fn count_outcomes(outcomes: &[Outcome]) -> String {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::from([("caught", 0)]);
     for outcome in outcomes {
         *counts.entry(outcome.word()).or_default() += 1;
@@ -421,7 +421,7 @@ mod tests {
             assert_eq!([false, true].map(|refused| outcome.passes(refused)), expected, "{outcome}");
         }
         let all = [tried(TESTS_FAILED, &["a"], &[]), tried(0, &[], &["a"]), Outcome::NotCaught];
-        assert_eq!(counted(&all), "of 3: 1 caught, 1 not caught, 1 skipped");
+        assert_eq!(count_outcomes(&all), "of 3: 1 caught, 1 not caught, 1 skipped");
         assert_eq!(
             skipped_rung("  vm: the whole rung: root is required").as_deref(),
             Some("root is required")

@@ -151,7 +151,7 @@ impl Test {
         let chosen = |rung: &&Rung| self.rung.is_empty() || self.rung.iter().any(|name| name == rung.name);
         let (wanted, others): (Vec<_>, Vec<_>) = RUNGS.iter().partition(chosen);
         let climbs_machines = wanted.iter().any(|rung| matches!(rung.how, How::Machines));
-        if let Some(option) = self.machines.given().filter(|_| !climbs_machines) {
+        if let Some(option) = self.machines.first_option().filter(|_| !climbs_machines) {
             bail!("{option} is for the rung vm, which --rung does not name");
         }
         let source = if self.machines.quick || self.rung.is_empty() && !self.machines.long {

@@ -152,7 +152,7 @@ impl Machines {
             eprintln!("vm: the times could not be recorded: {error:#}");
             success = false;
         }
-        Ok(Outcome::Partly { success, counts, skipped })
+        Ok(Outcome::Ran { success, counts, skipped })
     }
 
     /// The first of the options that was given.

@@ -17,12 +17,8 @@ pub struct Counts {
 }
 
 pub enum Outcome {
-    Ran {
-        success: bool,
-        counts: Counts,
-    },
     /// What ran, and why each part that is not among the counts did not.
-    Partly {
+    Ran {
         success: bool,
         counts: Counts,
         skipped: Vec<String>,
@@ -31,10 +27,19 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of it ran.
+    pub fn ran(success: bool, counts: Counts) -> Self {
+        Self::Ran {
+            success,
+            counts,
+            skipped: Vec::new(),
+        }
+    }
+
     /// Whether it reports a test, or why there is none. A success that reports nothing may have run nothing.
     fn says_anything(&self) -> bool {
         match self {
-            Self::Ran { success, counts } | Self::Partly { success, counts, .. } => !success || *counts != Counts::default(),
+            Self::Ran { success, counts, .. } => !success || *counts != Counts::default(),
             Self::Skipped(_) => true,
         }
     }
@@ -110,40 +115,21 @@ impl Summary {
         if silent {
             self.silent.push(format!("{name}: the rung succeeded and reported no test"));
         }
-        let ran = |success: bool, counts: Counts, parts: u64| Row {
+        let (success, counts, parts) = match outcome {
+            Outcome::Skipped(reason) => (true, Counts::default(), vec![format!("the whole rung: {reason}")]),
+            Outcome::Ran { success, counts, skipped } => (success && !silent, counts, skipped),
+        };
+        self.skips.extend(parts.iter().map(|reason| format!("{name}: {reason}")));
+        self.rungs.push(Row {
             name,
-            success: success && !silent,
+            success,
             passed: counts.passed.saturating_sub(skipped + excused),
             // A run that failed without a failed test did not build.
-            failed: if success && !silent { counts.failed } else { counts.failed.max(1) },
-            skipped: skipped + parts,
+            failed: if success { counts.failed } else { counts.failed.max(1) },
+            skipped: skipped + parts.len() as u64,
             excused,
             took,
-        };
-        let row = match outcome {
-            Outcome::Skipped(reason) => {
-                self.skips.push(format!("{name}: the whole rung: {reason}"));
-                Row {
-                    name,
-                    success: true,
-                    passed: 0,
-                    failed: 0,
-                    skipped: skipped + 1,
-                    excused,
-                    took,
-                }
-            }
-            Outcome::Ran { success, counts } => ran(success, counts, 0),
-            Outcome::Partly {
-                success,
-                counts,
-                skipped: parts,
-            } => {
-                self.skips.extend(parts.iter().map(|reason| format!("{name}: {reason}")));
-                ran(success, counts, parts.len() as u64)
-            }
-        };
-        self.rungs.push(row);
+        });
     }
 
     pub fn add_undone(&mut self, notes: &[Note]) {
@@ -248,10 +234,7 @@ mod tests {
     use super::*;
 
     fn ran(passed: u64) -> Outcome {
-        Outcome::Ran {
-            success: true,
-            counts: Counts { passed, failed: 0 },
-        }
+        Outcome::ran(true, Counts { passed, failed: 0 })
     }
 
     fn undone(took_ms: u64) -> Note {
@@ -323,7 +306,7 @@ mod tests {
     #[test]
     fn a_part_that_did_not_run_is_a_skip_and_takes_nothing_from_what_passed() {
         let mut summary = Summary::default();
-        let outcome = Outcome::Partly {
+        let outcome = Outcome::Ran {
             success: true,
             counts: Counts { passed: 3, failed: 0 },
             skipped: vec!["Debian 11 has glibc 2.31".into()],
@@ -341,10 +324,7 @@ mod tests {
     #[test]
     fn a_suite_that_does_not_build_is_a_failure() {
         let mut summary = Summary::default();
-        let outcome = Outcome::Ran {
-            success: false,
-            counts: Counts::default(),
-        };
+        let outcome = Outcome::ran(false, Counts::default());
         summary.add("pure", outcome, Verdict::default(), Duration::ZERO);
         assert!(!summary.passed(false) && summary.to_string().contains("0 passed, 1 failed, 0 skipped"));
     }

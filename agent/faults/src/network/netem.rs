@@ -19,18 +19,18 @@ const TIMER: &[Feature] = &[Feature::ChangeUser, Feature::Ptrace];
 
 /// The way is timed as it is before anything makes it worse.
 pub(super) fn begin(request: &ShapingRequest<'_>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<AppliedEngine, FaultError> {
+    let untimed = match request.harm {
+        Harm::Delay(_) => untimed(request, scene),
+        Harm::Loss(_) => None,
+    };
     let order = match request.harm {
-        Harm::Delay(delay) if timer_lacks(scene.view).is_none() => request.probe(scene).map(|times| TimingWork {
+        Harm::Delay(delay) if untimed.is_none() => request.probe(scene).map(|times| TimingWork {
             times,
             longest_us: u64::try_from(delay.longest().as_micros()).unwrap_or(u64::MAX),
         }),
         Harm::Delay(_) | Harm::Loss(_) => None,
     };
     let timer = order.map(|order| levers.start_timing_worker(&order)).transpose()?;
-    let untimed = match request.harm {
-        Harm::Delay(_) => untimed(request, scene),
-        Harm::Loss(_) => None,
-    };
     let path = levers.shape_path(&PathSpec {
         packets: packets(request),
         shape: request.harm.into(),

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use agent_faults::{Protection, Scene};
+use agent_journal::Opened;
 use agent_levers::fake::{AGENT_PID, FakeHost};
+use agent_levers::{Exemptions, JournalStore, Levers, PullContext};
 use agent_view::{HostView, Process};
 use agent_warden::{Policy, ProtectedResources};
 use proto_model::catalogue::FaultKind;
+use proto_model::id::InjectionId;
 use proto_model::problem::Refusal;
 use serde_json::json;
 
@@ -151,6 +154,56 @@ fn unreadable_mounts_refuse_a_network_fault() {
     for refusal in of_mounts {
         assert_eq!((refusal.code.as_str(), refusal.path.as_str()), ("unreadable", "params.to"));
         assert!(refusal.message.contains("can read /proc/thread-self/mountinfo"), "{refusal}");
+    }
+}
+
+/// Mounts may become unreadable after the preflight.
+#[test]
+fn unreadable_mounts_keep_a_network_fault_from_acting() {
+    let (host, policy) = (FakeHost::new(), Policy::default());
+    let mut tries = (1..100).map(|nth| {
+        host.fail_nth_look(Some(nth));
+        ProtectedResources::of(&policy, &host)
+    });
+    let protected = tries.find(|protected| protected.networks().is_err());
+    let protected = protected.expect("the mounts are looked at");
+    host.fail_nth_look(None);
+    let scene = Scene {
+        view: &host,
+        protection: &protected,
+        seed: 1,
+        duration_ms: 60_000,
+    };
+    for (kind, params) in [
+        ("network.partition", json!({"to": ["192.0.2.7"]})),
+        ("network.loss", json!({"to": ["192.0.2.7"], "percent": 10})),
+        ("network.delay", json!({"to": ["192.0.2.7"], "delay": "100ms"})),
+    ] {
+        let fault = agent_faults::find(&FaultKind::parse(kind).unwrap()).unwrap();
+        let (params, before, injection) = (fault.check(&params).unwrap(), host.footprint(), InjectionId::generate());
+        let opened = Opened {
+            injection: injection.clone(),
+            run: String::new(),
+            kind: kind.to_owned(),
+            params: params.clone(),
+            boot_id: host.boot_id(),
+            opened_boot_ms: 0,
+            deadline_boot_ms: 60_000,
+            plan_digest: String::new(),
+        };
+        let context = PullContext {
+            injection,
+            kind: kind.to_owned(),
+            seed: 1,
+            deadline_boot_ms: 60_000,
+            gate_ms: 60_000,
+            exemptions: Exemptions::default(),
+        };
+        let (mut journal, mut hands) = (JournalStore::memory().create(opened).unwrap(), host.clone());
+        let mut levers = Levers::new(&mut journal, &mut hands, &host, context);
+        let error = fault.apply(&params, &scene, &mut levers).unwrap_err().to_string();
+        assert!(error.contains("the mounts of this host cannot be read"), "{kind}: {error}");
+        assert_eq!(host.footprint(), before, "{kind}");
     }
 }
 

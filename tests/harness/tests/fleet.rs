@@ -209,11 +209,14 @@ fn the_footprint_sees_classes_that_tc_prints_in_words() -> Result<()> {
     if skipped() {
         return Ok(());
     }
-    let fleet = Fleet::create("words", &["one"])?;
-    let one = fleet.host("one");
+    let fleet = Fleet::create("words", &["one", "two"])?;
+    let (one, two) = (fleet.host("one"), fleet.host("two"));
     let make = "tc qdisc replace dev eth0 root handle 1: htb && tc class add dev eth0 parent 1: classid 1:10 htb rate 900mbit";
     one.exec(Cmd::sh(make))?.ok()?;
     let before = one.snapshot()?;
+    // What no class claims is counted in the options of the queue.
+    let send = format!("echo > /dev/udp/{}/9", two.v4());
+    one.exec(Cmd::new("bash").args(["-c", &send]))?.ok()?;
     let seen = before.differences(&one.snapshot()?);
     ensure!(seen.is_empty(), "{seen:?}");
     one.exec(Cmd::sh("tc class change dev eth0 parent 1: classid 1:10 htb rate 800mbit"))?

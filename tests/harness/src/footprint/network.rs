@@ -9,7 +9,7 @@ use super::Section;
 use super::json::{ask, insert, printed, section, strip};
 
 /// What moves by itself in the answers of `ip`, `tc` and `nft`.
-const MOVING: [&str; 29] = [
+const MOVING: [&str; 30] = [
     "ifindex",
     "link_index",
     "link_netnsid",
@@ -25,6 +25,7 @@ const MOVING: [&str; 29] = [
     "drops",
     "overlimits",
     "requeues",
+    "direct_packets_stat",
     "backlog",
     "qlen",
     "handle",

@@ -1,12 +1,14 @@
 //! What a fault pulls with: its injection, its journal and its host. No lever changes anything before its undo is recorded, synced.
 
+use std::any::Any;
+
 use agent_view::{HostView, ViewError};
 use proto_model::id::InjectionId;
 
 use crate::error::OpsError;
 use crate::host_ops::{HostOps, KEY};
-use crate::kinds::{AllOps, Journal, Targets, Undo};
-use crate::traffic::{Exemptions, TrafficSpec};
+use crate::kinds::{AllOps, Journal, Undo};
+use crate::traffic::Exemptions;
 
 /// Why a pull did not happen, or went wrong after its undo was recorded.
 #[derive(Debug, thiserror::Error)]
@@ -95,17 +97,12 @@ impl<'a> Levers<'a> {
         self.log.declare(consequences).map_err(LeverError::Journal)
     }
 
-    /// Replaces the peers, exceptions and groups of every lever of this injection that acts on packets. What undoes them names none.
-    pub fn retarget_packets(&mut self, spec: &TrafficSpec) -> Result<(), LeverError> {
+    /// Every lever of this injection that takes such an aim acts as it says from now on.
+    pub(crate) fn retarget(&mut self, aim: &dyn Any) -> Result<(), LeverError> {
         self.check_open()?;
-        let to = Targets {
-            packets: spec,
-            exemptions: &self.context.exemptions,
-        };
         for undo in self.log.undos() {
-            undo.retarget(self.ops, &to)?;
+            undo.retarget(self.ops, aim)?;
         }
-        tracing::info!(injection = %self.context.injection, peers = spec.peers.len(), "names or groups moved, and the fault with them");
         Ok(())
     }
 

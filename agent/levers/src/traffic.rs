@@ -163,6 +163,15 @@ pub struct Exemptions {
     pub ports: Vec<PortRange>,
 }
 
+/// What may be changed about the levers on packets while they act.
+#[derive(Debug)]
+pub(crate) enum PacketAim {
+    /// The packets of these peers and groups are meant, except those.
+    Peers(Box<TrafficSpec>, Exemptions),
+    /// The controller is at these addresses, which are left alone.
+    Controllers(Vec<std::net::SocketAddr>),
+}
+
 #[cfg(test)]
 pub(crate) fn example() -> TrafficSpec {
     TrafficSpec {

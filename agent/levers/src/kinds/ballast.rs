@@ -74,6 +74,8 @@ impl fmt::Display for RemoveBallast {
 }
 
 impl Lever for RemoveBallast {
+    type Aim = ();
+
     /// The fullest record of the same file: the first was written before it was made, and knows only its path.
     fn complete(&self, history: &History) -> Self {
         if self.ballast.inode.is_some() {

@@ -166,6 +166,8 @@ impl fmt::Display for EmptyGroup {
 }
 
 impl Lever for EmptyGroup {
+    type Aim = ();
+
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let group = ours(&self.group)?;
         let found = context.ops.end_group(&group, END_GROUP_WITHIN_MS)?;
@@ -209,6 +211,8 @@ impl fmt::Display for DrainGroup {
 }
 
 impl Lever for DrainGroup {
+    type Aim = ();
+
     /// Ending by itself is a courtesy to what the worker holds; that it did not is no failure of this undo.
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let group = ours(&self.group)?;

@@ -70,6 +70,8 @@ impl fmt::Display for RestoreKnob {
 }
 
 impl Lever for RestoreKnob {
+    type Aim = ();
+
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let Self { path, ours, before } = self;
         if !may_set_knob(path) {

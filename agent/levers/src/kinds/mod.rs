@@ -11,8 +11,8 @@ pub(crate) mod path;
 pub(crate) mod processes;
 pub(crate) mod traffic;
 
+use std::any::Any;
 use std::fmt;
-use std::net::SocketAddr;
 
 use agent_journal::UndoOutcome;
 use agent_view::{HostView, ViewError};
@@ -23,11 +23,13 @@ use crate::clean_check::{CleanCheck, Recorded, TouchedResource};
 use crate::error::{OpsError, with_causes};
 #[cfg(test)]
 use crate::levers::{LeverError, Levers};
-use crate::traffic::{Exemptions, TrafficSpec};
 
 /// The undo of one pull, as data that lies in a journal. Idempotent; it touches only what carries our name or what it names, and
 /// never flushes.
 pub(crate) trait Lever: fmt::Display + Clone {
+    /// What may be changed about it while it acts; `()` where everything stays as it was pulled.
+    type Aim: Any;
+
     /// The same undo with all that later records of its journal say about it.
     fn complete(&self, _history: &History) -> Self {
         self.clone()
@@ -43,13 +45,8 @@ pub(crate) trait Lever: fmt::Display + Clone {
         Ok(())
     }
 
-    /// Acts on other targets from now on; the undo stays what it is.
-    fn retarget(&self, _ops: &mut dyn AllOps, _to: &Targets<'_>) -> Result<(), OpsError> {
-        Ok(())
-    }
-
-    /// Leaves the controller alone at these addresses from now on.
-    fn spare(&self, _ops: &mut dyn AllOps, _controllers: &[SocketAddr]) -> Result<(), OpsError> {
+    /// Acts as this says from now on; the undo stays what it is.
+    fn retarget(&self, _ops: &mut dyn AllOps, _aim: &Self::Aim) -> Result<(), OpsError> {
         Ok(())
     }
 
@@ -122,12 +119,6 @@ impl Sweep<'_> {
     }
 }
 
-/// What a lever is to act on from now on.
-pub(crate) struct Targets<'a> {
-    pub(crate) packets: &'a TrafficSpec,
-    pub(crate) exemptions: &'a Exemptions,
-}
-
 /// Makes the closed vocabulary of undos and the calls to a host out of the levers.
 macro_rules! levers {
     ($($file:ident: $ops:ident => $($undo:ident),+;)+) => {
@@ -167,12 +158,14 @@ macro_rules! levers {
                 match self { $($(Self::$undo(undo) => undo.renew(ops, gate_ms),)+)+ }
             }
 
-            pub(crate) fn retarget(&self, ops: &mut dyn AllOps, to: &Targets<'_>) -> Result<(), OpsError> {
-                match self { $($(Self::$undo(undo) => undo.retarget(ops, to),)+)+ }
-            }
-
-            pub(crate) fn spare(&self, ops: &mut dyn AllOps, controllers: &[SocketAddr]) -> Result<(), OpsError> {
-                match self { $($(Self::$undo(undo) => undo.spare(ops, controllers),)+)+ }
+            /// Levers that take another sort of aim stay as they are.
+            pub(crate) fn retarget(&self, ops: &mut dyn AllOps, aim: &dyn Any) -> Result<(), OpsError> {
+                match self {
+                    $($(Self::$undo(undo) => match aim.downcast_ref() {
+                        Some(aim) => undo.retarget(ops, aim),
+                        None => Ok(()),
+                    },)+)+
+                }
             }
 
             pub(crate) fn touched(&self) -> Vec<TouchedResource> {

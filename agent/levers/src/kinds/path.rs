@@ -9,7 +9,7 @@ use agent_view::{Clsact, PathInterface, PathThing};
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
-use super::{AllOps, Lever, Sweep, Targets, UndoContext, UndoError};
+use super::{AllOps, Lever, Sweep, UndoContext, UndoError};
 use crate::clean_check::CleanCheck;
 use crate::error::OpsError;
 #[cfg(any(test, feature = "fake"))]
@@ -18,7 +18,7 @@ use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
 use crate::path::{self, ClsactPlace, ClsactRemoval, DRAIN_AT_MOST_MS, Packets, PathOpening, PathSpec, Shape};
 use crate::tc::{self, free_preference};
-use crate::traffic::Exemptions;
+use crate::traffic::{Exemptions, PacketAim};
 
 /// Remove the injection's filters, wait for its link to be empty, then remove the link, and at last the clsact of these
 /// interfaces where it is ours and nothing hangs on it.
@@ -140,6 +140,8 @@ impl fmt::Display for RemovePath {
 }
 
 impl Lever for RemovePath {
+    type Aim = PacketAim;
+
     /// A link that went while packets are led into it would swallow them, and those in it are lost with it: so this order.
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let Self { injection, link, .. } = self;
@@ -168,12 +170,11 @@ impl Lever for RemovePath {
         ops.renew_path(&self.injection, gate_ms)
     }
 
-    fn retarget(&self, ops: &mut dyn AllOps, to: &Targets<'_>) -> Result<(), OpsError> {
-        ops.replace_path_peers(&self.injection, &Packets::from(to.packets), to.exemptions)
-    }
-
-    fn spare(&self, ops: &mut dyn AllOps, controllers: &[SocketAddr]) -> Result<(), OpsError> {
-        ops.replace_path_controllers(&self.injection, controllers)
+    fn retarget(&self, ops: &mut dyn AllOps, aim: &PacketAim) -> Result<(), OpsError> {
+        match aim {
+            PacketAim::Peers(packets, exemptions) => ops.replace_path_peers(&self.injection, &Packets::from(packets.as_ref()), exemptions),
+            PacketAim::Controllers(controllers) => ops.replace_path_controllers(&self.injection, controllers),
+        }
     }
 
     /// A link's name holds a part of an id only; those whose journals are at hand are known in full.

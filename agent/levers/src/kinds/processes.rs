@@ -116,6 +116,8 @@ impl fmt::Display for ResumeProcesses {
 }
 
 impl Lever for ResumeProcesses {
+    type Aim = ();
+
     /// Each is tried whatever becomes of the others.
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         if !context.same_boot {

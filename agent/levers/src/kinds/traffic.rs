@@ -12,7 +12,7 @@ use agent_view::TrafficCounters;
 use proto_model::id::InjectionId;
 use serde::{Deserialize, Serialize};
 
-use super::{AllOps, Lever, Sweep, Targets, UndoContext, UndoError};
+use super::{AllOps, Lever, Sweep, UndoContext, UndoError};
 use crate::clean_check::CleanCheck;
 use crate::error::{OpsError, with_causes};
 #[cfg(any(test, feature = "fake"))]
@@ -20,7 +20,7 @@ use crate::fake::{FakeHost, Traffic, absent};
 use crate::levers::{LeverError, Levers};
 use crate::linux::LinuxOps;
 use crate::netfilter;
-use crate::traffic::{Exemptions, TrafficSpec};
+use crate::traffic::{Exemptions, PacketAim, TrafficSpec};
 
 /// Remove the rules, sets and elements of our table that carry the injection's id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,15 @@ impl Levers<'_> {
         ops.add_traffic(&context.injection, spec, &context.exemptions)?;
         Ok(())
     }
+
+    /// Replaces the peers, exceptions and groups of every lever of this injection that acts on packets. What undoes them names none.
+    pub fn retarget_packets(&mut self, spec: &TrafficSpec) -> Result<(), LeverError> {
+        let exemptions = self.context().exemptions.clone();
+        self.retarget(&PacketAim::Peers(Box::new(spec.clone()), exemptions))?;
+        let injection = &self.context().injection;
+        tracing::info!(%injection, peers = spec.peers.len(), "names or groups moved, and the fault with them");
+        Ok(())
+    }
 }
 
 impl fmt::Display for RemoveTraffic {
@@ -63,6 +72,8 @@ impl fmt::Display for RemoveTraffic {
 }
 
 impl Lever for RemoveTraffic {
+    type Aim = PacketAim;
+
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let found = context.ops.remove_traffic(&self.injection)?;
         Self::tidy(context);
@@ -78,12 +89,11 @@ impl Lever for RemoveTraffic {
         ops.renew_traffic(&self.injection, gate_ms)
     }
 
-    fn retarget(&self, ops: &mut dyn AllOps, to: &Targets<'_>) -> Result<(), OpsError> {
-        ops.replace_peers(&self.injection, to.packets)
-    }
-
-    fn spare(&self, ops: &mut dyn AllOps, controllers: &[SocketAddr]) -> Result<(), OpsError> {
-        ops.replace_controllers(&self.injection, controllers)
+    fn retarget(&self, ops: &mut dyn AllOps, aim: &PacketAim) -> Result<(), OpsError> {
+        match aim {
+            PacketAim::Peers(packets, _) => ops.replace_peers(&self.injection, packets),
+            PacketAim::Controllers(controllers) => ops.replace_controllers(&self.injection, controllers),
+        }
     }
 
     fn residue(check: &mut CleanCheck<'_>) {

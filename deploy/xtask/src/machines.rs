@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Args, Subcommand};
 use tests_harness::interrupt;
 use tests_vm::cases::{self, Extent, Selection};
-use tests_vm::site::LOOK;
+use tests_vm::look::LOOK;
 use tests_vm::table::Table;
 use tests_vm::{Image, Kit, Site, Suite, console};
 

@@ -6,6 +6,7 @@ pub mod console;
 mod control;
 pub mod image;
 pub mod kit;
+pub mod look;
 pub mod machine;
 mod qmp;
 pub mod site;

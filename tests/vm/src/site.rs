@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests_harness::footprint::Footprint;
@@ -13,6 +13,7 @@ use tests_harness::{Fleet, FleetPlan, Host, Output, Packages, programs, wait};
 
 use crate::image::{self, Image};
 use crate::kit::Kit;
+use crate::look::LOOK;
 use crate::machine::{self, Machine, MachinePlan};
 use crate::suite::Suite;
 
@@ -29,25 +30,6 @@ const INSTALL: Duration = Duration::from_secs(300);
 /// The longest that a command of the operator may take, in a slow machine.
 const OPERATOR: Duration = Duration::from_secs(120);
 const SOON: Duration = Duration::from_secs(120);
-/// Looks at everything on the machine that a fault could touch; beside the debs there may be one for older C libraries.
-pub const LOOK: &str = "fracas-test-host";
-/// Of a footprint, what no fault of the cases may change and nothing else on the machine changes by itself.
-const WATCHED: [&str; 9] = [
-    "addresses",
-    "groups",
-    "iptables",
-    "links",
-    "mounts",
-    "nft",
-    "qdiscs",
-    "routes",
-    "sysctls",
-];
-
-/// Every queue, class, filter and rule, as the programs of the kernel's own developers print them. Classes of fq_codel are its flows of the moment.
-const NETWORK: &str = "for link in /sys/class/net/*; do link=${link##*/}; tc qdisc show dev $link; tc class show dev $link | grep -v 'class fq_codel'; \
-                       for side in ingress egress; do tc filter show dev $link $side 2>/dev/null; done; done; nft --stateless list ruleset";
-
 /// Cuts the neighbour off.
 pub const PARTITION: [&str; 2] = ["network.partition", "to=db"];
 /// Fills a part of the root's volume.
@@ -168,8 +150,8 @@ impl Site {
         self.apt_install(&["fracas-controller", "fracas"])?;
         wait::until("the controller answers", SOON, || Ok(self.fracas(&["status"])?.success()))?;
         self.before_agent = Some(BeforeAgent {
-            footprint: self.footprint()?,
-            network: self.network()?,
+            footprint: self.machine.footprint()?,
+            network: self.machine.network()?,
             files: self.files()?,
         });
         self.install_agent()?;
@@ -294,49 +276,6 @@ impl Site {
     pub fn expect_cut_off(&self) -> Result<()> {
         let ping = self.machine.sh("ping -4 -c 2 -W 2 db")?;
         ensure!(!ping.success(), "the neighbour answers during a partition: {}", ping.stdout);
-        Ok(())
-    }
-
-    /// Everything on the machine that a fault could touch.
-    pub fn footprint(&self) -> Result<Footprint> {
-        let seen = self
-            .machine
-            .exec(&[&format!("{}/{LOOK}", machine::PACKAGES), "footprint"], b"", SOON)?;
-        let mut footprint: Footprint = serde_json::from_str(&seen.ok()?).context("read the machine's footprint")?;
-        footprint.0.retain(|section, _| WATCHED.contains(&section.as_str()));
-        // The groups of units come and go by themselves, our own units' too.
-        if let Some(groups) = footprint.0.get_mut("groups") {
-            groups.retain(|path, _| path.contains("/fracas-") && !path.ends_with(".service"));
-        }
-        if let Some(mounts) = footprint.0.get_mut("mounts") {
-            // An automount says the number of its pipe, which differs from boot to boot.
-            mounts.retain(|point, how| !point.starts_with("/run/") && !how.contains(" autofs "));
-        }
-        Ok(footprint)
-    }
-
-    /// An error that names each thing which is not as it was.
-    pub fn expect_footprint(&self, before: &Footprint) -> Result<()> {
-        let differences = before.differences(&self.footprint()?);
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let lines: Vec<String> = differences.iter().map(ToString::to_string).collect();
-        bail!("the host is not as it was before: {}", lines.join("; "))
-    }
-
-    /// Every queue, class, filter and rule of the machine.
-    pub fn network(&self) -> Result<String> {
-        self.machine.sh(NETWORK)?.ok()
-    }
-
-    /// An error with both where a letter of them is not as it was.
-    pub fn expect_network(&self, before: &str) -> Result<()> {
-        let now = self.network()?;
-        ensure!(
-            now == before,
-            "queues or rules are not as they were, but\n{now}\nand were\n{before}"
-        );
         Ok(())
     }
 

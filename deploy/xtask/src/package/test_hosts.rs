@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 use tests_harness::programs;
 use tests_vm::Suite;
-use tests_vm::site::LOOK;
+use tests_vm::look::LOOK;
 
 use super::arch::Arch;
 use super::definition::Definitions;

@@ -44,7 +44,7 @@ fn back(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 
 fn step(site: &mut Site, figures: &mut Figures<'_>, to: &str, direction: &str) -> Result<()> {
     site.ready()?;
-    let before = site.footprint()?;
+    let before = site.machine().footprint()?;
     watch(site)?;
     let lasts = format!("{}s", LASTS.as_secs());
     let run = site.attack(&PARTITION, &lasts)?;
@@ -74,7 +74,7 @@ fn step(site: &mut Site, figures: &mut Figures<'_>, to: &str, direction: &str) -
         site.machine().sh(&format!("systemctl start {service}"))?.ok()?;
     }
     site.ready().context("after the clock is set right")?;
-    site.expect_footprint(&before)
+    site.machine().expect_footprint(&before)
 }
 
 /// In the background, from before the fault begins.

@@ -53,7 +53,7 @@ pub(super) struct Held {
 impl Held {
     pub fn begin(site: &mut Site) -> Result<Self> {
         site.ready()?;
-        let before = site.footprint()?;
+        let before = site.machine().footprint()?;
         let runs = FAULTS.iter().map(|fault| site.attack(fault, LASTS)).collect::<Result<_>>()?;
         site.expect_cut_off()?;
         site.machine().sh(ACTING)?.ok().context("not every fault acts")?;
@@ -66,7 +66,7 @@ impl Held {
     }
 
     pub fn expect_footprint(&self, site: &Site) -> Result<()> {
-        site.expect_footprint(&self.before)
+        site.machine().expect_footprint(&self.before)
     }
 
     /// Expects the host to be as it was and proven clean, and each run to have ended by one of these causes.

@@ -31,8 +31,8 @@ fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     figures.add("apt-get purge during a partition", begin.elapsed(), PURGED);
     site.machine().sh("ping -c 1 -W 5 db")?.ok()?;
     let before = site.before_agent().context("the agent was installed here")?;
-    site.expect_footprint(&before.footprint)?;
-    site.expect_network(&before.network)?;
+    site.machine().expect_footprint(&before.footprint)?;
+    site.machine().expect_network(&before.network)?;
     let now = site.files()?;
     let appeared: Vec<&str> = now.difference(&before.files).map(String::as_str).collect();
     let vanished: Vec<&str> = before.files.difference(&now).map(String::as_str).collect();

@@ -18,7 +18,7 @@ pub(super) struct Refusal(Value);
 impl Refusal {
     /// Attacks, and expects to be refused with nothing touched.
     pub fn expect(site: &Site, figures: &mut Figures<'_>, what: &str) -> Result<Self> {
-        let before = site.footprint()?;
+        let before = site.machine().footprint()?;
         let begin = Instant::now();
         let fault = ["network.delay", "delay=200ms", "protocol=udp", "to=192.0.2.10"];
         let line = [
@@ -37,7 +37,7 @@ impl Refusal {
             refused.stderr
         );
         let error = serde_json::from_str(refused.stderr.trim()).with_context(|| format!("{what}: {}", refused.stderr))?;
-        site.expect_footprint(&before)?;
+        site.machine().expect_footprint(&before)?;
         Ok(Self(error))
     }
 

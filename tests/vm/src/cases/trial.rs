@@ -189,15 +189,15 @@ pub(super) struct Before {
 impl Before {
     pub fn look(site: &Site) -> Result<Self> {
         Ok(Self {
-            footprint: site.footprint()?,
-            network: site.network()?,
+            footprint: site.machine().footprint()?,
+            network: site.machine().network()?,
         })
     }
 
     /// The host is as it was, and proven clean; queues and rules are so to the letter.
     pub fn expect(&self, site: &Site) -> Result<()> {
-        site.expect_footprint(&self.footprint)?;
-        site.expect_network(&self.network)?;
+        site.machine().expect_footprint(&self.footprint)?;
+        site.machine().expect_network(&self.network)?;
         site.connected_and_clean_within(REPORTED)?;
         Ok(())
     }

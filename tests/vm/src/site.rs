@@ -147,43 +147,40 @@ impl Site {
     /// Installs the controller and the command line, and then the agent, by apt, which starts their services.
     pub fn install(&mut self) -> Result<()> {
         self.machine.settle()?;
-        self.apt_install(&["fracas-controller", "fracas"])?;
+        apt_install(&self.machine, &["fracas-controller", "fracas"])?;
         wait::until("the controller answers", SOON, || Ok(self.fracas(&["status"])?.success()))?;
         self.before_agent = Some(BeforeAgent {
             footprint: self.machine.footprint()?,
             network: self.machine.network()?,
             files: self.files()?,
         });
-        self.install_agent()?;
+        self.install_agent(&self.machine)?;
         self.state = State::Installed;
         Ok(())
     }
 
     /// Installs the agent alone, which keeps the identity that an earlier one has left.
-    pub fn install_agent(&self) -> Result<()> {
-        self.apt_install(&["fracas-agent"])
-    }
-
-    fn apt_install(&self, packages: &[&str]) -> Result<()> {
-        let debs: Vec<String> = packages
-            .iter()
-            .map(|package| format!("{}/{package}_*.deb", machine::PACKAGES))
-            .collect();
-        let line = format!("apt-get install -y -o Dpkg::Use-Pty=0 {}", debs.join(" "));
-        self.machine.sh_within(&line, INSTALL)?.ok().map(drop)
+    pub fn install_agent(&self, machine: &Machine) -> Result<()> {
+        apt_install(machine, &["fracas-agent"])
     }
 
     pub fn before_agent(&self) -> Option<&BeforeAgent> {
         self.before_agent.as_ref()
     }
 
-    /// Makes the machine a host of its own controller, by the line that `tokens create` prints.
+    /// Makes the machine a host of its own controller.
     pub fn enrol(&mut self) -> Result<()> {
-        let token = ["tokens", "create", "--label", "env=staging", "--label", "role=web"];
-        let line = self.fracas(&token)?.ok()?;
-        self.machine.exec(&["/bin/bash", "-c", line.trim()], b"", OPERATOR)?.ok()?;
+        self.enrol_machine(&self.machine, "web")?;
         self.state = State::Enrolled;
         Ok(())
+    }
+
+    /// Makes a machine a host of the controller, with this role, by the line that `tokens create` prints.
+    pub fn enrol_machine(&self, machine: &Machine, role: &str) -> Result<()> {
+        let role = format!("role={role}");
+        let token = ["tokens", "create", "--label", "env=staging", "--label", role.as_str()];
+        let line = self.fracas(&token)?.ok()?;
+        machine.exec(&["/bin/bash", "-c", line.trim()], b"", OPERATOR)?.ok().map(drop)
     }
 
     /// Whatever a case left: afterwards the packages are there, and the host is connected and clean.
@@ -200,31 +197,41 @@ impl Site {
 
     /// Waits until the controller counts the host as connected and clean; the error has what the controller says instead.
     pub fn connected_and_clean_within(&self, limit: Duration) -> Result<Duration> {
-        let waited = wait::until("the host is connected and clean", limit, || self.is_connected_and_clean());
-        waited.with_context(|| match self.show_host() {
+        self.host_ready_within(HOST, limit)
+    }
+
+    /// The same of any host.
+    pub fn host_ready_within(&self, host: &str, limit: Duration) -> Result<Duration> {
+        let waited = wait::until(format_args!("{host} is connected and clean"), limit, || self.is_host_ready(host));
+        waited.with_context(|| match self.show_host(host) {
             Ok(shown) => format!("{}: {} {}", shown.command, shown.stdout.trim(), shown.stderr.trim()),
-            Err(error) => format!("the controller cannot be asked about the host: {error:#}"),
+            Err(error) => format!("the controller cannot be asked about {host}: {error:#}"),
         })
     }
 
     pub fn is_connected_and_clean(&self) -> Result<bool> {
-        // Without a controller there is no document, and the host does not count as clean.
-        let host: Value = serde_json::from_str(&self.show_host()?.stdout).unwrap_or_default();
+        self.is_host_ready(HOST)
+    }
+
+    fn is_host_ready(&self, host: &str) -> Result<bool> {
+        let host = self.host(host)?;
         // The controller hears of a release on the host itself by the next heartbeat.
         Ok(host["connection"] == "connected" && host["cleanliness"] == "clean" && host["availability"] != "halted")
     }
 
     /// Waits until the controller hears the host, and returns what it says of it.
     pub fn connected_within(&self, limit: Duration) -> Result<Value> {
-        let connected = || {
-            let host: Value = serde_json::from_str(&self.show_host()?.stdout).unwrap_or_default();
-            Ok(Some(host).filter(|host| host["connection"] == "connected"))
-        };
+        let connected = || Ok(Some(self.host(HOST)?).filter(|host| host["connection"] == "connected"));
         Ok(wait::for_some("the host is connected", limit, connected)?.0)
     }
 
-    fn show_host(&self) -> Result<Output> {
-        self.fracas(&["hosts", "show", HOST, "-o", "json"])
+    /// The controller's document of a host. Without a controller there is none, and nothing in it counts.
+    pub fn host(&self, host: &str) -> Result<Value> {
+        Ok(serde_json::from_str(&self.show_host(host)?.stdout).unwrap_or_default())
+    }
+
+    fn show_host(&self, host: &str) -> Result<Output> {
+        self.fracas(&["hosts", "show", host, "-o", "json"])
     }
 
     /// Removes the agent with everything it kept; the controller stays.
@@ -248,7 +255,12 @@ impl Site {
 
     /// Starts a fault on the host and waits until it holds; returns the run's id.
     pub fn attack(&self, fault: &[&str], lasts: &str) -> Result<String> {
-        let line = [&["attack"], fault, &["--on", HOST, "--for", lasts, "--detach", "-o", "json"]].concat();
+        self.attack_on(HOST, fault, lasts)
+    }
+
+    /// The same on any host.
+    pub fn attack_on(&self, host: &str, fault: &[&str], lasts: &str) -> Result<String> {
+        let line = [&["attack"], fault, &["--on", host, "--for", lasts, "--detach", "-o", "json"]].concat();
         let run: Value = serde_json::from_str(&self.fracas(&line)?.ok()?)?;
         let id = run["id"].as_str().context("a run has an id")?.to_owned();
         let shown = || -> Result<Option<Value>> {
@@ -308,6 +320,15 @@ impl Site {
         }
         Ok(folder)
     }
+}
+
+fn apt_install(machine: &Machine, packages: &[&str]) -> Result<()> {
+    let debs: Vec<String> = packages
+        .iter()
+        .map(|package| format!("{}/{package}_*.deb", machine::PACKAGES))
+        .collect();
+    let line = format!("apt-get install -y -o Dpkg::Use-Pty=0 {}", debs.join(" "));
+    machine.sh_within(&line, INSTALL)?.ok().map(drop)
 }
 
 /// What the machine and QEMU have written themselves, which is all there is of a machine that does not answer.

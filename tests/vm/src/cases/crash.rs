@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::held::{GIVE_UP, Held, KILLED, clean_after, until_clean};
+use super::held::{CLEAN, GIVE_UP, Held, KILLED, clean_after, until};
 use super::shell::{END, elapsed, main_pid};
 use super::{Case, Extent, Figures};
+use crate::machine::Machine;
 use crate::site::Site;
 
 pub(super) const CASES: [Case; 3] = [
@@ -45,47 +46,53 @@ fn reset(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     // The ballast and the controller's records are to be there after the reset.
     site.machine().sh("sync")?.ok()?;
     site.machine_mut().reset()?;
-    clean_after_boot(site, figures, "a reset")?;
+    clean_after_boot(site.machine(), figures, "a reset while five faults act", CLEAN)?;
     site.machine().settle()?;
-    // Every journal survived, and was closed before there was a network.
-    let rescued = site.machine().sh("journalctl --boot --unit fracas-rescue --output cat")?.ok()?;
-    let undone = rescued.lines().filter(|line| line.starts_with("undone ")).count();
-    let all = held.runs().len();
-    ensure!(undone == all, "the rescue at boot undid {undone} of {all} faults: {rescued}");
+    expect_rescued(site.machine(), held.runs().len())?;
     held.expect_ended(site, &["boot"])
 }
 
 fn rebooted(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let held = Held::begin(site)?;
     site.machine_mut().reboot()?;
-    clean_after_boot(site, figures, "a reboot")?;
-    site.connected_and_clean_within(GIVE_UP)?;
-    let connected = elapsed(&site.machine().sh(&format!("begin=0; {END}"))?.ok()?)?;
-    figures.note("connected and clean after a reboot", connected.saturating_sub(systemd_began(site)?));
+    clean_after_boot(site.machine(), figures, "a reboot while five faults act", CLEAN)?;
+    ready_after_boot(site, site.machine(), figures, "a reboot")?;
     site.machine().settle()?;
     // The agent undoes them as its unit is stopped; the rescue at boot is for what it did not get done.
     held.expect_ended(site, &["ended_early", "boot"])
 }
 
-/// Waits until the host is clean, and records that as time since systemd began.
-fn clean_after_boot(site: &Site, figures: &mut Figures<'_>, what: &str) -> Result<()> {
-    let printed = site.machine().sh_within(&format!("begin=0; {}", until_clean()), GIVE_UP)?.ok()?;
-    let (clean, systemd) = (elapsed(&printed)?, systemd_began(site)?);
+/// Waits until the machine is clean, which a line of `sh` says, and records that as time since systemd began.
+pub(super) fn clean_after_boot(machine: &Machine, figures: &mut Figures<'_>, what: &str, is_clean: &str) -> Result<()> {
+    let printed = machine.sh_within(&format!("begin=0; {}", until(is_clean)), GIVE_UP)?.ok()?;
+    let (clean, systemd) = (elapsed(&printed)?, systemd_began(machine)?);
     figures.note("the kernel had begun before systemd", systemd);
-    figures.add(
-        format!("clean after {what} while five faults act"),
-        clean.saturating_sub(systemd),
-        BOOTED,
+    figures.add(format!("clean after {what}"), clean.saturating_sub(systemd), BOOTED);
+    Ok(())
+}
+
+/// Waits until the controller counts the machine's host as connected and clean, and notes that as time since systemd began.
+pub(super) fn ready_after_boot(site: &Site, machine: &Machine, figures: &mut Figures<'_>, what: &str) -> Result<()> {
+    site.host_ready_within(machine.name(), GIVE_UP)?;
+    let connected = elapsed(&machine.sh(&format!("begin=0; {END}"))?.ok()?)?;
+    figures.note(
+        format!("connected and clean after {what}"),
+        connected.saturating_sub(systemd_began(machine)?),
     );
     Ok(())
 }
 
+/// Every journal of these faults has survived, and was closed at this boot before there was a network.
+pub(super) fn expect_rescued(machine: &Machine, faults: usize) -> Result<()> {
+    let rescued = machine.sh("journalctl --boot --unit fracas-rescue --output cat")?.ok()?;
+    let undone = rescued.lines().filter(|line| line.starts_with("undone ")).count();
+    ensure!(undone == faults, "the rescue at boot undid {undone} of {faults} faults: {rescued}");
+    Ok(())
+}
+
 /// When systemd began, in time since the kernel did.
-fn systemd_began(site: &Site) -> Result<Duration> {
-    let shown = site
-        .machine()
-        .sh("systemctl show --property UserspaceTimestampMonotonic --value")?
-        .ok()?;
+fn systemd_began(machine: &Machine) -> Result<Duration> {
+    let shown = machine.sh("systemctl show --property UserspaceTimestampMonotonic --value")?.ok()?;
     let micros = shown
         .trim()
         .parse()

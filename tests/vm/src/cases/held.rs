@@ -74,20 +74,23 @@ impl Held {
         site.ready()?;
         self.expect_footprint(site)?;
         site.machine().sh(NGINX_RUNS)?.ok().context("nginx does not run as it did before")?;
-        for id in &self.runs {
-            let run = site.finished(id)?;
-            let injection = &run["injections"][0];
-            let cause = injection["ended_by"].as_str().unwrap_or("nothing");
-            ensure!(
-                injection["state"] == "undone" && causes.contains(&cause),
-                "{} is {} and was ended by {cause}, not by one of {causes:?}: {run:#}",
-                injection["fault"],
-                injection["state"]
-            );
-            ensure!(run["verdict"] != Value::Null, "the run has no verdict: {run:#}");
-        }
-        Ok(())
+        self.runs.iter().try_for_each(|run| expect_undone(site, run, causes))
     }
+}
+
+/// Expects a run of one fault to have ended, and the fault to be undone by one of these causes.
+pub(super) fn expect_undone(site: &Site, run: &str, causes: &[&str]) -> Result<()> {
+    let run = site.finished(run)?;
+    let injection = &run["injections"][0];
+    let cause = injection["ended_by"].as_str().unwrap_or("nothing");
+    ensure!(
+        injection["state"] == "undone" && causes.contains(&cause),
+        "{} is {} and was ended by {cause}, not by one of {causes:?}: {run:#}",
+        injection["fault"],
+        injection["state"]
+    );
+    ensure!(run["verdict"] != Value::Null, "the run has no verdict: {run:#}");
+    Ok(())
 }
 
 /// Sets `agent` and `guardian` to their process ids.
@@ -106,7 +109,12 @@ pub(super) fn clean_after(site: &Site, prepare: &str, act: &str) -> Result<Durat
 
 /// Waits until the host is clean; then a line is `begin`, which the lines before have set, and the time.
 pub(super) fn until_clean() -> String {
-    format!("until {CLEAN}; do sleep 0.1; done; {END}")
+    until(CLEAN)
+}
+
+/// The same for any condition.
+pub(super) fn until(condition: &str) -> String {
+    format!("until {condition}; do sleep 0.1; done; {END}")
 }
 
 /// Acts by a line of `sh`, which may take until a limit, and expects the host to be clean as soon as that line has ended; returns how long it took.

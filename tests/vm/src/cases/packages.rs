@@ -163,7 +163,7 @@ fn removed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     held.expect_footprint(site)?;
     expect_removed(site)?;
     let begin = Instant::now();
-    site.install_agent()?;
+    site.install_agent(site.machine())?;
     // Under the identity that stayed.
     site.ready()?;
     figures.note("installed again, connected and clean", begin.elapsed());

@@ -9,6 +9,7 @@ use tests_harness::footprint::Footprint;
 use tests_harness::{Cmd, wait};
 
 use super::Figures;
+use crate::machine::Machine;
 use crate::site::{LASTS, Site};
 
 /// From the operator's command to its answer, in an emulated machine whose processors may be what the fault keeps busy.
@@ -188,17 +189,26 @@ pub(super) struct Before {
 
 impl Before {
     pub fn look(site: &Site) -> Result<Self> {
+        Self::look_at(site.machine())
+    }
+
+    pub fn look_at(machine: &Machine) -> Result<Self> {
         Ok(Self {
-            footprint: site.machine().footprint()?,
-            network: site.machine().network()?,
+            footprint: machine.footprint()?,
+            network: machine.network()?,
         })
     }
 
     /// The host is as it was, and proven clean; queues and rules are so to the letter.
     pub fn expect(&self, site: &Site) -> Result<()> {
-        site.machine().expect_footprint(&self.footprint)?;
-        site.machine().expect_network(&self.network)?;
-        site.connected_and_clean_within(REPORTED)?;
+        self.expect_of(site, site.machine())
+    }
+
+    /// The same of the machine that was looked at.
+    pub fn expect_of(&self, site: &Site, machine: &Machine) -> Result<()> {
+        machine.expect_footprint(&self.footprint)?;
+        machine.expect_network(&self.network)?;
+        site.host_ready_within(machine.name(), REPORTED)?;
         Ok(())
     }
 }

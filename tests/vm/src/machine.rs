@@ -91,9 +91,18 @@ impl Machine {
         self.plan.v4
     }
 
+    pub fn v6(&self) -> Ipv6Addr {
+        self.plan.v6
+    }
+
     /// Where its console can be connected to.
     pub fn console(&self) -> PathBuf {
         self.plan.folder.join(CONSOLE)
+    }
+
+    /// Where its sockets and its logs are.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.plan.folder
     }
 
     /// Everything that its console has shown.

@@ -1,4 +1,4 @@
-//! A machine with our packages on it, a neighbour outside, and what cases do with both.
+//! A machine with our packages on it, a neighbour outside, for some cases a second machine, and what cases do with them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,10 +19,14 @@ use crate::suite::Suite;
 
 /// The machine's name, which is also the host's name at the controller.
 pub const HOST: &str = "web";
+/// The name of the second machine that a case may start, which is also its host's name at the controller.
+pub const SECOND: &str = "app";
 /// A host of the fleet that the machine talks to.
 const NEIGHBOUR: &str = "db";
 /// The host of the fleet in whose namespaces QEMU runs; the machine has its place on the network.
 const BENCH: &str = "bench";
+/// The same for the second machine; it is idle where no case starts one.
+const SECOND_BENCH: &str = "bench2";
 const MEMORY_MIB: u32 = 1536;
 /// The folder for the logs of a machine that did not start.
 const BOOT: &str = "boot";
@@ -38,10 +42,14 @@ pub const BALLAST: [&str; 3] = ["disk.fill", "amount=500MiB", "path=/var/tmp"];
 pub const LASTS: &str = "5m";
 
 pub struct Site {
-    // Dropped in this order: the machine's folder goes last.
+    // Dropped in this order: the machines' folder goes last.
     machine: Machine,
+    second: Option<Machine>,
     fleet: Fleet,
     folder: TempDir,
+    image: Image,
+    /// The disk of packages, and where its debs came from.
+    packages: Option<PathBuf>,
     debs: Option<PathBuf>,
     logs: PathBuf,
     state: State,
@@ -72,39 +80,69 @@ impl Site {
         let folder = tempfile::Builder::new().prefix("fracas-vm-").tempdir()?;
         let logs = logs(suite)?;
         fs::create_dir_all(&logs)?;
-        let fleet = FleetPlan::new("vm", [NEIGHBOUR, BENCH])
+        let fleet = FleetPlan::new("vm", [NEIGHBOUR, BENCH, SECOND_BENCH])
             .writable(folder.path())
             .logs(&logs)
             .create()?;
-        let bench = fleet.host(BENCH);
-        let plan = MachinePlan {
-            name: HOST.to_owned(),
-            v4: bench.v4(),
-            v6: bench.v6(),
-            memory_mib: MEMORY_MIB,
-            processors: 2,
-            packages: debs.map(|debs| packages_disk(debs, folder.path())).transpose()?,
-            folder: folder.path().to_owned(),
-        };
-        let machine = Machine::start(bench, &image, plan).with_context(|| {
-            let kept = keep_console(folder.path(), &logs.join(BOOT));
-            let kept = kept.map_or_else(|error| format!("none: {error:#}"), |()| logs.join(BOOT).display().to_string());
-            format!("start the machine (logs: {kept})")
-        })?;
+        let packages = debs.map(|debs| packages_disk(debs, folder.path())).transpose()?;
+        let machine = boot(
+            HOST,
+            fleet.host(BENCH),
+            &image,
+            packages.as_deref(),
+            folder.path(),
+            &logs.join(BOOT),
+        )?;
         let site = Self {
             machine,
+            second: None,
             fleet,
             folder,
+            image,
+            packages,
             debs: debs.map(Path::to_owned),
             logs,
             state: State::Bare,
             before_agent: None,
         };
-        let names = site.names();
-        site.machine
-            .exec(&["/bin/sh", "-c", "cat >>/etc/hosts"], names.as_bytes(), SOON)?
-            .ok()?;
+        introduce(&site.machine, &site.names())?;
         Ok(site)
+    }
+
+    /// Boots a second machine on the same network, and waits until it has started. It knows the first one and the neighbour by name, and nothing of
+    /// the debs is installed.
+    pub fn start_second(&mut self) -> Result<()> {
+        ensure!(self.second.is_none(), "the machine {SECOND} runs already");
+        let folder = self.folder.path().join(SECOND);
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let bench = self.fleet.host(SECOND_BENCH);
+        let names = format!("{}{} {SECOND}\n", self.names(), bench.v4());
+        let kept = self.logs.join(BOOT).join(SECOND);
+        let second = boot(SECOND, bench, &self.image, self.packages.as_deref(), &folder, &kept)?;
+        // From here on its logs are kept with the case's.
+        let second = self.second.insert(second);
+        introduce(second, &names)?;
+        second.settle()
+    }
+
+    pub fn second(&self) -> Result<&Machine> {
+        self.second.as_ref().with_context(|| format!("the machine {SECOND} does not run"))
+    }
+
+    pub fn second_mut(&mut self) -> Result<&mut Machine> {
+        self.second.as_mut().with_context(|| format!("the machine {SECOND} does not run"))
+    }
+
+    /// Takes the second machine's host, which is to be clean, out of the fleet, and switches the machine off.
+    pub fn end_second(&mut self) -> Result<()> {
+        self.fracas(&["hosts", "remove", SECOND, "--reason", "its machine is switched off"])?
+            .ok()?;
+        if let Some(second) = self.second.take() {
+            let folder = second.folder().to_owned();
+            second.power_off().with_context(|| format!("switch off {SECOND}"))?;
+            fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
+        }
+        Ok(())
     }
 
     /// The addresses of the machine and its neighbour, as /etc/hosts has them; `db4` and `db6` are the neighbour's of one family.
@@ -301,25 +339,42 @@ impl Site {
         Ok(found.lines().map(str::to_owned).collect())
     }
 
-    /// Puts what helps to understand a failure into a folder of the target folder, and says which.
+    /// Puts what helps to understand a failure into a folder of the target folder, and says which. What is of the second machine is in a folder
+    /// of its name there.
     pub fn keep_logs(&self, case: &str) -> Result<PathBuf> {
         let folder = self.logs.join(case);
-        keep_console(self.folder.path(), &folder)?;
-        for (name, line) in [
-            ("journal", "journalctl --no-pager -o short-monotonic"),
-            ("processes", "ps -eo pid,ppid,user,stat,oom,cgroup,args"),
-            ("network", "ip address; tc qdisc; tc filter show dev eth0 egress; nft list ruleset"),
-            ("units", "systemctl --no-pager status 'fracas*'; systemctl --no-pager --failed"),
-            ("disks", "df; ls -laR /var/lib/fracas /run/fracas-agent"),
-        ] {
-            let said = match self.machine.sh(line) {
-                Ok(output) => output.stdout + &output.stderr,
-                Err(error) => format!("{error:#}\n"),
-            };
-            fs::write(folder.join(name), said)?;
+        keep_logs_of(&self.machine, &folder)?;
+        if let Some(second) = &self.second {
+            keep_logs_of(second, &folder.join(SECOND))?;
         }
         Ok(folder)
     }
+}
+
+/// Boots a machine in the namespaces of a host of the fleet; where it does not start, what it has shown is kept.
+fn boot(name: &str, bench: &Host, image: &Image, packages: Option<&Path>, folder: &Path, kept: &Path) -> Result<Machine> {
+    let plan = MachinePlan {
+        name: name.to_owned(),
+        v4: bench.v4(),
+        v6: bench.v6(),
+        memory_mib: MEMORY_MIB,
+        processors: 2,
+        packages: packages.map(Path::to_owned),
+        folder: folder.to_owned(),
+    };
+    Machine::start(bench, image, plan).with_context(|| {
+        let logs = keep_console(folder, kept);
+        let logs = logs.map_or_else(|error| format!("none: {error:#}"), |()| kept.display().to_string());
+        format!("start the machine {name} (logs: {logs})")
+    })
+}
+
+/// Adds lines to the machine's /etc/hosts.
+fn introduce(machine: &Machine, names: &str) -> Result<()> {
+    machine
+        .exec(&["/bin/sh", "-c", "cat >>/etc/hosts"], names.as_bytes(), SOON)?
+        .ok()
+        .map(drop)
 }
 
 fn apt_install(machine: &Machine, packages: &[&str]) -> Result<()> {
@@ -329,6 +384,25 @@ fn apt_install(machine: &Machine, packages: &[&str]) -> Result<()> {
         .collect();
     let line = format!("apt-get install -y -o Dpkg::Use-Pty=0 {}", debs.join(" "));
     machine.sh_within(&line, INSTALL)?.ok().map(drop)
+}
+
+/// Puts the logs of a machine, and what it says of itself, into a folder.
+fn keep_logs_of(machine: &Machine, folder: &Path) -> Result<()> {
+    keep_console(machine.folder(), folder)?;
+    for (name, line) in [
+        ("journal", "journalctl --no-pager -o short-monotonic"),
+        ("processes", "ps -eo pid,ppid,user,stat,oom,cgroup,args"),
+        ("network", "ip address; tc qdisc; tc filter show dev eth0 egress; nft list ruleset"),
+        ("units", "systemctl --no-pager status 'fracas*'; systemctl --no-pager --failed"),
+        ("disks", "df; ls -laR /var/lib/fracas /run/fracas-agent"),
+    ] {
+        let said = match machine.sh(line) {
+            Ok(output) => output.stdout + &output.stderr,
+            Err(error) => format!("{error:#}\n"),
+        };
+        fs::write(folder.join(name), said)?;
+    }
+    Ok(())
 }
 
 /// What the machine and QEMU have written themselves, which is all there is of a machine that does not answer.

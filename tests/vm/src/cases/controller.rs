@@ -37,7 +37,7 @@ pub(super) const CASES: [Case; 4] = [
 ];
 
 /// How long the controller renews the leases of a host that it does not hear: three and a half of the shipped controller.toml's heartbeats.
-const UNHEARD: Duration = Duration::from_millis(7 * HEARTBEAT_MS / 2);
+pub(super) const UNHEARD: Duration = Duration::from_millis(7 * HEARTBEAT_MS / 2);
 const HEARTBEAT_MS: u64 = 5_000;
 
 /// Sets `controller` to its process id.

@@ -16,7 +16,7 @@ pub(super) const CASES: [Case; 1] = [Case {
     run,
 }];
 
-const LISTED: Duration = Duration::from_secs(5);
+pub(super) const LISTED: Duration = Duration::from_secs(5);
 
 fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     let begin = Instant::now();

@@ -19,6 +19,7 @@ mod refusal;
 mod service;
 mod shell;
 mod trial;
+mod two_hosts;
 mod unwritable;
 mod volumes;
 
@@ -51,7 +52,7 @@ pub enum Extent {
 }
 
 /// Each file registers its own; what takes everything off the machine is last.
-const REGISTERED: [&[Case]; 16] = [
+const REGISTERED: [&[Case]; 17] = [
     &install::CASES,
     &faults::CASES,
     &kinds::CASES,
@@ -65,6 +66,7 @@ const REGISTERED: [&[Case]; 16] = [
     &service::CASES,
     &controller::CASES,
     &clock::CASES,
+    &two_hosts::CASES,
     &packages::CASES,
     &ansible::CASES,
     &purge::CASES,

@@ -56,10 +56,16 @@ rewind() {
     ran=
     guarded=
     set_traps
-    if [ -d /run/systemd/system ] && systemctl --quiet is-active fracas-agent.service; then
-        ran=yes
-        # For the script that runs after the upgrade; a full /run must not keep anything from being undone.
-        { mkdir -p -m 0700 "${restart%/*}" && touch "$restart"; } || true
+    if [ -d /run/systemd/system ]; then
+        # A unit that failed a moment ago is to run again as well.
+        case $(systemctl show --property=ActiveState fracas-agent.service) in
+        *=active | *=activating | *=reloading | *=deactivating)
+            ran=yes
+            # For the script that runs after the upgrade; a full /run must not keep anything from being undone.
+            { mkdir -p -m 0700 "${restart%/*}" && touch "$restart"; } || true
+            ;;
+        esac
+        # Whatever its state: one that waits to be started again would come up while files change.
         $ctl stop fracas-agent.service || true
     fi
     end_guard

@@ -23,6 +23,15 @@ const STAND_INS: [&str; 9] = [
     "useradd",
     "groupadd",
 ];
+/// States that systemd has for a unit, and whether a unit in that state runs or is about to.
+const STATES: [(&str, bool); 6] = [
+    ("active", true),
+    ("activating", true),
+    ("reloading", true),
+    ("deactivating", true),
+    ("inactive", false),
+    ("failed", false),
+];
 /// Where a script may refuse, with the arguments that its package manager gives: both formats, upgrade and removal.
 const REFUSALS: [(&str, &str); 5] = [
     ("prerm.deb", "upgrade 0.2.0-1"),
@@ -54,6 +63,7 @@ impl Host {
                 &format!("echo {name} $* >>{}", host.path("calls").display()),
             );
         }
+        host.agent_is("active");
         fs::write(host.path(GUARD), "").unwrap();
         host.rescue_ends_with(code);
         host
@@ -66,6 +76,13 @@ impl Host {
     fn program(&self, name: &str, body: &str) {
         fs::write(self.path(name), format!("#!/bin/sh\n{body}\n")).unwrap();
         fs::set_permissions(self.path(name), Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// What systemd calls the state of the agent's unit; the last guard is active.
+    fn agent_is(&self, state: &str) {
+        let calls = self.path("calls");
+        let shown = format!("case \"$*\" in show*) echo ActiveState={state} ;; esac");
+        self.program("bin/systemctl", &format!("echo systemctl $* >>{}\n{shown}", calls.display()));
     }
 
     fn rescue_ends_with(&self, code: u8) {
@@ -129,7 +146,7 @@ fn what_leaves_a_fault_behind_is_refused_and_the_agent_runs_again() {
         let control = control_of(script);
         let calls = host.calls();
         let expected = [
-            "systemctl --quiet is-active fracas-agent.service".to_owned(),
+            "systemctl show --property=ActiveState fracas-agent.service".to_owned(),
             format!("{control} stop fracas-agent.service"),
             "systemctl --quiet is-active fracas-guard.path".to_owned(),
             format!("{control} stop fracas-guard.path fracas-guard.service"),
@@ -140,6 +157,27 @@ fn what_leaves_a_fault_behind_is_refused_and_the_agent_runs_again() {
         assert_eq!(calls[..7], expected, "{script}");
         assert!(calls[7].starts_with("logger -t fracas-agent"), "{script}: {calls:?}");
         assert!(!host.path("state/agent/unproven").exists());
+    }
+}
+
+#[test]
+fn a_unit_is_stopped_in_every_state_and_started_again_where_it_ran_or_was_about_to() {
+    for (script, arguments) in REFUSALS {
+        for (state, runs_again) in STATES {
+            let host = Host::new(1);
+            host.agent_is(state);
+            assert_eq!(host.run(script, arguments).status.code(), Some(1), "{script} {state}");
+            let (calls, control) = (host.calls(), control_of(script));
+            let place = |call: &str| calls.iter().position(|one| one == call);
+            let stopped = place(&format!("{control} stop fracas-agent.service"));
+            assert!(stopped.is_some(), "{script} {state}: {calls:?}");
+            assert!(
+                stopped < place("agent rescue --package"),
+                "{script} {state}: the unit comes up during the undo: {calls:?}"
+            );
+            let started = place(&format!("{control} start fracas-agent.service"));
+            assert_eq!(started.is_some(), runs_again, "{script} {state}: {calls:?}");
+        }
     }
 }
 
@@ -223,7 +261,7 @@ fn a_script_that_is_ended_starts_nothing_that_was_not_active() {
         host.program(
             "bin/systemctl",
             &format!(
-                "case \"$*\" in *is-active*) exit 3 ;; esac\necho systemctl $* >>{}",
+                "case \"$*\" in *is-active*) exit 3 ;; show*) echo ActiveState=inactive ;; esac\necho systemctl $* >>{}",
                 calls.display()
             ),
         );
@@ -238,7 +276,8 @@ fn a_script_that_is_ended_while_it_stops_the_agent_starts_it_again() {
     for (script, arguments) in REFUSALS {
         let host = Host::new(0);
         let (calls, control) = (host.path("calls"), control_of(script));
-        let ends_the_script = "case \"$*\" in 'stop fracas-agent.service') trap '' TERM; kill -TERM 0 ;; esac";
+        let ends_the_script =
+            "case \"$*\" in show*) echo ActiveState=active ;; 'stop fracas-agent.service') trap '' TERM; kill -TERM 0 ;; esac";
         host.program(
             &format!("bin/{control}"),
             &format!("echo {control} $* >>{}\n{ends_the_script}", calls.display()),
@@ -309,13 +348,19 @@ fn a_purge_keeps_the_journals_of_faults_that_were_not_undone() {
 }
 
 #[test]
-fn only_an_agent_that_ran_is_started_after_an_upgrade_by_rpm() {
+fn only_an_agent_that_ran_or_was_about_to_is_started_after_an_upgrade_by_rpm() {
     let host = Host::new(0);
     assert!(host.run("pre.rpm", "2").status.success());
     assert!(host.run("post.rpm", "2").status.success());
     assert!(host.calls().contains(&"systemctl start fracas-agent.service".to_owned()));
-    // One that was stopped stays so.
-    host.program("bin/systemctl", "exit 3");
+    for (state, runs_again) in STATES {
+        host.agent_is(state);
+        assert!(host.run("pre.rpm", "2").status.success(), "{state}");
+        assert_eq!(host.path("run-agent/restart").exists(), runs_again, "{state}");
+        let _ = fs::remove_file(host.path("run-agent/restart"));
+    }
+    // systemd does not answer.
+    host.program("bin/systemctl", "exit 1");
     assert!(host.run("pre.rpm", "2").status.success());
     assert!(!host.path("run-agent/restart").exists());
 }

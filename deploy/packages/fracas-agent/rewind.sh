@@ -1,5 +1,6 @@
 # Stops the agent, which undoes its faults, and lets the installed program prove that nothing is left. $1 says what is about to happen.
-# Whoever calls it sets `ctl`, the program that stops and starts units.
+# Whoever calls it sets `ctl`, the program that starts the agent again. What safety depends on is stopped and started by systemctl:
+# deb-systemd-invoke does nothing and exits with 0 where a policy-rc.d forbids it.
 agent=/usr/bin/fracas-agent
 state=/var/lib/fracas/agent
 restart=/run/fracas-agent/restart
@@ -33,7 +34,7 @@ resume() {
     trap '' HUP INT QUIT TERM
     rm -f "$restart" || true
     if [ -n "$guarded" ]; then
-        $ctl start fracas-guard.path || true
+        systemctl start fracas-guard.path || true
     fi
     if [ -n "$ran" ]; then
         $ctl start fracas-agent.service || true
@@ -48,7 +49,7 @@ end_guard() {
     if systemctl --quiet is-active fracas-guard.path; then
         guarded=yes
     fi
-    $ctl stop fracas-guard.path fracas-guard.service || true
+    systemctl stop fracas-guard.path fracas-guard.service || true
 }
 
 rewind() {
@@ -66,7 +67,7 @@ rewind() {
             ;;
         esac
         # Whatever its state: one that waits to be started again would come up while files change.
-        $ctl stop fracas-agent.service || true
+        systemctl stop fracas-agent.service || true
     fi
     end_guard
     if said=$("$agent" rescue --package 2>&1); then

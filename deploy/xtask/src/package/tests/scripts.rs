@@ -147,11 +147,11 @@ fn what_leaves_a_fault_behind_is_refused_and_the_agent_runs_again() {
         let calls = host.calls();
         let expected = [
             "systemctl show --property=ActiveState fracas-agent.service".to_owned(),
-            format!("{control} stop fracas-agent.service"),
+            "systemctl stop fracas-agent.service".to_owned(),
             "systemctl --quiet is-active fracas-guard.path".to_owned(),
-            format!("{control} stop fracas-guard.path fracas-guard.service"),
+            "systemctl stop fracas-guard.path fracas-guard.service".to_owned(),
             "agent rescue --package".to_owned(),
-            format!("{control} start fracas-guard.path"),
+            "systemctl start fracas-guard.path".to_owned(),
             format!("{control} start fracas-agent.service"),
         ];
         assert_eq!(calls[..7], expected, "{script}");
@@ -169,7 +169,7 @@ fn a_unit_is_stopped_in_every_state_and_started_again_where_it_ran_or_was_about_
             assert_eq!(host.run(script, arguments).status.code(), Some(1), "{script} {state}");
             let (calls, control) = (host.calls(), control_of(script));
             let place = |call: &str| calls.iter().position(|one| one == call);
-            let stopped = place(&format!("{control} stop fracas-agent.service"));
+            let stopped = place("systemctl stop fracas-agent.service");
             assert!(stopped.is_some(), "{script} {state}: {calls:?}");
             assert!(
                 stopped < place("agent rescue --package"),
@@ -181,7 +181,25 @@ fn a_unit_is_stopped_in_every_state_and_started_again_where_it_ran_or_was_about_
     }
 }
 
-/// Which program a script stops and starts units by.
+#[test]
+fn a_policy_that_forbids_to_stop_services_keeps_no_agent_running() {
+    for (script, arguments) in REFUSALS {
+        let host = Host::new(0);
+        let runs = host.path("runs");
+        fs::write(&runs, "").unwrap();
+        let stops = format!("case \"$*\" in 'stop fracas-agent.service') rm {} ;; esac", runs.display());
+        host.program("bin/systemctl", &stops);
+        host.program(
+            "bin/deb-systemd-invoke",
+            "echo 'invoke-rc.d: policy-rc.d denied execution of stop.' >&2",
+        );
+        host.program("agent", &format!("test ! -e {}", runs.display()));
+        let output = host.run(script, arguments);
+        assert!(output.status.success(), "{script} {arguments}: {output:?}");
+    }
+}
+
+/// Which program a script starts the agent by.
 fn control_of(script: &str) -> &'static str {
     if script.ends_with("deb") {
         "deb-systemd-invoke"
@@ -203,9 +221,8 @@ fn a_clean_host_lets_the_package_change() {
         let calls = host.calls();
         assert!(calls.contains(&"agent rescue --package".to_owned()), "{script}: {calls:?}");
         assert!(!calls.iter().any(|call| call.contains(" start ")), "{script}: {calls:?}");
-        let control = control_of(script);
         let place = |call: &str| calls.iter().position(|one| one == call);
-        let guard = place(&format!("{control} stop fracas-guard.path fracas-guard.service"));
+        let guard = place("systemctl stop fracas-guard.path fracas-guard.service");
         assert!(guard.is_some(), "{script}: {calls:?}");
         assert!(
             guard < place("agent rescue --package"),
@@ -242,7 +259,7 @@ fn a_script_that_is_ended_during_the_rescue_starts_the_last_guard_and_the_agent_
             let control = control_of(script);
             let ends_with = [
                 "agent rescue --package".to_owned(),
-                format!("{control} start fracas-guard.path"),
+                "systemctl start fracas-guard.path".to_owned(),
                 format!("{control} start fracas-agent.service"),
             ];
             let calls = host.calls();
@@ -275,15 +292,15 @@ fn a_script_that_is_ended_starts_nothing_that_was_not_active() {
 fn a_script_that_is_ended_while_it_stops_the_agent_starts_it_again() {
     for (script, arguments) in REFUSALS {
         let host = Host::new(0);
-        let (calls, control) = (host.path("calls"), control_of(script));
+        let calls = host.path("calls");
         let ends_the_script =
             "case \"$*\" in show*) echo ActiveState=active ;; 'stop fracas-agent.service') trap '' TERM; kill -TERM 0 ;; esac";
         host.program(
-            &format!("bin/{control}"),
-            &format!("echo {control} $* >>{}\n{ends_the_script}", calls.display()),
+            "bin/systemctl",
+            &format!("echo systemctl $* >>{}\n{ends_the_script}", calls.display()),
         );
         assert_eq!(host.run(script, arguments).status.code(), Some(143), "{script} {arguments}");
-        let calls = host.calls();
+        let (calls, control) = (host.calls(), control_of(script));
         assert_eq!(
             calls.last(),
             Some(&format!("{control} start fracas-agent.service")),

@@ -68,7 +68,7 @@ pub enum Verb {
     },
     /// Undo everything that is still open on this host; works without the agent.
     Rescue {
-        /// Said by package scripts: recorded as the cause.
+        /// Said by package scripts: recorded as the cause, and an agent that still runs after 15 s is an error.
         #[arg(long)]
         package: bool,
         /// Stay while there are journals of faults, and undo them whenever no agent has run for 3 s; started by fracas-guard.service.

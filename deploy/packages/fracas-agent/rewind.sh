@@ -1,4 +1,5 @@
-# Stops the agent, which undoes its faults, and lets the installed program prove that nothing is left. $1 says what is about to happen.
+# Stops the agent, which undoes its faults, and lets the installed program prove that nothing is left and no agent runs. $1 says what is
+# about to happen.
 # Whoever calls it sets `ctl`, the program that starts the agent again. What safety depends on is stopped and started by systemctl:
 # deb-systemd-invoke does nothing and exits with 0 where a policy-rc.d forbids it.
 agent=/usr/bin/fracas-agent
@@ -78,7 +79,7 @@ rewind() {
     said=$(echo "$said" | tr -s '\n ' ' ' | cut -c 1-2000)
     reason=$(head -c 500 "$override" 2>/dev/null | tr '\n' ' ' | sed 's/^ *//; s/ *$//')
     if [ -n "$reason" ]; then
-        log "$1 goes on although faults could not be undone, because of $override ($reason): $said"
+        log "$1 goes on although this host is not proven clean, because of $override ($reason): $said"
         # A purge keeps the journals while this file is there.
         line="$(date -u +%Y-%m-%dT%H:%M:%SZ) $1: $reason: $said"
         { mkdir -p -m 0700 "$state" && echo "$line" >>"$state/unproven"; } || log "$state/unproven could not be written"
@@ -87,7 +88,7 @@ rewind() {
         return 0
     fi
     resume
-    log "$1 is refused: faults on this host could not be undone: $said"
+    log "$1 is refused: this host is not proven clean: $said"
     cat >&2 <<END || true
 'fracas-agent rescue' tries again, and 'fracas-agent doctor' names what is missing. If the fix is in the new package, go on without the
 undo by writing the reason into a file, which is logged and used once:

@@ -158,6 +158,43 @@ fn the_last_guard_leaves_a_running_agent_alone_and_undoes_what_it_left() {
 }
 
 #[test]
+fn a_package_is_refused_while_an_agent_runs_and_not_because_of_the_last_guard() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-p");
+    let (mut agent, _) = pausing(&victim);
+    let paths = agent.paths();
+    let guardian = guardian_of(agent.child.id()).unwrap();
+    agent.signal(Signal::STOP);
+    kill_process(Pid::from_raw(guardian.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    agent.child.kill().unwrap();
+    agent.child.wait().unwrap();
+    let running = std::fs::File::create(paths.instance_lock()).unwrap();
+    running.lock().unwrap();
+    let mut watch = crate::manners::start(&paths, &["rescue", "--watch"]);
+    let refused = crate::manners::command(&paths, &["rescue", "--package"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    for part in [
+        "an agent still runs".to_owned(),
+        format!("process {} holds", std::process::id()),
+        paths.instance_lock().display().to_string(),
+        "Stop it".to_owned(),
+    ] {
+        assert!(said.contains(&part), "{said}");
+    }
+    assert_eq!(victim.state(), 'T', "an agent runs, and it is for the agent to undo it");
+    drop(running);
+    let clean = crate::manners::command(&paths, &["rescue", "--package"]);
+    assert!(clean.status.success(), "{clean:?}");
+    assert_ne!(victim.state(), 'T');
+    assert!(watch.try_wait().unwrap().is_none(), "the last guard has run all the time");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
 fn a_rescue_removes_what_belongs_to_no_journal_and_says_so() {
     if !is_root() {
         return;

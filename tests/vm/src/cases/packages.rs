@@ -73,7 +73,7 @@ fn refused(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
         .machine()
         .sh_within(&format!("apt-get install -y -o Dpkg::Use-Pty=0 {NEXT}.deb"), figures.patience(APT))?;
     ensure!(
-        !apt.success() && apt.stderr.contains("is refused: faults on this host could not be undone"),
+        !apt.success() && apt.stderr.contains("is refused: this host is not proven clean"),
         "the upgrade was not refused: {}{}",
         apt.stdout,
         apt.stderr

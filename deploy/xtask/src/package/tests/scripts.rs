@@ -140,7 +140,7 @@ fn what_leaves_a_fault_behind_is_refused_and_the_agent_runs_again() {
         let output = host.run(script, arguments);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{script} {arguments}: {said}");
-        for part in ["is refused", "7h2k9w: no space", "skip-rescue"] {
+        for part in ["is refused: this host is not proven clean", "7h2k9w: no space", "skip-rescue"] {
             assert!(said.contains(part), "{script}: {said}");
         }
         let control = control_of(script);

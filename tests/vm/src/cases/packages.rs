@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests_harness::wait;
 
-use super::held::{CLEAN, Held, clean_after, clean_when_done, expect_no_process};
+use super::held::{CLEAN, Held, KILL_BOTH, both_pids, clean_after, clean_when_done, expect_no_process};
 use super::higher::{HIGHER, higher_version};
 use super::shell::main_pid;
 use super::trial::injection;
@@ -15,7 +15,7 @@ use super::{Case, Extent, Figures};
 use crate::machine::PACKAGES;
 use crate::site::Site;
 
-pub(super) const CASES: [Case; 3] = [
+pub(super) const CASES: [Case; 5] = [
     Case {
         name: "upgrade",
         what: "the package is upgraded while five faults act",
@@ -33,6 +33,18 @@ pub(super) const CASES: [Case; 3] = [
         what: "the package is removed while five faults act, and installed again",
         extent: Extent::Long,
         run: removed,
+    },
+    Case {
+        name: "upgrade-restarting",
+        what: "the package is upgraded while systemd starts an agent again and again that left five faults",
+        extent: Extent::Long,
+        run: upgraded_while_restarting,
+    },
+    Case {
+        name: "remove-restarting",
+        what: "the package is removed while systemd starts an agent again and again that left five faults",
+        extent: Extent::Long,
+        run: removed_while_restarting,
     },
 ];
 
@@ -114,6 +126,10 @@ fn expect_untouched(site: &Site, installed: &str) -> Result<()> {
     );
     site.machine().sh(&format!("test ! -e {FOUND_CLEAN}"))?.ok()?;
     site.machine().sh("systemctl is-active fracas-agent")?.ok()?;
+    expect_installed_program(site)
+}
+
+fn expect_installed_program(site: &Site) -> Result<()> {
     let program = format!("readlink /proc/$({})/exe", main_pid("fracas-agent"));
     let program = site.machine().sh(&program)?.ok()?;
     // A file that was replaced since has "(deleted)" behind its name.
@@ -201,6 +217,78 @@ fn is_kept(path: &str) -> bool {
         || path == "/var/lib/fracas/agent"
         || path.starts_with("/var/lib/fracas/agent/")
         || unit.is_some_and(|unit| unit.is_empty() || unit.starts_with("/fracas-"))
+}
+
+fn upgraded_while_restarting(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+    let before = make_next_version(site, figures)?;
+    let held = Held::begin(site)?;
+    keep_restarting(site, figures)?;
+    let took = clean_when_done(site, figures, &format!("apt-get install -y -o Dpkg::Use-Pty=0 {NEXT}.deb >&2"), APT)?;
+    figures.add("apt-get install while the unit restarts", took, APT);
+    end_restarting(site)?;
+    let after = version(site)?;
+    ensure!(after == format!("{before}{HIGHER}"), "{before} became {after}");
+    site.connected_within(CONNECTED)?;
+    expect_installed_program(site)?;
+    let old = site.machine().sh(REPLACED)?;
+    ensure!(old.stdout.is_empty(), "processes of the old version run: {}", old.stdout);
+    site.machine().sh(&format!("rm -f {NEXT}.deb {FOUND_CLEAN}"))?.ok()?;
+    held.expect_ended(site, &["package"])
+}
+
+fn removed_while_restarting(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
+    let held = Held::begin(site)?;
+    keep_restarting(site, figures)?;
+    let took = clean_when_done(site, figures, "apt-get remove -y -o Dpkg::Use-Pty=0 fracas-agent >&2", APT)?;
+    figures.add("apt-get remove while the unit restarts", took, APT);
+    expect_no_process(site)?;
+    end_restarting(site)?;
+    held.expect_footprint(site)?;
+    expect_removed(site)?;
+    site.install_agent(site.machine())?;
+    site.ready()?;
+    held.expect_ended(site, &["package"])
+}
+
+/// Lets no agent start before the file of the fault is gone, which nothing undoes when the agent ends.
+const NO_START: &str = "[Service]\nExecStartPre=/bin/sh -c '! ls -d /var/tmp/.fracas-* >/dev/null 2>&1'\nExecStopPost=\n";
+/// The last guard comes and goes, and undoes nothing.
+const NO_GUARD: &str = "[Service]\nExecStart=\nExecStart=/bin/sleep 5\n";
+/// Processes that run a program of ours which is no longer installed.
+const REPLACED: &str = "readlink /proc/[0-9]*/exe | grep -F '/usr/bin/fracas-agent (deleted)'";
+/// Additions to units that end with the boot.
+const ADDED: &str = "/run/systemd/system";
+/// On a slow disk an agent that comes up after the undo does so before the files are changed.
+const SLOW_DISK: &str = "echo 'sleep 5' >>/var/lib/dpkg/info/fracas-agent.prerm";
+const RESTARTS: &str = "systemctl show --property NRestarts --value fracas-agent";
+/// Until systemd has tried twice, in a slow machine.
+const RESTARTED: Duration = Duration::from_secs(90);
+
+/// Kills the agent and its guardian, and leaves their faults to a unit that systemd starts again and again, in vain until they are undone.
+fn keep_restarting(site: &Site, figures: &mut Figures<'_>) -> Result<()> {
+    for (unit, addition) in [("fracas-agent", NO_START), ("fracas-guard", NO_GUARD)] {
+        site.machine().sh(&format!("mkdir -p {ADDED}/{unit}.service.d"))?.ok()?;
+        site.machine().put(&format!("{ADDED}/{unit}.service.d/test.conf"), addition)?;
+    }
+    let prepare = format!("set -e; {SLOW_DISK}; systemctl daemon-reload; systemctl stop fracas-guard.service");
+    site.machine().sh(&prepare)?.ok()?;
+    let line = format!("set -e; {}; begin=$({RESTARTS}); {KILL_BOTH}; echo $begin", both_pids());
+    let begin: u32 = site.machine().sh(&line)?.ok()?.trim().parse()?;
+    let took = wait::until("systemd starts the agent again and again", RESTARTED, || {
+        let now: u32 = site.machine().sh(RESTARTS)?.ok()?.trim().parse()?;
+        Ok(now >= begin + 2)
+    })?;
+    figures.note("systemd has tried to start the agent twice, in vain", took);
+    site.machine().sh(BLOCKS)?.ok().context("no fault is left to undo")?;
+    let active = site.machine().sh("systemctl is-active fracas-agent")?;
+    ensure!(!active.success(), "the agent runs, which was to be restarted in vain");
+    Ok(())
+}
+
+/// Takes back what `keep_restarting` has added.
+fn end_restarting(site: &Site) -> Result<()> {
+    let line = format!("rm -r {ADDED}/fracas-agent.service.d {ADDED}/fracas-guard.service.d && systemctl daemon-reload");
+    site.machine().sh(&line)?.ok().map(drop)
 }
 
 /// Makes the same package under a higher version, which refuses to be unpacked while the host is not clean; returns the installed version.

@@ -18,10 +18,12 @@ const LIVES_MS: u64 = 30 * 24 * 3_600_000;
 /// Writes authority, certificate and key, and says how to use them. Nothing is overwritten.
 pub fn issue(state_dir: &Path, life_ms: u64, name: &str, role: Role, out: &Path) -> anyhow::Result<()> {
     let folder = state_dir.join("authority");
-    // Another process may be rotating: what is there is only read.
-    let authorities = match Authorities::open(&folder, life_ms, now())? {
-        Some(there) => there,
-        None => Authorities::open_or_create(&folder, life_ms, now())?,
+    // Another process may be rotating: what is there is only read. None is made here: a folder of root's would keep the controller from starting.
+    let Some(authorities) = Authorities::open(&folder, life_ms, now())? else {
+        bail!(
+            "there is no authority in {}: start the controller first, which makes one (systemctl start fracas-controller)",
+            state_dir.display()
+        );
     };
     let authority = authorities.current();
     let (certificate, key) = authority.issue_operator(name, role, now(), LIVES_MS)?;
@@ -67,7 +69,10 @@ pub fn revoke(state_dir: &Path, text: &str) -> anyhow::Result<()> {
     };
     let folder = state_dir.join("authority");
     if !folder.is_dir() {
-        bail!("there is no authority in {}", state_dir.display());
+        bail!(
+            "there is no authority in {}, so there is nothing to revoke: start the controller first",
+            state_dir.display()
+        );
     }
     revocations(state_dir)
         .add(&revocation)

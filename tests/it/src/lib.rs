@@ -1,5 +1,6 @@
 //! A real controller process for the loopback rung, on ports and folders of its own; it injects nothing anywhere.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -11,6 +12,8 @@ use tests_harness::{programs, wait};
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 const LOG: &str = "controller.log";
+/// On the loopback, wherever there is room.
+const ANY_PORT: &str = "127.0.0.1:0";
 
 /// A controller that is killed when this is dropped; its folders stay until the test's do.
 pub struct Controller {
@@ -37,28 +40,36 @@ impl Controller {
         Self::spawn_at(folder, agents)?.ready()
     }
 
+    /// Starts one as another user of this machine, who is given the folder, and waits until it answers.
+    pub fn start_as(folder: &Path, user: u32) -> Result<Self> {
+        // Where every user may run it, whatever folder this tree is in.
+        let program = folder.join("fracas-controller");
+        std::fs::copy(programs::find("fracas-controller")?, &program).context("copy fracas-controller")?;
+        std::os::unix::fs::chown(folder, Some(user), Some(user)).context("give the folder to another user")?;
+        let mut command = Command::new(program);
+        command.uid(user).gid(user);
+        Self::spawn_by(command, folder, ANY_PORT)?.ready()
+    }
+
     /// Starts one and does not wait.
     pub fn spawn(folder: &Path) -> Result<Self> {
-        Self::spawn_at(folder, "127.0.0.1:0")
+        Self::spawn_at(folder, ANY_PORT)
     }
 
     fn spawn_at(folder: &Path, agents: &str) -> Result<Self> {
+        Self::spawn_by(Command::new(programs::find("fracas-controller")?), folder, agents)
+    }
+
+    fn spawn_by(mut command: Command, folder: &Path, agents: &str) -> Result<Self> {
         let (state, run) = (folder.join("state"), folder.join("run"));
-        let process = Command::new(programs::find("fracas-controller")?)
+        let process = command
             .arg("--config")
             .arg(folder.join("controller.toml"))
             .arg("--state-dir")
             .arg(&state)
             .arg("--run-dir")
             .arg(&run)
-            .args([
-                "--agents-address",
-                agents,
-                "--operators-address",
-                "127.0.0.1:0",
-                "--lease-ms",
-                "2000",
-            ])
+            .args(["--agents-address", agents, "--operators-address", ANY_PORT, "--lease-ms", "2000"])
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(folder.join(LOG)).context("make the controller's log")?)
             .spawn()

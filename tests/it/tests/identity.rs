@@ -267,6 +267,56 @@ fn a_certificate_carries_its_role_and_a_foreign_caller_is_nobody() -> Result<()>
     Ok(())
 }
 
+/// As on a machine with the package: the controller is a user of its own, and root types the commands.
+#[test]
+fn what_root_issues_and_revokes_is_read_by_a_controller_of_another_user() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let state = folder.path().join("state");
+    let by_root = |args: &[&str]| -> Result<Said> {
+        let mut program = Command::new(programs::find("fracas-controller")?);
+        program.args(args).arg("--state-dir").arg(&state);
+        let output = program.arg("--config").arg(folder.path().join("controller.toml")).output()?;
+        Ok(Said {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout)?,
+            err: String::from_utf8(output.stderr)?,
+        })
+    };
+    let out = |name: &str| folder.path().join(format!("issued-{name}"));
+    let issue = |name: &str| by_root(&["--issue-operator", name, "--role", "viewer", "--out", text(&out(name))]);
+    expect(&issue("ann")?, exit::ERROR, &["start the controller first"]);
+    assert!(
+        !state.exists() && !out("ann").exists(),
+        "something is made for a controller that never ran"
+    );
+
+    let controller = Controller::start_as(folder.path(), OTHER_USER)?;
+    let far = |name: &str| -> Result<Far<'_>> {
+        expect(&issue(name)?, exit::OK, &["written to"]);
+        let (certificate, key) = (out(name).join(format!("{name}.pem")), out(name).join(format!("{name}-key.pem")));
+        Far::with(&controller, name, "--certificate-file", &certificate, &["--key-file", text(&key)])
+    };
+    let (ann, bob) = (far("ann")?, far("bob")?);
+    expect(&ann.fracas(&["status"])?, exit::OK, &["ann (viewer)"]);
+    expect(&by_root(&["--revoke-operator", "ann"])?, exit::OK, &["every certificate of ann"]);
+    expect(
+        &ann.fracas(&["status"])?,
+        exit::NOT_AUTHENTICATED,
+        &["the certificate of ann is revoked"],
+    );
+    expect(&bob.fracas(&["status"])?, exit::OK, &["bob (viewer)"]);
+
+    // A step that reads who has which certificate.
+    expect(&controller.fracas(&["authority", "rotate", "prepare"])?, exit::OK, &["prepared"]);
+    expect(&controller.fracas(&["authority", "rotate", "switch"])?, exit::OK, &["switched"]);
+    let finish = controller.fracas(&["authority", "rotate", "finish"])?;
+    expect(&finish, exit::ERROR, &["would shut out 1", "operator/bob"]);
+    Ok(())
+}
+
 #[test]
 fn who_changed_what_and_who_was_refused_is_on_record() -> Result<()> {
     if skipped() {

@@ -2,18 +2,18 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use controller_api::{ADMIN_GROUP, Api, ApiParts, AuditLog, DoorLayer, Glances, Keyring};
 use controller_conductor::{MassLossRule, RunClock, Settings, Supervisor, SupervisorParts};
 use controller_dispatcher::{Dispatcher, DispatcherParts, DispatcherSettings, HaltLatch};
 use controller_scheduler::Scheduler;
 use controller_store::{Actor, SqliteStore, StoreHandle, compact_finished_runs};
-use nix::unistd::{Group, chown};
+use nix::unistd::{Group, chown, geteuid};
 use proto_model::event::FleetEventBody;
 use proto_probes::AddressRule;
 use proto_program::notify::Notifier;
@@ -51,6 +51,7 @@ pub async fn serve(options: &Options, config: Config) -> anyhow::Result<()> {
     let mut signals = Shutdown::listen().context("listen for signals")?;
     let admission = Admission::new(Limits::for_open_files(open_files::raise_limit()));
     private_folder(&options.state_dir)?;
+    refuse_folder_of_another(&options.state_dir)?;
     let authorities = authorities(options, &config)?;
     let store = StoreHandle::spawn(Box::new(SqliteStore::open(options.state_dir.join("store.db"))?));
     let agents = bind(options.agents_address.unwrap_or(config.agents_address), "agents").await?;
@@ -272,4 +273,17 @@ fn private_folder(path: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(path)
         .with_context(|| format!("make {}", path.display()))
+}
+
+/// What root would leave there, such as the audit log, could not be opened by the controller's own user, and its service would not start again.
+fn refuse_folder_of_another(path: &Path) -> anyhow::Result<()> {
+    let found = fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
+    ensure!(
+        found.uid() == 0 || !geteuid().is_root(),
+        "{} belongs to user {}, and root would leave files there that this user cannot read: start the service (systemctl start fracas-controller), \
+         or run the controller as that user",
+        path.display(),
+        found.uid()
+    );
+    Ok(())
 }

@@ -309,6 +309,18 @@ fn what_root_issues_and_revokes_is_read_by_a_controller_of_another_user() -> Res
     );
     expect(&bob.fracas(&["status"])?, exit::OK, &["bob (viewer)"]);
 
+    // Root in the controller's place would leave files of its own.
+    let run = text(folder.path()).to_owned() + "/another-run";
+    let second = by_root(&[
+        "--agents-address",
+        "127.0.0.1:0",
+        "--operators-address",
+        "127.0.0.1:0",
+        "--run-dir",
+        &run,
+    ])?;
+    expect(&second, exit::ERROR, &["belongs to user", "start the service"]);
+
     // A step that reads who has which certificate.
     expect(&controller.fracas(&["authority", "rotate", "prepare"])?, exit::OK, &["prepared"]);
     expect(&controller.fracas(&["authority", "rotate", "switch"])?, exit::OK, &["switched"]);

@@ -51,6 +51,21 @@ fn fill() -> &'static dyn AnyFault {
     find(&FaultKind::parse("disk.fill").unwrap()).unwrap()
 }
 
+fn scene(view: &LinuxView) -> Scene<'_> {
+    Scene {
+        view,
+        protection: &Nothing,
+        seed: 1,
+        duration_ms: 60_000,
+    }
+}
+
+/// The first command that fails fails all of it.
+fn shell(script: &str) {
+    let made = Command::new("/bin/sh").args(["-ec", script]).output().unwrap();
+    assert!(made.status.success(), "{script}: {}", String::from_utf8_lossy(&made.stderr));
+}
+
 /// A small disk at `disk`, and journals elsewhere.
 struct Ground {
     folder: TempDir,
@@ -78,9 +93,9 @@ impl Ground {
             "btrfs" => ("256M", "-q -m single"),
             _ => ("64M", "-q -m 0 -E nodiscard"),
         };
-        let script = format!("set -e; truncate -s {size} {image}; mkfs.{file_system} {options} {image}; mount -o loop {image} {disk}");
-        let made = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        shell(&format!(
+            "truncate -s {size} {image}; mkfs.{file_system} {options} {image}; mount -o loop {image} {disk}"
+        ));
         ground
     }
 
@@ -123,12 +138,6 @@ impl Ground {
             plan_digest: String::new(),
         };
         let mut journal = self.journal_store.create(opened).unwrap();
-        let scene = Scene {
-            view: &self.view,
-            protection: &Nothing,
-            seed: 1,
-            duration_ms: 60_000,
-        };
         let context = PullContext {
             injection: id.clone(),
             kind: "disk.fill".to_owned(),
@@ -139,7 +148,7 @@ impl Ground {
         };
         let mut hands = self.hands();
         let mut levers = Levers::new(&mut journal, &mut hands, &self.view, context);
-        let effect = fill().apply(&params, &scene, &mut levers).unwrap();
+        let effect = fill().apply(&params, &scene(&self.view), &mut levers).unwrap();
         journal.applied(&effect).unwrap();
         Held {
             ground: self,
@@ -294,6 +303,25 @@ fn two_spellings_of_a_volumes_path_are_one_claim() {
 }
 
 #[test]
+fn what_is_read_only_in_the_agents_own_namespace_is_not_called_so_on_the_host() {
+    alone(|| {
+        let ground = Ground::new("ext4");
+        let (disk, own) = (ground.disk(), ground.folder.path().join("own"));
+        let (disk, own) = (disk.display(), own.display());
+        // As systemd does it for a service.
+        shell(&format!("mkdir {own}; mount -o bind,ro {own} {own}; mount -o remount,ro {disk}"));
+        let refusal = |path: String| {
+            let params = fill().check(&json!({"path": path, "amount": "1MiB"})).unwrap();
+            fill().preflight(&params, &scene(&ground.view)).unwrap_err().message
+        };
+        let (of_own, of_disk) = (refusal(own.to_string()), refusal(disk.to_string()));
+        shell(&format!("umount {own}"));
+        assert!(of_own.contains("read-only for this agent, not for the host"), "{of_own}");
+        assert!(of_disk.ends_with("is mounted read-only"), "{of_disk}");
+    });
+}
+
+#[test]
 fn a_disk_that_is_unmounted_is_not_called_empty_until_it_is_back() {
     alone(|| {
         let ground = Ground::new("ext4");
@@ -306,15 +334,13 @@ fn a_disk_that_is_unmounted_is_not_called_empty_until_it_is_back() {
         let rewound = rewind(&mut held.journal, &mut held.hands, &ground.view);
         assert_eq!(rewound.failures.len(), 2, "{rewound:?}");
         // Back from another loop device, as a disk that was plugged in again.
-        let script = format!(
-            "set -e; one=$(losetup --find --show {image}); two=$(losetup --find --show {image}); \
+        shell(&format!(
+            "one=$(losetup --find --show {image}); two=$(losetup --find --show {image}); \
              back=$one; [ $((0x$(stat -c %T $one))) != {minor} ] || back=$two; mount $back {disk}; losetup -d $one $two",
             image = image.display(),
             disk = disk.display(),
             minor = rustix::fs::minor(device),
-        );
-        let mounted = Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
-        assert!(mounted.status.success(), "{mounted:?}");
+        ));
         assert_ne!(ground.volume().device, device);
         held.ends();
         assert_eq!(ground.volume().available, before);

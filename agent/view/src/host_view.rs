@@ -82,6 +82,10 @@ pub trait HostView: Features + Send + Sync {
 
     /// The volume on which a path lies; `None` when there is no such path.
     fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError>;
+    /// Whether the host itself may write where a path lies, although it is mounted read-only for this process.
+    fn host_may_write(&self, _path: &Path) -> bool {
+        false
+    }
     /// Lets the volume of a path count what was written already, where its file system does so late. False when that takes too long.
     fn settle(&self, _path: &Path) -> bool {
         true

@@ -9,6 +9,7 @@ mod error;
 mod facts;
 mod handles;
 pub mod hierarchy;
+mod host_mounts;
 mod host_view;
 mod linux;
 mod listeners;

@@ -25,7 +25,8 @@ use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::threads::ThreadTime;
 use crate::volumes::{FileSeen, Volume};
 use crate::{
-    ability, addresses, cpu, facts, handles, listeners, memory, mounts, net, notes, process, queues, tc, text, threads, units, volumes,
+    ability, addresses, cpu, facts, handles, host_mounts, listeners, memory, mounts, net, notes, process, queues, tc, text, threads, units,
+    volumes,
 };
 
 /// This host.
@@ -198,6 +199,10 @@ impl HostView for LinuxView {
 
     fn volume(&self, path: &Path) -> Result<Option<Volume>, ViewError> {
         volumes::volume(path)
+    }
+
+    fn host_may_write(&self, path: &Path) -> bool {
+        host_mounts::may_write(path)
     }
 
     fn settle(&self, path: &Path) -> bool {

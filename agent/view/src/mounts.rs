@@ -56,7 +56,7 @@ fn parse(line: &str) -> Option<Mount> {
 }
 
 /// Spaces, tabs, newlines and backslashes are written as three octal digits.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {

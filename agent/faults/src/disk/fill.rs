@@ -37,7 +37,7 @@ const NETWORK: [&str; 8] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "gluste
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FillParams {
-    /// A folder on the volume to fill, as an absolute path; the file is made there.
+    /// A folder on the volume to fill, as an absolute path; the file is made there. Not below /boot, /usr and /etc, unless the agent's unit allows it.
     path: PathBuf,
     /// Fill the volume until this percent of it is used, as `df` counts. One of used, amount and free is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -440,10 +440,22 @@ fn volume(path: &Path, view: &dyn HostView) -> Result<Volume, Refusal> {
     match found {
         None => Err(refuse(format!("there is no {shown} on this host"))),
         Some(volume) if !volume.is_folder => Err(refuse(format!("{shown} is not a folder"))),
-        Some(volume) if volume.read_only => Err(refuse(format!("{} is mounted read-only", volume.mount_point.display()))),
+        Some(volume) if volume.read_only => Err(refuse(read_only(&volume, view))),
         Some(volume) if volume.total() == 0 => Err(refuse(format!("{shown} is on no disk ({})", volume.kind))),
         Some(volume) => Ok(volume),
     }
+}
+
+/// The units that undo are confined as the agent's is, and could not empty the file.
+fn read_only(volume: &Volume, view: &dyn HostView) -> String {
+    let (point, path) = (volume.mount_point.display(), volume.path.display());
+    if !view.host_may_write(&volume.path) {
+        return format!("{point} is mounted read-only");
+    }
+    format!(
+        "{point} is read-only for this agent, not for the host: its unit says so (ProtectSystem=). To allow it: systemctl edit fracas-agent \
+         fracas-guard fracas-rescue, in each ReadWritePaths={path} below [Service], then systemctl restart fracas-agent"
+    )
 }
 
 fn check_kind(volume: &Volume, allow: &[Allowed]) -> Result<(), Refusal> {

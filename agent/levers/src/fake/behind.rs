@@ -42,6 +42,15 @@ impl FakeHost {
         state.resources.volumes.push(volume);
     }
 
+    /// Mounts it read-only for the agent alone, as its unit may.
+    pub fn keep_from_writing(&self, point: &Path) {
+        let mut state = self.state();
+        let resources = &mut state.resources;
+        let at_point = resources.volumes.iter_mut().filter(|volume| volume.mount_point == point);
+        at_point.for_each(|volume| volume.read_only = true);
+        resources.written_by_the_host.insert(point.to_owned());
+    }
+
     pub fn unmount(&self, point: &Path) {
         self.state().resources.volumes.retain(|volume| volume.mount_point != point);
     }

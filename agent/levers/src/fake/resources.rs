@@ -1,6 +1,6 @@
 //! Memory, volumes and ballast files of a fake host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,8 @@ pub(crate) struct Resources {
     pub(crate) workers: BTreeMap<u32, ProcessMemory>,
     pub(crate) oom_kills: u64,
     pub(super) volumes: Vec<Volume>,
+    /// Mount points at which only the agent is kept from writing.
+    pub(super) written_by_the_host: BTreeSet<PathBuf>,
     pub(crate) files: BTreeMap<PathBuf, FileSeen>,
     next_inode: u64,
     pub(super) allocates: bool,
@@ -49,6 +51,7 @@ impl Default for Resources {
                 volume(0x802, "/var", "xfs", 10),
                 volume(0x19, "/run", "tmpfs", 2),
             ],
+            written_by_the_host: BTreeSet::new(),
             files: BTreeMap::new(),
             next_inode: 100,
             allocates: true,

@@ -148,6 +148,11 @@ impl HostView for FakeHost {
         self.look("a volume", |state| state.resources.volume(path))
     }
 
+    fn host_may_write(&self, path: &Path) -> bool {
+        let state = self.state();
+        state.resources.written_by_the_host.iter().any(|point| path.starts_with(point))
+    }
+
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError> {
         self.look("a file", |state| state.resources.files.get(path).copied())
     }

@@ -213,6 +213,12 @@ fn where_nothing_can_be_made_is_said_before() {
         let refusal = refused(&host, json!({"path": "/var", "amount": "1GiB"}), &Keeps::default());
         assert_eq!((refusal.code.as_str(), refusal.path.as_str()), ("invalid_params", "params.path"));
     }
+    host.set_volume(Volume {
+        read_only: true,
+        ..host.volume(Path::new("/")).unwrap().unwrap()
+    });
+    let refusal = refused(&host, json!({"path": "/srv", "amount": "1GiB"}), &Keeps::default());
+    assert_eq!(refusal.message, "/ is mounted read-only");
     for point in ["/var", "/"] {
         host.unmount(Path::new(point));
     }
@@ -221,6 +227,22 @@ fn where_nothing_can_be_made_is_said_before() {
             .message
             .contains("no /srv")
     );
+}
+
+#[test]
+fn what_the_agents_own_unit_forbids_is_not_blamed_on_the_host() {
+    let host = FakeHost::new();
+    host.keep_from_writing(Path::new("/var"));
+    let refusal = refused(&host, json!({"path": "/var/tmp", "amount": "1GiB"}), &Keeps::default());
+    assert_eq!((refusal.code.as_str(), refusal.path.as_str()), ("invalid_params", "params.path"));
+    for part in [
+        "/var is read-only for this agent, not for the host",
+        "ProtectSystem=",
+        "systemctl edit fracas-agent fracas-guard fracas-rescue",
+        "ReadWritePaths=/var/tmp",
+    ] {
+        assert!(refusal.message.contains(part), "{part}: {refusal}");
+    }
 }
 
 #[test]

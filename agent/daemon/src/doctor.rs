@@ -4,6 +4,9 @@ use agent_levers::JournalStore;
 use agent_view::LinuxView;
 use agent_warden::{Kinds, Policy, examine};
 use proto_model::doctor::{Ability, Can, Check, HostDoctor, KindAbility};
+use std::fs::Metadata;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::options::Output;
@@ -11,6 +14,7 @@ use crate::paths::Paths;
 
 /// Some fault that the host allows cannot be injected, or was not evaluated.
 const NOT_ALL: u8 = 1;
+const AS_ROOT: &str = "sudo fracas-agent doctor";
 /// agent.toml is invalid.
 const INVALID_FILE: u8 = 3;
 
@@ -41,11 +45,40 @@ pub fn doctor(paths: &Paths, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 /// Folders that no agent has made yet are not made here.
-fn open(paths: &Paths) -> Result<JournalStore, String> {
-    if !paths.journal().is_dir() || !paths.journal_mirror().is_dir() {
-        return Err(format!("no agent has run here yet: {} is not there", paths.journal().display()));
+fn open(paths: &Paths) -> Result<JournalStore, Ability> {
+    let (disk, mirror) = (paths.journal(), paths.journal_mirror());
+    for folder in [&disk, &mirror] {
+        look(folder, folder.metadata())?;
     }
-    JournalStore::open(&paths.journal(), &paths.journal_mirror()).map_err(|error| error.to_string())
+    JournalStore::open(&disk, &mirror).map_err(|error| {
+        let as_root = (!rustix::process::geteuid().is_root()).then(|| AS_ROOT.to_owned());
+        unseen(format!("{:#}", anyhow::Error::from(error)), as_root)
+    })
+}
+
+/// A folder that this user may not see can be there: an agent has run, or not.
+fn look(folder: &Path, found: io::Result<Metadata>) -> Result<(), Ability> {
+    let shown = folder.display();
+    match found {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(unseen(format!("{shown} is no folder: move it away"), None)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let why = format!("no agent has run here yet: {shown} is not there");
+            Err(unseen(why, Some("systemctl start fracas-agent".to_owned())))
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let why = format!("only root may see whether {shown} is there ({error})");
+            Err(unseen(why, Some(AS_ROOT.to_owned())))
+        }
+        Err(error) => Err(unseen(format!("{shown} cannot be looked at: {error}"), None)),
+    }
+}
+
+fn unseen(why: String, fix: Option<String>) -> Ability {
+    Ability {
+        fix,
+        ..Ability::not_evaluated(why)
+    }
 }
 
 fn lines(found: &HostDoctor) -> Vec<String> {
@@ -78,6 +111,25 @@ fn row(name: &str, can: &str, ability: &Ability, consequence: Option<String>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_may_not_be_seen_is_not_called_absent() {
+        let folder = Path::new("/var/lib/fracas/agent/journal");
+        let look = |kind: ErrorKind| look(folder, Err(kind.into())).unwrap_err();
+        let denied = look(ErrorKind::PermissionDenied);
+        assert!(
+            denied
+                .why
+                .unwrap()
+                .starts_with("only root may see whether /var/lib/fracas/agent/journal")
+        );
+        assert_eq!((denied.can, denied.fix.as_deref()), (Can::NotEvaluated, Some(AS_ROOT)));
+        let absent = look(ErrorKind::NotFound);
+        assert!(absent.why.unwrap().starts_with("no agent has run here yet"));
+        assert_eq!(absent.fix.as_deref(), Some("systemctl start fracas-agent"));
+        let other = look(ErrorKind::StorageFull);
+        assert!(other.why.unwrap().contains("cannot be looked at") && other.fix.is_none());
+    }
 
     #[test]
     fn a_problem_is_shown_with_its_place_its_consequence_and_its_fix() {

@@ -12,8 +12,8 @@ use crate::causes::{chain, panic_text};
 use crate::kinds::Kinds;
 use crate::policy::Policy;
 
-/// Looks at everything; `journal` is where undos are written, or why there is none.
-pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Result<&JournalStore, String>) -> HostDoctor {
+/// Looks at everything; `journal` is where undos are written, or what is known of it where it cannot be opened.
+pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Result<&JournalStore, Ability>) -> HostDoctor {
     let facts = view.facts();
     let all: Vec<&'static dyn AnyFault> = (kinds.catalogue)().0.iter().filter_map(|kind| (kinds.find)(&kind.kind)).collect();
     let journal = journal_check(journal, &all);
@@ -123,14 +123,11 @@ fn check(name: &str, says: &str, ability: Ability) -> Check {
     }
 }
 
-fn journal_check(journal: Result<&JournalStore, String>, kinds: &[&'static dyn AnyFault]) -> Check {
+fn journal_check(journal: Result<&JournalStore, Ability>, kinds: &[&'static dyn AnyFault]) -> Check {
     let ability = match journal.map(JournalStore::check) {
         Ok(Ok(())) => Ability::yes(),
         Ok(Err(error)) => Ability::no(chain(&error), None),
-        Err(why) => Ability {
-            fix: Some("systemctl start fracas-agent".to_owned()),
-            ..Ability::not_evaluated(why)
-        },
+        Err(unseen) => unseen,
     };
     Check {
         required_by: kinds.iter().map(|fault| fault.kind()).collect(),

@@ -1,6 +1,7 @@
 //! `fracas-controller --issue-operator NAME --out DIR`: what an operator on another machine needs, in three files.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -68,11 +69,17 @@ pub fn revoke(state_dir: &Path, text: &str) -> anyhow::Result<()> {
         bail!("{text:?} is neither an operator's name nor the SHA-256 of a key (64 hex digits)");
     };
     let folder = state_dir.join("authority");
-    if !folder.is_dir() {
-        bail!(
+    match fs::metadata(&folder) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => bail!(
             "there is no authority in {}, so there is nothing to revoke: start the controller first",
             state_dir.display()
-        );
+        ),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => bail!(
+            "{}: {error}: only root and the controller's user may revoke (try sudo)",
+            folder.display()
+        ),
+        Err(error) => return Err(error).with_context(|| format!("look at {}", folder.display())),
     }
     revocations(state_dir)
         .add(&revocation)

@@ -1,5 +1,8 @@
 //! The program as an operator and a service manager meet it: ready, asked, halted, ended.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -9,8 +12,14 @@ use serde_json::Value;
 
 use crate::agent::{PROGRAM, guardian_of, is_root, paths, wait_until};
 
+/// A user without rights, and its group.
+const NOBODY: u32 = 65_534;
+
 fn program(paths: &Paths, args: &[&str]) -> Command {
-    let mut command = Command::new(PROGRAM);
+    with_paths(Command::new(PROGRAM), paths, args)
+}
+
+fn with_paths(mut command: Command, paths: &Paths, args: &[&str]) -> Command {
     command
         .arg("--config")
         .arg(&paths.config)
@@ -161,4 +170,29 @@ fn a_worker_ends_as_soon_as_the_agent_does() {
     assert_eq!(name, "fracas-worker\n", "the kernel's log must not call it the agent");
     drop(pipe);
     assert!(wait_until(Duration::from_secs(2), || worker.try_wait().unwrap().is_some()));
+}
+
+#[test]
+fn a_doctor_of_another_user_does_not_call_an_agent_absent_that_it_may_not_see() {
+    if !is_root() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let paths = paths(dir.path());
+    std::fs::create_dir_all(paths.journal()).unwrap();
+    // Where every user may run it, whatever folder this tree is in.
+    let copy = dir.path().join("fracas-agent");
+    std::fs::copy(PROGRAM, &copy).unwrap();
+    for (path, mode) in [(dir.path(), 0o755), (copy.as_path(), 0o755), (paths.state_dir.as_path(), 0o700)] {
+        std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+    let mut doctor = with_paths(Command::new(&copy), &paths, &["doctor"]);
+    let output = doctor.uid(NOBODY).gid(NOBODY).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text.contains("only root may see whether") && text.contains("fix: sudo fracas-agent doctor"),
+        "{text}"
+    );
+    assert!(!text.contains("no agent has run here yet"), "{text}");
 }

@@ -4,7 +4,7 @@ use agent_levers::fake::FakeHost;
 use agent_view::{Feature, Presence};
 use agent_warden::{Kinds, Policy, examine};
 use proto_model::catalogue::FaultKind;
-use proto_model::doctor::{Can, HostDoctor};
+use proto_model::doctor::{Ability, Can, HostDoctor};
 
 const KINDS: Kinds = Kinds {
     find: agent_faults::find,
@@ -86,7 +86,11 @@ fn without_a_journal_nothing_can_be_done_and_without_a_look_nothing_is_said_of_i
     std::fs::remove_dir(&disk).unwrap();
     let found = examine(&FakeHost::new(), &Policy::default(), KINDS, Ok(&journal_store));
     assert!(found.kinds.iter().all(|kind| kind.ability.can == Can::No), "{found:?}");
-    let found = examine(&FakeHost::new(), &Policy::default(), KINDS, Err("no agent has run here".into()));
+    let unseen = Ability {
+        fix: Some("systemctl start fracas-agent".to_owned()),
+        ..Ability::not_evaluated("no agent has run here")
+    };
+    let found = examine(&FakeHost::new(), &Policy::default(), KINDS, Err(unseen));
     let journal = found.checks.iter().find(|check| check.name == "journal").unwrap();
     assert_eq!((found.can, journal.ability.can), (Can::NotEvaluated, Can::NotEvaluated));
     assert_eq!(found.kinds[0].ability.fix.as_deref(), Some("systemctl start fracas-agent"));

@@ -1,6 +1,6 @@
 //! Who runs as what, read from /proc while an agent runs: the page says it, and the kernel must agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
@@ -191,6 +191,66 @@ fn bits_of_the_last_guard() -> u64 {
     };
     let lines = unit.lines().filter_map(|line| line.strip_prefix("CapabilityBoundingSet="));
     lines.flat_map(str::split_whitespace).map(bit).fold(0, |all, bit| all | bit)
+}
+
+/// Units that start a process of ours on a host, by their files' names.
+const UNITS: [(&str, &str); 3] = [
+    (
+        "fracas-agent.service",
+        include_str!("../../../../deploy/systemd/fracas-agent.service"),
+    ),
+    (
+        "fracas-guard.service",
+        include_str!("../../../../deploy/systemd/fracas-guard.service"),
+    ),
+    (
+        "fracas-rescue.service",
+        include_str!("../../../../deploy/systemd/fracas-rescue.service"),
+    ),
+];
+
+/// The words of a setting that a unit may give on several lines.
+fn words<'a>(unit: &'a str, setting: &str) -> BTreeSet<&'a str> {
+    let lines = unit.lines().filter_map(|line| line.split_once('='));
+    let values = lines.filter(|(key, _)| *key == setting).map(|(_, value)| value);
+    values.flat_map(str::split_whitespace).collect()
+}
+
+#[test]
+fn a_rescue_at_boot_is_confined_as_the_last_guard_and_no_less_than_the_agent() {
+    let [agent, guard, rescue] = UNITS.map(|(_, unit)| unit);
+    for setting in ["CapabilityBoundingSet", "SystemCallFilter", "RestrictAddressFamilies"] {
+        let (kept, allowed) = (words(rescue, setting), words(agent, setting));
+        assert!(!kept.is_empty(), "{setting}");
+        assert_eq!(kept, words(guard, setting), "{setting}");
+        assert!(kept.is_subset(&allowed), "{setting}: {kept:?}");
+    }
+    let confines = |unit: &str| unit.lines().any(|line| line == "NoNewPrivileges=yes");
+    assert!([agent, guard, rescue].into_iter().all(confines));
+}
+
+#[test]
+fn whatever_a_unit_starts_has_its_row_of_the_page() {
+    let page = include_str!("../../../../docs/privileges.md");
+    let controller = include_str!("../../../../deploy/systemd/fracas-controller.service");
+    let mut started = BTreeSet::new();
+    for (name, unit) in UNITS.into_iter().chain([("fracas-controller.service", controller)]) {
+        assert!(
+            page.lines().any(|line| line.starts_with("| `") && line.contains(name)),
+            "no row names {name}"
+        );
+        let commands = unit.lines().filter_map(|line| line.strip_prefix("Exec")?.split_once("=/usr/bin/"));
+        // A program and its verb; further words say only how.
+        started.extend(commands.map(|(_, command)| command.split(' ').take(2).collect::<Vec<_>>().join(" ")));
+    }
+    assert!(started.len() >= 5, "{started:?}");
+    for command in started {
+        let is_row = |line: &str| {
+            line.strip_prefix("| ")
+                .is_some_and(|row| row.split('|').next().unwrap().contains(&format!("`{command}")))
+        };
+        assert!(page.lines().any(is_row), "no row for {command}");
+    }
 }
 
 #[test]

@@ -31,16 +31,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What undoing and ending an agent need, as fracas-guard.service leaves them to the last guard, which undoes the same. The agent needs
-/// more, to give up root in what it starts.
+/// more, for its workers and to give up root in what it starts.
 const KEEPS: CapabilitySet = CapabilitySet::NET_ADMIN
-    .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::SYS_PTRACE)
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
     .union(CapabilitySet::SYS_RESOURCE)
-    .union(CapabilitySet::IPC_LOCK)
-    .union(CapabilitySet::SYS_NICE)
     .union(CapabilitySet::BPF)
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::SYS_ADMIN);

@@ -64,9 +64,11 @@ struct Rights {
     seccomp: u32,
 }
 
-/// CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_CHROOT, CAP_SYS_BOOT, CAP_SYS_TIME, CAP_MKNOD, CAP_AUDIT_CONTROL, CAP_MAC_OVERRIDE, CAP_MAC_ADMIN:
-/// no part of an agent has them.
-const NEVER: [u32; 9] = [16, 17, 18, 22, 25, 27, 30, 32, 33];
+/// CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_SYS_CHROOT, CAP_SYS_BOOT, CAP_SYS_NICE, CAP_SYS_TIME, CAP_MKNOD, CAP_AUDIT_CONTROL, CAP_MAC_OVERRIDE,
+/// CAP_MAC_ADMIN: no part of an agent has them.
+const NEVER: [u32; 10] = [16, 17, 18, 22, 23, 25, 27, 30, 32, 33];
+/// CAP_NET_RAW, CAP_IPC_LOCK: the agent has them for its workers, and what undoes has not.
+const OF_WORKERS: [u32; 2] = [13, 14];
 
 /// One of each has to be there, and how its command line is recognised.
 const NEEDED: [(&str, &str); 5] = [
@@ -100,7 +102,9 @@ impl Rights {
             [_, "session", ..] => self.unprivileged("fracas"),
             // A worker that only keeps a processor busy needs no capability.
             [_, "worker", ..] => self.unprivileged("fracas-load"),
-            _ => self.bounded("root"),
+            ["/usr/bin/fracas-agent", "rescue", "--watch", ..] => self.bounded("root", &OF_WORKERS),
+            _ if words.contains(&"guardian") => self.bounded("root", &OF_WORKERS),
+            _ => self.bounded("root", &[]),
         }
     }
 
@@ -110,9 +114,15 @@ impl Rights {
         Ok(())
     }
 
-    fn bounded(&self, user: &str) -> Result<()> {
+    /// Without the capabilities that no part of an agent has, and those that are named.
+    fn bounded(&self, user: &str, without: &[u32]) -> Result<()> {
         ensure!(self.user == user, "it runs as {}, not as {user}", self.user);
-        let beyond: Vec<u32> = NEVER.into_iter().filter(|number| self.bounding >> number & 1 == 1).collect();
+        let beyond: Vec<u32> = NEVER
+            .iter()
+            .chain(without)
+            .copied()
+            .filter(|number| self.bounding >> number & 1 == 1)
+            .collect();
         ensure!(beyond.is_empty(), "it may have the capabilities {beyond:?}");
         Ok(())
     }
@@ -185,6 +195,7 @@ mod tests {
             ("user fracas-controller", "user root"),
             ("user fracas\n", "user root\n"),
             ("CapBnd:\t0000000000000002", "CapBnd:\t0000000000010002"),
+            ("CapEff:\t2\nCapBnd:\t2", "CapEff:\t2\nCapBnd:\t2002"),
             ("CapEff:\t0\n", "CapEff:\t1\n"),
             ("fracas-load\nCapEff:\t0\nCapBnd:\t0", "fracas-load\nCapEff:\t0\nCapBnd:\t2"),
         ] {

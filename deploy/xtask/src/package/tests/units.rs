@@ -1,6 +1,6 @@
 //! The units as systemd reads them, and how exposed it finds them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +9,9 @@ use tests_harness::{packages, programs};
 
 /// The most exposure, in tenths, that `systemd-analyze security` may find; docs/install.md says the same.
 const EXPOSURE: [(&str, u32); 4] = [
-    ("fracas-agent.service", 48),
-    ("fracas-rescue.service", 41),
-    ("fracas-guard.service", 43),
+    ("fracas-agent.service", 46),
+    ("fracas-rescue.service", 38),
+    ("fracas-guard.service", 41),
     ("fracas-controller.service", 17),
 ];
 
@@ -61,6 +61,47 @@ fn systemd_accepts_every_unit() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// The words behind a key, of all lines that have it.
+fn words(unit: &str, key: &str) -> BTreeSet<String> {
+    let values = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    values.flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+#[test]
+fn undoing_has_no_capability_of_workers_and_no_unit_has_what_nothing_uses() {
+    let units = units();
+    let allowed = |unit: &str, key: &str| words(&units[unit], key);
+    let agent = allowed("fracas-agent.service", "CapabilityBoundingSet");
+    let undoing = ["fracas-guard.service", "fracas-rescue.service"];
+    for capability in ["CAP_NET_RAW", "CAP_IPC_LOCK"] {
+        assert!(agent.contains(capability), "{capability}");
+        for unit in undoing {
+            assert!(!allowed(unit, "CapabilityBoundingSet").contains(capability), "{unit}: {capability}");
+        }
+    }
+    // What undoes starts no process, so it has none as another user either.
+    let more = [
+        "CAP_NET_RAW",
+        "CAP_IPC_LOCK",
+        "CAP_SETUID",
+        "CAP_SETGID",
+        "CAP_SETPCAP",
+        "CAP_CHOWN",
+        "CAP_FOWNER",
+    ];
+    let less: BTreeSet<String> = agent
+        .into_iter()
+        .filter(|capability| !more.contains(&capability.as_str()))
+        .collect();
+    for unit in undoing {
+        assert_eq!(allowed(unit, "CapabilityBoundingSet"), less, "{unit}");
+    }
+    for unit in units.keys().filter(|name| name.ends_with(".service")) {
+        assert!(!allowed(unit, "CapabilityBoundingSet").contains("CAP_SYS_NICE"), "{unit}");
+        assert!(!allowed(unit, "RestrictAddressFamilies").contains("AF_PACKET"), "{unit}");
     }
 }
 

@@ -25,7 +25,7 @@ use crate::paths::Paths;
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 /// How long a killed agent may take to end.
 const KILL_WAIT: Duration = Duration::from_secs(5);
-/// How long each undo is tried again before the next journal's turn.
+/// How long each try of everything goes on, over all journals, with those that are held and undos that fail.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two tries of everything; the pause doubles up to the longest.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);

@@ -36,8 +36,13 @@ fn obey(options: Options) -> anyhow::Result<ExitCode> {
             name,
         } => enrol::enrol(&paths, controller, token_file.as_deref(), name),
         Verb::Rescue { watch: true, .. } => last_guard::watch(&paths),
-        Verb::Rescue { package: true, .. } => rescue::rescue_for_package(&paths),
-        Verb::Rescue { .. } => rescue::rescue_all(&paths, EndedBy::Rescue),
+        Verb::Rescue { package, patience, .. } => {
+            let patience = Duration::from_secs(patience);
+            match package {
+                true => rescue::rescue_for_package(&paths, patience),
+                false => rescue::rescue_all(&paths, EndedBy::Rescue, patience),
+            }
+        }
         Verb::Status { output } => local_client::status(&paths, output),
         Verb::Halt { reason } => rescue::halt(&paths, &reason),
         Verb::Release => rescue::release(&paths),

@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::paths::Paths;
 
+/// How long `rescue` waits where nothing else is said.
+pub const RESCUE_PATIENCE_SECONDS: u64 = 15;
+
 #[derive(Debug, Parser)]
 #[command(
     name = "fracas-agent",
@@ -68,12 +71,17 @@ pub enum Verb {
     },
     /// Undo everything that is still open on this host; works without the agent.
     Rescue {
-        /// Said by package scripts: recorded as the cause, and an agent that still runs after 15 s is an error.
+        /// Said by package scripts: recorded as the cause, and an agent that still runs after the patience is an error.
         #[arg(long)]
         package: bool,
         /// Stay while there are journals of faults, and undo them whenever no agent has run for 3 s; started by fracas-guard.service.
         #[arg(long, conflicts_with = "package")]
         watch: bool,
+        /// How long to wait, in all, for journals that another process holds, and to go on with undos that fail. With 0 each is tried and none
+        /// is waited for.
+        #[arg(long, default_value_t = RESCUE_PATIENCE_SECONDS, value_name = "SECONDS", conflicts_with = "watch",
+              value_parser = clap::value_parser!(u64).range(..=3_600))]
+        patience: u64,
     },
     /// Tell what the agent holds now.
     Status {

@@ -12,33 +12,34 @@ use crate::host_context::{HostContext, need_root, own_program};
 use crate::instance_lock;
 use crate::local_client::{self, Answer};
 use crate::local_server::Ask;
+use crate::options::RESCUE_PATIENCE_SECONDS;
 use crate::paths::Paths;
 
-/// How long a person waits for a journal that an agent or a guardian holds, and for an undo that fails; and a package for the end of an agent.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a halt waits, in all, for journals that an agent or a guardian holds, and for undos that fail.
+const PATIENCE: Duration = Duration::from_secs(RESCUE_PATIENCE_SECONDS);
 
-/// Undoes every open journal; success only when nothing is left.
-pub fn rescue_all(paths: &Paths, ended_by: EndedBy) -> anyhow::Result<ExitCode> {
+/// Undoes every open journal; success only when nothing is left. `patience` is for all of them together.
+pub fn rescue_all(paths: &Paths, ended_by: EndedBy, patience: Duration) -> anyhow::Result<ExitCode> {
     need_root()?;
-    let rescued = undo_under_lock(paths, ended_by, PATIENCE)?;
+    let rescued = undo_under_lock(paths, ended_by, patience)?;
     print(&rescued);
     Ok(code(rescued.is_clean()))
 }
 
 /// The same before the program changes or goes. An agent that runs is an error, since it could start another fault: from a program that
 /// is no longer installed, and after a removal with nothing left to undo it.
-pub fn rescue_for_package(paths: &Paths) -> anyhow::Result<ExitCode> {
+pub fn rescue_for_package(paths: &Paths, patience: Duration) -> anyhow::Result<ExitCode> {
     need_root()?;
     let lock = paths.instance_lock();
-    instance_lock::wait_until_released(&lock, PATIENCE)?;
-    let code = rescue_all(paths, EndedBy::Package)?;
+    instance_lock::wait_until_released(&lock, patience)?;
+    let code = rescue_all(paths, EndedBy::Package, patience)?;
     // Nothing keeps a supervisor from starting one meanwhile.
     instance_lock::wait_until_released(&lock, Duration::ZERO)?;
     Ok(code)
 }
 
-/// Undoes every open journal under its lock. `patience` is how long to wait for each journal that another process holds, and to go on with an
-/// undo that fails.
+/// Undoes every open journal under its lock. `patience` is how long to wait, over all journals, for those that another process holds, and to go
+/// on with undos that fail.
 pub(crate) fn undo_under_lock(paths: &Paths, ended_by: EndedBy, patience: Duration) -> anyhow::Result<Rescued> {
     let mut host = HostContext::open(paths, own_program(), None, accounts::workers_if_known(paths))?;
     let rescuer = Rescuer {

@@ -19,7 +19,7 @@ pub struct Rescuer {
     pub ended_by: EndedBy,
     /// As told in reports: `guardian`, `rescue`.
     pub name: &'static str,
-    /// How long to wait for a journal that another process holds, and to go on trying an undo that fails.
+    /// How long to wait, over all journals, for those that another process holds, and to go on trying undos that fail.
     pub patience: Duration,
 }
 
@@ -77,9 +77,13 @@ pub fn rescue(
     };
     ids.iter().for_each(|id| one(at_once, id, &mut rescued));
     let failed = std::mem::take(&mut rescued.left).into_iter().map(|(id, _)| id);
-    let held = std::mem::take(&mut rescued.held);
-    for id in failed.chain(held) {
-        one(rescuer, &id, &mut rescued);
+    let again: Vec<InjectionId> = failed.chain(std::mem::take(&mut rescued.held)).collect();
+    let give_up = Instant::now() + rescuer.patience;
+    for (place, id) in again.iter().enumerate() {
+        // What is left of the patience is shared: a journal that stays as it is takes no other's turn.
+        let sharing = u32::try_from(again.len() - place).unwrap_or(u32::MAX);
+        let patience = give_up.saturating_duration_since(Instant::now()) / sharing;
+        one(Rescuer { patience, ..rescuer }, id, &mut rescued);
     }
     rescued.swept = sweep(hands, view, &|| open_journals(journal_store, &ids));
     Ok(rescued)
@@ -104,6 +108,7 @@ fn rescue_one(
     if journal_store.read(id).is_ok_and(|history| !history.is_open()) {
         return Ok(None);
     }
+    let give_up = Instant::now() + rescuer.patience;
     let mut journal = journal_store.lock(id, rescuer.patience).map_err(|error| match error {
         JournalError::Locked { .. } => NotUndone::Held,
         error => NotUndone::Failed(chain(&error)),
@@ -116,7 +121,6 @@ fn rescue_one(
     let mut teller = ReportSequence::resume(journal.history());
     let (mut undoing, _) = Undoing::begin(by, None, &mut journal, &mut teller, view);
     let others: Vec<InjectionId> = all.iter().filter(|other| *other != id).cloned().collect();
-    let give_up = Instant::now() + rescuer.patience;
     loop {
         match undoing.attempt(&mut journal, hands, view, &others) {
             Ok(drift) => {

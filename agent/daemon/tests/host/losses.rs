@@ -129,6 +129,26 @@ fn agent_and_guardian_killed_together_are_made_good_by_rescue() {
 }
 
 #[test]
+fn a_rescue_without_patience_leaves_what_an_agent_holds_and_says_so_at_once() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-h");
+    let (agent, id) = pausing(&victim);
+    let began = Instant::now();
+    let rescue = crate::manners::command(&agent.paths(), &["rescue", "--patience", "0"]);
+    let took = began.elapsed();
+    assert_eq!(rescue.status.code(), Some(1), "{rescue:?}");
+    let said = String::from_utf8_lossy(&rescue.stdout);
+    assert!(
+        said.contains(&format!("left     {id}: another process holds its journal")),
+        "{said}"
+    );
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert_eq!(victim.state(), 'T', "the fault goes on");
+}
+
+#[test]
 fn the_last_guard_leaves_a_running_agent_alone_and_undoes_what_it_left() {
     if !is_root() {
         return;

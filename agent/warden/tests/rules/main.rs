@@ -7,5 +7,6 @@ mod exempt;
 mod names;
 mod orphans;
 mod protected;
+mod rescue;
 mod spent;
 mod support;

@@ -117,7 +117,7 @@ fn the_agent_s_unit_has_what_the_promise_stands_on() {
         "OOMPolicy=continue",
         "OOMScoreAdjust=-900",
         "ExecStartPre=/usr/bin/fracas-agent check-config",
-        "ExecStopPost=/usr/bin/fracas-agent rescue",
+        "ExecStopPost=/usr/bin/fracas-agent rescue --patience 5",
         "Restart=always",
         "StartLimitIntervalSec=0",
         "Wants=fracas-guard.path",
@@ -152,6 +152,7 @@ fn the_agent_s_unit_has_what_the_promise_stands_on() {
         );
     }
     for line in [
+        "ExecStart=/usr/bin/fracas-agent rescue --patience 0",
         "DefaultDependencies=no",
         "Before=network-pre.target multi-user.target shutdown.target",
         "Wants=network-pre.target",

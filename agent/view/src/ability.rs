@@ -5,6 +5,7 @@ mod cgroups;
 pub(crate) mod clock;
 mod feature;
 mod features;
+mod guardian;
 mod kernel;
 mod last_guard;
 mod presence;
@@ -32,6 +33,7 @@ pub(crate) fn presence(feature: Feature, hierarchies: &Hierarchies) -> Presence 
         Feature::Lockdown => Security::here().lockdown(),
         Feature::Clock => clock::synchronised(),
         Feature::ClockSteps => clock::steps(),
+        Feature::Guardian => guardian::detect(),
         Feature::LastGuard => last_guard::detect(),
         _ if !feature.capabilities().is_empty() => {
             let status = text::read_if_there(capability::status_path()).ok().flatten();

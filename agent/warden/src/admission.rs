@@ -134,7 +134,7 @@ impl<'a> Admission<'a> {
         Err(Refusal::new(
             "unguarded",
             "",
-            "the agent's guardian does not answer; it is being restarted",
+            "the agent's guardian does not answer; it is being restarted, and `fracas-agent doctor` says whether this host can have one",
         ))
     }
 

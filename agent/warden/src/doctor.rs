@@ -18,6 +18,10 @@ pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Resu
     let all: Vec<&'static dyn AnyFault> = (kinds.catalogue)().0.iter().filter_map(|kind| (kinds.find)(&kind.kind)).collect();
     let journal = journal_check(journal, &all);
     let features = Feature::ALL.map(|feature| feature_check(view, feature, &all));
+    let guardian = features.iter().filter(|check| check.name == Feature::Guardian.name());
+    let needs: Vec<Need<'_>> = std::iter::once(Need::journal(&journal))
+        .chain(guardian.map(Need::guardian))
+        .collect();
     let confined = || {
         let confining = Feature::CONFINEMENT.map(Feature::name);
         features.iter().filter(move |check| confining.contains(&check.name.as_str()))
@@ -27,7 +31,7 @@ pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Resu
         .map(|fault| KindAbility {
             fault: fault.kind(),
             allowed: policy.allows(&fault.kind(), &fault.reversal()),
-            ability: under(&journal, confined(), ask(*fault, view)),
+            ability: under(&needs, confined(), ask(*fault, view)),
         })
         .collect();
     let policy = policy_check(&kinds);
@@ -42,17 +46,49 @@ pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Resu
     }
 }
 
-/// Nothing can be injected whose undo cannot be written down, and nothing is known of what a security module may deny.
-fn under<'a>(journal: &Check, confined: impl Iterator<Item = &'a Check>, ability: Ability) -> Ability {
-    let fix = || journal.ability.fix.clone();
-    match (journal.ability.can, ability.can) {
-        (Can::No, _) => return Ability::no("its undo cannot be written down (journal)", fix()),
-        (_, Can::No) => return ability,
-        (Can::NotEvaluated, _) => {
-            let doubt = Ability::not_evaluated("whether its undo can be written down is unknown (journal)");
-            return Ability { fix: fix(), ..doubt };
+/// What no fault is admitted without, and the words for a kind where it is missing or unknown.
+struct Need<'a> {
+    check: &'a Check,
+    missing: &'static str,
+    unknown: &'static str,
+}
+
+impl<'a> Need<'a> {
+    fn journal(check: &'a Check) -> Self {
+        Self {
+            check,
+            missing: "its undo cannot be written down (journal)",
+            unknown: "whether its undo can be written down is unknown (journal)",
         }
-        _ => {}
+    }
+
+    fn guardian(check: &'a Check) -> Self {
+        Self {
+            check,
+            missing: "nothing undoes it when the agent dies (guardian)",
+            unknown: "whether anything undoes it when the agent dies is unknown (guardian)",
+        }
+    }
+
+    fn fix(&self) -> Option<String> {
+        self.check.ability.fix.clone()
+    }
+}
+
+/// Nothing can be injected that lacks one of these needs, and nothing is known of what a security module may deny.
+fn under<'a>(needs: &[Need<'_>], confined: impl Iterator<Item = &'a Check>, ability: Ability) -> Ability {
+    let first = |can: Can| needs.iter().find(|need| need.check.ability.can == can);
+    if let Some(need) = first(Can::No) {
+        return Ability::no(need.missing, need.fix());
+    }
+    if ability.can == Can::No {
+        return ability;
+    }
+    if let Some(need) = first(Can::NotEvaluated) {
+        return Ability {
+            fix: need.fix(),
+            ..Ability::not_evaluated(need.unknown)
+        };
     }
     let mut denying = confined.filter(|check| check.ability.can != Can::Yes);
     denying.next().map_or(ability, |check| Ability {
@@ -96,9 +132,10 @@ impl Features for Lacking {
     }
 }
 
-/// The kinds that cannot be injected where this one feature is missing, and those that answer otherwise there. Of confinement all.
+/// The kinds that cannot be injected where this one feature is missing, and those that answer otherwise there. Of confinement and of the
+/// guardian all.
 fn dependents(feature: Feature, kinds: &[&'static dyn AnyFault]) -> (Vec<FaultKind>, Vec<FaultKind>) {
-    if Feature::CONFINEMENT.contains(&feature) {
+    if feature == Feature::Guardian || Feature::CONFINEMENT.contains(&feature) {
         return (kinds.iter().map(|fault| fault.kind()).collect(), Vec::new());
     }
     let (mut required, mut used) = (Vec::new(), Vec::new());

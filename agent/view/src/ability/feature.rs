@@ -61,6 +61,8 @@ pub enum Feature {
     Clock,
     /// A wall clock that is not stepped.
     ClockSteps,
+    /// A guardian that can hold on to its agent: no fault is admitted without one.
+    Guardian,
     /// The unit that undoes what neither agent nor guardian can.
     LastGuard,
 }
@@ -76,7 +78,7 @@ pub(super) const fn part(module: &'static str, symbol: &'static str) -> Part {
 }
 
 impl Feature {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Root,
         Self::Kill,
         Self::NetAdmin,
@@ -105,6 +107,7 @@ impl Feature {
         Self::Lockdown,
         Self::Clock,
         Self::ClockSteps,
+        Self::Guardian,
         Self::LastGuard,
     ];
     /// What may deny any action of the agent, whatever else the host has.
@@ -140,6 +143,7 @@ impl Feature {
             Self::Lockdown => "lockdown",
             Self::Clock => "clock",
             Self::ClockSteps => "clock_steps",
+            Self::Guardian => "guardian",
             Self::LastGuard => "last_guard",
         }
     }
@@ -175,6 +179,7 @@ impl Feature {
             Self::Lockdown => "loading modules and filter programs",
             Self::Clock => "times in reports, and the validity of certificates",
             Self::ClockSteps => "times in reports; deadlines run by the boot clock",
+            Self::Guardian => "undoing what a killed or hanging agent leaves",
             Self::LastGuard => "undoing what is left when agent and guardian are killed together",
         }
     }

@@ -96,8 +96,18 @@ fn without_a_journal_nothing_can_be_done_and_without_a_look_nothing_is_said_of_i
     assert_eq!(found.kinds[0].ability.fix.as_deref(), Some("systemctl start fracas-agent"));
 }
 
+#[test]
+fn without_a_guardian_nothing_can_be_done_as_nothing_is_admitted() {
+    let found = without(Feature::Guardian, absent());
+    assert_eq!(found.can, Can::No);
+    for kind in &found.kinds {
+        assert_eq!(kind.ability.can, Can::No, "{kind:?}");
+        assert!(kind.ability.why.as_ref().unwrap().contains("(guardian)"), "{kind:?}");
+    }
+}
+
 /// What a host loses with each of its parts: the kinds that cannot be injected, and those done otherwise.
-const CONSEQUENCES: [(Feature, &str, &str); 29] = [
+const CONSEQUENCES: [(Feature, &str, &str); 30] = [
     (Feature::Root, "cpu.burn memory.hog network.delay", "disk.fill network.loss"),
     (Feature::Kill, "", "process.kill process.pause"),
     (Feature::NetAdmin, "network.delay network.loss network.partition", ""),
@@ -130,6 +140,7 @@ const CONSEQUENCES: [(Feature, &str, &str); 29] = [
     (Feature::Lockdown, "", ""),
     (Feature::Clock, "", ""),
     (Feature::ClockSteps, "", ""),
+    (Feature::Guardian, "*", ""),
     (Feature::LastGuard, "", ""),
 ];
 

@@ -12,6 +12,7 @@ use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 use proto_model::injection::EndedBy;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use crate::accounts;
@@ -59,7 +60,13 @@ pub fn guard(paths: &Paths, agent: u32, watchdog: Duration) -> anyhow::Result<Ex
         tracing::warn!(%error, "the guardian keeps capabilities that it does not need");
     }
     let pid = Pid::from_raw(agent.cast_signed()).context("the agent's process id is not one")?;
-    let handle = pidfd_open(pid, PidfdFlags::empty()).ok();
+    let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(handle) => Some(handle),
+        // It has ended; the kernel says INVAL of one that is just ending.
+        Err(Errno::SRCH | Errno::INVAL) => None,
+        // No word on the agent, which admits nothing without a guardian that watches it.
+        Err(error) => return Err(error).context("hold on to the agent (pidfd_open): `fracas-agent doctor` says what this host lacks"),
+    };
     // An agent that ended before the handle was opened is no longer our parent.
     let handle = handle.filter(|_| rustix::process::getppid() == Some(pid));
     let verdict = match &handle {

@@ -101,7 +101,15 @@ impl Keeper {
         let Some((orders, pid)) = opened else {
             return Err(std::io::Error::other("the guardian has no standard input"));
         };
-        let handle = pidfd_open(pid, PidfdFlags::empty())?;
+        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(handle) => handle,
+            Err(error) => {
+                // Its end would not be seen, and every further try would leave another process.
+                drop(child.kill());
+                drop(child.wait());
+                return Err(error.into());
+            }
+        };
         Ok(GuardianProcess {
             child,
             orders,

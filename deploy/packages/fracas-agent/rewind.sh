@@ -97,3 +97,10 @@ END
     release
     return 1
 }
+
+# For a removal, once its units are stopped: without its file the slice would stay until the next boot.
+end_slice() {
+    if [ -d /run/systemd/system ]; then
+        systemctl stop fracas.slice || true
+    fi
+}

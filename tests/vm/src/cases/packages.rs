@@ -187,7 +187,7 @@ fn removed(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
 }
 
 /// Units of the package that run, have failed, or could be started.
-const UNITS: &str = "for verb in list-units list-unit-files; do systemctl $verb --no-legend --plain --no-pager 'fracas-agent*' 'fracas-guard*' 'fracas-rescue*'; done";
+const UNITS: &str = "for verb in list-units list-unit-files; do systemctl $verb --no-legend --plain --no-pager 'fracas-agent*' 'fracas-guard*' 'fracas-rescue*' fracas.slice; done";
 
 /// Expects that of the package there is only what docs/install.md says a removal keeps.
 fn expect_removed(site: &Site) -> Result<()> {

@@ -17,10 +17,11 @@ pub(super) const CASES: [Case; 1] = [Case {
 
 const PURGED: Duration = Duration::from_secs(120);
 
-/// Folders of the agent that no comparison of files looks at.
-const NO_FOLDERS: &str = "! ls -d /run/fracas-agent /var/cache/fracas-agent 2>/dev/null | grep .";
-/// The agent's units, the last guard's and the rescue's, and not the controller's.
-const UNITS: &str = "systemctl list-unit-files --no-legend --no-pager 'fracas-[agr]*'";
+/// Folders of the agent that no comparison looks at: in a footprint the groups of units come and go, and the agent's slice with them.
+const NO_FOLDERS: &str = "! ls -d /run/fracas-agent /var/cache/fracas-agent /sys/fs/cgroup/fracas* 2>/dev/null | grep .";
+/// Every unit of ours that is installed or that systemd still knows, and not the controller's and those of the machine's own kit.
+const UNITS: &str = "{ systemctl list-unit-files --no-legend --no-pager 'fracas*'; systemctl list-units --all --no-legend --plain --no-pager 'fracas*'; } \
+                     | grep -vE '^fracas-(controller|test-)'";
 
 fn run(site: &mut Site, figures: &mut Figures<'_>) -> Result<()> {
     site.ready()?;

@@ -328,6 +328,25 @@ fn an_older_package_has_no_last_guard_and_none_is_stopped_or_started() {
 }
 
 #[test]
+fn a_removal_stops_the_slice_once_nothing_is_left_and_nothing_else_does() {
+    for (script, arguments) in REFUSALS {
+        for (code, is_clean) in [(0, true), (1, false)] {
+            let host = Host::new(code);
+            assert_eq!(host.run(script, arguments).status.success(), is_clean, "{script} {arguments}");
+            let calls = host.calls();
+            let place = |call: &str| calls.iter().position(|one| one == call);
+            let stopped = place("systemctl stop fracas.slice");
+            let is_removal = matches!(arguments, "remove" | "0");
+            assert_eq!(stopped.is_some(), is_clean && is_removal, "{script} {arguments}: {calls:?}");
+            assert!(
+                stopped.is_none() || stopped > place("agent rescue --package"),
+                "{script} {arguments}: its units run yet: {calls:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_reason_lets_the_package_change_once_and_is_recorded() {
     for (script, arguments) in REFUSALS {
         let host = Host::new(1);

@@ -162,7 +162,7 @@ fn expect_refused_removal(site: &Site, node: &Node) -> Result<()> {
     let variables = json!({ "fracas_agent_purge": true, "fracas_agent_drain_seconds": 0 });
     let refused = node.play(site, "remove.yml", &[], &variables)?;
     ensure!(
-        !refused.output.success() && refused.output.stdout.contains("so the agent stays and runs again"),
+        !refused.output.success() && refused.output.stdout.contains("the removal is refused"),
         "the removal was not refused: {}",
         refused.output.stdout
     );

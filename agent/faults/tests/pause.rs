@@ -243,6 +243,34 @@ fn an_operators_command_whose_program_cannot_be_read_is_known_by_its_name() {
 }
 
 #[test]
+fn a_users_own_unit_of_the_same_name_is_neither_meant_nor_in_the_way() {
+    let host = FakeHost::new();
+    let nginx = host.process(1_101).unwrap().unwrap();
+    for (pid, name) in [(6_300, "nginx"), (6_301, "sshd")] {
+        let own = "/user.slice/user-1000.slice/user@1000.service/app.slice/nginx.service".to_owned();
+        host.add_process(Process {
+            pid,
+            parent: 1,
+            name: name.to_owned(),
+            groups: vec![own.clone()],
+            unified: Some(own),
+            ..nginx.clone()
+        });
+    }
+    let nginx = ["nginx (pid 1100)", "nginx (pid 1101)", "nginx (pid 1102)"].map(str::to_owned);
+    assert_eq!(
+        chosen(&host, json!({"unit": "nginx"})).unwrap(),
+        (nginx.to_vec(), "freezer".to_owned())
+    );
+    apply(&host, &json!({"unit": "nginx"}));
+    let frozen = "/sys/fs/cgroup/system.slice/nginx.service/cgroup.freeze";
+    assert_eq!(host.knob(frozen).unwrap().as_deref(), Some("1"));
+    assert_eq!(state(&host, 6_300), ProcessState::Sleeping);
+    let manager = chosen(&host, json!({"unit": "user@1000"})).unwrap_err();
+    assert!(manager.message.contains("sshd (pid 6301)"), "{manager}");
+}
+
+#[test]
 fn one_protected_among_many_is_refused_by_name() {
     let refusal = chosen(&FakeHost::new(), json!({"user": "root", "pattern": "s"})).unwrap_err();
     assert_eq!(refusal.code, "protected");

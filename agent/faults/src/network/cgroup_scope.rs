@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ability::refuse_at_without;
 use crate::fault::{GroupSeen, Scene};
-use crate::unit::{full_name, group_of_unit, in_unit, is_group_path, is_within, real_name, related};
+use crate::unit::{SystemUnits, full_name, is_group_path, is_within, real_name};
 
 /// What telling packets apart by group stands on.
 pub(super) const NEEDS: &[Feature] = &[Feature::SocketGroups];
@@ -93,9 +93,10 @@ impl<'a> CgroupSelector<'a> {
             Self::Group(_) => return Err(self.no_match(format!("no process on this host is in the group {name} of cgroup v2"))),
             Self::Unit(unit) => unit,
         };
-        let of_unit: Vec<&Process> = processes.iter().filter(|process| in_unit(process, unit)).collect();
+        let units = SystemUnits::of(processes);
+        let of_unit: Vec<&Process> = processes.iter().filter(|process| units.holds(unit, process)).collect();
         if of_unit.is_empty() {
-            let related = related(processes, unit);
+            let related = units.related(processes, unit);
             let hint = match related.is_empty() {
                 true => format!("(fix: systemctl start {name})"),
                 false => format!("(running: {})", related.join(", ")),
@@ -104,11 +105,11 @@ impl<'a> CgroupSelector<'a> {
         }
         let paths = of_unit
             .iter()
-            .filter_map(|process| group_of_unit(process.unified.as_deref()?, unit));
-        let mut paths: Vec<String> = paths.collect::<BTreeSet<String>>().into_iter().collect();
-        match paths.len() {
-            1 => Ok(paths.remove(0)),
-            0 => Err(Refusal::new(
+            .filter_map(|process| units.group_of(unit, process.unified.as_deref()?));
+        let paths: Vec<&str> = paths.collect::<BTreeSet<&str>>().into_iter().collect();
+        match paths.as_slice() {
+            [path] => Ok((*path).to_owned()),
+            [] => Err(Refusal::new(
                 "unsupported",
                 self.path(),
                 format!(

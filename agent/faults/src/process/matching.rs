@@ -12,7 +12,7 @@ use std::fmt;
 
 use crate::claim::Claim;
 use crate::fault::Scene;
-use crate::unit::{in_group, in_unit, real_name, related};
+use crate::unit::{SystemUnits, in_group, real_name};
 
 /// The program file of the command by which operators ask for faults. A process is not known by its name: any user could protect
 /// what starts it by calling something else so.
@@ -194,9 +194,10 @@ impl Matching {
             }
         };
         let unit = self.unit.as_deref().map(|unit| real_name(unit, view));
+        let units = SystemUnits::of(processes);
         let fits = |p: &&Process| {
             !matches!(p.state, ProcessState::Zombie | ProcessState::Dead)
-                && unit.as_deref().is_none_or(|unit| in_unit(p, unit))
+                && unit.as_deref().is_none_or(|unit| units.holds(unit, p))
                 && self.group.as_deref().is_none_or(|group| in_group(p, group))
                 && self.exe.as_deref().is_none_or(|exe| runs_file(p, exe))
                 && self.name.as_deref().is_none_or(|name| has_name(p, name))
@@ -242,7 +243,8 @@ impl Matching {
 
     /// With what may have been meant.
     fn nobody(&self, processes: &[Process]) -> Refusal {
-        let units = self.unit.as_deref().map(|unit| related(processes, unit)).unwrap_or_default();
+        let related = |unit| SystemUnits::of(processes).related(processes, unit);
+        let units = self.unit.as_deref().map(related).unwrap_or_default();
         let others = |name: &&str| processes.iter().all(|p| p.name != **name);
         let name = self.name.as_deref().filter(others);
         let near = name.and_then(|name| nearest(name, processes.iter().map(|p| p.name.as_str())));

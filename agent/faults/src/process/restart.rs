@@ -1,8 +1,8 @@
 //! Whether a unit's own file says that systemd starts it again; a warning before a kill, and never a reason to refuse.
 
-use std::collections::BTreeSet;
-
 use agent_view::{HostView, Process};
+
+use crate::unit::{INIT, SystemUnits};
 
 /// Where unit files lie, the first that has it counts.
 const FOLDERS: [&str; 4] = [
@@ -14,11 +14,12 @@ const FOLDERS: [&str; 4] = [
 
 /// One line for each unit among these processes that nobody starts again.
 pub(super) fn warnings(chosen: &[Process], view: &dyn HostView) -> Vec<String> {
-    let parts = chosen.iter().flat_map(|p| &p.groups).flat_map(|path| path.split('/'));
-    let units: BTreeSet<&str> = parts.filter(|part| part.ends_with(".service")).collect();
+    let init = view.process(INIT).ok().flatten();
+    let units = SystemUnits::of(init.as_slice()).names(chosen).into_iter();
+    let units = units.filter(|name| name.ends_with(".service"));
     let stays_down = |unit: &&str| file_of(unit, view).is_some_and(|text| !restarts(&text));
     let warn = |unit: &str| format!("{unit} has no Restart= in its unit file, so systemd will not start it again (drop-ins are not read)");
-    units.into_iter().filter(stays_down).map(warn).collect()
+    units.filter(stays_down).map(warn).collect()
 }
 
 /// A template's instance has its file under the template's name.

@@ -119,6 +119,26 @@ fn an_alias_means_its_unit_and_one_that_runs_nothing_leads_to_those_that_do() {
 }
 
 #[test]
+fn a_users_own_unit_of_the_same_name_is_neither_meant_nor_in_the_way() {
+    let host = FakeHost::new();
+    let expected = asked_of("network.partition", &host, json!({"unit": "nginx"})).unwrap();
+    let own = "/user.slice/user-1000.slice/user@1000.service/app.slice/nginx.service".to_owned();
+    let redis = host.process(1_002).unwrap().unwrap();
+    host.set_group(&own, Some(9_000));
+    host.add_process(Process {
+        pid: 6_300,
+        groups: vec![own.clone()],
+        unified: Some(own),
+        ..redis
+    });
+    assert_eq!(asked_of("network.partition", &host, json!({"unit": "nginx"})).unwrap(), expected);
+    host.kill(1_100);
+    host.kill(1_101);
+    host.kill(1_102);
+    refused(&host, json!({"unit": "nginx"}), "no_match", "params.unit", "no process is in it");
+}
+
+#[test]
 fn a_host_without_the_unified_hierarchy_or_the_kernels_part_is_refused_only_where_it_is_asked_for() {
     let host = FakeHost::new();
     let mut nginx = host.process(1_200).unwrap().unwrap();
@@ -232,7 +252,7 @@ impl Unit {
         }
         let id = InjectionId::generate();
         let name = format!("fracas-test-unit-{id}.service");
-        Some(Self::at(unified.root.join(format!("fracas-test-{id}")).join(&name), name))
+        Some(Self::at(unified.root.join(format!("fracas-test-{id}.slice")).join(&name), name))
     }
 
     fn at(folder: PathBuf, name: String) -> Self {

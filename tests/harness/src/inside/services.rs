@@ -134,7 +134,7 @@ impl Service {
 }
 
 fn group(service: &str) -> String {
-    format!("system/{service}.service")
+    format!("system.slice/{service}.service")
 }
 
 /// The processes in a service's group.

@@ -13,7 +13,7 @@ use proto_model::quantity::Amount;
 
 use crate::policy::{Glob, Policy};
 
-/// Names that keep a host reachable and its logs alive; the kernel cuts names at 15 bytes.
+/// Names that keep a host reachable and its logs alive; the kernel cuts names at 15 bytes. A user may give any process such a name.
 const ALWAYS: [&str; 7] = [
     "sshd",
     "sshd-session",
@@ -23,18 +23,25 @@ const ALWAYS: [&str; 7] = [
     "systemd-journal",
     "systemd-journald",
 ];
+/// Those of sshd, of which each session has processes that run as its user.
+const SSHD: [&str; 2] = ["sshd", "sshd-session"];
+/// The first uid of people's accounts (UID_MIN of login.defs); services have those below.
+const FIRST_USER: u32 = 1_000;
+/// A uid that could not be read.
+const UNREAD: u32 = u32::MAX;
 /// Program files of ours, as root installs them.
 const PROGRAMS: [&str; 3] = ["fracas-agent", "fracas-controller", "fracas"];
 /// Names that processes of the agent's program give themselves; they count where the program cannot be read.
 const TAKEN_NAMES: [&str; 2] = ["fracas-session", "fracas-worker"];
 /// What stays free on the volumes of our own journals even where the policy keeps nothing.
 const JOURNALS_KEEP: u64 = 64 << 20;
-/// An agent's ancestors are followed at most so far.
+/// Ancestors are followed at most so far.
 const DEEPEST: usize = 64;
 
 /// Protection as it is at this moment. What cannot be read protects everything that it might have protected.
 pub struct ProtectedResources<'a> {
     policy: &'a Policy,
+    view: &'a dyn HostView,
     /// Below it lie the groups of our workers.
     group_root: String,
     /// The agent and its ancestors, with words for each.
@@ -66,13 +73,14 @@ impl Location {
 }
 
 impl<'a> ProtectedResources<'a> {
-    pub fn of(policy: &'a Policy, view: &dyn HostView) -> Self {
+    pub fn of(policy: &'a Policy, view: &'a dyn HostView) -> Self {
         let networks = |mounts: Vec<IpAddr>| -> Vec<Network> {
             let mounts = mounts.into_iter().map(Network::host);
             policy.protect.networks.iter().copied().chain(mounts).collect()
         };
         Self {
             policy,
+            view,
             group_root: view.group_root(),
             kin: kin(view).map_err(|error| in_words(&error)),
             networks: view.network_mount_addresses().map(networks).map_err(|error| in_words(&error)),
@@ -95,6 +103,30 @@ impl<'a> ProtectedResources<'a> {
             networks: self.networks.clone().unwrap_or_else(|_| self.policy.protect.networks.clone()),
             ports: self.policy.protect.ports.clone(),
         }
+    }
+
+    /// Whether a process of such a name may be the host's own, and not one that a user has named so. In doubt it is the host's.
+    fn may_be_of_host(&self, process: &Process) -> bool {
+        if process.groups.iter().any(|path| is_of_users_manager(path)) {
+            return false;
+        }
+        let uids = [process.real_uid, process.uid, process.saved_uid];
+        let is_users = process.real_uid >= FIRST_USER && !uids.contains(&0) && !uids.contains(&UNREAD);
+        !is_users || SSHD.contains(&process.name.as_str()) && self.is_of_roots_sshd(process)
+    }
+
+    /// A session of sshd's: root's sshd has started it, itself or by another process of the session.
+    fn is_of_roots_sshd(&self, process: &Process) -> bool {
+        let mut parent = process.parent;
+        for _ in 0..DEEPEST {
+            match self.view.process(parent) {
+                Ok(Some(above)) if !SSHD.contains(&above.name.as_str()) => return false,
+                Ok(Some(above)) if above.real_uid == 0 => return true,
+                Ok(Some(above)) => parent = above.parent,
+                Ok(None) | Err(_) => return true,
+            }
+        }
+        true
     }
 }
 
@@ -143,7 +175,7 @@ impl Protection for ProtectedResources<'_> {
             }
             Err(why) => return Some(format!("the agent may descend from it: its ancestors cannot be read ({why})")),
         }
-        if ALWAYS.contains(&process.name.as_str()) {
+        if ALWAYS.contains(&process.name.as_str()) && self.may_be_of_host(process) {
             return Some("the host needs it".to_owned());
         }
         if process.groups.iter().any(|path| is_ours(path, &self.group_root)) {
@@ -211,6 +243,12 @@ fn is_ours(path: &str, group_root: &str) -> bool {
     group
         .and_then(|group| group.strip_prefix(GroupId::PREFIX))
         .is_some_and(|id| InjectionId::parse(id).is_ok())
+}
+
+/// Below a user's own service manager, where that user says what runs. Root's own is the host's.
+fn is_of_users_manager(path: &str) -> bool {
+    let uid = |part: &str| part.strip_prefix("user@")?.strip_suffix(".service")?.parse::<u32>().ok();
+    path.split('/').any(|part| uid(part).is_some_and(|uid| uid != 0))
 }
 
 fn unit_matches(glob: &Glob, part: &str) -> bool {

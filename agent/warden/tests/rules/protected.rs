@@ -50,6 +50,95 @@ fn what_a_host_needs_is_always_protected() {
     assert!(reason("", named("nginx"), session).is_some());
 }
 
+/// One of nginx's processes under this name, with these real, effective and saved uids.
+fn looking_like(name: &str, uids: (u32, u32, u32), parent: u32, group: &str) -> Option<String> {
+    let disguise = |p: &mut Process| {
+        p.name = name.to_owned();
+        (p.real_uid, p.uid, p.saved_uid) = uids;
+        p.parent = parent;
+        p.groups = vec![group.to_owned(), "/".to_owned()];
+    };
+    reason("", named("nginx"), disguise)
+}
+
+const SSHD: u32 = 400;
+const OF_USER: (u32, u32, u32) = (1_000, 1_000, 1_000);
+const SESSION: &str = "/user.slice/user-1000.slice/session-3.scope";
+
+#[test]
+fn a_process_that_a_user_has_named_so_is_not_what_the_host_needs() {
+    let own = "/user.slice/user-1000.slice/user@1000.service/app.slice/nginx.service";
+    for name in [
+        "sshd",
+        "sshd-session",
+        "dbus-daemon",
+        "dbus-broker",
+        "dbus-broker-lau",
+        "systemd-journal",
+        "systemd-journald",
+    ] {
+        for (uids, parent, group) in [
+            (OF_USER, 1, own),
+            (OF_USER, SSHD, own),
+            // A program of root's with the setuid bit, by a link of this name.
+            ((1_000, 0, 0), 1, own),
+            ((0, 0, 0), 1, own),
+            (OF_USER, 1, SESSION),
+            (OF_USER, 1_100, "/system.slice/nginx.service"),
+        ] {
+            assert_eq!(looking_like(name, uids, parent, group), None, "{name}: {uids:?} {parent} {group}");
+        }
+        for (uids, group) in [
+            ((0, 0, 0), "/system.slice/ssh.service"),
+            ((81, 81, 81), "/system.slice/dbus.service"),
+            ((0, 0, 0), "/user.slice/user-0.slice/user@0.service/app.slice/x.service"),
+            // What may be root's, or cannot be read, is in doubt.
+            ((1_000, 1_000, 0), SESSION),
+            ((1_000, 0, 1_000), SESSION),
+            ((u32::MAX, u32::MAX, u32::MAX), SESSION),
+        ] {
+            let why = looking_like(name, uids, 1, group);
+            assert_eq!(why.as_deref(), Some("the host needs it"), "{name}: {uids:?} {group}");
+        }
+    }
+}
+
+#[test]
+fn sessions_of_roots_sshd_are_protected_wherever_their_group_is() {
+    for name in ["sshd", "sshd-session"] {
+        for group in [SESSION, "/system.slice/ssh.service", "/"] {
+            assert!(looking_like(name, OF_USER, SSHD, group).is_some(), "{name}: {group}");
+        }
+        // Its parent has ended at this moment.
+        assert!(looking_like(name, OF_USER, 9_999, SESSION).is_some(), "{name}");
+    }
+    assert_eq!(looking_like("dbus-daemon", OF_USER, SSHD, SESSION), None);
+    let (host, policy) = (FakeHost::new(), Policy::default());
+    let of_user = |pid: u32, parent: u32, name: &str| {
+        let sshd = host.process(SSHD).unwrap().unwrap();
+        let process = Process {
+            pid,
+            parent,
+            name: name.to_owned(),
+            uid: 1_000,
+            real_uid: 1_000,
+            saved_uid: 1_000,
+            groups: vec![SESSION.to_owned()],
+            ..sshd
+        };
+        host.add_process(process.clone());
+        process
+    };
+    let session = of_user(6_400, SSHD, "sshd-session");
+    let transfer = of_user(6_401, 6_400, "sshd-session");
+    let (shell, look_alike) = (of_user(6_402, 6_400, "bash"), of_user(6_403, 6_402, "sshd"));
+    let protected = ProtectedResources::of(&policy, &host);
+    assert!(protected.process(&session).is_some() && protected.process(&transfer).is_some());
+    assert_eq!((protected.process(&shell), protected.process(&look_alike)), (None, None));
+    host.fail_nth_look(Some(1));
+    assert!(protected.process(&look_alike).is_some(), "its parent cannot be read");
+}
+
 #[test]
 fn where_programs_cannot_be_read_the_names_of_ours_protect() {
     let unreadable = |name: &'static str| {

@@ -51,8 +51,11 @@ fn open(paths: &Paths) -> Result<JournalStore, Ability> {
         look(folder, folder.metadata())?;
     }
     JournalStore::open(&disk, &mirror).map_err(|error| {
-        let as_root = (!rustix::process::geteuid().is_root()).then(|| AS_ROOT.to_owned());
-        unseen(format!("{:#}", anyhow::Error::from(error)), as_root)
+        let fix = match rustix::process::geteuid().is_root() {
+            true => listing(&disk),
+            false => AS_ROOT.to_owned(),
+        };
+        Ability::not_evaluated(format!("{:#}", anyhow::Error::from(error)), fix)
     })
 }
 
@@ -61,24 +64,29 @@ fn look(folder: &Path, found: io::Result<Metadata>) -> Result<(), Ability> {
     let shown = folder.display();
     match found {
         Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(unseen(format!("{shown} is no folder: move it away"), None)),
+        Ok(_) => {
+            let why = format!("{shown} is no folder");
+            let fix = format!("mv {shown} {shown}.old && systemctl restart fracas-agent");
+            Err(Ability::not_evaluated(why, fix))
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let why = format!("no agent has run here yet: {shown} is not there");
-            Err(unseen(why, Some("systemctl start fracas-agent".to_owned())))
+            Err(Ability::not_evaluated(why, "systemctl start fracas-agent"))
         }
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             let why = format!("only root may see whether {shown} is there ({error})");
-            Err(unseen(why, Some(AS_ROOT.to_owned())))
+            Err(Ability::not_evaluated(why, AS_ROOT))
         }
-        Err(error) => Err(unseen(format!("{shown} cannot be looked at: {error}"), None)),
+        Err(error) => {
+            let why = format!("{shown} cannot be looked at: {error}");
+            Err(Ability::not_evaluated(why, listing(folder)))
+        }
     }
 }
 
-fn unseen(why: String, fix: Option<String>) -> Ability {
-    Ability {
-        fix,
-        ..Ability::not_evaluated(why)
-    }
+/// Each part of the path, as the kernel answers for it.
+fn listing(folder: &Path) -> String {
+    format!("namei -l {}", folder.display())
 }
 
 fn lines(found: &HostDoctor) -> Vec<String> {
@@ -141,7 +149,7 @@ mod tests {
                 .map(|fault| fault.kind())
                 .filter(|kind| kind.as_str() == "network.delay")
                 .collect(),
-            ability: Ability::no("kernel 1 has no sch_netem (/lib/modules/1)", Some("apt install x".to_owned())),
+            ability: Ability::no("kernel 1 has no sch_netem (/lib/modules/1)", "apt install x"),
         };
         let indent = " ".repeat(35);
         assert_eq!(

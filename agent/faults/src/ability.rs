@@ -11,10 +11,10 @@ pub(crate) fn needs(host: &dyn Features, features: &[Feature]) -> Ability {
         match host.presence(*feature) {
             Presence::Present | Presence::Described { .. } | Presence::Loadable => {}
             Presence::Absent { why, fix } => return Ability::no(why, fix),
-            Presence::Unknown { why } => drop(doubt.get_or_insert(why)),
+            Presence::Unknown { why, fix } => drop(doubt.get_or_insert((why, fix))),
         }
     }
-    doubt.map_or_else(Ability::yes, Ability::not_evaluated)
+    doubt.map_or_else(Ability::yes, |(why, fix)| Ability::not_evaluated(why, fix))
 }
 
 /// The same ability, with the first of these that is missing or unknown as what limits it: the kind can be injected without them,
@@ -24,14 +24,13 @@ pub(crate) fn limited_without(ability: Ability, host: &dyn Features, features: &
         return ability;
     }
     let limit = features.iter().find_map(|feature| match host.presence(*feature) {
-        Presence::Absent { why, fix } => Some((*feature, why, fix)),
-        Presence::Unknown { why } => Some((*feature, why, None)),
+        Presence::Absent { why, fix } | Presence::Unknown { why, fix } => Some((*feature, why, fix)),
         _ => None,
     });
     let Some((feature, why, fix)) = limit else { return ability };
     Ability {
         why: Some(format!("limited ({}): {why}", feature.says())),
-        fix,
+        fix: Some(fix),
         ..ability
     }
 }

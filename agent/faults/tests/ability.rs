@@ -39,7 +39,7 @@ impl Protection for Unprotected {
 fn absent(feature: Feature) -> Presence {
     Presence::Absent {
         why: format!("no {}", feature.name()),
-        fix: Some("apt install it".to_owned()),
+        fix: "apt install it".to_owned(),
     }
 }
 
@@ -246,7 +246,8 @@ fn a_host_without_netem_says_by_what_it_is_done_instead_and_why() {
 fn doubt_refuses_nothing() {
     let host = FakeHost::new();
     for feature in Feature::ALL {
-        host.set_presence(feature, Presence::Unknown { why: "closed".into() });
+        let (why, fix) = ("closed".to_owned(), "open it".to_owned());
+        host.set_presence(feature, Presence::Unknown { why, fix });
     }
     let scene = Scene {
         view: &host,

@@ -150,7 +150,7 @@ fn signals_to_other_users_are_refused_without_the_right_to_send_them() {
     let host = FakeHost::new();
     let absent = Presence::Absent {
         why: "no CAP_KILL".to_owned(),
-        fix: None,
+        fix: "allow it".to_owned(),
     };
     host.set_presence(Feature::Kill, absent);
     let roots = kill().preflight(&json!({"pid": 1100}), &scene(&host)).unwrap();

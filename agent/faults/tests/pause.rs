@@ -298,7 +298,7 @@ fn signals_to_other_users_are_refused_without_the_right_to_send_them() {
     let host = FakeHost::new();
     let absent = || Presence::Absent {
         why: "no CAP_KILL".to_owned(),
-        fix: None,
+        fix: "allow it".to_owned(),
     };
     host.set_presence(Feature::Kill, absent());
     // Neither a freezer nor a signal to root's own process asks for it.

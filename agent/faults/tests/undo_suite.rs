@@ -95,8 +95,8 @@ impl Case {
     fn host(&self, plan: &CrashPlan) -> FakeHost {
         let host = FakeHost::with_plan(plan);
         if let Some(feature) = self.lacking {
-            let why = "it is not there".to_owned();
-            host.set_presence(feature, Presence::Absent { why, fix: None });
+            let (why, fix) = ("it is not there".to_owned(), "add it".to_owned());
+            host.set_presence(feature, Presence::Absent { why, fix });
         }
         host
     }

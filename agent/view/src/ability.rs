@@ -51,7 +51,7 @@ fn root() -> Presence {
     if rustix::process::geteuid().is_root() {
         return Presence::Present;
     }
-    Presence::absent("this process is not root", "sudo fracas-agent doctor".to_owned())
+    Presence::absent("this process is not root", "sudo fracas-agent doctor")
 }
 
 /// Loads one that no packet ever meets: it is gone with its descriptor.
@@ -59,10 +59,13 @@ fn programs() -> Presence {
     match Program::try_out() {
         Ok(()) => Presence::Present,
         Err(error) => {
-            let is_denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+            let fix = match error.kind() {
+                std::io::ErrorKind::PermissionDenied => capability::allowing("CAP_SYS_ADMIN CAP_BPF"),
+                _ => "boot a kernel with CONFIG_BPF_SYSCALL=y (grep BPF /boot/config-$(uname -r))".to_owned(),
+            };
             Presence::absent(
                 format!("the kernel takes no program of ours for filters, or does not find it again (bpf: {error})"),
-                is_denied.then(|| capability::allowing("CAP_SYS_ADMIN CAP_BPF")),
+                fix,
             )
         }
     }
@@ -78,7 +81,11 @@ mod tests {
     fn this_kernel_agrees_with_what_it_lets_us_read() {
         let hierarchies = Hierarchies::detect(Path::new("")).unwrap();
         for feature in Feature::ALL {
-            println!("{}: {:?}", feature.name(), presence(feature, &hierarchies));
+            let seen = presence(feature, &hierarchies);
+            println!("{}: {seen:?}", feature.name());
+            if let Presence::Absent { why, fix } | Presence::Unknown { why, fix } = seen {
+                assert!(!why.is_empty() && !fix.is_empty(), "{}: {why}: {fix}", feature.name());
+            }
         }
         // A process that can read our packet table, or knows that there is none, has nf_tables.
         if crate::net::kernel_has_tables() == Some(true) {

@@ -83,6 +83,20 @@ impl Distribution {
         Some(command)
     }
 
+    /// Puts back the files of a package of ours, which comes as a file and from no repository.
+    pub(crate) fn reinstalls(self, package: &str) -> String {
+        let rpm = format!("./{package}-*.rpm");
+        match self {
+            Self::Debian | Self::Ubuntu => format!("apt install --reinstall ./{package}_*.deb"),
+            Self::RedHat | Self::OracleLinux | Self::AmazonLinux => format!("dnf reinstall {rpm}"),
+            Self::RedHat7 | Self::AmazonLinux2 => format!("yum reinstall {rpm}"),
+            Self::Ostree => format!("rpm-ostree uninstall {package} && rpm-ostree install {rpm} && systemctl reboot"),
+            Self::Suse => format!("zypper install --force {rpm}"),
+            Self::SuseTransactional => format!("transactional-update pkg install --force {rpm} && systemctl reboot"),
+            Self::Other => format!("install {package} again, from its deb or rpm"),
+        }
+    }
+
     /// The package with the modules that the running kernel's own package leaves out, or another kernel that has them.
     pub(crate) fn kernel_modules(self, release: &str) -> Option<String> {
         let package = match self {
@@ -265,6 +279,25 @@ mod tests {
         for (text, release, command) in RELEASES {
             assert_eq!(Distribution::of(text, false).kernel_modules(release).as_deref(), command, "{text}");
         }
+    }
+
+    #[test]
+    fn packages_of_ours_are_installed_anew_as_each_distribution_does_it() {
+        for (text, command) in [
+            ("ID=ubuntu\n", "apt install --reinstall ./x_*.deb"),
+            ("ID=rocky\nVERSION_ID=9.5\n", "dnf reinstall ./x-*.rpm"),
+            ("ID=centos\nVERSION_ID=7\n", "yum reinstall ./x-*.rpm"),
+            ("ID=sles\nVERSION_ID=15.6\n", "zypper install --force ./x-*.rpm"),
+            (
+                "ID=opensuse-microos\n",
+                "transactional-update pkg install --force ./x-*.rpm && systemctl reboot",
+            ),
+            ("ID=alpine\n", "install x again, from its deb or rpm"),
+        ] {
+            assert_eq!(Distribution::of(text, false).reinstalls("x"), command, "{text}");
+        }
+        let layered = Distribution::of("ID=fedora\nVERSION_ID=41\n", true).reinstalls("x");
+        assert!(layered.ends_with("rpm-ostree install ./x-*.rpm && systemctl reboot"), "{layered}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use proto_model::catalogue::FaultKind;
 use proto_model::doctor::{Ability, Can, Check, HostDoctor, KindAbility};
 
 use crate::causes::{chain, panic_text};
+use crate::journal_fix;
 use crate::kinds::Kinds;
 use crate::policy::Policy;
 
@@ -16,7 +17,7 @@ use crate::policy::Policy;
 pub fn examine(view: &dyn HostView, policy: &Policy, kinds: Kinds, journal: Result<&JournalStore, Ability>) -> HostDoctor {
     let facts = view.facts();
     let all: Vec<&'static dyn AnyFault> = (kinds.catalogue)().0.iter().filter_map(|kind| (kinds.find)(&kind.kind)).collect();
-    let journal = journal_check(journal, &all);
+    let journal = journal_check(view, journal, &all);
     let features = Feature::ALL.map(|feature| feature_check(view, feature, &all));
     let guardian = features.iter().filter(|check| check.name == Feature::Guardian.name());
     let needs: Vec<Need<'_>> = std::iter::once(Need::journal(&journal))
@@ -69,32 +70,34 @@ impl<'a> Need<'a> {
             unknown: "whether anything undoes it when the agent dies is unknown (guardian)",
         }
     }
-
-    fn fix(&self) -> Option<String> {
-        self.check.ability.fix.clone()
-    }
 }
 
 /// Nothing can be injected that lacks one of these needs, and nothing is known of what a security module may deny.
 fn under<'a>(needs: &[Need<'_>], confined: impl Iterator<Item = &'a Check>, ability: Ability) -> Ability {
     let first = |can: Can| needs.iter().find(|need| need.check.ability.can == can);
     if let Some(need) = first(Can::No) {
-        return Ability::no(need.missing, need.fix());
+        return because_of(need.check, Can::No, need.missing.to_owned());
     }
     if ability.can == Can::No {
         return ability;
     }
     if let Some(need) = first(Can::NotEvaluated) {
-        return Ability {
-            fix: need.fix(),
-            ..Ability::not_evaluated(need.unknown)
-        };
+        return because_of(need.check, Can::NotEvaluated, need.unknown.to_owned());
     }
     let mut denying = confined.filter(|check| check.ability.can != Can::Yes);
-    denying.next().map_or(ability, |check| Ability {
-        fix: check.ability.fix.clone(),
-        ..Ability::not_evaluated(format!("{} may deny it", check.name))
+    denying.next().map_or(ability, |check| {
+        because_of(check, Can::NotEvaluated, format!("{} may deny it", check.name))
     })
+}
+
+/// What fixes the check fixes the kind.
+fn because_of(check: &Check, can: Can, why: String) -> Ability {
+    Ability {
+        can,
+        why: Some(why),
+        fix: check.ability.fix.clone(),
+        ..Ability::yes()
+    }
 }
 
 fn feature_check(view: &dyn HostView, feature: Feature, kinds: &[&'static dyn AnyFault]) -> Check {
@@ -107,7 +110,7 @@ fn feature_check(view: &dyn HostView, feature: Feature, kinds: &[&'static dyn An
         Presence::Described { detail } => yes(detail),
         Presence::Loadable => yes("not loaded yet; the kernel loads it when it is first used".to_owned()),
         Presence::Absent { why, fix } => Ability::no(why, fix),
-        Presence::Unknown { why } => Ability::not_evaluated(why),
+        Presence::Unknown { why, fix } => Ability::not_evaluated(why, fix),
     };
     let (required_by, used_by) = dependents(feature, kinds);
     Check {
@@ -125,7 +128,7 @@ impl Features for Lacking {
         if self.0 == Some(feature) {
             return Presence::Absent {
                 why: "missing".to_owned(),
-                fix: None,
+                fix: "add it".to_owned(),
             };
         }
         Presence::Present
@@ -160,10 +163,10 @@ fn check(name: &str, says: &str, ability: Ability) -> Check {
     }
 }
 
-fn journal_check(journal: Result<&JournalStore, Ability>, kinds: &[&'static dyn AnyFault]) -> Check {
-    let ability = match journal.map(JournalStore::check) {
-        Ok(Ok(())) => Ability::yes(),
-        Ok(Err(error)) => Ability::no(chain(&error), None),
+fn journal_check(view: &dyn HostView, journal: Result<&JournalStore, Ability>, kinds: &[&'static dyn AnyFault]) -> Check {
+    let ability = match journal.map(|store| (store, store.check())) {
+        Ok((_, Ok(()))) => Ability::yes(),
+        Ok((store, Err(error))) => Ability::no(chain(&error), journal_fix::fix(&error, store, view)),
         Err(unseen) => unseen,
     };
     Check {
@@ -183,5 +186,8 @@ fn policy_check(kinds: &[KindAbility]) -> Check {
 
 fn ask(fault: &'static dyn AnyFault, host: &dyn Features) -> Ability {
     let asked = catch_unwind(AssertUnwindSafe(|| fault.ability(host)));
-    asked.unwrap_or_else(|panic| Ability::not_evaluated(format!("its check panicked: {}", panic_text(&*panic))))
+    asked.unwrap_or_else(|panic| {
+        let why = format!("its check panicked: {}", panic_text(&*panic));
+        Ability::not_evaluated(why, "report it as a bug, with what journalctl -u fracas-agent shows")
+    })
 }

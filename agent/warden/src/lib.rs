@@ -8,6 +8,7 @@ mod doctor;
 mod executor;
 mod following;
 mod handle;
+mod journal_fix;
 mod kinds;
 mod latch;
 mod lease;

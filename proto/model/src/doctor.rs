@@ -30,7 +30,7 @@ pub struct Ability {
     /// By what means it would be done here, where there is a choice.
     pub engine: Option<String>,
     pub why: Option<String>,
-    /// The command that fixes it.
+    /// The command that fixes it, or shows why it could not be looked at. Each problem has one.
     pub fix: Option<String>,
 }
 
@@ -51,19 +51,19 @@ impl Ability {
         }
     }
 
-    pub fn no(why: impl Into<String>, fix: Option<String>) -> Self {
-        Self {
-            can: Can::No,
-            why: Some(why.into()),
-            fix,
-            ..Self::yes()
-        }
+    pub fn no(why: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::problem(Can::No, why.into(), fix.into())
     }
 
-    pub fn not_evaluated(why: impl Into<String>) -> Self {
+    pub fn not_evaluated(why: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::problem(Can::NotEvaluated, why.into(), fix.into())
+    }
+
+    fn problem(can: Can, why: String, fix: String) -> Self {
         Self {
-            can: Can::NotEvaluated,
-            why: Some(why.into()),
+            can,
+            why: Some(why),
+            fix: Some(fix),
             ..Self::yes()
         }
     }

@@ -12,8 +12,8 @@ use proto_model::peer::Network;
 pub fn host() -> FakeHost {
     let host = FakeHost::new();
     for feature in Feature::ALL {
-        let why = "the test does not say".to_owned();
-        host.set_presence(feature, Presence::Unknown { why });
+        let (why, fix) = ("the test does not say".to_owned(), "ask".to_owned());
+        host.set_presence(feature, Presence::Unknown { why, fix });
     }
     host.set_addresses(vec![address("192.0.2.200")]);
     host.set_network_mounts(vec![address("198.51.100.9")]);

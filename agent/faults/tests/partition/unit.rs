@@ -153,7 +153,7 @@ fn a_host_without_the_unified_hierarchy_or_the_kernels_part_is_refused_only_wher
     );
     let absent = Presence::Absent {
         why: "kernel 1 has no nft_socket".to_owned(),
-        fix: Some("install it".to_owned()),
+        fix: "install it".to_owned(),
     };
     host.set_presence(Feature::SocketGroups, absent);
     let says = "kernel 1 has no nft_socket (fix: install it)";

@@ -40,7 +40,10 @@ pub(super) fn held(wanted: &[Capability], status: Option<&str>) -> Presence {
         u64::from_str_radix(set.trim(), 16).ok()
     });
     let Some(set) = set else {
-        return Presence::unknown(format!("the capabilities of this process cannot be read ({STATUS})"));
+        return Presence::unknown(
+            format!("the capabilities of this process cannot be read ({STATUS})"),
+            format!("ls -l {STATUS}; where it is not there, mount -t proc proc /proc"),
+        );
     };
     let missing: Vec<&str> = wanted
         .iter()
@@ -89,7 +92,7 @@ mod tests {
                 (Presence::Present, None) => {}
                 (Presence::Absent { why, fix }, Some(missing)) => {
                     assert!(why.contains(&format!("lacks {missing} (")), "{why}");
-                    assert!(fix.unwrap().contains(&format!("CapabilityBoundingSet={missing},")));
+                    assert!(fix.contains(&format!("CapabilityBoundingSet={missing},")));
                 }
                 other => panic!("{other:?}"),
             }

@@ -14,10 +14,11 @@ use crate::text;
 const FIRST_NAMESPACE: u64 = 0xeffffffb;
 /// The controllers that workers' groups use: their weight, and the kills for want of memory in them.
 const WANTED: [&str; 2] = ["cpu", "memory"];
+const OWN_NAMESPACE: &str = "run fracas-agent in the host's own cgroup namespace";
 
 pub(super) fn groups(hierarchies: &Hierarchies) -> Presence {
     if hierarchies.used().is_empty() {
-        let fix = "mount -t cgroup2 none /sys/fs/cgroup".to_owned();
+        let fix = "mount -t cgroup2 none /sys/fs/cgroup";
         return Presence::absent("no control groups are mounted (/proc/self/mountinfo)", fix);
     }
     let is_closed = |folder: &&Path| rustix::fs::access(*folder, rustix::fs::Access::WRITE_OK).is_err();
@@ -51,7 +52,7 @@ pub(super) fn controllers(hierarchies: &Hierarchies) -> Presence {
         Some(unified) => passed_on(unified, &missing),
         None => Presence::absent(
             format!("no hierarchy of groups has the controllers {}", missing.join(", ")),
-            Distribution::here().unified_groups(),
+            unified_alone(),
         ),
     }
 }
@@ -59,10 +60,11 @@ pub(super) fn controllers(hierarchies: &Hierarchies) -> Presence {
 fn passed_on(unified: &Hierarchy, wanted: &[&str]) -> Presence {
     let read = |file: &str| text::read_if_there(unified.root.join(file)).ok().flatten();
     let Some((there, passed)) = read("cgroup.controllers").zip(read("cgroup.subtree_control")) else {
-        return Presence::unknown(format!(
-            "the controllers of {} cannot be read (cgroup.controllers, cgroup.subtree_control)",
-            unified.root.display()
-        ));
+        let root = unified.root.display();
+        return Presence::unknown(
+            format!("the controllers of {root} cannot be read (cgroup.controllers, cgroup.subtree_control)"),
+            format!("ls -l {root}/cgroup.controllers {root}/cgroup.subtree_control"),
+        );
     };
     judge(&unified.root, &there, &passed, wanted)
 }
@@ -89,13 +91,16 @@ fn judge(root: &Path, there: &str, passed: &str, wanted: &[&str]) -> Presence {
     }
 }
 
+/// The boot with cgroup v2 alone.
+fn unified_alone() -> String {
+    let boots = Distribution::here().unified_groups();
+    boots.unwrap_or_else(|| "move this host to a later release of its distribution: this one's systemd knows no cgroup v2".to_owned())
+}
+
 /// The hierarchy whose groups sockets remember, and the rules that ask for them.
 pub(super) fn socket_groups(hierarchies: &Hierarchies) -> Presence {
     if hierarchies.unified().is_none() {
-        return Presence::absent(
-            "the unified hierarchy of groups (cgroup v2) is not mounted",
-            Distribution::here().unified_groups(),
-        );
+        return Presence::absent("the unified hierarchy of groups (cgroup v2) is not mounted", unified_alone());
     }
     let kernel = Kernel::here();
     let rules = Presence::worst(SOCKETS.iter().map(|part| kernel.has(part)));
@@ -106,9 +111,12 @@ pub(super) fn socket_groups(hierarchies: &Hierarchies) -> Presence {
             Some(symbols) if symbols.contains(COUNTS_WITHIN) => rules,
             Some(_) => {
                 let why = "this agent lives in a namespace of groups of its own, and this kernel counts levels from the host's root";
-                Presence::absent(why, "run fracas-agent in the host's own cgroup namespace".to_owned())
+                Presence::absent(why, OWN_NAMESPACE)
             }
-            None => Presence::unknown("from where this kernel counts the levels of groups cannot be read from /proc/kallsyms"),
+            None => Presence::unknown(
+                "from where this kernel counts the levels of groups cannot be read from /proc/kallsyms",
+                OWN_NAMESPACE,
+            ),
         },
     }
 }
@@ -126,7 +134,7 @@ mod tests {
             Presence::described("cpu, memory (version 2)")
         );
         let fix = |there, passed| match judge(there, passed) {
-            Presence::Absent { fix, .. } => fix.unwrap(),
+            Presence::Absent { fix, .. } => fix,
             other => panic!("{other:?}"),
         };
         assert_eq!(
@@ -149,7 +157,7 @@ mod tests {
     #[test]
     fn a_host_without_groups_says_how_to_mount_them() {
         let none = Hierarchies::default();
-        assert!(matches!(groups(&none), Presence::Absent { fix: Some(fix), .. } if fix.contains("cgroup2")));
+        assert!(matches!(groups(&none), Presence::Absent { fix, .. } if fix.contains("cgroup2")));
         assert!(matches!(controllers(&none), Presence::Absent { .. }));
         assert!(matches!(socket_groups(&none), Presence::Absent { why, .. } if why.contains("cgroup v2")));
     }

@@ -51,12 +51,15 @@ fn judge(kernel: std::io::Result<Discipline>, timesyncd: bool, distribution: Dis
         }) => Presence::described(format!("synchronised, at most {} ms off", most_off_us / 1_000)),
         Ok(_) => Presence::absent(
             "no time service keeps the clock synchronised (adjtimex: STA_UNSYNC)",
-            distribution.time_service(),
+            distribution
+                .time_service()
+                .unwrap_or_else(|| "install and start a time service, such as chrony".to_owned()),
         ),
         Err(_) if timesyncd => Presence::described(format!("synchronised since boot by systemd-timesyncd ({TIMESYNCD})")),
-        Err(error) => Presence::unknown(format!(
-            "the sandbox of this process hides the clock's state (adjtimex: {error}): timedatectl shows it"
-        )),
+        Err(error) => Presence::unknown(
+            format!("the sandbox of this process hides the clock's state (adjtimex: {error})"),
+            "timedatectl shows it",
+        ),
     }
 }
 
@@ -87,12 +90,14 @@ fn judge_steps(moved_ms: i64, watched_ms: i64) -> Presence {
         let seconds = moved_ms as f64 / 1_000.0;
         return Presence::absent(
             format!("the wall clock was stepped by {seconds:+.1} s in all in the {minutes} min since this process began"),
-            "let one time service correct it slowly, with steps at boot only (chrony: makestep 1 3), then systemctl restart fracas-agent"
-                .to_owned(),
+            "let one time service correct it slowly, with steps at boot only (chrony: makestep 1 3), then systemctl restart fracas-agent",
         );
     }
     if watched_ms < WATCHED_MS {
-        return Presence::unknown("only a running agent sees steps of the clock: fracas hosts doctor asks it");
+        return Presence::unknown(
+            "only an agent that runs for a minute sees steps of the clock",
+            "fracas hosts doctor asks the running agent",
+        );
     }
     Presence::described(format!("no step in the {minutes} min since this process began"))
 }
@@ -114,15 +119,17 @@ mod tests {
             judge(kernel(true), false, Distribution::Other),
             Presence::described("synchronised, at most 16 ms off")
         );
+        let unknown = judge(kernel(false), false, Distribution::Other);
+        assert!(matches!(unknown, Presence::Absent { fix, .. } if fix.contains("time service")));
         // What a time service said once is no word on the clock now.
         for timesyncd in [false, true] {
             let Presence::Absent { why, fix } = judge(kernel(false), timesyncd, Distribution::Debian) else {
                 panic!("it is not synchronised")
             };
-            assert!(why.contains("STA_UNSYNC") && fix.unwrap().contains("chrony"), "{why}");
+            assert!(why.contains("STA_UNSYNC") && fix.contains("chrony"), "{why}");
         }
         assert!(matches!(judge(denied(), true, Distribution::Other), Presence::Described { .. }));
-        assert!(matches!(judge(denied(), false, Distribution::Other), Presence::Unknown { why } if why.contains("timedatectl")));
+        assert!(matches!(judge(denied(), false, Distribution::Other), Presence::Unknown { fix, .. } if fix.contains("timedatectl")));
     }
 
     #[test]

@@ -16,14 +16,16 @@ fn judge(opened: Result<(), Errno>) -> Presence {
         Ok(()) => Presence::Present,
         Err(Errno::NOSYS) => Presence::absent(
             format!("the kernel is too old: {consequence} (pidfd_open: ENOSYS; Linux 5.3 and later have it)"),
-            "boot Linux 5.3 or later".to_owned(),
+            "boot Linux 5.3 or later",
         ),
         Err(Errno::PERM) => Presence::absent(
             format!("a filter of system calls is in the way: {consequence} (pidfd_open: EPERM)"),
-            "systemctl edit fracas-agent: below [Service] add SystemCallFilter=pidfd_open pidfd_send_signal, without a line that empties or forbids them later; then systemctl restart fracas-agent; in a container, its profile has to allow both"
-                .to_owned(),
+            "systemctl edit fracas-agent: below [Service] add SystemCallFilter=pidfd_open pidfd_send_signal, without a line that empties or forbids them later; then systemctl restart fracas-agent; in a container, its profile has to allow both",
         ),
-        Err(error) => Presence::unknown(format!("whether a guardian can hold on to this agent is not known (pidfd_open: {error})")),
+        Err(error) => Presence::unknown(
+            format!("whether a guardian can hold on to this agent is not known (pidfd_open: {error})"),
+            "journalctl -u fracas-agent says whether its guardian has started; `sysctl fs.file-nr` shows whether the host is out of descriptors",
+        ),
     }
 }
 
@@ -42,7 +44,7 @@ mod tests {
                 "SystemCallFilter=pidfd_open pidfd_send_signal",
             ),
         ] {
-            let Presence::Absent { why, fix: Some(fix) } = judge(Err(error)) else {
+            let Presence::Absent { why, fix } = judge(Err(error)) else {
                 panic!("{error} is no guardian")
             };
             assert!(why.contains(says) && why.contains("no fault is admitted"), "{why}");

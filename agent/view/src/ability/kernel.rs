@@ -69,7 +69,7 @@ impl Kernel {
         match &self.modules {
             Some(listed) if lists(listed, module) && !self.may_load => Presence::absent(
                 format!("{module} is not loaded, and this kernel loads no more modules (kernel.modules_disabled)"),
-                "reboot".to_owned(),
+                "reboot",
             ),
             Some(listed) if lists(listed, module) => match forbidding(module) {
                 Some(file) => Presence::absent(
@@ -80,15 +80,17 @@ impl Kernel {
             },
             Some(_) => Presence::absent(
                 format!("kernel {release} has no {module}, and no such module is installed ({MODULES}/{release})"),
-                Distribution::here().kernel_modules(release),
+                having(module, release),
             ),
-            None if self.hidden => Presence::unknown(format!(
-                "the modules of kernel {release} are hidden from this agent; fix: systemctl edit fracas-agent, and set ProtectKernelModules=no"
-            )),
+            None if self.hidden => Presence::unknown(
+                format!("the modules of kernel {release} are hidden from this agent"),
+                "systemctl edit fracas-agent: below [Service] add ProtectKernelModules=no; then systemctl restart fracas-agent",
+            ),
             None if self.symbols.is_some() => self.without_modules(module),
-            None => Presence::unknown(format!(
-                "neither the symbols of kernel {release} (/proc/kallsyms) nor its modules ({MODULES}/{release}) can be read"
-            )),
+            None => Presence::unknown(
+                format!("neither the symbols of kernel {release} (/proc/kallsyms) nor its modules ({MODULES}/{release}) can be read"),
+                format!("ls -ld /proc/kallsyms {MODULES}/{release}, and let this agent read one of them"),
+            ),
         }
     }
 
@@ -97,10 +99,17 @@ impl Kernel {
         let release = &self.release;
         let why = format!("{module} is not in the running kernel {release}, and no modules are installed for it ({MODULES}/{release})");
         match &self.other {
-            Some(other) => Presence::absent(format!("{why}; those of {other} are"), "reboot".to_owned()),
-            None => Presence::absent(why, Distribution::here().kernel_modules(release)),
+            Some(other) => Presence::absent(format!("{why}; those of {other} are"), "reboot"),
+            None => Presence::absent(why, having(module, release)),
         }
     }
+}
+
+/// The command that adds a module.
+fn having(module: &str, release: &str) -> String {
+    let package = Distribution::here().kernel_modules(release);
+    package
+        .unwrap_or_else(|| format!("install this distribution's package with {module} for kernel {release}, or boot a kernel that has it"))
 }
 
 fn other_than(release: &str) -> Option<String> {
@@ -213,7 +222,7 @@ mod tests {
             hidden: true,
             ..kernel(Some(&NOTHING), None, true)
         };
-        assert!(matches!(of(hidden), Presence::Unknown { why } if why.contains("ProtectKernelModules=no")));
+        assert!(matches!(of(hidden), Presence::Unknown { fix, .. } if fix.contains("ProtectKernelModules=no")));
         let listed = "kernel/net/fracas-no-such.ko.xz: kernel/a.ko\n";
         assert_eq!(of(kernel(Some(&NOTHING), Some(listed), true)), Presence::Loadable);
         assert!(matches!(of(kernel(None, Some(listed), false)), Presence::Absent { why, .. } if why.contains("modules_disabled")));
@@ -230,7 +239,7 @@ mod tests {
             panic!("it is absent")
         };
         assert!(why.contains("those of 9.9.9-new are"), "{why}");
-        assert_eq!(fix.as_deref(), Some("reboot"));
+        assert_eq!(fix, "reboot");
     }
 
     #[test]

@@ -3,21 +3,27 @@
 use std::path::Path;
 
 use super::presence::Presence;
+use crate::distribution::Distribution;
 use crate::units::{self, UnitState};
 
 /// Starts the last guard when there is a journal of a fault.
 const UNIT: &str = "fracas-guard.path";
+/// It brings the unit.
+const PACKAGE: &str = "fracas-agent";
 /// It is there where systemd is process 1.
 const SYSTEMD: &str = "/run/systemd/system";
 
 pub(super) fn detect() -> Presence {
     if !Path::new(SYSTEMD).is_dir() {
-        return Presence::unknown("systemd does not run here: what starts the last guard, if anything, is not known");
+        return Presence::unknown(
+            "systemd does not run here: what starts the last guard, if anything, is not known",
+            "have what starts services here keep `fracas-agent rescue --watch` running",
+        );
     }
-    judge(units::state_of(UNIT))
+    judge(units::state_of(UNIT), Distribution::here())
 }
 
-fn judge(state: UnitState) -> Presence {
+fn judge(state: UnitState, distribution: Distribution) -> Presence {
     let consequence = "only the agent's own unit (ExecStopPost=) and the next start undo then";
     match state {
         // fracas-agent.service wants the unit, and starts it also where it is disabled.
@@ -26,7 +32,7 @@ fn judge(state: UnitState) -> Presence {
             format!("{UNIT} is masked: {consequence}"),
             format!("systemctl unmask {UNIT} && systemctl start {UNIT}"),
         ),
-        UnitState::Absent => Presence::absent(format!("{UNIT} is not installed: {consequence}"), None),
+        UnitState::Absent => Presence::absent(format!("{UNIT} is not installed: {consequence}"), distribution.reinstalls(PACKAGE)),
     }
 }
 
@@ -36,13 +42,18 @@ mod tests {
 
     #[test]
     fn a_last_guard_is_missing_where_its_unit_cannot_be_started() {
-        assert_eq!(judge(UnitState::Startable), Presence::Present);
-        let Presence::Absent { why, fix: Some(fix) } = judge(UnitState::Masked) else {
+        let judged = |state| judge(state, Distribution::Debian);
+        assert_eq!(judged(UnitState::Startable), Presence::Present);
+        let Presence::Absent { why, fix } = judged(UnitState::Masked) else {
             panic!("a masked unit is no guard")
         };
         assert!(why.contains("ExecStopPost="), "{why}");
         assert_eq!(fix, "systemctl unmask fracas-guard.path && systemctl start fracas-guard.path");
-        assert!(matches!(judge(UnitState::Absent), Presence::Absent { fix: None, .. }));
+        let Presence::Absent { why, fix } = judged(UnitState::Absent) else {
+            panic!("a unit that is not there is no guard")
+        };
+        assert!(why.contains("is not installed"), "{why}");
+        assert_eq!(fix, "apt install --reinstall ./fracas-agent_*.deb");
     }
 
     #[test]

@@ -16,11 +16,13 @@ pub enum Presence {
     Absent {
         why: String,
         /// The command that fixes it.
-        fix: Option<String>,
+        fix: String,
     },
     /// It could not be looked at, or the look says nothing.
     Unknown {
         why: String,
+        /// The command that shows it, or lets it be looked at.
+        fix: String,
     },
 }
 
@@ -29,15 +31,18 @@ impl Presence {
         Self::Described { detail: detail.into() }
     }
 
-    pub(crate) fn absent(why: impl Into<String>, fix: impl Into<Option<String>>) -> Self {
+    pub(crate) fn absent(why: impl Into<String>, fix: impl Into<String>) -> Self {
         Self::Absent {
             why: why.into(),
             fix: fix.into(),
         }
     }
 
-    pub(crate) fn unknown(why: impl Into<String>) -> Self {
-        Self::Unknown { why: why.into() }
+    pub(crate) fn unknown(why: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Unknown {
+            why: why.into(),
+            fix: fix.into(),
+        }
     }
 
     /// Of several that are needed together, the one that says most against it.
@@ -70,21 +75,21 @@ mod tests {
 
     #[test]
     fn the_worst_of_several_needs_counts() {
-        let all = [Presence::Loadable, Presence::unknown("x"), Presence::Present];
-        assert_eq!(Presence::worst(all.into_iter()), Presence::unknown("x"));
+        let all = [Presence::Loadable, Presence::unknown("x", "look"), Presence::Present];
+        assert_eq!(Presence::worst(all.into_iter()), Presence::unknown("x", "look"));
         assert_eq!(
-            Presence::worst([Presence::unknown("x"), Presence::absent("y", None)].into_iter()),
-            Presence::absent("y", None)
+            Presence::worst([Presence::unknown("x", "look"), Presence::absent("y", "add y")].into_iter()),
+            Presence::absent("y", "add y")
         );
     }
 
     #[test]
     fn of_alternatives_the_best_counts() {
-        let ways = || [Presence::absent("x", None), Presence::Loadable, Presence::absent("y", None)].into_iter();
+        let ways = || [Presence::absent("x", "add x"), Presence::Loadable, Presence::absent("y", "add y")].into_iter();
         assert_eq!(Presence::best(ways()), Presence::Loadable);
         assert_eq!(
             Presence::best(ways().filter(|way| *way != Presence::Loadable)),
-            Presence::absent("x", None)
+            Presence::absent("x", "add x")
         );
     }
 }

@@ -47,7 +47,10 @@ impl Security {
 
     pub fn selinux(&self) -> Presence {
         let Some(filesystems) = &self.filesystems else {
-            return Presence::unknown("whether SELinux is in use cannot be read (/proc/filesystems)");
+            return Presence::unknown(
+                "whether SELinux is in use cannot be read (/proc/filesystems)",
+                "ls -l /proc/filesystems; getenforce",
+            );
         };
         if !filesystems.lines().any(|line| line.ends_with("selinuxfs")) {
             return Presence::described("not in use");
@@ -55,8 +58,14 @@ impl Security {
         match (self.enforce.as_deref(), self.label.as_deref()) {
             (Some("0"), _) => Presence::described("permissive: it denies nothing"),
             (Some("1"), Some(label)) => enforced_on(label),
-            (Some("1"), None) => Presence::unknown(format!("SELinux is enforcing, and this process's domain cannot be read ({LABEL})")),
-            _ => Presence::unknown(format!("SELinux is in use, and whether it enforces cannot be read ({ENFORCE})")),
+            (Some("1"), None) => Presence::unknown(
+                format!("SELinux is enforcing, and this process's domain cannot be read ({LABEL})"),
+                "ps -eZ | grep fracas-agent",
+            ),
+            _ => Presence::unknown(
+                format!("SELinux is in use, and whether it enforces cannot be read ({ENFORCE})"),
+                format!("getenforce; ls -l {ENFORCE}"),
+            ),
         }
     }
 
@@ -64,14 +73,20 @@ impl Security {
         match self.apparmor_enabled.as_deref() {
             None | Some("N") => return Presence::described("not in use"),
             Some("Y") => {}
-            Some(_) => return Presence::unknown(format!("whether AppArmor is in use cannot be understood ({APPARMOR_ENABLED})")),
+            Some(_) => {
+                return Presence::unknown(
+                    format!("whether AppArmor is in use cannot be understood ({APPARMOR_ENABLED})"),
+                    format!("cat {APPARMOR_ENABLED}; aa-status"),
+                );
+            }
         }
         // Kernels before 5.8 have the common file alone.
         let label = self.apparmor_label.as_deref().or(self.label.as_deref());
         let Some(label) = label.filter(|label| !label.is_empty()) else {
-            return Presence::unknown(format!(
-                "AppArmor is in use, and this process's profile cannot be read ({APPARMOR_LABEL})"
-            ));
+            return Presence::unknown(
+                format!("AppArmor is in use, and this process's profile cannot be read ({APPARMOR_LABEL})"),
+                "aa-status",
+            );
         };
         match label.rsplit_once(" (") {
             None if label == "unconfined" => Presence::described("in use; this agent is unconfined"),
@@ -82,14 +97,17 @@ impl Security {
                     "profile {profile} confines this agent ({mode} mode, {APPARMOR_LABEL})",
                     mode = mode.trim_end_matches(')')
                 ),
-                Some(format!(
+                format!(
                     "{} && aa-disable {PROGRAM} && systemctl restart fracas-agent",
                     Distribution::here()
                         .installs("apparmor-utils")
                         .unwrap_or_else(|| "install apparmor-utils".to_owned())
-                )),
+                ),
             ),
-            None => Presence::unknown(format!("the profile {label:?} cannot be understood ({APPARMOR_LABEL})")),
+            None => Presence::unknown(
+                format!("the profile {label:?} cannot be understood ({APPARMOR_LABEL})"),
+                "aa-status",
+            ),
         }
     }
 
@@ -97,7 +115,10 @@ impl Security {
         let Some(lockdown) = &self.lockdown else {
             return match &self.modules {
                 Some(modules) if !modules.split(',').any(|module| module == "lockdown") => Presence::described("not in use"),
-                _ => Presence::unknown(format!("the kernel's lockdown cannot be read ({LOCKDOWN})")),
+                _ => Presence::unknown(
+                    format!("the kernel's lockdown cannot be read ({LOCKDOWN})"),
+                    format!("cat {LOCKDOWN}; where it is not there, mount -t securityfs securityfs /sys/kernel/security"),
+                ),
             };
         };
         let mode = lockdown
@@ -108,14 +129,20 @@ impl Security {
             Some(mode @ ("integrity" | "confidentiality")) => Presence::described(format!(
                 "{mode}: only signed modules load, as those of distributions are; no fault needs another"
             )),
-            _ => Presence::unknown(format!("the kernel's lockdown {lockdown:?} cannot be understood ({LOCKDOWN})")),
+            _ => Presence::unknown(
+                format!("the kernel's lockdown {lockdown:?} cannot be understood ({LOCKDOWN})"),
+                format!("cat {LOCKDOWN}"),
+            ),
         }
     }
 }
 
 fn enforced_on(label: &str) -> Presence {
     let Some(domain) = label.split(':').nth(2) else {
-        return Presence::unknown(format!("the SELinux label {label:?} cannot be understood ({LABEL})"));
+        return Presence::unknown(
+            format!("the SELinux label {label:?} cannot be understood ({LABEL})"),
+            "ps -eZ | grep fracas-agent",
+        );
     };
     if UNCONFINED.contains(&domain) {
         return Presence::described(format!("enforcing; this agent runs as {domain}, which is unconfined"));
@@ -124,7 +151,7 @@ fn enforced_on(label: &str) -> Presence {
         why: format!(
             "SELinux is enforcing and this agent runs as {domain}, whose policy may deny it what faults need ({LABEL}); as a service with the label bin_t it runs as unconfined_service_t"
         ),
-        fix: Some(format!("restorecon -v {PROGRAM} && systemctl restart fracas-agent")),
+        fix: format!("restorecon -v {PROGRAM} && systemctl restart fracas-agent"),
     }
 }
 
@@ -140,8 +167,8 @@ mod tests {
     fn verdict(presence: Presence) -> (&'static str, String) {
         match presence {
             Presence::Described { detail } => ("yes", detail),
-            Presence::Absent { why, fix } => ("no", format!("{why}; fix: {}", fix.unwrap())),
-            Presence::Unknown { why } => ("not evaluated", why),
+            Presence::Absent { why, fix } => ("no", format!("{why}; fix: {fix}")),
+            Presence::Unknown { why, fix } => ("not evaluated", format!("{why}; fix: {fix}")),
             other => panic!("{other:?}"),
         }
     }

@@ -10,10 +10,10 @@ use proto_model::injection::{AgentFact, AgentReport, EndedBy};
 
 use crate::active::{Active, Stage};
 use crate::admission::{Admission, Readiness};
-use crate::causes::chain;
 use crate::doctor::examine;
 use crate::executor::Executor;
 use crate::handle::{Command, HaltAnswer, Reply};
+use crate::journal_fix::with_fix;
 use crate::kinds::Kinds;
 use crate::latch::Latches;
 use crate::pending_replies::PendingReplies;
@@ -102,8 +102,9 @@ impl Warden {
             Command::Stop(id, by, reply) => self.stop(id, by, reply),
             Command::Renew(ids, lease_ms) => self.renew(&ids, lease_ms),
             Command::Preflight(wishes, reply) => {
-                let written = self.executor.journal_store().check();
-                reply(self.admission(written.err().map(|error| chain(&error))).preflight(&wishes));
+                let store = self.executor.journal_store();
+                let why = store.check().err().map(|error| with_fix(&error, store, self.view()));
+                reply(self.admission(why).preflight(&wishes));
             }
             Command::Verify(ids, reply) => reply(self.verify(&ids)),
             Command::Halt { epoch, reason, reply } => self.halt(epoch, &reason, reply),

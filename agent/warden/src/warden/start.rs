@@ -14,6 +14,7 @@ use crate::causes::chain;
 use crate::executor::HostAction;
 use crate::following::Following;
 use crate::handle::StartOrder;
+use crate::journal_fix::with_fix;
 use crate::lease::check_lease;
 use crate::report_sequence::ReportSequence;
 use crate::undoing::{Undoing, kept};
@@ -72,7 +73,7 @@ impl Warden {
         self.executor
             .journal_store()
             .create(opened)
-            .map_err(|error| unwritable(&chain(&error)))
+            .map_err(|error| unwritable(&with_fix(&error, self.executor.journal_store(), self.view())))
     }
 
     fn apply(&mut self, order: StartOrder, admitted: Admitted, mut journal: Journal) {

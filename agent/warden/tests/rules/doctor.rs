@@ -21,10 +21,17 @@ fn without(feature: Feature, presence: Presence) -> HostDoctor {
     full_doctor(&host)
 }
 
+fn unknown() -> Presence {
+    Presence::Unknown {
+        why: "closed to us".into(),
+        fix: "open it".into(),
+    }
+}
+
 fn absent() -> Presence {
     Presence::Absent {
         why: "it is not there".into(),
-        fix: Some("apt install it".into()),
+        fix: "apt install it".into(),
     }
 }
 
@@ -59,10 +66,7 @@ fn what_is_missing_names_the_kinds_that_need_it_and_what_fixes_them() {
 #[test]
 fn what_comes_when_it_is_used_is_there_and_what_was_not_seen_is_not_evaluated() {
     assert_eq!(without(Feature::PacketQueues, Presence::Loadable).can, Can::Yes);
-    let unknown = Presence::Unknown {
-        why: "closed to us".into(),
-    };
-    let found = without(Feature::Groups, unknown);
+    let found = without(Feature::Groups, unknown());
     assert_eq!(found.can, Can::NotEvaluated);
     assert!(found.kinds.iter().all(|kind| kind.ability.can != Can::No));
     assert!(found.kinds.iter().any(|kind| kind.ability.why.as_deref() == Some("closed to us")));
@@ -86,10 +90,11 @@ fn without_a_journal_nothing_can_be_done_and_without_a_look_nothing_is_said_of_i
     std::fs::remove_dir(&disk).unwrap();
     let found = examine(&FakeHost::new(), &Policy::default(), KINDS, Ok(&journal_store));
     assert!(found.kinds.iter().all(|kind| kind.ability.can == Can::No), "{found:?}");
-    let unseen = Ability {
-        fix: Some("systemctl start fracas-agent".to_owned()),
-        ..Ability::not_evaluated("no agent has run here")
-    };
+    let journal = found.checks.iter().find(|check| check.name == "journal").unwrap();
+    let fix = journal.ability.fix.as_deref().unwrap();
+    assert!(fix.contains(&format!("ls -ld {}", disk.display())), "{fix}");
+    assert!(found.kinds.iter().all(|kind| kind.ability.fix.as_deref() == Some(fix)), "{found:?}");
+    let unseen = Ability::not_evaluated("no agent has run here", "systemctl start fracas-agent");
     let found = examine(&FakeHost::new(), &Policy::default(), KINDS, Err(unseen));
     let journal = found.checks.iter().find(|check| check.name == "journal").unwrap();
     assert_eq!((found.can, journal.ability.can), (Can::NotEvaluated, Can::NotEvaluated));
@@ -180,16 +185,15 @@ fn each_missing_part_has_its_consequence_and_its_fix() {
 #[test]
 fn what_is_unknown_is_never_green() {
     for (feature, required, used) in CONSEQUENCES {
-        let unknown = Presence::Unknown {
-            why: "closed to us".into(),
-        };
-        let found = without(feature, unknown);
+        let found = without(feature, unknown());
         let check = found.checks.iter().find(|check| check.name == feature.name()).unwrap();
         assert_eq!(check.ability.can, Can::NotEvaluated, "{feature:?}");
+        assert_eq!(check.ability.fix.as_deref(), Some("open it"), "{feature:?}");
         for kind in &found.kinds {
             let name = kind.fault.as_str();
             if required == "*" || required.contains(name) {
                 assert_eq!(kind.ability.can, Can::NotEvaluated, "{feature:?}: {kind:?}");
+                assert_eq!(kind.ability.fix.as_deref(), Some("open it"), "{feature:?}: {kind:?}");
             } else if used.contains(name) {
                 assert!(kind.ability.why.as_ref().unwrap().contains("closed to us"), "{feature:?}: {kind:?}");
             }

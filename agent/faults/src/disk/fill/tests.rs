@@ -120,7 +120,7 @@ fn what_a_worker_has_to_take_is_refused_where_none_can_be_started() {
         let host = FakeHost::new();
         let absent = Presence::Absent {
             why: format!("no {}", feature.name()),
-            fix: None,
+            fix: "add it".to_owned(),
         };
         host.set_presence(*feature, absent);
         for by_worker in [

@@ -23,6 +23,7 @@ pub mod tc;
 mod text;
 mod threads;
 mod units;
+mod users;
 mod volumes;
 
 pub use ability::{Feature, Features, Presence};
@@ -42,4 +43,5 @@ pub use process::{KERNEL_NAME, Process, ProcessState};
 pub use queues::PacketQueue;
 pub use tc::{Clsact, PathCounters, PathInterface, PathThing};
 pub use threads::ThreadTime;
+pub use users::{User, Users};
 pub use volumes::{FileSeen, Volume, settle};

@@ -19,10 +19,11 @@ use crate::host_view::HostView;
 use crate::listeners::Listener;
 use crate::memory::{Memory, ProcessMemory};
 use crate::net::TrafficCounters;
-use crate::process::{Process, Users};
+use crate::process::Process;
 use crate::queues::PacketQueue;
 use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::threads::ThreadTime;
+use crate::users::Users;
 use crate::volumes::{FileSeen, Volume};
 use crate::{
     ability, addresses, cpu, facts, handles, host_mounts, listeners, memory, mounts, net, notes, process, queues, tc, text, threads, units,
@@ -120,7 +121,7 @@ impl HostView for LinuxView {
     }
 
     fn process(&self, pid: u32) -> Result<Option<Process>, ViewError> {
-        process::process(pid, &Users::read())
+        process::process(pid, &Users::read_if_readable())
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, ViewError> {

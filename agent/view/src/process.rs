@@ -1,6 +1,5 @@
 //! Processes as /proc shows them; it signals none.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ViewError;
 use crate::text;
+use crate::users::Users;
 
 /// The kernel's own mark of a kernel thread, among a process's flags.
 const PF_KTHREAD: u64 = 0x0020_0000;
@@ -101,29 +101,6 @@ impl fmt::Display for Process {
     }
 }
 
-/// Names of users by number, from this host's own list: asking a directory over the network could take for ever.
-pub(crate) struct Users(BTreeMap<u32, String>);
-
-impl Users {
-    pub(crate) fn read() -> Self {
-        let listed = text::read_if_there("/etc/passwd").ok().flatten().unwrap_or_default();
-        Self::parse(&listed)
-    }
-
-    fn parse(listed: &str) -> Self {
-        let user = |line: &str| {
-            let mut fields = line.split(':');
-            let name = fields.next()?.to_owned();
-            Some((fields.nth(1)?.parse().ok()?, name))
-        };
-        let mut users = BTreeMap::new();
-        for (uid, name) in listed.lines().filter_map(user) {
-            users.entry(uid).or_insert(name);
-        }
-        Self(users)
-    }
-}
-
 pub(crate) fn pids() -> Result<Vec<u32>, ViewError> {
     let failed = |e| ViewError::new("/proc", e);
     let mut pids = Vec::new();
@@ -141,7 +118,7 @@ pub(crate) fn pids() -> Result<Vec<u32>, ViewError> {
 }
 
 pub(crate) fn processes() -> Result<Vec<Process>, ViewError> {
-    let users = Users::read();
+    let users = Users::read_if_readable();
     let mut found = Vec::new();
     for pid in pids()? {
         found.extend(process(pid, &users)?);
@@ -176,7 +153,7 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
         uid,
         real_uid,
         saved_uid,
-        user: users.0.get(&uid).cloned(),
+        user: users.name_of(uid).map(str::to_owned),
         state: stat.state,
         kernel_thread: stat.flags & PF_KTHREAD != 0,
         unified: groups.lines().find_map(|line| line.strip_prefix("0::")).map(str::to_owned),
@@ -315,7 +292,7 @@ mod tests {
 
     #[test]
     fn we_see_ourselves_and_not_what_never_was() {
-        let users = Users::read();
+        let users = Users::read_if_readable();
         let own = process(std::process::id(), &users).unwrap().unwrap();
         assert!(!own.kernel_thread && own.start_time > 0 && !own.command_line.is_empty());
         assert!(own.our_program && own.real_uid == own.uid);
@@ -336,7 +313,7 @@ mod tests {
         // The kernel names a process after the link by which it was started.
         std::os::unix::fs::symlink("/bin/sleep", &link).unwrap();
         let mut child = std::process::Command::new(&link).arg("60").spawn().unwrap();
-        let seen = process(child.id(), &Users::read()).unwrap().unwrap();
+        let seen = process(child.id(), &Users::read_if_readable()).unwrap().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         fs::remove_dir_all(&folder).unwrap();
@@ -402,7 +379,7 @@ mod tests {
 
     #[test]
     fn the_kernels_name_counts_only_where_the_program_cannot_be_read() {
-        let own = process(std::process::id(), &Users::read()).unwrap().unwrap();
+        let own = process(std::process::id(), &Users::read_if_readable()).unwrap().unwrap();
         let unreadable = |name: &str, state: ProcessState, kernel_thread: bool| Process {
             name: name.to_owned(),
             exe: None,
@@ -433,7 +410,7 @@ mod tests {
         let mut child = child.spawn();
         // Between fork and exec the child still shows our own command line.
         let child = child.as_mut().unwrap();
-        let users = Users::read();
+        let users = Users::read_if_readable();
         let read = || process(child.id(), &users).unwrap().unwrap().command_line;
         let began = std::time::Instant::now();
         while read().first().is_none_or(|program| program != "/bin/sh") {
@@ -452,12 +429,5 @@ mod tests {
     fn the_users_of_a_process_are_read_in_the_kernels_order() {
         assert_eq!(uids("Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n"), (1, 2, 3));
         assert_eq!(uids("Name:\tx\n"), (u32::MAX, u32::MAX, u32::MAX));
-    }
-
-    #[test]
-    fn the_first_name_of_a_user_counts() {
-        let users = Users::parse("root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nbroken\nredis:x:101:5::/:\n");
-        assert_eq!(users.0.get(&0).map(String::as_str), Some("root"));
-        assert_eq!(users.0.get(&101).map(String::as_str), Some("redis"));
     }
 }

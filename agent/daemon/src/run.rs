@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use agent_link::AgentSide;
+use agent_privileges::Account;
 use agent_probes::Commands;
 use agent_view::{Feature, Features, LinuxView, Presence, Resolver};
 use agent_warden::{Command, Kinds, Latches, Parts, Policy, WardenHandle};
@@ -21,6 +22,7 @@ use crate::host_context::{HostContext, need_root, own_program};
 use crate::instance_lock;
 use crate::local_server;
 use crate::paths::Paths;
+use crate::rescue::undo_under_lock;
 use crate::session_process::{SessionKeeper, SessionPlan, run_programs};
 
 /// Below what services give themselves; never -1000, at which the kernel would not end us whatever we did.
@@ -34,8 +36,8 @@ pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
     let _only_one = instance_lock::acquire(&paths.instance_lock())?;
     outlive_others();
     look_for_the_last_guard(paths);
-    let account = accounts::session(&policy)?;
-    let commands = Commands::of(policy.probes.commands.clone(), &policy.probes.user);
+    let account = session_account(paths, &policy)?;
+    let commands = accounts::commands(&policy);
     let plan = SessionPlan::of(paths, account, &policy);
     let side = AgentSide::default();
     let reports = side.clone();
@@ -53,6 +55,25 @@ pub fn run(paths: &Paths, watchdog: Duration) -> anyhow::Result<ExitCode> {
     drop(std::fs::remove_file(paths.socket()));
     let ended = wait_for(thread);
     Ok(if clean && ended { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Without its users an agent does not start; what another agent left on this host is undone all the same.
+fn session_account(paths: &Paths, policy: &Policy) -> anyhow::Result<Account> {
+    let found = accounts::session(policy).and_then(|session| accounts::workers(policy).map(|_| session));
+    if found.is_err() {
+        match undo_under_lock(paths, EndedBy::Rescue, Duration::ZERO) {
+            Ok(rescued) if rescued.is_clean() => {}
+            Ok(rescued) => {
+                let left = rescued.left.len() + rescued.held.len() + rescued.swept.failed.len();
+                tracing::error!(left, "the agent does not start, and cannot undo all that another left");
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "the agent does not start, and cannot undo what another left");
+            }
+        }
+    }
+    found
 }
 
 /// When memory runs out the kernel ends ordinary programs before us, and our workers before those. The guardian inherits it.

@@ -4,7 +4,7 @@ mod account;
 mod confine;
 mod syscalls;
 
-pub use account::{Account, AccountError};
+pub use account::Account;
 pub use confine::{ConfineError, confine, keep_only};
 pub use rustix::thread::CapabilitySet;
 pub use syscalls::{FilterError, allow_only_a_session};

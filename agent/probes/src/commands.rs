@@ -5,10 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::unistd::User;
-
 use crate::program;
-use crate::running::{As, run};
+use crate::running::{RunAs, run};
 
 /// How a program ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,18 +37,18 @@ enum Offer {
     /// A directory and, unless it is our own, whose rights the programs have.
     Programs {
         directory: PathBuf,
-        rights: As,
+        rights: RunAs,
     },
-    /// The policy names a user that this host does not know.
+    /// The policy names a user that programs cannot have the rights of.
     NoUser(String),
     /// Another process looks after all that.
     Elsewhere(Box<dyn Programs>),
 }
 
 impl Commands {
-    /// `directory` empty: none. `user` empty: programs have this process's own rights.
-    pub fn of(directory: PathBuf, user: &str) -> Self {
-        Self(Arc::new(match rights_of(user) {
+    /// `directory` empty: none. `rights` are those of the programs, or why there is no user to give them: then each is refused with that.
+    pub fn of(directory: PathBuf, rights: Result<RunAs, String>) -> Self {
+        Self(Arc::new(match rights {
             _ if directory.as_os_str().is_empty() => Offer::Nothing,
             Ok(rights) => Offer::Programs { directory, rights },
             Err(why) => Offer::NoUser(why),
@@ -80,19 +78,5 @@ impl Commands {
             code: ended.code,
             output: String::from_utf8_lossy(&ended.output).into_owned(),
         })
-    }
-}
-
-fn rights_of(user: &str) -> Result<As, String> {
-    if user.is_empty() {
-        return Ok(As::Ourselves);
-    }
-    match User::from_name(user) {
-        Ok(Some(user)) => Ok(As::User {
-            uid: user.uid.as_raw(),
-            gid: user.gid.as_raw(),
-        }),
-        Ok(None) => Err(format!("probes.user in agent.toml: this host has no user {user:?}")),
-        Err(error) => Err(format!("probes.user in agent.toml: look up {user:?}: {error}")),
     }
 }

@@ -11,3 +11,4 @@ mod running;
 pub use check::check;
 pub use commands::{Commands, ProgramEnd, Programs};
 pub use host_rules::HostRules;
+pub use running::RunAs;

@@ -18,7 +18,7 @@ const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Whose rights a program has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum As {
+pub enum RunAs {
     Ourselves,
     /// This user and group alone, without any other group.
     User {
@@ -34,12 +34,12 @@ pub(crate) struct Ended {
 }
 
 /// Until it has ended. Dropping the future kills its whole group.
-pub(crate) async fn run(program: &Path, args: &[String], rights: As) -> Result<Ended, String> {
+pub(crate) async fn run(program: &Path, args: &[String], rights: RunAs) -> Result<Ended, String> {
     let mut command = Command::new(program);
     command.args(args).env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.process_group(0);
-    if let As::User { uid, gid } = rights {
+    if let RunAs::User { uid, gid } = rights {
         command.uid(uid).gid(gid);
     }
     let mut running = Running::start(command)?;

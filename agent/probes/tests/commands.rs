@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agent_probes::{Commands, HostRules, check};
+use agent_probes::{Commands, HostRules, RunAs, check};
 use proto_model::id::HostName;
 use proto_model::probe::{ProbeCheck, ProbeRole, ProbeSpec, Prober, Sample, SampleResult, SampledBy, Tolerance, ValueBounds};
 use proto_model::time::Timestamp;
@@ -42,7 +42,7 @@ impl Bench {
     }
 
     fn commands(&self) -> Commands {
-        Commands::of(self.programs(), "")
+        Commands::of(self.programs(), Ok(RunAs::Ourselves))
     }
 }
 
@@ -200,7 +200,7 @@ async fn the_directory_must_be_roots_alone_all_the_way_down() {
     let Some(bench) = Bench::new() else { return };
     bench.program("fine", "exit 0");
     let asked = asking("fine", &[]);
-    let at = |path: PathBuf| Commands::of(path, "");
+    let at = |path: PathBuf| Commands::of(path, Ok(RunAs::Ourselves));
     is(
         &sample(&asked, &at(PathBuf::new())).await,
         SampleResult::Missing,
@@ -229,17 +229,18 @@ async fn the_directory_must_be_roots_alone_all_the_way_down() {
 async fn a_program_has_the_rights_of_the_policys_user_and_no_more() {
     let Some(bench) = Bench::new() else { return };
     bench.program("who", "echo \"$(id -u) $(id -g) $(id -G)\"");
-    let nobody = Commands::of(bench.programs(), "nobody");
     let output = std::process::Command::new("id").arg("-u").arg("nobody").output().unwrap();
     let uid = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     let output = std::process::Command::new("id").arg("-g").arg("nobody").output().unwrap();
     let gid = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let (user, group) = (uid.parse().unwrap(), gid.parse().unwrap());
+    let nobody = Commands::of(bench.programs(), Ok(RunAs::User { uid: user, gid: group }));
     let asked = CommandParams {
         contains: Some(format!("{uid} {gid} {gid}\n")),
         ..asking("who", &[])
     };
     is(&sample(&asked, &nobody).await, SampleResult::Good, "");
-    let unknown = Commands::of(bench.programs(), "no-such-user-here");
+    let unknown = Commands::of(bench.programs(), Err("this host has no user \"no-such-user-here\"".to_owned()));
     is(
         &sample(&asked, &unknown).await,
         SampleResult::Missing,

@@ -8,6 +8,7 @@ pub mod documents;
 pub mod faults;
 pub mod files;
 pub mod levers;
+pub mod lookups;
 pub mod planted;
 pub mod probes;
 pub mod readers;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use tests_tidy::files::{Source, repository, sources};
-use tests_tidy::{arrows, changes, circles, compatible, documents, faults, levers, planted, probes, readers, sizes, wire};
+use tests_tidy::{arrows, changes, circles, compatible, documents, faults, levers, lookups, planted, probes, readers, sizes, wire};
 
 /// Crates that may hold unsafe code, each block with its argument; every other one inherits the workspace's ban.
 const UNSAFE: [&str; 2] = ["agent-view", "agent-levers"];
@@ -171,6 +171,17 @@ fn only_the_levers_change_a_host() -> Result<()> {
     let mut wrong = Vec::new();
     for source in sources(&repository())? {
         wrong.extend(changes::wrong(&source)?);
+    }
+    none(&wrong);
+    Ok(())
+}
+
+/// What undoes a fault must not wait for what the fault holds: docs/safety.md, "Who puts it right".
+#[test]
+fn no_way_back_asks_a_directory_for_a_user() -> Result<()> {
+    let mut wrong = Vec::new();
+    for source in sources(&repository())? {
+        wrong.extend(lookups::wrong(&source)?);
     }
     none(&wrong);
     Ok(())

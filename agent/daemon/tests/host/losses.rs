@@ -149,6 +149,27 @@ fn a_rescue_without_patience_leaves_what_an_agent_holds_and_says_so_at_once() {
 }
 
 #[test]
+fn an_agent_that_does_not_start_for_want_of_its_users_undoes_what_another_left() {
+    if !is_root() {
+        return;
+    }
+    let victim = Victim::named("fracas-victim-h");
+    let (mut agent, id) = pausing(&victim);
+    let guardian = guardian_of(agent.child.id()).unwrap();
+    agent.signal(Signal::STOP);
+    kill_process(Pid::from_raw(guardian.cast_signed()).unwrap(), Signal::KILL).unwrap();
+    agent.child.kill().unwrap();
+    agent.child.wait().unwrap();
+    assert_eq!(victim.state(), 'T', "no process is left to undo it");
+    let paths = agent.paths();
+    std::fs::write(&paths.config, "[users]\nsession = \"no-such-user\"\nworkers = \"no-such-user\"\n").unwrap();
+    let run = crate::manners::command(&paths, &["run"]);
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+    assert!(wait_until(Duration::from_secs(1), || victim.state() != 'T'));
+    assert_eq!(closed_by(&agent, &id), Some(EndedBy::Rescue));
+}
+
+#[test]
 fn the_last_guard_leaves_a_running_agent_alone_and_undoes_what_it_left() {
     if !is_root() {
         return;

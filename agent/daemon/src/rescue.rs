@@ -6,6 +6,7 @@ use std::time::Duration;
 use agent_warden::{Rescued, Rescuer, engage_host_file, host_latch, release_host_file, rescue};
 use anyhow::Context;
 use proto_model::injection::EndedBy;
+use proto_program::stderr;
 
 use crate::accounts;
 use crate::host_context::{HostContext, need_root, own_program};
@@ -79,7 +80,9 @@ pub fn halt(paths: &Paths, reason: &str) -> anyhow::Result<ExitCode> {
     need_root()?;
     let latched = latch(paths, reason);
     if let Err(error) = &latched {
-        eprintln!("the halt is not on disk, and holds no longer than the agent runs: {error:#}");
+        stderr::print(&format!(
+            "the halt is not on disk, and holds no longer than the agent runs: {error:#}"
+        ));
     }
     let ask = Ask::Halt { reason: reason.to_owned() };
     match local_client::ask(paths, &ask) {
@@ -89,7 +92,7 @@ pub fn halt(paths: &Paths, reason: &str) -> anyhow::Result<ExitCode> {
         }
         Ok(other) => anyhow::bail!("the agent answered a halt with {other:?}"),
         Err(error) => {
-            eprintln!("no agent answers ({error:#}); undoing here");
+            stderr::print(&format!("no agent answers ({error:#}); undoing here"));
             let rescued = undo_under_lock(paths, EndedBy::LocalHalt, PATIENCE)?;
             print(&rescued);
             if latched.is_ok() {

@@ -3,9 +3,11 @@
 use std::error::Error;
 use std::process::ExitCode;
 
-/// Prints `program: deed: cause: cause` on standard error and returns the code to leave with.
+use crate::stderr;
+
+/// Prints `program: error: cause: cause` on standard error and returns the code to leave with.
 pub fn failed(program: &str, error: &dyn Error, code: u8) -> ExitCode {
-    eprintln!("{program}: {}", chain(error));
+    stderr::print(&format!("{program}: {}", chain(error)));
     ExitCode::from(code)
 }
 

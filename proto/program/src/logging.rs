@@ -1,4 +1,4 @@
-//! Sets up the program's log, once: on standard error, or in the journal where standard error is the journal.
+//! Sets up the program's log, once: on standard error, or in the journal where standard error is the journal. It waits for no reader.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -6,11 +6,16 @@ use std::os::unix::fs::MetadataExt;
 use std::str::FromStr;
 
 use tracing::Level;
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
+
+use crate::dropped;
+use crate::journal::JournalLayer;
+use crate::stderr;
 
 /// The variable that sets what is logged: `debug`, or `warn,agent_warden=debug` (a level, then targets with theirs).
 pub const VARIABLE: &str = "FRACAS_LOG";
@@ -39,9 +44,9 @@ pub fn init(format: LogFormat) -> Result<(), LogError> {
     let layer = match format {
         LogFormat::Plain => match journal() {
             Some(journal) => journal.boxed(),
-            None => fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed(),
+            None => fmt::layer().with_writer(stderr::log(plain_report)).with_ansi(false).boxed(),
         },
-        LogFormat::Json => fmt::layer().json().with_writer(std::io::stderr).boxed(),
+        LogFormat::Json => fmt::layer().json().with_writer(stderr::log(json_report)).boxed(),
     };
     tracing_subscriber::registry()
         .with(layer.with_filter(filter))
@@ -50,26 +55,33 @@ pub fn init(format: LogFormat) -> Result<(), LogError> {
 }
 
 /// The journal has times and priorities of its own and keeps fields apart, which text on standard error would lose.
-fn journal() -> Option<tracing_journald::Layer> {
+fn journal() -> Option<JournalLayer> {
     let stream = std::env::var(JOURNAL_STREAM).ok()?;
     let stderr = File::from(std::io::stderr().as_fd().try_clone_to_owned().ok()?);
     let stderr = stderr.metadata().ok()?;
     if stream != format!("{}:{}", stderr.dev(), stderr.ino()) {
         return None;
     }
-    journal_layer().ok()
+    JournalLayer::open().ok()
 }
 
-fn journal_layer() -> std::io::Result<tracing_journald::Layer> {
-    let priorities = PriorityMappings {
-        error: Priority::Error,
-        warn: Priority::Warning,
-        info: Priority::Informational,
-        debug: Priority::Debug,
-        trace: Priority::Debug,
-    };
-    let layer = tracing_journald::layer()?.with_field_prefix(Some("FRACAS".to_owned()));
-    Ok(layer.with_priority_mappings(priorities))
+/// A line in the form of the others, with how many are missing before it.
+fn plain_report(number: u64) -> Vec<u8> {
+    let (now, target, message) = (now(), module_path!(), dropped::MESSAGE);
+    format!("{now}  WARN {target}: {message} dropped={number}\n").into_bytes()
+}
+
+fn json_report(number: u64) -> Vec<u8> {
+    let (now, target, message) = (now(), module_path!(), dropped::MESSAGE);
+    let fields = format!(r#"{{"message":"{message}","dropped":{number}}}"#);
+    format!("{{\"timestamp\":\"{now}\",\"level\":\"WARN\",\"fields\":{fields},\"target\":\"{target}\"}}\n").into_bytes()
+}
+
+fn now() -> String {
+    let mut text = String::new();
+    // Without a time the rest still says what is missing.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }
 
 fn filter(value: Option<&str>) -> Result<Targets, LogError> {
@@ -119,6 +131,22 @@ mod tests {
         assert!(filter(Some("agent_warden=loud")).is_err());
     }
 
+    #[test]
+    fn a_report_of_dropped_lines_has_the_form_of_the_log() {
+        let plain = String::from_utf8(plain_report(7)).unwrap();
+        let (time, rest) = plain.split_once(' ').unwrap();
+        assert!(time.ends_with('Z') && time.contains('T'), "{plain}");
+        assert_eq!(rest, format!(" WARN proto_program::logging: {} dropped=7\n", dropped::MESSAGE));
+        let json = String::from_utf8(json_report(7)).unwrap();
+        let (head, rest) = json.split_once(",\"level\"").unwrap();
+        assert!(head.starts_with("{\"timestamp\":\"2") && head.ends_with("Z\""), "{json}");
+        let fields = format!("{{\"message\":\"{}\",\"dropped\":7}}", dropped::MESSAGE);
+        assert_eq!(
+            rest,
+            format!(":\"WARN\",\"fields\":{fields},\"target\":\"proto_program::logging\"}}\n")
+        );
+    }
+
     /// The journal's socket on a host that only this thread sees.
     fn with_journal(test: impl FnOnce(&UnixDatagram) + Send + 'static) {
         if tests_notes::lacks_root("to put a journal in its place") {
@@ -138,7 +166,7 @@ mod tests {
     #[test]
     fn the_journal_gets_priorities_and_fields_and_no_time_in_the_text() {
         with_journal(|journal| {
-            let subscriber = tracing_subscriber::registry().with(journal_layer().unwrap());
+            let subscriber = tracing_subscriber::registry().with(JournalLayer::open().unwrap());
             tracing::subscriber::with_default(subscriber, || {
                 tracing::error!(injection = "abc", "the host is dirty");
                 tracing::info!("ready");

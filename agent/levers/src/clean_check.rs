@@ -35,7 +35,7 @@ pub(crate) struct CleanCheck<'a> {
     drift: BTreeSet<String>,
     /// What the ended ones did for good; nobody's residue.
     consequences: Vec<String>,
-    /// What could not be looked at.
+    /// What could not be looked at, or does not show how it is.
     blind: BTreeSet<String>,
 }
 
@@ -84,6 +84,11 @@ impl<'a> CleanCheck<'a> {
         looked
             .map_err(|error| self.blind.insert(format!("could not {error}: {}", error.source)))
             .ok()
+    }
+
+    /// A look that did not fail and does not say how a thing is: this makes the host unproven as well.
+    pub(crate) fn unknown(&mut self, what: String) {
+        self.blind.insert(what);
     }
 
     /// Something of ours is left.

@@ -3,6 +3,7 @@
 mod looks;
 mod orphans;
 mod recorded;
+mod traced;
 
 use std::path::Path;
 use std::time::Duration;

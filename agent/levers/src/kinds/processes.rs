@@ -26,7 +26,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(2);
 const RESUME_LOOKS: u32 = 20;
 const RESUME_PAUSE: Duration = Duration::from_millis(5);
 
-/// Let these go on, each only if it is still the same process and still stopped.
+/// Let these go on, each only if it is still the same process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeProcesses {
     pub victims: Vec<Victim>,
@@ -132,6 +132,15 @@ impl Lever for ResumeProcesses {
                     by_others.push(format!("{} (pid {}) was let go on by somebody else", victim.name, victim.pid));
                 }
                 Ok(Found::Running) => {}
+                Ok(Found::Traced) => {
+                    resumed += 1;
+                    if context.detect_drift {
+                        by_others.push(format!(
+                            "{} (pid {}) was let go on, and a tracer of others holds it",
+                            victim.name, victim.pid
+                        ));
+                    }
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -153,8 +162,14 @@ impl Lever for ResumeProcesses {
                 continue;
             }
             let process = check.seen(same_process(check.view(), victim)).flatten();
-            if process.is_some_and(|p| p.state == ProcessState::Stopped) {
-                check.not_restored(format!("{} (pid {}) is still stopped", victim.name, victim.pid));
+            match process.map(|p| p.state) {
+                Some(ProcessState::Stopped) => check.not_restored(format!("{} (pid {}) is still stopped", victim.name, victim.pid)),
+                // Behind a tracer a stop is not seen. One that was undone is gone: the kernel ends it as SIGCONT is sent.
+                Some(ProcessState::Traced) if !recorded.undone => check.unknown(format!(
+                    "whether {} (pid {}) is still stopped is not known: a tracer holds it",
+                    victim.name, victim.pid
+                )),
+                _ => {}
             }
         }
     }
@@ -183,25 +198,27 @@ enum Found {
     Resumed,
     Gone,
     Running,
+    /// By others: whether it was stopped behind that is not seen.
+    Traced,
 }
 
+/// Lets it go on however it is found: a stop may still be on its way to one that runs inside the kernel, and behind a tracer it is not
+/// seen. The kernel ends both as SIGCONT is sent, for every thread, whether or not the tracer passes the signal on.
 fn resume(victim: &Victim, context: &mut UndoContext<'_>) -> Result<Found, UndoError> {
     let Some(process) = same_process(context.view, victim)? else {
         return Ok(Found::Gone);
     };
-    match process.state {
-        ProcessState::Stopped => {}
-        ProcessState::Zombie | ProcessState::Dead => return Ok(Found::Gone),
-        // A stop may still be on its way to one that runs inside the kernel; this takes it back.
-        ProcessState::Running | ProcessState::Uninterruptible => {
-            context.ops.continue_process(victim)?;
-            return Ok(Found::Running);
-        }
-        _ => return Ok(Found::Running),
-    }
-    if !context.ops.continue_process(victim)? {
+    if matches!(process.state, ProcessState::Zombie | ProcessState::Dead) || !context.ops.continue_process(victim)? {
         return Ok(Found::Gone);
     }
+    match process.state {
+        ProcessState::Stopped => wait_until_it_goes_on(victim, context),
+        ProcessState::Traced => Ok(Found::Traced),
+        _ => Ok(Found::Running),
+    }
+}
+
+fn wait_until_it_goes_on(victim: &Victim, context: &UndoContext<'_>) -> Result<Found, UndoError> {
     for look in 0..RESUME_LOOKS {
         if look > 0 {
             std::thread::sleep(RESUME_PAUSE);

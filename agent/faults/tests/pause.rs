@@ -322,6 +322,25 @@ fn what_is_stopped_already_is_left_alone() {
 }
 
 #[test]
+fn what_a_tracer_holds_is_left_alone_and_is_no_evidence_of_a_pause() {
+    let host = FakeHost::new();
+    host.set_state(1_101, ProcessState::Traced);
+    let preflight = pause().preflight(&json!({"user": "www-data"}), &scene(&host, 7)).unwrap();
+    assert_eq!(preflight.touches, ["nginx (pid 1102)"]);
+    assert!(
+        preflight.warnings[0].starts_with("nginx (pid 1101) is held by a tracer"),
+        "{:?}",
+        preflight.warnings
+    );
+    let effect = apply(&host, &json!({"user": "www-data"}));
+    let first: Option<Look> = Some(pause().observe(&effect, &host, None).unwrap().1);
+    let measured = || pause().observe(&effect, &host, first.as_ref()).unwrap().0.unwrap();
+    assert_eq!(measured().state, EffectState::Confirmed);
+    host.set_state(1_102, ProcessState::Traced);
+    assert_eq!((measured().state, measured().measured), (EffectState::Unknown, None));
+}
+
+#[test]
 fn the_effect_is_seen_in_the_processes_themselves() {
     let host = FakeHost::new();
     let effect = apply(&host, &json!({"user": "www-data"}));

@@ -64,8 +64,8 @@ impl Fault for Pause {
     const KIND: &'static str = "process.pause";
     const SUMMARY: &'static str = "stops processes where they are, and lets them go on at the end";
     const ALIASES: &'static [&'static str] = &["freeze", "hang", "stop process", "sigstop", "suspend"];
-    const MEASURED_BY: &'static str = "share of the victims, and of those that match and came later, that the kernel shows as stopped or frozen. Confirmed when all that are left are";
-    const UNDONE_BY: &'static str = "continuing each victim that is still the same process and still stopped, or thawing the group";
+    const MEASURED_BY: &'static str = "share of the victims, and of those that match and came later, that the kernel shows as stopped or frozen. Confirmed when all that are left are; unknown while a tracer holds one, which hides whether it is stopped";
+    const UNDONE_BY: &'static str = "continuing each victim that is still the same process, or thawing the group";
     const SETTLE_MS: u64 = 200;
     type Params = PauseParams;
     type Effect = PauseEffect;
@@ -149,11 +149,20 @@ impl Fault for Pause {
             return Ok((None, look));
         }
         let alive = living(effect, view)?;
-        let (stopped, strays) = match &effect.freezer {
-            Some(freezer) if is_frozen(freezer, view)? => (alive.len(), 0),
-            _ => (alive.iter().filter(|p| is_stopped(p)).count(), strays(effect, view)?),
+        let in_state = |state: ProcessState| alive.iter().filter(|process| process.state == state).count();
+        let counted = match &effect.freezer {
+            Some(freezer) if is_frozen(freezer, view)? => Counted {
+                stopped: alive.len(),
+                traced: 0,
+                strays: 0,
+            },
+            _ => Counted {
+                stopped: in_state(ProcessState::Stopped),
+                traced: in_state(ProcessState::Traced),
+                strays: strays(effect, view)?,
+            },
         };
-        Ok((Some(share(stopped, alive.len(), effect.victims.len(), strays)), look))
+        Ok((Some(counted.share(alive.len(), effect.victims.len())), look))
     }
 
     fn alive(effect: &PauseEffect, view: &dyn HostView) -> Result<(), String> {
@@ -181,7 +190,7 @@ fn stop_all(matching: &Matching, first: Vec<Victim>, scene: &Scene<'_>, levers: 
 fn running_newcomers(matching: &Matching, known: &[Victim], view: &dyn HostView) -> Result<Vec<Process>, FaultError> {
     let newcomers = matching.newcomers(known, view);
     let mut newcomers = newcomers.map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-    newcomers.retain(|process| !is_stopped(process));
+    newcomers.retain(|process| !may_be_stopped(process));
     Ok(newcomers)
 }
 
@@ -202,16 +211,13 @@ struct Choice {
 impl Choice {
     fn make(params: &PauseParams, scene: &Scene<'_>) -> Result<Self, Refusal> {
         let chosen = params.matching.choose(scene)?;
-        let (stopped, running): (Vec<Process>, Vec<Process>) = chosen.into_iter().partition(is_stopped);
-        let left_out: Vec<String> = stopped
-            .iter()
-            .map(|p| format!("{p} is stopped already and is left as it is"))
-            .collect();
+        let (stopped, running): (Vec<Process>, Vec<Process>) = chosen.into_iter().partition(may_be_stopped);
+        let left_out: Vec<String> = stopped.iter().map(why_left_out).collect();
         if running.is_empty() {
             return Err(Refusal::new(
                 "no_match",
                 "params",
-                format!("every process with {} is stopped already", params.matching),
+                format!("every process with {} is stopped already, or held by a tracer", params.matching),
             ));
         }
         let whole = params.matching.is_whole_group() && stopped.is_empty();
@@ -236,8 +242,16 @@ fn victim(process: Process) -> Victim {
     }
 }
 
-fn is_stopped(process: &Process) -> bool {
+/// Not by us: it would be let go on at the end. Whether one that a tracer holds is stopped behind that is not seen.
+fn may_be_stopped(process: &Process) -> bool {
     matches!(process.state, ProcessState::Stopped | ProcessState::Traced)
+}
+
+fn why_left_out(process: &Process) -> String {
+    match process.state {
+        ProcessState::Traced => format!("{process} is held by a tracer, which hides whether it is stopped, and is left as it is"),
+        _ => format!("{process} is stopped already and is left as it is"),
+    }
 }
 
 /// The freezer of the one group that holds exactly these processes, if the kernel has one and it is not in use.
@@ -284,30 +298,48 @@ fn living(effect: &PauseEffect, view: &dyn HostView) -> Result<Vec<Process>, Fau
     Ok(living)
 }
 
-fn share(stopped: usize, alive: usize, victims: usize, strays: usize) -> Observation {
-    let meant = alive + strays;
-    let measured = (alive > 0).then(|| stopped as f64 / meant as f64 * 100.0);
-    let state = match measured {
-        None => EffectState::Unknown,
-        Some(_) if stopped == meant => EffectState::Confirmed,
-        Some(_) => EffectState::Mismatch,
-    };
-    let mut notes = Vec::new();
-    if victims > alive {
-        notes.push(format!("{} of {victims} are gone", victims - alive));
-    }
-    if alive > stopped {
-        notes.push(format!("{} of {alive} were let go on by somebody else", alive - stopped));
-    }
-    if strays > 0 {
-        notes.push(format!("{strays} more that match have started since and run"));
-    }
-    Observation {
-        asked: Some(100.0),
-        measured,
-        unit: "percent of the processes".to_owned(),
-        state,
-        note: (!notes.is_empty()).then(|| notes.join(", ")),
+/// How those that are left were found.
+struct Counted {
+    stopped: usize,
+    /// A tracer holds them: that is no evidence of our effect, and none against it.
+    traced: usize,
+    /// They are meant, have come since, and run.
+    strays: usize,
+}
+
+impl Counted {
+    fn share(&self, alive: usize, victims: usize) -> Observation {
+        let Self { stopped, traced, strays } = *self;
+        let seen = alive + strays - traced;
+        let measured = (alive > traced).then(|| stopped as f64 / seen as f64 * 100.0);
+        let state = match measured {
+            None => EffectState::Unknown,
+            Some(_) if stopped < seen => EffectState::Mismatch,
+            Some(_) if traced > 0 => EffectState::Unknown,
+            Some(_) => EffectState::Confirmed,
+        };
+        let mut notes = Vec::new();
+        if victims > alive {
+            notes.push(format!("{} of {victims} are gone", victims - alive));
+        }
+        if traced > 0 {
+            notes.push(format!(
+                "{traced} of {alive} are held by a tracer, which hides whether they are stopped"
+            ));
+        }
+        if alive > stopped + traced {
+            notes.push(format!("{} of {alive} were let go on by somebody else", alive - stopped - traced));
+        }
+        if strays > 0 {
+            notes.push(format!("{strays} more that match have started since and run"));
+        }
+        Observation {
+            asked: Some(100.0),
+            measured,
+            unit: "percent of the processes".to_owned(),
+            state,
+            note: (!notes.is_empty()).then(|| notes.join(", ")),
+        }
     }
 }
 
@@ -339,6 +371,34 @@ mod tests {
         assert_eq!(check(json!({"name": ""})).unwrap_err().0[0].path, "params.name");
         assert_eq!(check(json!({"name": "x", "pick": "first"})).unwrap_err().0[0].path, "params.pick");
         assert_eq!(check(json!({"nmae": "x"})).unwrap_err().0[0].path, "params.nmae");
+    }
+
+    /// Of `alive` processes, of which none is held by a tracer.
+    fn share(stopped: usize, alive: usize, victims: usize, strays: usize) -> Observation {
+        let counted = Counted {
+            stopped,
+            traced: 0,
+            strays,
+        };
+        counted.share(alive, victims)
+    }
+
+    #[test]
+    fn one_that_a_tracer_holds_is_no_evidence() {
+        let traced = |stopped, alive| {
+            Counted {
+                stopped,
+                traced: 1,
+                strays: 0,
+            }
+            .share(alive, alive)
+        };
+        assert_eq!((traced(0, 1).state, traced(0, 1).measured), (EffectState::Unknown, None));
+        assert_eq!(traced(1, 2).state, EffectState::Unknown);
+        assert!(traced(1, 2).note.unwrap().starts_with("1 of 2 are held by a tracer"));
+        // Another one that runs is evidence all the same.
+        assert_eq!(traced(1, 3).state, EffectState::Mismatch);
+        assert!(traced(1, 3).note.unwrap().ends_with("1 of 3 were let go on by somebody else"));
     }
 
     #[test]

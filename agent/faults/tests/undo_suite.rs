@@ -336,19 +336,22 @@ fn each_single_undo_may_fail_once() {
             let (mut journal, undos) = held(&world, &case);
             world.host.fail_nth_undo(n);
             let first = world.finish(&mut journal, EndedBy::Stop);
-            match first {
-                Ok(()) => break,
-                Err(why) => drop(failed.insert(why)),
+            if !world.host.undo_has_failed() {
+                break;
             }
-            assert!(journal.history().is_open(), "{case}: closed although undo {n} failed");
-            let pending = journal.history().pending().count();
-            assert!(
-                (1..=undos).contains(&pending),
-                "{case}: {pending} of {undos} undos are due after undo {n} failed"
-            );
-            world
-                .finish(&mut journal, EndedBy::Stop)
-                .unwrap_or_else(|why| panic!("{case}: undo {n} again: {why}"));
+            // Where it was what ends the effect early, the undo itself has done it.
+            if let Err(why) = first {
+                failed.insert(why);
+                assert!(journal.history().is_open(), "{case}: closed although undo {n} failed");
+                let pending = journal.history().pending().count();
+                assert!(
+                    (1..=undos).contains(&pending),
+                    "{case}: {pending} of {undos} undos are due after undo {n} failed"
+                );
+                world
+                    .finish(&mut journal, EndedBy::Stop)
+                    .unwrap_or_else(|why| panic!("{case}: undo {n} again: {why}"));
+            }
             world
                 .judge()
                 .unwrap_or_else(|why| panic!("{case}: after undo {n} failed once: {why}"));

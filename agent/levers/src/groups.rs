@@ -65,9 +65,21 @@ pub(crate) fn doors(hierarchies: &Hierarchies, group: &GroupId) -> Result<Vec<Fi
     hierarchies.used().iter().map(open).collect()
 }
 
+/// Kills every process of the group once, and waits for none. A group that is not there has none.
+pub(crate) fn kill(hierarchies: &Hierarchies, group: &GroupId) -> Result<(), OpsError> {
+    if !is_there(hierarchies, group) {
+        return Ok(());
+    }
+    kill_all(hierarchies, group).map_err(|e| OpsError::new(format!("kill the processes of group {}", group.0), e))
+}
+
+fn is_there(hierarchies: &Hierarchies, group: &GroupId) -> bool {
+    hierarchies.used().iter().any(|h| h.folder(group).is_dir())
+}
+
 /// Kills every process of the group until none is left; `reap` is called between looks. Returns false when there was no group.
 pub(crate) fn end(hierarchies: &Hierarchies, group: &GroupId, wait: Duration, mut reap: impl FnMut()) -> Result<bool, OpsError> {
-    if !hierarchies.used().iter().any(|h| h.folder(group).is_dir()) {
+    if !is_there(hierarchies, group) {
         return Ok(false);
     }
     let failed = |e: io::Error| OpsError::new(format!("end the processes of group {}", group.0), e);
@@ -81,7 +93,7 @@ pub(crate) fn end(hierarchies: &Hierarchies, group: &GroupId, wait: Duration, mu
         }
         if Instant::now() >= deadline {
             killed.map_err(failed)?;
-            let text = format!("still there after {} ms: pids {left:?}", wait.as_millis());
+            let text = format!("they were killed and are still there: pids {left:?}");
             return Err(failed(io::Error::new(io::ErrorKind::TimedOut, text)));
         }
         std::thread::sleep(PAUSE);

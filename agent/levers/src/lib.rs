@@ -42,7 +42,7 @@ pub use linux::LinuxOps;
 pub use path::{ClsactPlace, ClsactRemoval, Packets, PathOpening, PathSpec, Rate, Shape};
 pub use prove::prove;
 pub use renew::{renew, spare};
-pub use rewind::{RewindReport, UndoFailure, rewind};
+pub use rewind::{Rewind, RewindReport, UndoFailure, rewind};
 pub use signal::{KillSignal, Victim};
 pub use spawn::WorkerSpec;
 pub use sweep::{Swept, sweep};

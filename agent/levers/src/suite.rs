@@ -3,6 +3,7 @@
 mod looks;
 mod orphans;
 mod recorded;
+mod together;
 mod traced;
 
 use std::path::Path;
@@ -158,12 +159,16 @@ fn one_undo_that_fails_stops_no_other_and_is_done_the_next_time() {
         let world = World::new();
         let mut journal = world.held();
         world.host.fail_nth_undo(n);
-        if world.finish(&mut journal).is_ok() {
+        let finished = world.finish(&mut journal);
+        if !world.host.undo_has_failed() {
             break;
         }
-        failures += 1;
-        assert_eq!(journal.history().pending().count(), 1, "undo {n}: {:?}", world.host.calls());
-        world.finish(&mut journal).unwrap();
+        // Where it was what ends an effect early, the undo itself has done it.
+        if finished.is_err() {
+            failures += 1;
+            assert_eq!(journal.history().pending().count(), 1, "undo {n}: {:?}", world.host.calls());
+            world.finish(&mut journal).unwrap();
+        }
         world.judge().unwrap();
     }
     assert!(failures >= 6, "only {failures} undos failed");

@@ -282,6 +282,11 @@ impl FakeHost {
         state.failing_undo = Some(n);
     }
 
+    /// Whether the call that was to fail has been made.
+    pub fn undo_has_failed(&self) -> bool {
+        self.state().failing_undo.is_none()
+    }
+
     /// Makes the `n`-th look from now, from 1, fail, once; with `None` all looks succeed. Returns how many looks there were.
     pub fn fail_nth_look(&self, n: Option<u64>) -> u64 {
         let mut state = self.state();

@@ -23,7 +23,7 @@ impl FakeHost {
         }
     }
 
-    /// Packets that are in the path now, and stay there.
+    /// Packets that are in the path now, and stay there: who drains it waits for as long as it waits at all.
     pub fn hold_packets(&self, injection: &InjectionId, waiting: u64) {
         if let Some(path) = self.state().paths.get_mut(injection) {
             path.counters.waiting_packets = waiting;
@@ -174,6 +174,14 @@ impl State {
     pub(crate) fn close_path(&mut self, injection: &InjectionId) -> bool {
         let path = self.paths.get_mut(injection);
         path.is_some_and(|path| path.open.take().is_some())
+    }
+
+    pub(crate) fn drain_path(&mut self, injection: &InjectionId, wait_ms: u64) -> u64 {
+        let waiting = self.paths.get(injection).map_or(0, |path| path.counters.waiting_packets);
+        if waiting > 0 {
+            self.boot_ms += wait_ms;
+        }
+        waiting
     }
 
     fn users_of(&self, interface: &String) -> Vec<InjectionId> {

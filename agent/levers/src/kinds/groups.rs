@@ -67,6 +67,8 @@ pub trait GroupOps {
     fn start_worker(&mut self, group: &GroupId, spec: &WorkerSpec) -> Result<u32, OpsError>;
     /// Tells the group's workers to end by themselves and waits at most `wait_ms` for it. Returns how many processes are still there.
     fn drain_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<usize, OpsError>;
+    /// Kills every process of the group and waits for none; that there is no such group is success.
+    fn kill_group(&mut self, group: &GroupId) -> Result<(), OpsError>;
     /// Ends every process of the group and waits until none is left (at most `wait_ms`).
     /// Returns false when there was no such group.
     fn end_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<bool, OpsError>;
@@ -167,10 +169,18 @@ impl fmt::Display for EmptyGroup {
 
 impl Lever for EmptyGroup {
     type Aim = ();
+    const WAITS: bool = true;
+
+    /// Its turn comes after that of `DrainGroup`, so nothing is killed that still drains.
+    fn release(&self, context: &mut UndoContext<'_>) -> Result<(), UndoError> {
+        context.ops.kill_group(&ours(&self.group)?)?;
+        Ok(())
+    }
 
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
+        let wait_ms = context.left_of(END_GROUP_WITHIN_MS);
         let group = ours(&self.group)?;
-        let found = context.ops.end_group(&group, END_GROUP_WITHIN_MS)?;
+        let found = context.ops.end_group(&group, wait_ms)?;
         context.ops.remove_group(&group)?;
         Ok(if found { UndoOutcome::Restored } else { UndoOutcome::AlreadyGone })
     }
@@ -212,12 +222,20 @@ impl fmt::Display for DrainGroup {
 
 impl Lever for DrainGroup {
     type Aim = ();
+    const WAITS: bool = true;
+
+    /// The worker lets go of everything at once when it is asked to end.
+    fn release(&self, context: &mut UndoContext<'_>) -> Result<(), UndoError> {
+        context.ops.drain_group(&ours(&self.group)?, 0)?;
+        Ok(())
+    }
 
     /// Ending by itself is a courtesy to what the worker holds; that it did not is no failure of this undo.
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
         let group = ours(&self.group)?;
         let members = context.view.group_members(&group).unwrap_or_default();
-        let left = context.ops.drain_group(&group, self.within_ms.min(DRAIN_WITHIN_MS))?;
+        let wait_ms = context.left_of(self.within_ms.min(DRAIN_WITHIN_MS));
+        let left = context.ops.drain_group(&group, wait_ms)?;
         if left > 0 {
             let held = members
                 .iter()
@@ -229,7 +247,8 @@ impl Lever for DrainGroup {
                 "the worker did not end by itself: the packets that it holds are dropped"
             );
         }
-        Ok(if members.is_empty() {
+        // One that was released may have ended by now.
+        Ok(if members.is_empty() && context.released_ms.is_none() {
             UndoOutcome::AlreadyGone
         } else {
             UndoOutcome::Restored
@@ -332,6 +351,11 @@ impl GroupOps for LinuxOps {
         }
     }
 
+    fn kill_group(&mut self, group: &GroupId) -> Result<(), OpsError> {
+        self.let_go(group);
+        groups::kill(self.view.hierarchies(), group)
+    }
+
     fn end_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<bool, OpsError> {
         self.let_go(group);
         let hierarchies = self.view.hierarchies().clone();
@@ -370,12 +394,25 @@ impl GroupOps for FakeHost {
         })
     }
 
-    fn drain_group(&mut self, group: &GroupId, _wait_ms: u64) -> Result<usize, OpsError> {
+    /// One that ends by nothing but KILL is waited for as long as is waited at all.
+    fn drain_group(&mut self, group: &GroupId, wait_ms: u64) -> Result<usize, OpsError> {
         self.undo(&format!("drain group {}", group.0), |state| {
+            let members = state.groups.get(group).map(|g| g.members.clone()).unwrap_or_default();
+            let (stubborn, others): (Vec<u32>, Vec<u32>) = members.into_iter().partition(|pid| state.stubborn.contains(pid));
+            others.into_iter().for_each(|pid| state.end(pid));
+            if !stubborn.is_empty() {
+                state.boot_ms += wait_ms;
+            }
+            Ok(stubborn.len())
+        })
+    }
+
+    fn kill_group(&mut self, group: &GroupId) -> Result<(), OpsError> {
+        self.undo(&format!("kill group {}", group.0), |state| {
             for pid in state.groups.get(group).map(|g| g.members.clone()).unwrap_or_default() {
                 state.end(pid);
             }
-            Ok(0)
+            Ok(())
         })
     }
 

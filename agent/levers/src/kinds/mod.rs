@@ -35,6 +35,15 @@ pub(crate) trait Lever: fmt::Display + Clone {
         self.clone()
     }
 
+    /// Its undo waits until something has drained or ended; the undos of other injections do not wait for that.
+    const WAITS: bool = false;
+
+    /// Ends the effect at once, before what is under way has drained; for levers that wait, and undo then does the rest. It may be done
+    /// again, and undo does all of it where this failed or was never done.
+    fn release(&self, _context: &mut UndoContext<'_>) -> Result<(), UndoError> {
+        Ok(())
+    }
+
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError>;
 
     /// Once, after every undo of an injection that pulled this lever was tried: clears what its injections share.
@@ -87,6 +96,16 @@ pub(crate) struct UndoContext<'a> {
     /// Everything had been pulled and nobody has tried to undo it: what reads otherwise was changed by others.
     pub(crate) detect_drift: bool,
     pub(crate) same_boot: bool,
+    /// Since when the lever that has its turn is released, on boot time.
+    pub(crate) released_ms: Option<u64>,
+}
+
+impl UndoContext<'_> {
+    /// How long to wait yet: a wait began when the lever was released, so those that end together wait side by side.
+    pub(crate) fn left_of(&self, wait_ms: u64) -> u64 {
+        let waited = self.released_ms.map_or(0, |since| self.view.boot_ms().saturating_sub(since));
+        wait_ms.saturating_sub(waited)
+    }
 }
 
 /// One look for what belongs to no open injection, and what became of it.
@@ -144,6 +163,14 @@ macro_rules! levers {
         impl Undo {
             pub(crate) fn complete(&self, history: &History) -> Self {
                 match self { $($(Self::$undo(undo) => undo.complete(history).into(),)+)+ }
+            }
+
+            pub(crate) fn waits(&self) -> bool {
+                match self { $($(Self::$undo(_) => <$file::$undo as Lever>::WAITS,)+)+ }
+            }
+
+            pub(crate) fn release(&self, context: &mut UndoContext<'_>) -> Result<(), UndoError> {
+                match self { $($(Self::$undo(undo) => undo.release(context),)+)+ }
             }
 
             pub(crate) fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {

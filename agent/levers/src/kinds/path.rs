@@ -141,15 +141,21 @@ impl fmt::Display for RemovePath {
 
 impl Lever for RemovePath {
     type Aim = PacketAim;
+    const WAITS: bool = true;
+
+    fn release(&self, context: &mut UndoContext<'_>) -> Result<(), UndoError> {
+        self.check_link()?;
+        context.ops.close_path(&self.injection)?;
+        Ok(())
+    }
 
     /// A link that went while packets are led into it would swallow them, and those in it are lost with it: so this order.
     fn undo(&self, context: &mut UndoContext<'_>) -> Result<UndoOutcome, UndoError> {
+        self.check_link()?;
         let Self { injection, link, .. } = self;
-        if *link != names::link_of(injection) {
-            return Err(UndoError::NoEffect(format!("link {link:?} is not that of {injection}")));
-        }
         let closed = context.ops.close_path(injection)?;
-        let packets = context.ops.drain_path(injection, self.drain_ms.min(DRAIN_AT_MOST_MS))?;
+        let wait_ms = context.left_of(self.drain_ms.min(DRAIN_AT_MOST_MS));
+        let packets = context.ops.drain_path(injection, wait_ms)?;
         let removed = context.ops.remove_path(link)?;
         // Interfaces are numbered anew at every boot, and a clsact does not outlive one.
         let clsacts = if context.same_boot { self.clsacts.as_slice() } else { &[] };
@@ -217,6 +223,16 @@ impl Lever for RemovePath {
     #[cfg(test)]
     fn pull_example(levers: &mut Levers<'_>) -> Result<(), LeverError> {
         levers.shape_path(&path::example()).map(|_| ())
+    }
+}
+
+impl RemovePath {
+    fn check_link(&self) -> Result<(), UndoError> {
+        let Self { injection, link, .. } = self;
+        if *link != names::link_of(injection) {
+            return Err(UndoError::NoEffect(format!("link {link:?} is not that of {injection}")));
+        }
+        Ok(())
     }
 }
 
@@ -329,9 +345,9 @@ impl PathOps for FakeHost {
         self.undo(&format!("close the path of {injection}"), |state| Ok(state.close_path(injection)))
     }
 
-    fn drain_path(&mut self, injection: &InjectionId, _wait_ms: u64) -> Result<u64, OpsError> {
+    fn drain_path(&mut self, injection: &InjectionId, wait_ms: u64) -> Result<u64, OpsError> {
         self.undo(&format!("empty the path of {injection}"), |state| {
-            Ok(state.paths.get(injection).map_or(0, |path| path.counters.waiting_packets))
+            Ok(state.drain_path(injection, wait_ms))
         })
     }
 

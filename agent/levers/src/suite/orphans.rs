@@ -13,7 +13,8 @@ fn orphaned(world: &World) {
     levers.shape_path(&path()).unwrap();
 }
 
-fn neighbour(world: &World) -> World {
+/// Another injection on the same host.
+pub(super) fn neighbour(world: &World) -> World {
     World {
         id: InjectionId::generate(),
         host: world.host.clone(),

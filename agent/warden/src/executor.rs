@@ -103,6 +103,11 @@ impl Executor {
         sweep(self.ops.as_mut(), self.view.as_ref(), &|| open.to_vec())
     }
 
+    /// Begins a try at undoing: what ends at once has ended when it returns.
+    pub(crate) fn begin_undo(&mut self, undoing: &mut Undoing, journal: &mut Journal) {
+        undoing.begin_attempt(journal, self.ops.as_mut(), self.view.as_ref());
+    }
+
     /// One try at undoing; `Ok` is the drift found, when nothing of the injection is left.
     pub(crate) fn undo(&mut self, undoing: &mut Undoing, journal: &mut Journal, others: &[InjectionId]) -> Result<Vec<String>, UndoFailed> {
         undoing.attempt(journal, self.ops.as_mut(), self.view.as_ref(), others)

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agent_journal::JournalError;
-use agent_levers::{HostOps, JournalStore, Swept, sweep};
+use agent_levers::{HostOps, Journal, JournalStore, Swept, sweep};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoFailed};
@@ -61,32 +61,117 @@ pub fn rescue(
     view: &dyn HostView,
     rescuer: Rescuer,
 ) -> Result<Rescued, JournalError> {
-    let mut rescued = Rescued::default();
     let ids = journal_store.ids()?;
-    let mut one = |rescuer, id: &InjectionId, rescued: &mut Rescued| match rescue_one(journal_store, hands, view, rescuer, id, &ids) {
-        Ok(Some(InjectionState::Spent)) => rescued.spent.push(id.clone()),
-        Ok(Some(_)) => rescued.undone.push(id.clone()),
-        Ok(None) => {}
-        Err(NotUndone::Held) => rescued.held.push(id.clone()),
-        Err(NotUndone::Failed(why)) => rescued.left.push((id.clone(), why)),
+    let mut rescue = Rescue {
+        journal_store,
+        hands,
+        view,
+        rescuer,
+        all: &ids,
+        rescued: Rescued::default(),
     };
     // Each at once before any is waited for: one that fails must not keep the others.
-    let at_once = Rescuer {
-        patience: Duration::ZERO,
-        ..rescuer
-    };
-    ids.iter().for_each(|id| one(at_once, id, &mut rescued));
-    let failed = std::mem::take(&mut rescued.left).into_iter().map(|(id, _)| id);
-    let again: Vec<InjectionId> = failed.chain(std::mem::take(&mut rescued.held)).collect();
+    rescue.undo_together(&ids, Instant::now());
+    let failed = std::mem::take(&mut rescue.rescued.left).into_iter().map(|(id, _)| id);
+    let again: Vec<InjectionId> = failed.chain(std::mem::take(&mut rescue.rescued.held)).collect();
     let give_up = Instant::now() + rescuer.patience;
     for (place, id) in again.iter().enumerate() {
         // What is left of the patience is shared: a journal that stays as it is takes no other's turn.
         let sharing = u32::try_from(again.len() - place).unwrap_or(u32::MAX);
-        let patience = give_up.saturating_duration_since(Instant::now()) / sharing;
-        one(Rescuer { patience, ..rescuer }, id, &mut rescued);
+        let now = Instant::now();
+        rescue.undo_together(std::slice::from_ref(id), now + give_up.saturating_duration_since(now) / sharing);
     }
+    let Rescue { hands, mut rescued, .. } = rescue;
     rescued.swept = sweep(hands, view, &|| open_journals(journal_store, &ids));
     Ok(rescued)
+}
+
+/// One rescue of all journals.
+struct Rescue<'a> {
+    journal_store: &'a JournalStore,
+    hands: &'a mut dyn HostOps,
+    view: &'a dyn HostView,
+    rescuer: Rescuer,
+    all: &'a [InjectionId],
+    rescued: Rescued,
+}
+
+/// An injection that has its end recorded and its undo begun, under its journal's lock.
+struct Begun {
+    journal: Journal,
+    teller: ReportSequence,
+    undoing: Undoing,
+}
+
+impl Rescue<'_> {
+    /// Begins all of them before any is finished, so that none acts on while another one drains.
+    fn undo_together(&mut self, ids: &[InjectionId], give_up: Instant) {
+        let mut begun: Vec<Begun> = Vec::new();
+        for id in ids {
+            match self.begin(id, give_up) {
+                Ok(one) => begun.extend(one),
+                Err(NotUndone::Held) => self.rescued.held.push(id.clone()),
+                Err(NotUndone::Failed(why)) => self.rescued.left.push((id.clone(), why)),
+            }
+        }
+        let (waiting, through): (Vec<Begun>, Vec<Begun>) = begun.into_iter().partition(|one| one.undoing.has_to_wait());
+        for one in through.into_iter().chain(waiting) {
+            let id = one.journal.injection().clone();
+            match self.finish(one, give_up) {
+                Ok(InjectionState::Spent) => self.rescued.spent.push(id),
+                Ok(_) => self.rescued.undone.push(id),
+                Err(why) => self.rescued.left.push((id, why)),
+            }
+        }
+    }
+
+    /// `None` where it is not open.
+    fn begin(&mut self, id: &InjectionId, give_up: Instant) -> Result<Option<Begun>, NotUndone> {
+        if self.journal_store.read(id).is_ok_and(|history| !history.is_open()) {
+            return Ok(None);
+        }
+        let patience = give_up.saturating_duration_since(Instant::now());
+        let mut journal = self.journal_store.lock(id, patience).map_err(|error| match error {
+            JournalError::Locked { .. } => NotUndone::Held,
+            error => NotUndone::Failed(chain(&error)),
+        })?;
+        if !journal.history().is_open() {
+            return Ok(None);
+        }
+        let another_boot = journal.history().opened.boot_id != self.view.boot_id();
+        let by = if another_boot { EndedBy::Boot } else { self.rescuer.ended_by };
+        let mut teller = ReportSequence::resume(journal.history());
+        let (mut undoing, _) = Undoing::begin(by, None, &mut journal, &mut teller, self.view);
+        undoing.begin_attempt(&mut journal, self.hands, self.view);
+        Ok(Some(Begun { journal, teller, undoing }))
+    }
+
+    /// How it ended, when it acts no more; otherwise why it does.
+    fn finish(&mut self, begun: Begun, give_up: Instant) -> Result<InjectionState, String> {
+        let Begun {
+            mut journal,
+            mut teller,
+            mut undoing,
+        } = begun;
+        let others: Vec<InjectionId> = self.all.iter().filter(|other| *other != journal.injection()).cloned().collect();
+        loop {
+            match undoing.attempt(&mut journal, self.hands, self.view, &others) {
+                Ok(drift) => {
+                    undoing.close(self.rescuer.name, drift, &mut journal, &mut teller, self.view);
+                    let ended = Ended::of(journal.history());
+                    tracing::info!(injection = %journal.injection(), by = self.rescuer.name, state = ended.state.as_str(), "ended, and nothing is left");
+                    return Ok(ended.state);
+                }
+                Err(failure) if Instant::now() >= give_up => {
+                    return Err(give_up_on(failure, &mut journal, &mut teller, self.view));
+                }
+                Err(_) => {
+                    let wait = undoing.next_try_ms.saturating_sub(self.view.boot_ms()).max(1);
+                    std::thread::sleep(Duration::from_millis(wait).min(give_up.saturating_duration_since(Instant::now())));
+                }
+            }
+        }
+    }
 }
 
 /// Injections whose journals are open, or cannot be read; those of `earlier` where the journals cannot even be listed.
@@ -96,51 +181,7 @@ fn open_journals(journal_store: &JournalStore, earlier: &[InjectionId]) -> Vec<I
     ids
 }
 
-/// How it ended, when it was open and acts no more.
-fn rescue_one(
-    journal_store: &JournalStore,
-    hands: &mut dyn HostOps,
-    view: &dyn HostView,
-    rescuer: Rescuer,
-    id: &InjectionId,
-    all: &[InjectionId],
-) -> Result<Option<InjectionState>, NotUndone> {
-    if journal_store.read(id).is_ok_and(|history| !history.is_open()) {
-        return Ok(None);
-    }
-    let give_up = Instant::now() + rescuer.patience;
-    let mut journal = journal_store.lock(id, rescuer.patience).map_err(|error| match error {
-        JournalError::Locked { .. } => NotUndone::Held,
-        error => NotUndone::Failed(chain(&error)),
-    })?;
-    if !journal.history().is_open() {
-        return Ok(None);
-    }
-    let another_boot = journal.history().opened.boot_id != view.boot_id();
-    let by = if another_boot { EndedBy::Boot } else { rescuer.ended_by };
-    let mut teller = ReportSequence::resume(journal.history());
-    let (mut undoing, _) = Undoing::begin(by, None, &mut journal, &mut teller, view);
-    let others: Vec<InjectionId> = all.iter().filter(|other| *other != id).cloned().collect();
-    loop {
-        match undoing.attempt(&mut journal, hands, view, &others) {
-            Ok(drift) => {
-                undoing.close(rescuer.name, drift, &mut journal, &mut teller, view);
-                let ended = Ended::of(journal.history());
-                tracing::info!(injection = %id, by = rescuer.name, state = ended.state.as_str(), "ended, and nothing is left");
-                return Ok(Some(ended.state));
-            }
-            Err(failure) if Instant::now() >= give_up => {
-                return Err(NotUndone::Failed(give_up_on(failure, &mut journal, &mut teller, view)));
-            }
-            Err(_) => {
-                let wait = undoing.next_try_ms.saturating_sub(view.boot_ms()).max(1);
-                std::thread::sleep(Duration::from_millis(wait).min(give_up.saturating_duration_since(Instant::now())));
-            }
-        }
-    }
-}
-
-fn give_up_on(failure: UndoFailed, journal: &mut agent_levers::Journal, teller: &mut ReportSequence, view: &dyn HostView) -> String {
+fn give_up_on(failure: UndoFailed, journal: &mut Journal, teller: &mut ReportSequence, view: &dyn HostView) -> String {
     let why = format!("{}: {} (attempt {})", failure.undo, failure.error, failure.attempt);
     tracing::error!(why, "an injection could not be undone");
     let report = teller.tell(view, AgentFact::UndoFailed(failure));

@@ -1,7 +1,7 @@
 //! One try at putting an injection right, and when to try again; the same for agent, guardian and rescue.
 
 use agent_journal::Outcome;
-use agent_levers::{HostOps, Journal, prove, rewind};
+use agent_levers::{HostOps, Journal, Rewind, prove};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, AgentReport, EndedBy, Ending, Spent, UndoAnswer, UndoFailed, Undone};
@@ -22,6 +22,8 @@ pub(crate) struct Undoing {
     pub(crate) last_failure: Option<UndoFailed>,
     /// Told once that the host is dirty because of it.
     pub(crate) dirty: bool,
+    /// The rewind of a try that has begun.
+    begun: Option<Rewind>,
 }
 
 impl Undoing {
@@ -50,11 +52,29 @@ impl Undoing {
             next_try_ms: now,
             last_failure: None,
             dirty: false,
+            begun: None,
         };
         (undoing, report)
     }
 
-    /// Rewinds once. `Ok` is the drift found, when nothing of the injection is left; `Err` plans the next try.
+    /// Begins a try: what ends at once has ended when it returns. Those that end together all begin before any of them goes on.
+    pub(crate) fn begin_attempt(&mut self, journal: &mut Journal, hands: &mut dyn HostOps, view: &dyn HostView) {
+        if self.begun.is_none() {
+            self.begun = Some(Rewind::begin(journal, hands, view));
+        }
+    }
+
+    /// The try that has begun waits for something before it is through.
+    pub(crate) fn has_to_wait(&self) -> bool {
+        self.begun.as_ref().is_some_and(Rewind::has_to_wait)
+    }
+
+    /// A try has begun, and not gone on.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Rewinds once, from where the try has begun. `Ok` is the drift found, when nothing of the injection is left; `Err` plans the next try.
     pub(crate) fn attempt(
         &mut self,
         journal: &mut Journal,
@@ -63,7 +83,11 @@ impl Undoing {
         others: &[InjectionId],
     ) -> Result<Vec<String>, UndoFailed> {
         self.attempts += 1;
-        let result = put_right(journal, hands, view, others);
+        let begun = match self.begun.take() {
+            Some(begun) => begun,
+            None => Rewind::begin(journal, hands, view),
+        };
+        let result = put_right(begun, journal, hands, view, others);
         result.map_err(|(undo, error)| {
             let failure = UndoFailed {
                 undo,
@@ -131,12 +155,13 @@ fn retry_after(attempts: u32) -> u64 {
 
 /// Rewinds, then looks: what is left in words, with the undo that left it.
 fn put_right(
+    begun: Rewind,
     journal: &mut Journal,
     hands: &mut dyn HostOps,
     view: &dyn HostView,
     others: &[InjectionId],
 ) -> Result<Vec<String>, (String, String)> {
-    let rewound = rewind(journal, hands, view);
+    let rewound = begun.finish(journal, hands, view);
     if let Some(failure) = rewound.failures.first() {
         return Err((failure.undo.to_string(), failure.error.clone()));
     }

@@ -16,6 +16,13 @@ const TELL_EVERY: u32 = 12;
 impl Warden {
     /// Ends one injection and tries at once to undo it. One that is ending already goes on as it does.
     pub(super) fn end(&mut self, id: &InjectionId, by: EndedBy, reason: Option<String>) {
+        self.begin_end(id, by, reason);
+        self.finish_undo(id);
+    }
+
+    /// The same up to where the undo waits. Those that end together all begin before any is finished, so that none acts on while another
+    /// one drains.
+    pub(super) fn begin_end(&mut self, id: &InjectionId, by: EndedBy, reason: Option<String>) {
         // Nothing comes before any other undo: a stop may be a guard's.
         if by == EndedBy::DurationElapsed {
             self.look_for_the_last_time(id);
@@ -28,14 +35,35 @@ impl Warden {
         let (undoing, report) = Undoing::begin(by, reason, &mut active.journal, &mut active.teller, self.executor.view().as_ref());
         active.stage = Stage::Undoing(undoing);
         self.send(report);
-        self.try_undo(id);
+        self.begin_undo(id);
     }
 
-    /// One try; on success the injection is told to be undone, or spent, and only its journal is kept.
-    pub(super) fn try_undo(&mut self, id: &InjectionId) {
+    /// Begins one try of an injection that is ending.
+    pub(super) fn begin_undo(&mut self, id: &InjectionId) {
+        let Some(active) = self.state.active_mut(id) else { return };
+        let Stage::Undoing(undoing) = &mut active.stage else { return };
+        self.executor.begin_undo(undoing, &mut active.journal);
+        self.guardian.tick(self.executor.view().boot_ms());
+    }
+
+    /// Finishes the tries of these that have begun; first those that have nothing to wait for.
+    pub(super) fn finish_undos<'a>(&mut self, ids: impl IntoIterator<Item = &'a InjectionId>) {
+        let has_to_wait = |id: &&InjectionId| match self.state.active(id).map(|active| &active.stage) {
+            Some(Stage::Undoing(undoing)) => undoing.has_to_wait(),
+            _ => false,
+        };
+        let (waiting, through): (Vec<&InjectionId>, Vec<&InjectionId>) = ids.into_iter().partition(has_to_wait);
+        through.into_iter().chain(waiting).for_each(|id| self.finish_undo(id));
+    }
+
+    /// Goes on with a try that has begun; on success the injection is reported as undone, or spent, and only its journal is kept.
+    pub(super) fn finish_undo(&mut self, id: &InjectionId) {
         let others = self.state.other_than(id);
         let Some(active) = self.state.active_mut(id) else { return };
         let Stage::Undoing(undoing) = &mut active.stage else { return };
+        if !undoing.has_begun() {
+            return;
+        }
         let result = self.executor.undo(undoing, &mut active.journal, &others);
         // A rewind may take seconds; the guardian must not take that for silence.
         self.guardian.tick(self.executor.view().boot_ms());
@@ -121,7 +149,7 @@ impl Warden {
 
     /// One whose journal could not be opened: it is undone as soon as it can be, and until then nobody may hear that it is.
     fn stop_stray(&mut self, id: InjectionId, by: EndedBy, reply: Reply<Result<UndoAnswer, WardenError>>) {
-        self.take_over(id.clone());
+        self.take_over([id.clone()]);
         match self.state.unopened(&id).cloned() {
             None => self.stop(id, by, reply),
             Some(why) => reply(Err(WardenError::UndoFailed(UndoFailed {
@@ -172,9 +200,10 @@ impl Warden {
         for (id, failure) in hopeless {
             self.waits.ended(&id, &End::Failed(failure));
         }
-        for id in all {
-            self.end(&id, by, Some(reason.to_owned()));
+        for id in &all {
+            self.begin_end(id, by, Some(reason.to_owned()));
         }
+        self.finish_undos(&all);
     }
 
     /// A person answers for what is left; it is told under their name, and the host may be used again.

@@ -17,20 +17,20 @@ use crate::lease::{KERNEL_AFTER_MS, LEASE_MS, kernel_holds};
 const LAST_LOOK_WITHIN_MS: u64 = KERNEL_AFTER_MS / 5;
 
 impl Warden {
-    /// Does what is due for an injection that acts: its end first.
+    /// Does what is due for an injection that acts: its end first, which the caller finishes.
     pub(super) fn keep(&mut self, id: &InjectionId) {
         let now = self.view().boot_ms();
         let Some((deadline_ms, holding)) = self.holding(id) else { return };
         if now >= deadline_ms {
-            return self.end(id, EndedBy::DurationElapsed, None);
+            return self.begin_end(id, EndedBy::DurationElapsed, None);
         }
         if now >= holding.lease_until_ms {
-            return self.end(id, EndedBy::LeaseLost, Some("the controller did not renew the lease".to_owned()));
+            return self.begin_end(id, EndedBy::LeaseLost, Some("the controller did not renew the lease".to_owned()));
         }
         if now >= holding.next_alive_ms {
             holding.next_alive_ms = now + ALIVE_EVERY_MS;
             if let Err(reason) = self.ask_alive(id) {
-                return self.end(id, EndedBy::EndedEarly, Some(reason));
+                return self.begin_end(id, EndedBy::EndedEarly, Some(reason));
             }
         }
         self.follow(id, now);
@@ -53,7 +53,7 @@ impl Warden {
                 holding.next_action_ms = fault.due(&effect).map(|due| due.max(now + TICK_MS));
                 holding.effect = effect;
             }
-            Some(Err(why)) => self.end(id, EndedBy::EndedEarly, Some(why)),
+            Some(Err(why)) => self.begin_end(id, EndedBy::EndedEarly, Some(why)),
             None => {}
         }
     }

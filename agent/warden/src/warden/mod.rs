@@ -85,9 +85,7 @@ impl Warden {
             waits: PendingReplies::default(),
             leaving: false,
         };
-        for id in warden.executor.journal_store().ids()? {
-            warden.take_over(id);
-        }
+        warden.take_over(warden.executor.journal_store().ids()?);
         warden.executor.sweep(&warden.state.open_ids());
         Ok(warden)
     }
@@ -142,13 +140,14 @@ impl Warden {
             .filter(|a| a.next_due_ms() <= now)
             .map(|a| a.injection.clone())
             .collect();
-        for id in due {
-            match self.state.active(&id).map(|active| &active.stage) {
-                Some(Stage::Holding(_)) => self.keep(&id),
-                Some(Stage::Undoing(_)) => self.try_undo(&id),
+        for id in &due {
+            match self.state.active(id).map(|active| &active.stage) {
+                Some(Stage::Holding(_)) => self.keep(id),
+                Some(Stage::Undoing(_)) => self.begin_undo(id),
                 None => {}
             }
         }
+        self.finish_undos(&due);
     }
 
     /// How long the thread may sleep.
@@ -182,9 +181,7 @@ impl Warden {
         {
             self.end_all(EndedBy::LocalHalt, &halted.reason, Box::new(drop));
         }
-        for id in self.state.all_unopened().keys().cloned().collect::<Vec<_>>() {
-            self.take_over(id);
-        }
+        self.take_over(self.state.all_unopened().keys().cloned().collect::<Vec<_>>());
         if self.state.has_residue() {
             self.verify(&self.state.suspects());
         }

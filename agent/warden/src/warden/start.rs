@@ -137,10 +137,16 @@ impl Warden {
         Some(pulled)
     }
 
-    /// Finds an earlier process's journal: closed ones are kept until settled, open ones are undone now.
-    pub(super) fn take_over(&mut self, id: InjectionId) {
-        match self.open_left(&id) {
-            Ok(true) => self.try_undo(&id),
+    /// Finds the journals of an earlier process: closed ones are kept until settled, open ones are undone now, together.
+    pub(super) fn take_over(&mut self, ids: impl IntoIterator<Item = InjectionId>) {
+        let ids: Vec<InjectionId> = ids.into_iter().collect();
+        ids.iter().for_each(|id| self.begin_take_over(id));
+        self.finish_undos(&ids);
+    }
+
+    fn begin_take_over(&mut self, id: &InjectionId) {
+        match self.open_left(id) {
+            Ok(true) => self.begin_undo(id),
             Ok(false) => {}
             Err(error) => {
                 let why = chain(&error);
@@ -150,7 +156,7 @@ impl Warden {
                 return;
             }
         }
-        self.state.mark_opened(&id);
+        self.state.mark_opened(id);
     }
 
     /// True when it was open and is being undone now.

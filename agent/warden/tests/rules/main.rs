@@ -10,3 +10,4 @@ mod protected;
 mod rescue;
 mod spent;
 mod support;
+mod together;

@@ -10,6 +10,9 @@ use proto_model::id::InjectionId;
 /// The one thing that the test kinds change.
 pub const KNOB: &str = "/sys/fs/cgroup/test/cgroup.freeze";
 
+/// The process that a test kind stops.
+pub const REDIS: u32 = 1_001;
+
 pub struct Host(FakeHost);
 
 impl Deref for Host {

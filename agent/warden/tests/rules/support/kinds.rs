@@ -1,20 +1,22 @@
 //! One kind of fault for each way in which a fault can behave; all of them turn the one knob of the host.
 
 use agent_faults::{AnyFault, Claim, Example, Fault, FaultError, Kind, Look, Preflight, Scene};
-use agent_levers::{Direction, Levers, PacketFate, TrafficSpec};
+use agent_levers::work::packets::{Delay, Distribution};
+use agent_levers::{Direction, Levers, PacketFate, Packets, PathSpec, Shape, TrafficSpec, Victim};
 use agent_view::HostView;
 use agent_warden::Kinds;
 use proto_model::catalogue::{Catalogue, DurationRule, FaultKind};
 use proto_model::injection::{EffectState, Observation, Reversal};
+use proto_model::peer::Network;
 use proto_model::problem::Refusal;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::host::KNOB;
+use super::host::{KNOB, REDIS};
 
 pub const KINDS: Kinds = Kinds { find, catalogue };
 
-const ALL: [&dyn AnyFault; 9] = [
+const ALL: [&dyn AnyFault; 13] = [
     &Kind::<Hold>::new(),
     &Kind::<Panic>::new(),
     &Kind::<Fail>::new(),
@@ -24,6 +26,10 @@ const ALL: [&dyn AnyFault; 9] = [
     &Kind::<FinalFail>::new(),
     &Kind::<Again>::new(),
     &Kind::<Already>::new(),
+    &Kind::<SlowOne>::new(),
+    &Kind::<SlowTwo>::new(),
+    &Kind::<SlowThree>::new(),
+    &Kind::<Pause>::new(),
 ];
 
 fn find(kind: &FaultKind) -> Option<&'static dyn AnyFault> {
@@ -134,6 +140,40 @@ kind!(Gated, "test.gated", Reversal::Full, yes(), |levers| {
         gate_ms: levers.context().gate_ms,
     };
     levers.shape_traffic(&spec)?;
+    Ok(())
+});
+/// A path that is waited for at its end.
+fn slow(levers: &mut Levers<'_>) -> Result<(), FaultError> {
+    let packets = Packets {
+        peers: vec![Network::parse("192.0.2.10").unwrap()],
+        except: Vec::new(),
+        ports: Vec::new(),
+        local_ports: Vec::new(),
+        protocol: None,
+        interface: None,
+        direction: Direction::Out,
+    };
+    let shape = Shape::Delay(Delay {
+        delay_us: 1_000_000,
+        jitter_us: 0,
+        distribution: Distribution::Uniform,
+        correlation: 0.0,
+    });
+    levers.shape_path(&PathSpec { packets, shape })?;
+    Ok(())
+}
+
+kind!(SlowOne, "test.slow_one", Reversal::Full, yes(), slow);
+kind!(SlowTwo, "test.slow_two", Reversal::Full, yes(), slow);
+kind!(SlowThree, "test.slow_three", Reversal::Full, yes(), slow);
+kind!(Pause, "test.pause", Reversal::Full, yes(), |levers| {
+    let redis = levers.view().process(REDIS)?;
+    let redis = redis.ok_or_else(|| FaultError::Other("redis does not run".into()))?;
+    levers.stop_processes(vec![Victim {
+        pid: redis.pid,
+        start_time: redis.start_time,
+        name: redis.name,
+    }])?;
     Ok(())
 });
 const GONE: Reversal = Reversal::Irreversible {

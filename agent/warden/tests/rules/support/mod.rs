@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
-pub use host::{Host, KNOB};
+pub use host::{Host, KNOB, REDIS};
 
 pub struct Guard(pub Arc<AtomicBool>);
 

@@ -35,6 +35,8 @@ pub(crate) struct Readiness {
     pub(crate) guarded: bool,
     /// Something that is left behind.
     pub(crate) residue: Option<String>,
+    /// Why it is unknown whether something is left behind.
+    pub(crate) unproven: Option<String>,
     /// Why no way back could be written down, where that was tried.
     pub(crate) journal: Option<String>,
 }
@@ -139,9 +141,13 @@ impl<'a> Admission<'a> {
     }
 
     fn check_clean(&self) -> Result<(), Refusal> {
-        match &self.readiness.residue {
-            None => Ok(()),
-            Some(residue) => Err(Refusal::new("dirty", "", format!("this host is dirty: {residue}"))),
+        match (&self.readiness.residue, &self.readiness.unproven) {
+            (None, None) => Ok(()),
+            (Some(residue), _) => Err(Refusal::new("dirty", "", format!("this host is dirty: {residue}"))),
+            (None, Some(why)) => {
+                let text = format!("this host is not proven clean: {why}; remove the cause, and the agent looks again within a second");
+                Err(Refusal::new("unproven", "", text))
+            }
         }
     }
 

@@ -76,7 +76,7 @@ pub struct ActiveInjection {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentStatus {
     pub cleanliness: Cleanliness,
-    /// What is left behind, in words, when dirty.
+    /// In words: what is left behind when dirty, what could not be looked at when unproven.
     pub residue: Vec<String>,
     pub halted: Option<Halted>,
     /// The newest epoch of a controller's halt seen by this agent.

@@ -47,6 +47,8 @@ pub(crate) struct State {
     /// What the last proof found left behind, and the injections it was asked for.
     residue: Vec<String>,
     suspects: BTreeSet<InjectionId>,
+    /// What the proof at the start could not look at: whether anything is left is unknown until a proof succeeds.
+    unproven: Option<String>,
 }
 
 impl State {
@@ -186,10 +188,22 @@ impl State {
         } else {
             of.iter().cloned().collect()
         };
+        self.unproven = None;
         self.residue = residue;
         is_news
     }
 
+    /// Nothing is known of the host, and why.
+    pub(crate) fn mark_unproven(&mut self, why: String) {
+        self.unproven = Some(why);
+    }
+
+    /// Why it is unknown whether anything is left.
+    pub(crate) fn unproven(&self) -> Option<&String> {
+        self.unproven.as_ref()
+    }
+
+    /// A person can answer for what is known to be left, and not for what could not be looked at.
     pub(crate) fn accept_residue(&mut self) {
         self.residue.clear();
         self.suspects.clear();

@@ -66,6 +66,8 @@ pub(crate) struct State {
     pub(crate) undo_calls: u64,
     pub(crate) failing_undo: Option<u64>,
     pub(crate) failing_writes: u32,
+    /// Groups cannot be removed.
+    pub(crate) lasting_groups: bool,
     pub(crate) looks: u64,
     pub(crate) failing_look: Option<u64>,
     pub(crate) calls: Vec<String>,
@@ -275,6 +277,11 @@ impl FakeHost {
         self.state().failing_writes = times;
     }
 
+    /// As long as this is set no group can be removed, as with a process in it that does not end.
+    pub fn keep_groups(&self, kept: bool) {
+        self.state().lasting_groups = kept;
+    }
+
     /// Makes the `n`-th call from now, from 1, that undoes something fail, once.
     pub fn fail_nth_undo(&self, n: u64) {
         let mut state = self.state();
@@ -416,6 +423,7 @@ fn fixture() -> State {
         undo_calls: 0,
         failing_undo: None,
         failing_writes: 0,
+        lasting_groups: false,
         looks: 0,
         failing_look: None,
         calls: Vec::new(),

@@ -428,7 +428,7 @@ impl GroupOps for FakeHost {
 
     fn remove_group(&mut self, group: &GroupId) -> Result<(), OpsError> {
         self.undo(&format!("remove group {}", group.0), |state| {
-            if state.groups.get(group).is_some_and(|g| !g.members.is_empty()) {
+            if state.lasting_groups || state.groups.get(group).is_some_and(|g| !g.members.is_empty()) {
                 return Err(io::ErrorKind::ResourceBusy.into());
             }
             state.groups.remove(group);

@@ -1,6 +1,5 @@
 //! What the warden tells when it is asked: inventory, reports again, proofs, status; none of it changes an injection.
-use agent_levers::History;
-use agent_levers::prove;
+use agent_levers::{History, prove};
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentReport, CleanProof, Cleanliness};
 
@@ -56,15 +55,17 @@ impl Warden {
             .map(|active| active.journal.history());
         let histories: Vec<&History> = read.iter().chain(acting).collect();
         let mut proof = prove(&histories, &holding, self.view());
+        let mut left: Vec<String> = self.state.all_unopened().values().cloned().collect();
         if !proof.owned_left.is_empty() {
             let swept = self.executor.sweep(&self.state.open_ids());
+            left.extend(swept.failed);
             if !swept.removed.is_empty() {
                 proof = prove(&histories, &holding, self.executor.view().as_ref());
                 let removed = |what| format!("{what}: belonged to no injection, and was removed");
                 proof.drift.extend(swept.removed.into_iter().map(removed));
             }
         }
-        let mut proof = with_strays(proof, self.state.all_unopened().values());
+        let mut proof = with_left(proof, left);
         if let Some(error) = unread.first()
             && proof.result == Cleanliness::Clean
         {
@@ -75,6 +76,27 @@ impl Warden {
             self.remember(&proof, ids);
         }
         proof
+    }
+
+    /// Removes what belongs to no injection, then looks: what an earlier process knew to be left has ended with its memory. A look that fails
+    /// does not keep the agent from its start; the host is unproven until one succeeds.
+    pub(super) fn prove_at_start(&mut self) {
+        let swept = self.executor.sweep(&self.state.open_ids());
+        // To end groups may take seconds; the guardian must not take that for silence.
+        let now = self.view().boot_ms();
+        self.guardian.tick(now);
+        let holding: Vec<InjectionId> = self.state.active_ids().into_iter().collect();
+        // It is not swept a second time: what cannot be removed now is tried again from the first tick on.
+        let proof = with_left(prove::<History>(&[], &holding, self.view()), swept.failed);
+        if proof.result == Cleanliness::Unproven {
+            let why = proof.not_restored.join("; ");
+            tracing::error!(
+                why,
+                "whether anything is left on this host is unknown: nothing is admitted until it can be looked at"
+            );
+            return self.state.mark_unproven(why);
+        }
+        self.remember(&proof, &[]);
     }
 
     fn remember(&mut self, proof: &CleanProof, ids: &[InjectionId]) {
@@ -91,12 +113,15 @@ impl Warden {
 
     pub(super) fn status(&self) -> AgentStatus {
         let (boot_id, now) = (self.view().boot_id(), self.view().boot_ms());
-        let residue = self.state.all_residue();
-        let cleanliness = match (residue.is_empty(), self.state.actives().next().is_none()) {
-            (false, _) => Cleanliness::Dirty,
-            (true, false) => Cleanliness::Faulted,
-            (true, true) => Cleanliness::Clean,
+        let mut residue = self.state.all_residue();
+        let unproven = self.state.unproven();
+        let cleanliness = match (residue.is_empty(), unproven, self.state.actives().next()) {
+            (false, ..) => Cleanliness::Dirty,
+            (true, Some(_), _) => Cleanliness::Unproven,
+            (true, None, Some(_)) => Cleanliness::Faulted,
+            (true, None, None) => Cleanliness::Clean,
         };
+        residue.extend(unproven.cloned());
         AgentStatus {
             cleanliness,
             residue,
@@ -116,12 +141,11 @@ impl Warden {
     }
 }
 
-/// A journal that cannot be opened is something of ours that is left.
-fn with_strays<'a>(proof: CleanProof, strays: impl Iterator<Item = &'a String>) -> CleanProof {
-    let strays: Vec<String> = strays.cloned().collect();
-    if strays.is_empty() {
+/// A journal that cannot be opened, and what cannot be removed, with its cause, are things of ours that are left.
+fn with_left(proof: CleanProof, left: Vec<String>) -> CleanProof {
+    if left.is_empty() {
         return proof;
     }
-    let owned = proof.owned_left.into_iter().chain(strays).collect();
+    let owned = proof.owned_left.into_iter().chain(left).collect();
     CleanProof::of(owned, proof.not_restored, proof.drift, proof.consequences, &proof.boot_id)
 }

@@ -70,7 +70,7 @@ pub struct Warden {
 }
 
 impl Warden {
-    /// Takes over what an earlier process left: every open journal is rewound before anything else is done.
+    /// Takes over what an earlier process left: every open journal is rewound before anything else is done, and then the host is looked at.
     pub fn new(parts: Parts) -> Result<Self, JournalError> {
         let policy = Arc::new(parts.policy);
         let mut warden = Self {
@@ -86,7 +86,7 @@ impl Warden {
             leaving: false,
         };
         warden.take_over(warden.executor.journal_store().ids()?);
-        warden.executor.sweep(&warden.state.open_ids());
+        warden.prove_at_start();
         Ok(warden)
     }
 
@@ -173,7 +173,7 @@ impl Warden {
         self.end_all(by, "the agent is leaving", reply);
     }
 
-    /// A halt engaged by hand while we were not asked, residue that somebody may have removed, journals held elsewhere.
+    /// A halt engaged by hand while we were not asked, residue that may be gone, what could not be looked at, journals held elsewhere.
     fn look_around(&mut self) {
         self.executor.reap();
         if self.state.is_holding()
@@ -182,7 +182,7 @@ impl Warden {
             self.end_all(EndedBy::LocalHalt, &halted.reason, Box::new(drop));
         }
         self.take_over(self.state.all_unopened().keys().cloned().collect::<Vec<_>>());
-        if self.state.has_residue() {
+        if self.state.has_residue() || self.state.unproven().is_some() {
             self.verify(&self.state.suspects());
         }
     }
@@ -198,6 +198,7 @@ impl Warden {
             halted: self.latches.engaged(),
             guarded: self.guardian.is_guarded(),
             residue: self.state.all_residue().into_iter().next(),
+            unproven: self.state.unproven().cloned(),
             journal,
         };
         let journals = self.executor.journal_store().folders();

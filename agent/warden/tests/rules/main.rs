@@ -8,6 +8,7 @@ mod names;
 mod orphans;
 mod protected;
 mod rescue;
+mod restarts;
 mod spent;
 mod support;
 mod together;

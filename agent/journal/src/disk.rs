@@ -17,6 +17,8 @@ use crate::journal::CHUNK;
 use crate::sync::{KernelSync, Sync};
 
 const SUFFIX: &str = ".journal";
+/// Added to the name of the folder: what was set aside lies beside it, where neither a store nor fracas-guard.path takes it for a journal.
+const ASIDE: &str = ".accepted";
 /// Names of files that are not journals yet.
 const UNFINISHED: &str = ".new-";
 /// Between two tries to get a lock.
@@ -42,11 +44,7 @@ impl DiskDir {
     }
 
     pub(crate) fn with(folder: &Path, sync: Arc<dyn Sync>) -> Result<Self, JournalError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|e| JournalError::io("create the folder", folder, e))?;
+        make_private(folder)?;
         let this = Self {
             folder: folder.to_owned(),
             sync,
@@ -70,9 +68,23 @@ impl DiskDir {
     }
 
     fn sync(&self) -> Result<(), JournalError> {
-        self.sync
-            .names(&self.folder)
-            .map_err(|e| JournalError::io("sync the folder", &self.folder, e))
+        self.sync_names(&self.folder)
+    }
+
+    fn sync_names(&self, folder: &Path) -> Result<(), JournalError> {
+        self.sync.names(folder).map_err(|e| JournalError::io("sync the folder", folder, e))
+    }
+
+    /// The folder of what was set aside, made if it is missing; durable before anything is moved there.
+    fn aside(&self) -> Result<PathBuf, JournalError> {
+        let mut name = self.folder.file_name().unwrap_or_default().to_owned();
+        name.push(ASIDE);
+        let aside = self.folder.with_file_name(name);
+        make_private(&aside)?;
+        if let Some(parent) = aside.parent() {
+            self.sync_names(parent)?;
+        }
+        Ok(aside)
     }
 
     fn journal_file(&self, file: File, path: &Path) -> DiskFile {
@@ -169,6 +181,17 @@ impl JournalDir for DiskDir {
         }
     }
 
+    fn set_aside(&self, injection: &InjectionId) -> Result<(), JournalError> {
+        let path = self.path(injection);
+        if !path.try_exists().map_err(|e| JournalError::io("look for", &path, e))? {
+            return Ok(());
+        }
+        let aside = self.aside()?;
+        fs::rename(&path, aside.join(file_name(injection))).map_err(|e| JournalError::io("set aside", &path, e))?;
+        self.sync_names(&aside)?;
+        self.sync()
+    }
+
     fn check(&self) -> Result<(), JournalError> {
         // A crash leaves a name that the next opening drops.
         let draft = self.folder.join(format!("{UNFINISHED}check-{}", std::process::id()));
@@ -179,8 +202,17 @@ impl JournalDir for DiskDir {
     }
 
     fn path(&self, injection: &InjectionId) -> PathBuf {
-        self.folder.join(format!("{injection}{SUFFIX}"))
+        self.folder.join(file_name(injection))
     }
+}
+
+fn file_name(injection: &InjectionId) -> String {
+    format!("{injection}{SUFFIX}")
+}
+
+fn make_private(folder: &Path) -> Result<(), JournalError> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|e| JournalError::io("create the folder", folder, e))
 }
 
 /// On a read-only disk it is opened for reading: then only appending fails.

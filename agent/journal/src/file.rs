@@ -30,6 +30,8 @@ pub(crate) trait JournalDir: Send + Sync {
     fn ids(&self) -> Result<Vec<InjectionId>, JournalError>;
     /// Already gone is success.
     fn remove(&self, injection: &InjectionId) -> Result<(), JournalError>;
+    /// Keeps the file where it is no journal any more; already gone is success.
+    fn set_aside(&self, injection: &InjectionId) -> Result<(), JournalError>;
     fn path(&self, injection: &InjectionId) -> PathBuf;
     /// Whether a file could be made now; nothing stays of the try.
     fn check(&self) -> Result<(), JournalError> {

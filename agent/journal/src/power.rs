@@ -169,6 +169,17 @@ fn a_forgotten_journal_does_not_come_back_after_a_power_cut() {
 }
 
 #[test]
+fn a_journal_that_was_set_aside_is_still_there_and_aside_after_a_power_cut() {
+    let world = World::new();
+    drop(world.open());
+    world.journal_store().set_aside(&world.id).unwrap();
+    let aside = world.dir.path().join("disk.accepted");
+    world.platter.cut_power(&aside).unwrap();
+    assert!(matches!(world.after_power_cut(), Err(JournalError::Absent { .. })));
+    assert!(fs::metadata(aside.join(format!("{}.journal", world.id))).unwrap().len() > 0);
+}
+
+#[test]
 fn this_disk_loses_what_nobody_synced() {
     let world = World::new();
     drop(world.open());

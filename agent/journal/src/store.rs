@@ -45,9 +45,13 @@ impl<U: UndoData> JournalStore<U> {
 
     /// Where the journals lie: what fills the volumes of these folders must leave some room.
     pub fn folders(&self) -> Vec<PathBuf> {
-        let any = InjectionId::generate();
-        let paths = [self.disk.path(&any), self.mirror.path(&any)];
-        paths.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect()
+        let files = self.files(&InjectionId::generate());
+        files.iter().filter_map(|path| path.parent().map(Path::to_owned)).collect()
+    }
+
+    /// The two copies of one journal, whether or not they are there.
+    pub fn files(&self, injection: &InjectionId) -> [PathBuf; 2] {
+        [self.disk.path(injection), self.mirror.path(injection)]
     }
 
     pub(crate) fn of(disk: Arc<dyn JournalDir>, mirror: Arc<dyn JournalDir>) -> Self {
@@ -186,6 +190,17 @@ impl<U: UndoData> JournalStore<U> {
         }
         self.disk.remove(injection)?;
         self.mirror.remove(injection)
+    }
+
+    /// Takes a journal that cannot be read out of the store, under the locks of both copies, once a person answers for what it was to undo.
+    /// Its bytes are kept for that person, in a folder beside each of ours.
+    ///
+    /// The copy on disk goes last: a process that is killed in between leaves a journal that is still damaged, and this is done again.
+    pub fn set_aside(&self, injection: &InjectionId) -> Result<(), JournalError> {
+        let _disk = self.disk.open(injection, FORGET_WAIT)?;
+        let _mirror = self.mirror.open(injection, FORGET_WAIT)?;
+        self.mirror.set_aside(injection)?;
+        self.disk.set_aside(injection)
     }
 
     fn history_of(&self, injection: &InjectionId, lines: &[Line<U>]) -> Result<History<U>, JournalError> {

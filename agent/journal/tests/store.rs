@@ -386,3 +386,69 @@ fn a_shelf_that_can_be_written_says_so_and_keeps_nothing_of_the_try() {
     std::fs::remove_dir(&disk).unwrap();
     assert!(journal_store.check().is_err());
 }
+
+impl Desk {
+    /// Where a file goes that is set aside.
+    fn kept(&self, folder: &str) -> PathBuf {
+        let aside = self.folder.path().join(format!("{folder}.accepted"));
+        aside.join(format!("{}.journal", self.id))
+    }
+
+    /// A journal of which neither copy can be read.
+    fn damaged() -> Self {
+        let desk = Self::new();
+        drop(desk.create());
+        for folder in ["disk", "run"] {
+            fs::write(desk.file(folder), format!("rubbish on {folder}")).unwrap();
+        }
+        desk
+    }
+
+    fn assert_aside(&self) {
+        assert!(self.journal_store.ids().unwrap().is_empty());
+        for folder in ["disk", "run"] {
+            let left = fs::read_dir(self.folder.path().join(folder)).unwrap().count();
+            assert_eq!(left, 0, "fracas-guard.path starts the last guard for any file in {folder}");
+            assert_eq!(fs::read_to_string(self.kept(folder)).unwrap(), format!("rubbish on {folder}"));
+        }
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_set_aside_whole_and_is_a_journal_no_more() {
+    let desk = Desk::damaged();
+    assert!(matches!(desk.journal_store.forget(&desk.id), Err(JournalError::Damaged { .. })));
+    desk.journal_store.set_aside(&desk.id).unwrap();
+    desk.assert_aside();
+    assert!(matches!(desk.journal_store.read(&desk.id), Err(JournalError::Absent { .. })));
+    let aside = fs::metadata(desk.kept("disk").parent().unwrap()).unwrap();
+    assert_eq!(aside.permissions().mode() & 0o777, 0o700);
+    desk.journal_store.set_aside(&desk.id).unwrap();
+    let again = JournalStore::open(&desk.folder.path().join("disk"), &desk.folder.path().join("run")).unwrap();
+    assert!(again.ids().unwrap().is_empty());
+}
+
+#[test]
+fn a_journal_of_which_only_one_copy_was_set_aside_is_still_damaged_and_is_set_aside_again() {
+    let desk = Desk::damaged();
+    // Where the folder for the disk's copy belongs there is a file, so it stops between the two.
+    let in_the_way = desk.kept("disk").parent().unwrap().to_owned();
+    fs::write(&in_the_way, "").unwrap();
+    desk.journal_store.set_aside(&desk.id).unwrap_err();
+    assert!(!desk.file("run").exists() && desk.file("disk").exists());
+    assert_eq!(desk.journal_store.ids().unwrap(), std::slice::from_ref(&desk.id));
+    assert!(matches!(desk.journal_store.read(&desk.id), Err(JournalError::Damaged { .. })));
+    assert!(matches!(desk.journal_store.lock(&desk.id, WAIT), Err(JournalError::Damaged { .. })));
+    fs::remove_file(&in_the_way).unwrap();
+    desk.journal_store.set_aside(&desk.id).unwrap();
+    desk.assert_aside();
+}
+
+#[test]
+fn a_journal_that_another_process_holds_is_not_set_aside() {
+    let desk = Desk::new();
+    let held = desk.create();
+    assert!(matches!(desk.journal_store.set_aside(&desk.id), Err(JournalError::Locked { .. })));
+    assert!(desk.file("disk").exists() && desk.file("run").exists());
+    drop(held);
+}

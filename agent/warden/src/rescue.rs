@@ -133,6 +133,7 @@ impl Rescue<'_> {
         let patience = give_up.saturating_duration_since(Instant::now());
         let mut journal = self.journal_store.lock(id, patience).map_err(|error| match error {
             JournalError::Locked { .. } => NotUndone::Held,
+            error @ JournalError::Damaged { .. } => NotUndone::Failed(format!("{}; {}", chain(&error), way_out(self.journal_store, id))),
             error => NotUndone::Failed(chain(&error)),
         })?;
         if !journal.history().is_open() {
@@ -179,6 +180,17 @@ fn open_journals(journal_store: &JournalStore, earlier: &[InjectionId]) -> Vec<I
     let mut ids = journal_store.ids().unwrap_or_else(|_| earlier.to_vec());
     ids.retain(|id| journal_store.read(id).map_or(true, |history| history.is_open()));
     ids
+}
+
+/// What a person does about a journal that cannot be read: no retry helps.
+fn way_out(journal_store: &JournalStore, id: &InjectionId) -> String {
+    let [disk, copy] = journal_store.files(id);
+    format!(
+        "what it changed is unknown: look after the host, start the agent, and answer for it on the controller by `fracas hosts accept HOST \
+         --reason ...`; without a controller, move {} and {} away",
+        disk.display(),
+        copy.display()
+    )
 }
 
 fn give_up_on(failure: UndoFailed, journal: &mut Journal, teller: &mut ReportSequence, view: &dyn HostView) -> String {

@@ -162,10 +162,6 @@ impl State {
         self.unopened.remove(id);
     }
 
-    pub(crate) fn take_unopened(&mut self) -> BTreeMap<InjectionId, String> {
-        std::mem::take(&mut self.unopened)
-    }
-
     /// Nothing is left that a guardian would have to undo.
     pub(crate) fn is_idle(&self) -> bool {
         self.active.is_empty() && self.unopened.is_empty()

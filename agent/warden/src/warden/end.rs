@@ -1,14 +1,16 @@
 //! Every end of an injection, whatever its cause: recorded, rewound, looked at, told; tried again until nothing is left.
 
+use agent_journal::JournalError;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EndedBy, UndoAnswer, UndoFailed, Undone};
 
 use super::Warden;
 use crate::active::Stage;
+use crate::causes::chain;
 use crate::handle::{HaltAnswer, Reply, WardenError};
 use crate::pending_replies::{Answer, End};
 use crate::report_sequence::ReportSequence;
-use crate::undoing::{Undoing, kept};
+use crate::undoing::Undoing;
 
 /// While an undo keeps failing, every so many tries are told.
 const TELL_EVERY: u32 = 12;
@@ -221,9 +223,36 @@ impl Warden {
                 vec![format!("left behind: {residue}")],
             );
         }
-        for id in self.state.take_unopened().into_keys() {
-            kept(self.executor.journal_store().forget(&id), "unreadable journal");
+        let unopened: Vec<InjectionId> = self.state.all_unopened().keys().cloned().collect();
+        unopened.iter().for_each(|id| self.accept_unopened(id));
+        if unopened.iter().any(|id| self.state.unopened(id).is_none()) {
+            // What these injections left belongs to none any more. What cannot be removed is logged, and was accepted.
+            self.executor.sweep(&self.state.open_ids());
         }
         self.state.accept_residue();
+    }
+
+    /// A journal that can be opened by now is undone or kept like any other. A damaged one is set aside, so that no later start or
+    /// rescue meets it; where that fails, as where another process holds it, the host stays dirty.
+    fn accept_unopened(&mut self, id: &InjectionId) {
+        self.take_over([id.clone()]);
+        if self.state.unopened(id).is_none() {
+            return;
+        }
+        let journal_store = self.executor.journal_store();
+        let gone = match journal_store.forget(id) {
+            Err(JournalError::Damaged { .. }) => journal_store.set_aside(id),
+            Err(JournalError::Absent { .. }) => Ok(()),
+            forgotten => forgotten,
+        };
+        match gone {
+            Ok(()) => {
+                tracing::warn!(injection = %id, "a journal that cannot be read was accepted, and is not taken for one any more");
+                self.state.mark_opened(id);
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), injection = %id, "an accepted journal cannot be set aside: the host stays dirty");
+            }
+        }
     }
 }

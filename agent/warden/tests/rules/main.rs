@@ -1,6 +1,7 @@
 //! The warden's rules on a host of paper: who may start, and every way in which it ends.
 
 mod admission;
+mod damaged;
 mod doctor;
 mod ends;
 mod exempt;

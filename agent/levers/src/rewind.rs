@@ -122,8 +122,11 @@ impl RewindReport {
                     let untold: Vec<String> = what.iter().filter(|words| !self.drift.contains(words)).cloned().collect();
                     self.drift.extend(untold);
                 }
-                // Undoing goes on without paper: done twice, it finds nothing to do.
-                if let Err(error) = journal.undone(seq, outcome.clone()) {
+                // One that is carried out again and again, because a look finds something left, is recorded once. Undoing goes on without
+                // paper: done twice, it finds nothing to do.
+                if journal.history().undone.get(&seq) != Some(&outcome)
+                    && let Err(error) = journal.undone(seq, outcome.clone())
+                {
                     tracing::warn!(%error, injection = %journal.injection(), seq, "an undo that was carried out could not be recorded");
                 }
                 self.outcomes.push(outcome);

@@ -6,12 +6,12 @@ use agent_journal::JournalError;
 use agent_levers::{HostOps, Journal, JournalStore, Swept, sweep};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
-use proto_model::injection::{AgentFact, EndedBy, InjectionState, UndoFailed};
+use proto_model::injection::{EndedBy, InjectionState, UndoFailed};
 
 use crate::causes::chain;
 use crate::report_sequence::ReportSequence;
 use crate::state::Ended;
-use crate::undoing::{Undoing, kept};
+use crate::undoing::{Undoing, report_failure};
 
 /// Who undoes, and why.
 #[derive(Debug, Clone, Copy)]
@@ -196,7 +196,6 @@ fn way_out(journal_store: &JournalStore, id: &InjectionId) -> String {
 fn give_up_on(failure: UndoFailed, journal: &mut Journal, teller: &mut ReportSequence, view: &dyn HostView) -> String {
     let why = format!("{}: {} (attempt {})", failure.undo, failure.error, failure.attempt);
     tracing::error!(why, "an injection could not be undone");
-    let report = teller.tell(view, AgentFact::UndoFailed(failure));
-    kept(journal.report(&report), "failure");
+    report_failure(failure, journal, teller, view);
     why
 }

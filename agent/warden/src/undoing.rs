@@ -10,6 +10,8 @@ use crate::report_sequence::ReportSequence;
 
 /// An undo that has not succeeded after this long makes the host dirty.
 pub(crate) const DIRTY_AFTER_MS: u64 = 10_000;
+/// So many failures are recorded of an injection; texts that never repeat, as by a pid in them, would fill the disk in time.
+const MOST_FAILURES: usize = 100;
 const FIRST_RETRY_MS: u64 = 100;
 const LAST_RETRY_MS: u64 = 5_000;
 
@@ -27,7 +29,8 @@ pub(crate) struct Undoing {
 }
 
 impl Undoing {
-    /// Records that nothing may be pulled any more. A journal that cannot be written is no reason to leave a fault.
+    /// Records that nothing may be pulled any more, and the report of it, unless an earlier process has: then its report is given again, under
+    /// its number. A journal that cannot be written is no reason to leave a fault.
     pub(crate) fn begin(
         by: EndedBy,
         reason: Option<String>,
@@ -42,8 +45,13 @@ impl Undoing {
                 by
             }
         };
-        let report = teller.tell(view, AgentFact::Ending(Ending { ended_by: by, reason }));
-        kept(journal.report(&report), "ending");
+        let mut recorded = journal.history().reports.iter();
+        let recorded = recorded.rfind(|report| matches!(report.fact, AgentFact::Ending(_))).cloned();
+        let report = recorded.unwrap_or_else(|| {
+            let report = teller.tell(view, AgentFact::Ending(Ending { ended_by: by, reason }));
+            kept(journal.report(&report), "ending");
+            report
+        });
         let now = view.boot_ms();
         let undoing = Self {
             by,
@@ -177,6 +185,25 @@ fn put_right(
         "look whether everything is gone".to_owned(),
         format!("still there: {}", left.join(", ")),
     ))
+}
+
+/// Reports a failure and records it. One like the last that is recorded, or one more than a journal keeps, is not recorded again: the last
+/// report is given once more, under its number, so that the journal of an undo that fails for ever does not grow for ever.
+pub(crate) fn report_failure(failure: UndoFailed, journal: &mut Journal, teller: &mut ReportSequence, view: &dyn HostView) -> AgentReport {
+    let recorded = journal.history().reports.iter().filter_map(|report| match &report.fact {
+        AgentFact::UndoFailed(known) => Some((report, known)),
+        _ => None,
+    });
+    let recorded: Vec<(&AgentReport, &UndoFailed)> = recorded.collect();
+    if let Some((report, known)) = recorded.last() {
+        let is_same = (&known.undo, &known.error) == (&failure.undo, &failure.error);
+        if is_same || recorded.len() >= MOST_FAILURES {
+            return (*report).clone();
+        }
+    }
+    let report = teller.tell(view, AgentFact::UndoFailed(failure));
+    kept(journal.report(&report), "failure");
+    report
 }
 
 /// A record that could not be written costs the controller a report, never the host its undo.

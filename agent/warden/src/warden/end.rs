@@ -10,9 +10,9 @@ use crate::causes::chain;
 use crate::handle::{HaltAnswer, Reply, WardenError};
 use crate::pending_replies::{Answer, End};
 use crate::report_sequence::ReportSequence;
-use crate::undoing::Undoing;
+use crate::undoing::{Undoing, report_failure};
 
-/// While an undo keeps failing, every so many tries are told.
+/// While an undo keeps failing, every so many tries are reported: as news where the failure is another, else as a repeat.
 const TELL_EVERY: u32 = 12;
 
 impl Warden {
@@ -111,9 +111,10 @@ impl Warden {
             // It is tried every few seconds for as long as it takes: the log hears of it less and less often.
             tracing::warn!(injection = %id, undo = failure.undo, error = failure.error, attempt = failure.attempt, "an undo failed and is tried again");
         }
-        let told = failure.attempt == 1 || turned_dirty;
-        if told || failure.attempt.is_multiple_of(TELL_EVERY) {
-            self.tell(id, AgentFact::UndoFailed(failure.clone()), told);
+        if failure.attempt == 1 || turned_dirty || failure.attempt.is_multiple_of(TELL_EVERY) {
+            let view = self.executor.view().as_ref();
+            let report = report_failure(failure.clone(), &mut active.journal, &mut active.teller, view);
+            self.send(report);
         }
         if turned_dirty {
             self.waits.ended(id, &End::Failed(failure));

@@ -9,6 +9,7 @@ mod names;
 mod orphans;
 mod protected;
 mod rescue;
+mod rescues;
 mod restarts;
 mod spent;
 mod support;

@@ -18,6 +18,7 @@ mod mounts;
 pub mod net;
 mod notes;
 mod process;
+mod program;
 mod queues;
 pub mod tc;
 mod text;

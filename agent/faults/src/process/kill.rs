@@ -10,7 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::matching::{Matching, Pick};
+use super::matching::Matching;
+use super::pick::Pick;
 use super::replacements::{Killed, Watch};
 use super::{restart, signals};
 use crate::claim::Claim;

@@ -3,6 +3,7 @@
 mod kill;
 mod matching;
 mod pause;
+mod pick;
 mod replacements;
 mod restart;
 mod signals;

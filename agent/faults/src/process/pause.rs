@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-use super::matching::{Matching, Pick};
+use super::matching::Matching;
+use super::pick::Pick;
 use super::signals;
 use crate::claim::Claim;
 use crate::fault::{Example, Fault, FaultError, Look, Preflight, Scene};

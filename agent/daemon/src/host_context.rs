@@ -22,7 +22,7 @@ impl HostContext {
     pub fn open(paths: &Paths, program: PathBuf, resolver: Option<Arc<dyn Resolver>>, workers: Option<Account>) -> anyhow::Result<Self> {
         paths.make()?;
         let journal_store = JournalStore::open(&paths.journal(), &paths.journal_mirror()).context("open the journals")?;
-        let mut view = LinuxView::with_group_root(&paths.group_root);
+        let mut view = LinuxView::with_group_root(&paths.group_root).with_helper();
         let mut hands = LinuxOps::with_group_root(program, &paths.group_root);
         if let Some(resolver) = resolver {
             view = view.with_resolver(resolver);

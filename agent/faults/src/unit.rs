@@ -130,6 +130,7 @@ mod tests {
             kernel_thread: false,
             groups: vec!["/system.slice/nginx.service/inner".to_owned(), "/".to_owned()],
             unified: None,
+            unread: None,
         }
     }
 

@@ -9,7 +9,7 @@ pub(crate) const NEEDS: &[Feature] = &[Feature::Root, Feature::Groups, Feature::
 /// Whether it still runs in its group, and if not, why that is known.
 pub(crate) fn alive(worker: &WorkerHandle, view: &dyn HostView) -> Result<(), String> {
     let member = view.group_members(&worker.group).is_ok_and(|members| members.contains(&worker.pid));
-    let process = view.process(worker.pid).ok().flatten();
+    let process = view.process_stat(worker.pid).ok().flatten();
     if member && process.is_none_or(|p| !matches!(p.state, ProcessState::Zombie | ProcessState::Dead)) {
         Ok(())
     } else {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use agent_view::{HostView, Process, ViewError};
+use agent_view::{HostView, ProcessStat, ViewError};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
@@ -117,11 +117,11 @@ pub(crate) fn send_to(victim: &Victim, signal: Signal, action: &str, view: &dyn 
     send(victim.pid, signal, is_meant).map_err(|e| OpsError::new(format!("{action} {} (pid {})", victim.name, victim.pid), e))
 }
 
-pub(crate) fn look(victim: &Victim, view: &dyn HostView) -> io::Result<Option<Process>> {
+pub(crate) fn look(victim: &Victim, view: &dyn HostView) -> io::Result<Option<ProcessStat>> {
     same_process(view, victim).map_err(io::Error::other)
 }
 
-/// `None` when it has ended; a reused pid is somebody else.
-pub(crate) fn same_process(view: &dyn HostView, victim: &Victim) -> Result<Option<Process>, ViewError> {
-    Ok(view.process(victim.pid)?.filter(|p| p.is(victim.pid, victim.start_time)))
+/// `None` when it has ended; a reused pid is another process. It waits for no file system: one that hangs must keep no process paused.
+pub(crate) fn same_process(view: &dyn HostView, victim: &Victim) -> Result<Option<ProcessStat>, ViewError> {
+    Ok(view.process_stat(victim.pid)?.filter(|p| p.is(victim.pid, victim.start_time)))
 }

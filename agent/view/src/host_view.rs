@@ -15,7 +15,7 @@ use crate::hierarchy::{GroupId, UnifiedGroup};
 use crate::listeners::Listener;
 use crate::memory::{Memory, ProcessMemory};
 use crate::net::TrafficCounters;
-use crate::process::Process;
+use crate::process::{Process, ProcessStat};
 use crate::queues::PacketQueue;
 use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::threads::ThreadTime;
@@ -28,9 +28,12 @@ pub trait HostView: Features + Send + Sync {
     fn boot_id(&self) -> String;
     fn facts(&self) -> HostFacts;
 
+    /// One that cannot be read in time is listed as such. Fails where that is so of too many, or the look at all takes too long.
     fn processes(&self) -> Result<Vec<Process>, ViewError>;
-    /// `None` when there is no such process.
+    /// The same of one; `None` when there is no such process.
     fn process(&self, pid: u32) -> Result<Option<Process>, ViewError>;
+    /// What the kernel itself keeps of it, which never hangs; `None` when there is no such process.
+    fn process_stat(&self, pid: u32) -> Result<Option<ProcessStat>, ViewError>;
     fn listeners(&self) -> Result<Vec<Listener>, ViewError>;
     /// Our own pid, as this host sees it.
     fn own_pid(&self) -> u32;

@@ -2,6 +2,7 @@
 
 mod ability;
 mod addresses;
+mod bounded;
 mod clock;
 mod cpu;
 mod distribution;
@@ -18,6 +19,7 @@ mod mounts;
 pub mod net;
 mod notes;
 mod process;
+mod processes;
 mod program;
 mod queues;
 pub mod tc;
@@ -40,7 +42,7 @@ pub use listeners::Listener;
 pub use memory::{Memory, ProcessMemory};
 pub use net::{PassedTraffic, TrafficCounters};
 pub use notes::PAGE as NOTE_PAGE;
-pub use process::{KERNEL_NAME, Process, ProcessState};
+pub use process::{KERNEL_NAME, Process, ProcessStat, ProcessState};
 pub use queues::PacketQueue;
 pub use tc::{Clsact, PathCounters, PathInterface, PathThing};
 pub use threads::ThreadTime;

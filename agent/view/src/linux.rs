@@ -19,15 +19,14 @@ use crate::host_view::HostView;
 use crate::listeners::Listener;
 use crate::memory::{Memory, ProcessMemory};
 use crate::net::TrafficCounters;
-use crate::process::Process;
+use crate::process::{Process, ProcessStat};
 use crate::queues::PacketQueue;
 use crate::tc::{PathCounters, PathInterface, PathThing};
 use crate::threads::ThreadTime;
-use crate::users::Users;
 use crate::volumes::{FileSeen, Volume};
 use crate::{
-    ability, addresses, cpu, facts, handles, host_mounts, listeners, memory, mounts, net, notes, process, queues, tc, text, threads, units,
-    volumes,
+    ability, addresses, bounded, cpu, facts, handles, host_mounts, listeners, memory, mounts, net, notes, process, processes, queues, tc,
+    text, threads, units, volumes,
 };
 
 /// This host.
@@ -81,6 +80,14 @@ impl LinuxView {
         }
     }
 
+    /// The same view, with a thread for looks that may hang: when the first of them is due, the host may have no process id left for one.
+    /// A process that gives up rights does so before, since rights are kept for each thread.
+    #[must_use]
+    pub fn with_helper(self) -> Self {
+        bounded::prepare();
+        self
+    }
+
     pub fn hierarchies(&self) -> &Hierarchies {
         &self.hierarchies
     }
@@ -117,11 +124,15 @@ impl HostView for LinuxView {
     }
 
     fn processes(&self) -> Result<Vec<Process>, ViewError> {
-        process::processes()
+        processes::processes()
     }
 
     fn process(&self, pid: u32) -> Result<Option<Process>, ViewError> {
-        process::process(pid, &Users::read_if_readable())
+        processes::process_in_time(pid)
+    }
+
+    fn process_stat(&self, pid: u32) -> Result<Option<ProcessStat>, ViewError> {
+        process::stat(pid)
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, ViewError> {

@@ -5,8 +5,9 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::{self, Subject, Words};
 use crate::error::ViewError;
-use crate::program::Program;
+use crate::program::{self, Program};
 use crate::text;
 use crate::users::Users;
 
@@ -67,12 +68,42 @@ pub struct Process {
     pub groups: Vec<String>,
     /// That in the unified hierarchy (cgroup v2), where there is one.
     pub unified: Option<String>,
+    /// Why its command line and its program could not be read in time, in words. Of such a process its arguments are not there, what program
+    /// file it runs is not known, and `exe` is no more than that file's path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<String>,
 }
 
-impl Process {
+/// What the kernel itself keeps of a process. A look at it waits for nothing, while one at its program or its memory may wait for a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStat {
+    pub pid: u32,
+    /// Clock ticks after boot.
+    pub start_time: u64,
+    pub parent: u32,
+    pub state: ProcessState,
+}
+
+impl ProcessStat {
     /// Same process, not merely same pid.
     pub fn is(&self, pid: u32, start_time: u64) -> bool {
         self.pid == pid && self.start_time == start_time
+    }
+}
+
+impl Process {
+    pub fn stat(&self) -> ProcessStat {
+        ProcessStat {
+            pid: self.pid,
+            start_time: self.start_time,
+            parent: self.parent,
+            state: self.state,
+        }
+    }
+
+    /// Same process, not merely same pid.
+    pub fn is(&self, pid: u32, start_time: u64) -> bool {
+        self.stat().is(pid, start_time)
     }
 
     /// It runs a program file of this name that root has installed. Its own name, which any user may choose, counts only where the file
@@ -82,6 +113,19 @@ impl Process {
             Some(exe) => self.installed_program && exe.rsplit('/').next() == Some(name),
             None => self.has_a_program() && self.name == name.get(..KERNEL_NAME).unwrap_or(name),
         }
+    }
+
+    /// It may run an installed program file of this name: that could not be read in time.
+    pub fn may_run_installed(&self, name: &str) -> bool {
+        let file = self.exe.as_deref().and_then(|exe| exe.rsplit('/').next());
+        self.unread.is_some() && file == Some(name)
+    }
+
+    /// Workers of ours run as root or as this user; their real and their saved user say so, as the kernel keeps them.
+    pub fn has_user_of_workers(&self, worker_uid: Option<u32>) -> bool {
+        [self.real_uid, self.saved_uid]
+            .iter()
+            .any(|uid| *uid == 0 || worker_uid == Some(*uid))
     }
 
     /// Kernel threads never had one, and what has ended has none any more.
@@ -112,36 +156,90 @@ pub(crate) fn pids() -> Result<Vec<u32>, ViewError> {
     Ok(pids)
 }
 
-pub(crate) fn processes() -> Result<Vec<Process>, ViewError> {
-    let users = Users::read_if_readable();
-    let mut found = Vec::new();
-    for pid in pids()? {
-        found.extend(process(pid, &users)?);
-    }
-    Ok(found)
+/// By the kernel's own table alone; `None` when it has ended.
+pub(crate) fn stat(pid: u32) -> Result<Option<ProcessStat>, ViewError> {
+    let read = text::read_if_there(format!("/proc/{pid}/stat"))?;
+    Ok(read.as_deref().and_then(Stat::parse).map(|stat| ProcessStat {
+        pid,
+        start_time: stat.start_time,
+        parent: stat.parent,
+        state: stat.state,
+    }))
 }
 
-/// `None` when it has ended.
+/// A look at one of them, which may hang.
+pub(crate) fn alone(pid: u32) -> Subject {
+    let start_time = stat(pid).ok().flatten().map_or(0, |stat| stat.start_time);
+    Subject::new(sort(pid, start_time), move || words(pid))
+}
+
+/// A number that is used again is another process.
+fn sort(pid: u32, start_time: u64) -> String {
+    format!("process {pid} that was started at {start_time}")
+}
+
+pub(crate) fn words(pid: u32) -> Words {
+    Words {
+        what: named(pid),
+        fix: format!(
+            "its program or its memory lies on a mount that hangs (fix: `readlink /proc/{pid}/exe` names the program; \
+             bring the mount's server back, unmount it with umount -f, or end the process)"
+        ),
+    }
+}
+
+/// With the name that the kernel keeps, which waits for nothing.
+pub(crate) fn named(pid: u32) -> String {
+    let name = text::read_if_there(format!("/proc/{pid}/comm")).ok().flatten();
+    match name.as_deref().map(str::trim_end) {
+        Some(name) => format!("process {pid} ({name})"),
+        None => format!("process {pid}"),
+    }
+}
+
+/// `None` when it has ended. This look may hang: at its command line, which is in its memory, and at its program. Where one hangs already, the
+/// process is seen without them.
 pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewError> {
+    let Some(kept) = kept(pid, users)? else { return Ok(None) };
+    if let Some(late) = bounded::overdue(&sort(pid, kept.start_time)) {
+        return Ok(Some(Process {
+            exe: program::exe(pid),
+            unread: Some(format!("{} gave {}", late.what, late.source)),
+            ..kept
+        }));
+    }
+    let Some(command) = text::read_start_if_there(format!("/proc/{pid}/cmdline"), COMMAND_LINE_BYTES)? else {
+        return Ok(None);
+    };
+    let program = Program::of(pid);
+    Ok(Some(Process {
+        our_program: program.is_ours,
+        installed_program: program.is_installed,
+        exe: program.exe,
+        command_line: command.split_terminator('\0').map(str::to_owned).collect(),
+        ..kept
+    }))
+}
+
+/// What the kernel itself keeps of it, for which no look waits; `None` when it has ended.
+fn kept(pid: u32, users: &Users) -> Result<Option<Process>, ViewError> {
     let file = |name: &str| text::read_if_there(format!("/proc/{pid}/{name}"));
     let Some(stat) = file("stat")?.as_deref().and_then(Stat::parse) else {
         return Ok(None);
     };
-    let command = text::read_start_if_there(format!("/proc/{pid}/cmdline"), COMMAND_LINE_BYTES)?;
-    let (Some(status), Some(command), Some(groups)) = (file("status")?, command, file("cgroup")?) else {
+    let (Some(status), Some(groups)) = (file("status")?, file("cgroup")?) else {
         return Ok(None);
     };
     let (real_uid, uid, saved_uid) = uids(&status);
-    let program = Program::of(pid);
     Ok(Some(Process {
         pid,
         start_time: stat.start_time,
         parent: stat.parent,
         name: stat.name,
-        our_program: program.is_ours,
-        installed_program: program.is_installed,
-        exe: program.exe,
-        command_line: command.split_terminator('\0').map(str::to_owned).collect(),
+        our_program: false,
+        installed_program: false,
+        exe: None,
+        command_line: Vec::new(),
         uid,
         real_uid,
         saved_uid,
@@ -154,6 +252,7 @@ pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewEr
             .filter_map(|line| line.splitn(3, ':').nth(2))
             .map(str::to_owned)
             .collect(),
+        unread: None,
     }))
 }
 
@@ -227,7 +326,36 @@ mod tests {
         assert!(own.our_program && own.real_uid == own.uid);
         assert!(own.exe.is_some_and(|exe| exe.starts_with('/')));
         assert_eq!(process(u32::MAX, &users).unwrap(), None);
-        assert!(processes().unwrap().iter().any(|p| p.pid == std::process::id()));
+        assert_eq!(
+            stat(own.pid).unwrap().map(|stat| (stat.parent, stat.is(own.pid, own.start_time))),
+            Some((own.parent, true))
+        );
+        assert_eq!(stat(u32::MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn workers_are_roots_or_their_users_by_the_real_and_the_saved_user() {
+        let own = process(std::process::id(), &Users::read_if_readable()).unwrap().unwrap();
+        for (uid, real_uid, saved_uid, is_of_workers) in [
+            (7, 7, 7, false),
+            (0, 7, 7, false),
+            (7, 0, 7, true),
+            (7, 7, 0, true),
+            (7, 65_534, 7, true),
+            (7, 7, 65_534, true),
+        ] {
+            let process = Process {
+                uid,
+                real_uid,
+                saved_uid,
+                ..own.clone()
+            };
+            assert_eq!(
+                process.has_user_of_workers(Some(65_534)),
+                is_of_workers,
+                "{uid} {real_uid} {saved_uid}"
+            );
+        }
     }
 
     #[test]

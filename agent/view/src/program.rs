@@ -32,8 +32,8 @@ impl Program {
     }
 }
 
-/// The program, also when its file has been replaced since it started.
-fn exe(pid: u32) -> Option<String> {
+/// The program's path, also when its file has been replaced since it started. The kernel keeps it: no file system is asked.
+pub(crate) fn exe(pid: u32) -> Option<String> {
     let target = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     // A path that is no UTF-8 must not pass for one that cannot be read.
     let target = target.to_string_lossy();

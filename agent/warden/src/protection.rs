@@ -44,6 +44,7 @@ pub struct ProtectedResources<'a> {
     view: &'a dyn HostView,
     /// Below it lie the groups of our workers.
     group_root: String,
+    worker_uid: Option<u32>,
     /// The agent and its ancestors, with words for each.
     kin: Result<BTreeMap<u32, &'static str>, String>,
     networks: Result<Vec<Network>, String>,
@@ -82,6 +83,7 @@ impl<'a> ProtectedResources<'a> {
             policy,
             view,
             group_root: view.group_root(),
+            worker_uid: view.worker_uid(),
             kin: kin(view).map_err(|error| in_words(&error)),
             networks: view.network_mount_addresses().map(networks).map_err(|error| in_words(&error)),
             paths: policy.protect.paths.iter().map(|path| settled(path, view)).collect(),
@@ -148,7 +150,7 @@ fn kin(view: &dyn HostView) -> Result<BTreeMap<u32, &'static str>, ViewError> {
     let mut kin = BTreeMap::from([(own, "it is the agent")]);
     let mut pid = own;
     for _ in 0..DEEPEST {
-        let Some(process) = view.process(pid)? else { break };
+        let Some(process) = view.process_stat(pid)? else { break };
         if process.parent == 0 || kin.contains_key(&process.parent) {
             break;
         }
@@ -181,9 +183,13 @@ impl Protection for ProtectedResources<'_> {
         if process.groups.iter().any(|path| is_ours(path, &self.group_root)) {
             return Some("it is a worker of another fault".to_owned());
         }
-        let mut names = PROGRAMS.iter().chain(&TAKEN_NAMES);
-        if process.our_program || names.any(|name| process.runs_installed(name)) {
+        let names = || PROGRAMS.iter().chain(&TAKEN_NAMES);
+        if process.our_program || names().any(|name| process.runs_installed(name)) {
             return Some("it is one of Fracas's own programs".to_owned());
+        }
+        let may_be_ours = process.has_user_of_workers(self.worker_uid) || names().any(|name| process.may_run_installed(name));
+        if let Some(why) = process.unread.as_ref().filter(|_| may_be_ours) {
+            return Some(format!("it may be one of Fracas's own programs: {why}"));
         }
         let Policy { protect, .. } = self.policy;
         if let Some(glob) = protect.processes.iter().find(|glob| glob.matches(&process.name)) {

@@ -184,12 +184,7 @@ impl Fault for Hog {
             touches: vec![need.says(params, &memory)],
             ..Preflight::default()
         };
-        let running = scene.view.processes().unwrap_or_default();
-        if let Some(killer) = running.iter().find(|p| KILLERS.contains(&p.name.as_str())) {
-            preflight
-                .warnings
-                .push(format!("{killer} runs here: it may kill other processes before memory is short"));
-        }
+        preflight.warnings.extend(killer_warning(scene.view));
         if memory.swap_total > 0 && !params.lock {
             preflight
                 .warnings
@@ -269,6 +264,19 @@ impl Fault for Hog {
         };
         worker::hold(&aim, params.lock, control)
     }
+}
+
+/// What else may kill here for want of memory.
+fn killer_warning(view: &dyn HostView) -> Option<String> {
+    let running = match view.processes() {
+        Ok(running) => running,
+        Err(error) => {
+            let why = format!("{error}: {}", error.source);
+            return Some(format!("whether {} runs here is not known: {why}", KILLERS.join(", ")));
+        }
+    };
+    let killer = running.iter().find(|p| KILLERS.contains(&p.name.as_str()))?;
+    Some(format!("{killer} runs here: it may kill other processes before memory is short"))
 }
 
 fn look(view: &dyn HostView) -> Result<Memory, Refusal> {

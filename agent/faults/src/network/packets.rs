@@ -48,7 +48,7 @@ pub(super) fn still_there(injection: &InjectionId, worker: &WorkerHandle, view: 
     observe_partition::still_there(injection, view)?;
     let pid = worker.pid;
     let member = view.group_members(&worker.group).is_ok_and(|members| members.contains(&pid));
-    let process = view.process(pid).ok().flatten();
+    let process = view.process_stat(pid).ok().flatten();
     let dead = process.is_none_or(|p| matches!(p.state, ProcessState::Zombie | ProcessState::Dead));
     if !member || dead {
         return Err(format!("the worker (pid {pid}) is gone, and packets flow past it"));

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::matching::Matching;
+use super::matching::{Chosen, Matching};
 use super::pick::Pick;
 use super::replacements::{Killed, Watch};
 use super::{restart, signals};
@@ -53,6 +53,9 @@ pub(super) struct KillEffect {
     replaced: usize,
     rounds: u32,
     next_round_ms: Option<u64>,
+    /// Who was left alone the last time, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left_alone: Vec<String>,
 }
 
 pub(super) struct Kill;
@@ -135,11 +138,12 @@ impl Fault for Kill {
 
     fn preflight(params: &KillParams, scene: &Scene<'_>) -> Result<Preflight, Refusal> {
         let chosen = choose(params, scene, 0)?;
-        signals::refuse_unless_allowed(&chosen, scene.view)?;
+        signals::refuse_unless_allowed(&chosen.processes, scene.view)?;
         fits("every", params.every, scene.duration_ms)?;
         fits("grace", params.grace, scene.duration_ms)?;
+        let (left_out, chosen) = (chosen.left_out(), chosen.processes);
         Ok(Preflight {
-            warnings: [restart::warnings(&chosen, scene.view), Matching::warnings(&chosen)].concat(),
+            warnings: [restart::warnings(&chosen, scene.view), Matching::warnings(&chosen), left_out].concat(),
             touches: chosen.iter().map(Process::to_string).collect(),
             engine: None,
         })
@@ -154,6 +158,7 @@ impl Fault for Kill {
             replaced: 0,
             rounds: 0,
             next_round_ms: params.every.map(|every| now + every.0),
+            left_alone: Vec::new(),
         };
         effect.strike(params, chosen, now, levers)?;
         if effect.signalled == 0 {
@@ -216,8 +221,9 @@ impl KillEffect {
         }
     }
 
-    fn strike(&mut self, params: &KillParams, chosen: Vec<Process>, now: u64, levers: &mut Levers<'_>) -> Result<(), FaultError> {
-        let fresh: Vec<Process> = chosen.into_iter().filter(|p| !self.watch.knows(p)).collect();
+    fn strike(&mut self, params: &KillParams, chosen: Chosen, now: u64, levers: &mut Levers<'_>) -> Result<(), FaultError> {
+        self.left_alone = chosen.left_out();
+        let fresh: Vec<Process> = chosen.processes.into_iter().filter(|p| !self.watch.knows(p)).collect();
         let victims: Vec<Victim> = fresh.iter().map(victim).collect();
         let got = levers.kill_processes(victims, params.signal)?;
         let kill_at = params.grace.map(|grace| now + grace.0);
@@ -240,13 +246,14 @@ impl KillEffect {
         } else {
             String::new()
         };
+        let left_alone: String = self.left_alone.iter().map(|line| format!("; {line}")).collect();
         Observation {
             asked: Some(100.0),
             measured: Some(gone as f64 / self.signalled.max(1) as f64 * 100.0),
             unit: "percent of the victims".to_owned(),
             state,
             note: Some(format!(
-                "{gone} of {}{rounds} are gone, {} were replaced",
+                "{gone} of {}{rounds} are gone, {} were replaced{left_alone}",
                 self.signalled, self.replaced
             )),
         }
@@ -261,11 +268,12 @@ fn victim(process: &Process) -> Victim {
     }
 }
 
-fn choose(params: &KillParams, scene: &Scene<'_>, so_far: usize) -> Result<Vec<Process>, Refusal> {
+fn choose(params: &KillParams, scene: &Scene<'_>, so_far: usize) -> Result<Chosen, Refusal> {
     let chosen = params.matching.choose(scene)?;
     let left = MOST_VICTIMS.saturating_sub(so_far);
-    if chosen.len() > left {
-        let text = format!("{} processes match; one injection ends at most {MOST_VICTIMS}", chosen.len());
+    let matching = chosen.processes.len();
+    if matching > left {
+        let text = format!("{matching} processes match; one injection ends at most {MOST_VICTIMS}");
         return Err(Refusal::new("too_many", "params", text).allowed(format!("..{left} now")));
     }
     Ok(chosen)

@@ -58,6 +58,43 @@ pub(super) struct Matching {
     pub children: bool,
 }
 
+/// The processes that are meant, and those that may be.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    pub processes: Vec<Process>,
+    /// Those that could not be read, and might be meant or protected by what was not read.
+    pub left_alone: Vec<LeftAlone>,
+}
+
+#[derive(Debug)]
+pub(super) struct LeftAlone {
+    pub process: Process,
+    why: String,
+}
+
+impl Chosen {
+    fn leaves(&self, process: &Process) -> bool {
+        self.left_alone
+            .iter()
+            .any(|left| process.is(left.process.pid, left.process.start_time))
+    }
+
+    /// A line for each that is left alone.
+    pub(super) fn left_out(&self) -> Vec<String> {
+        let line = |left: &LeftAlone| format!("{} is left alone: {}", left.process, left.why);
+        self.left_alone.iter().map(line).collect()
+    }
+}
+
+/// Whether a process fits; of two answers the smaller one counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    No,
+    /// What would say so could not be read.
+    Unknown,
+    Yes,
+}
+
 /// The names of the matchers, for messages.
 const MATCHERS: &str = "unit, group, exe, name, pattern, user, port, pid";
 
@@ -97,7 +134,7 @@ impl Matching {
     }
 
     /// Every living process that fits, before picking.
-    fn matched(&self, processes: &[Process], view: &dyn HostView) -> Result<Vec<Process>, Refusal> {
+    fn matched(&self, processes: &[Process], view: &dyn HostView) -> Result<Chosen, Refusal> {
         let pattern = self.pattern.as_deref().map(regex_lite::Regex::new).transpose();
         let pattern = pattern.map_err(|e| Refusal::new("invalid_params", "params.pattern", e.to_string()))?;
         let listeners: Option<BTreeSet<u32>> = match self.port {
@@ -114,8 +151,6 @@ impl Matching {
                 && unit.as_deref().is_none_or(|unit| units.holds(unit, p))
                 && self.group.as_deref().is_none_or(|group| in_group(p, group))
                 && self.exe.as_deref().is_none_or(|exe| runs_file(p, exe))
-                && self.name.as_deref().is_none_or(|name| has_name(p, name))
-                && pattern.as_ref().is_none_or(|regex| regex.is_match(&p.command_line.join(" ")))
                 && self
                     .user
                     .as_deref()
@@ -123,40 +158,92 @@ impl Matching {
                 && listeners.as_ref().is_none_or(|pids| pids.contains(&p.pid))
                 && self.pid.is_none_or(|pid| p.pid == pid)
         };
-        Ok(self.without_operators(processes.iter().filter(fits).cloned().collect(), processes))
+        let mut matched = Chosen::default();
+        for process in processes.iter().filter(fits) {
+            match self.fits_by_words(process, pattern.as_ref()) {
+                Fit::No => {}
+                Fit::Yes => matched.processes.push(process.clone()),
+                Fit::Unknown => matched.left_alone.push(LeftAlone {
+                    process: process.clone(),
+                    why: format!(
+                        "whether it is meant is not known: {}",
+                        process.unread.as_deref().unwrap_or_default()
+                    ),
+                }),
+            }
+        }
+        Ok(self.without_operators(matched, processes))
+    }
+
+    /// By its name and its command line.
+    fn fits_by_words(&self, process: &Process, pattern: Option<&regex_lite::Regex>) -> Fit {
+        let unread = process.unread.is_some();
+        let by_name = |name: &str| match has_name(process, name) {
+            true => Fit::Yes,
+            false if unread && begins_like(process, name) => Fit::Unknown,
+            false => Fit::No,
+        };
+        let by_pattern = |regex: &regex_lite::Regex| match regex.is_match(&process.command_line.join(" ")) {
+            _ if unread => Fit::Unknown,
+            true => Fit::Yes,
+            false => Fit::No,
+        };
+        let name = self.name.as_deref().map_or(Fit::Yes, by_name);
+        name.min(pattern.map_or(Fit::Yes, by_pattern))
     }
 
     /// Whoever asks for faults on the host itself is never among those that fit, although the words that are looked for stand in his
     /// command: the command would end or stop itself, or what waits for it. By its number it is refused as protected.
-    fn without_operators(&self, mut matched: Vec<Process>, processes: &[Process]) -> Vec<Process> {
-        if self.pid.is_none() {
-            let asking = operators(processes);
-            matched.retain(|process| !asking.contains(&process.pid));
+    fn without_operators(&self, matched: Chosen, processes: &[Process]) -> Chosen {
+        if self.pid.is_some() {
+            return matched;
         }
-        matched
+        let (asking, may_ask) = (operators(processes), possible_operators(processes));
+        let Chosen { processes, mut left_alone } = matched;
+        left_alone.retain(|left| !asking.contains(&left.process.pid));
+        let mut others = Vec::with_capacity(processes.len());
+        for process in processes.into_iter().filter(|process| !asking.contains(&process.pid)) {
+            match may_ask.get(&process.pid) {
+                None => others.push(process),
+                Some(why) => left_alone.push(LeftAlone { process, why: why.clone() }),
+            }
+        }
+        Chosen {
+            processes: others,
+            left_alone,
+        }
     }
 
     /// The processes meant, in the order of their age; refused when there is none, or when one of them is protected.
-    pub(super) fn choose(&self, scene: &Scene<'_>) -> Result<Vec<Process>, Refusal> {
+    pub(super) fn choose(&self, scene: &Scene<'_>) -> Result<Chosen, Refusal> {
         let processes = scene.view.processes().map_err(|e| unreadable("params", &e))?;
         if let Some(pid) = self.pid.filter(|pid| operators(&processes).contains(pid)) {
             let text = format!("pid {pid} is protected: a command that asks for faults descends from it");
             return Err(Refusal::new("protected", "params.pid", text));
         }
-        let mut chosen = self.pick.of(self.matched(&processes, scene.view)?, scene.seed);
+        if let Some((pid, why)) = self.pid.and_then(|pid| Some((pid, possible_operators(&processes).remove(&pid)?))) {
+            return Err(Refusal::new("protected", "params.pid", format!("pid {pid} is left alone: {why}")));
+        }
+        let mut matched = self.matched(&processes, scene.view)?;
+        let mut chosen = self.pick.of(std::mem::take(&mut matched.processes), scene.seed);
         if chosen.is_empty() {
-            return Err(self.nobody(&processes));
+            return Err(self.nobody(&processes, &matched));
         }
         if self.children {
             chosen = with_descendants(chosen, &processes);
         }
+        chosen.retain(|process| !matched.leaves(process));
         chosen.sort_by_key(|p| (p.start_time, p.pid));
-        Self::spares_the_protected(&chosen, scene)?;
-        Ok(chosen)
+        let mut spared = Self::without_protected(chosen, scene)?;
+        if spared.processes.is_empty() {
+            return Err(Refusal::new("protected", "params", spared.left_out().join("; ")));
+        }
+        spared.left_alone.append(&mut matched.left_alone);
+        Ok(spared)
     }
 
     /// With what may have been meant.
-    fn nobody(&self, processes: &[Process]) -> Refusal {
+    fn nobody(&self, processes: &[Process], matched: &Chosen) -> Refusal {
         let related = |unit| SystemUnits::of(processes).related(processes, unit);
         let units = self.unit.as_deref().map(related).unwrap_or_default();
         let others = |name: &&str| processes.iter().all(|p| p.name != **name);
@@ -167,34 +254,41 @@ impl Matching {
             (true, Some(near)) => format!("; did you mean {near}?"),
             (true, None) => String::new(),
         };
-        Refusal::new("no_match", "params", format!("no process on this host has {self}{hint}"))
+        let left_out: String = matched.left_out().iter().map(|line| format!("; {line}")).collect();
+        Refusal::new("no_match", "params", format!("no process on this host has {self}{hint}{left_out}"))
     }
 
     /// Those that are meant as well although they were not there at the first look: where all are picked whoever fits, and the
-    /// descendants of `known`. Whoever was picked stays picked.
-    pub(super) fn newcomers(&self, known: &[Victim], view: &dyn HostView) -> Result<Vec<Process>, Refusal> {
+    /// descendants of `known`. Whoever was picked stays picked, and whoever is `spared` stays so.
+    pub(super) fn newcomers(&self, known: &[Victim], spared: &[Victim], view: &dyn HostView) -> Result<Vec<Process>, Refusal> {
         let processes = view.processes().map_err(|e| unreadable("params", &e))?;
-        let is_known = |p: &Process| known.iter().any(|victim| p.is(victim.pid, victim.start_time));
-        let mut meant = match self.pick {
+        let is_of = |p: &Process, of: &[Victim]| of.iter().any(|victim| p.is(victim.pid, victim.start_time));
+        let is_known = |p: &Process| is_of(p, known);
+        let mut matched = match self.pick {
             Pick::All => self.matched(&processes, view)?,
-            _ => Vec::new(),
+            _ => Chosen::default(),
         };
+        let mut meant = std::mem::take(&mut matched.processes);
         if self.children {
             meant.extend(processes.iter().filter(|p| is_known(p)).cloned());
             meant = with_descendants(meant, &processes);
         }
-        meant.retain(|p| !is_known(p));
+        meant.retain(|p| !is_known(p) && !is_of(p, spared) && !matched.leaves(p));
         meant.sort_by_key(|p| (p.start_time, p.pid));
         Ok(meant)
     }
 
-    /// Refused when one of them is protected.
-    pub(super) fn spares_the_protected(chosen: &[Process], scene: &Scene<'_>) -> Result<(), Refusal> {
-        let reason = |process: &Process| Some((process.to_string(), scene.protection.process(process)?));
-        match chosen.iter().find_map(reason) {
-            Some((process, reason)) => Err(Refusal::new("protected", "params", format!("{process} is protected: {reason}"))),
-            None => Ok(()),
+    /// Refused when one of them is protected; one that could not be read, and is or may be, is left alone.
+    pub(super) fn without_protected(chosen: Vec<Process>, scene: &Scene<'_>) -> Result<Chosen, Refusal> {
+        let mut unprotected = Chosen::default();
+        for process in chosen {
+            match scene.protection.process(&process) {
+                None => unprotected.processes.push(process),
+                Some(why) if process.unread.is_some() => unprotected.left_alone.push(LeftAlone { process, why }),
+                Some(why) => return Err(Refusal::new("protected", "params", format!("{process} is protected: {why}"))),
+            }
         }
+        Ok(unprotected)
     }
 
     /// Commands that are not installed are known by no more than their name, and are chosen as any other process is.
@@ -239,7 +333,11 @@ impl fmt::Display for Matching {
 }
 
 fn unreadable(path: &str, error: &agent_view::ViewError) -> Refusal {
-    Refusal::new("unsupported", path, format!("the host's processes cannot be read: {error}"))
+    Refusal::new(
+        "unsupported",
+        path,
+        format!("the host's processes cannot be read: {error}: {}", error.source),
+    )
 }
 
 fn runs_file(process: &Process, exe: &str) -> bool {
@@ -261,15 +359,36 @@ fn has_name(process: &Process, name: &str) -> bool {
             .is_some_and(|file| file.strip_suffix(" (deleted)").unwrap_or(file) == name)
     };
     let mut words = process.command_line.iter().take(WORDS_BEFORE_A_SCRIPT).map(String::as_str);
-    let cut = process.name.trim_end_matches(char::REPLACEMENT_CHARACTER);
-    name.starts_with(cut) && (process.exe.as_deref().is_some_and(file) || words.any(file))
+    begins_like(process, name) && (process.exe.as_deref().is_some_and(file) || words.any(file))
+}
+
+/// All that the kernel knows of a name that it has to cut.
+fn begins_like(process: &Process, name: &str) -> bool {
+    name.len() > KERNEL_NAME && name.starts_with(process.name.trim_end_matches(char::REPLACEMENT_CHARACTER))
 }
 
 /// The operators' commands that run here, and what each descends from, but for the init process.
 fn operators(processes: &[Process]) -> BTreeSet<u32> {
+    let commands = processes.iter().filter(|p| p.runs_installed(OPERATORS_COMMAND));
+    with_ancestors(commands, processes)
+}
+
+/// The same of those of which that could not be read, with the reason.
+fn possible_operators(processes: &[Process]) -> BTreeMap<u32, String> {
+    let mut found = BTreeMap::new();
+    for command in processes.iter().filter(|p| p.may_run_installed(OPERATORS_COMMAND)) {
+        let unread = command.unread.as_deref().unwrap_or_default();
+        let why = format!("{command} may be a command that asks for faults, which would hit it: {unread}");
+        let pids = with_ancestors(std::iter::once(command), processes);
+        found.extend(pids.into_iter().map(|pid| (pid, why.clone())));
+    }
+    found
+}
+
+fn with_ancestors<'a>(commands: impl Iterator<Item = &'a Process>, processes: &[Process]) -> BTreeSet<u32> {
     let parents: BTreeMap<u32, u32> = processes.iter().map(|p| (p.pid, p.parent)).collect();
     let mut found = BTreeSet::new();
-    for command in processes.iter().filter(|p| p.runs_installed(OPERATORS_COMMAND)) {
+    for command in commands {
         let mut pid = command.pid;
         while pid > 1 && found.insert(pid) {
             pid = parents.get(&pid).copied().unwrap_or(0);
@@ -316,6 +435,7 @@ mod tests {
             kernel_thread: false,
             groups: vec![format!("/system.slice/{name}.service/inner"), "/".to_owned()],
             unified: None,
+            unread: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! `process.pause`: stops processes where they are and lets them go on at the end; it never kills, and stops nothing twice.
 
 use agent_levers::{Levers, Victim};
-use agent_view::{Features, HostView, Process, ProcessState};
+use agent_view::{Features, HostView, Process, ProcessStat, ProcessState};
 use proto_model::doctor::Ability;
 use proto_model::injection::{EffectState, Observation};
 use proto_model::problem::{Problem, Problems, Refusal};
@@ -43,6 +43,9 @@ pub(super) struct PauseEffect {
     /// By which those that come later are known; none in what an older version recorded.
     #[serde(default)]
     matching: Option<Matching>,
+    /// Those that were left alone since they could not be read: they do not come later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    spared: Vec<Victim>,
 }
 
 /// One group's freezer knob.
@@ -121,12 +124,12 @@ impl Fault for Pause {
 
     fn apply(params: &PauseParams, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<PauseEffect, FaultError> {
         let choice = Choice::make(params, scene).map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-        let mut victims = choice.victims;
+        let (mut victims, mut spared) = (choice.victims, choice.spared);
         match &choice.freezer {
             Some(freezer) => {
                 levers.set_knob(&freezer.path(), &freezer.frozen)?;
             }
-            None => victims = stop_all(&params.matching, victims, scene, levers)?,
+            None => victims = stop_all(&params.matching, victims, &mut spared, scene, levers)?,
         }
         if victims.is_empty() {
             return Err(FaultError::Other(
@@ -138,6 +141,7 @@ impl Fault for Pause {
             freezer: choice.freezer,
             left_out: choice.left_out,
             matching: Some(params.matching.clone()),
+            spared,
         })
     }
 
@@ -175,21 +179,28 @@ impl Fault for Pause {
 }
 
 /// Stops them, then looks for those that were forked meanwhile until a look finds nobody new: who is stopped forks no more.
-fn stop_all(matching: &Matching, first: Vec<Victim>, scene: &Scene<'_>, levers: &mut Levers<'_>) -> Result<Vec<Victim>, FaultError> {
+fn stop_all(
+    matching: &Matching,
+    first: Vec<Victim>,
+    spared: &mut Vec<Victim>,
+    scene: &Scene<'_>,
+    levers: &mut Levers<'_>,
+) -> Result<Vec<Victim>, FaultError> {
     let mut stopped = levers.stop_processes(first)?;
     for _ in 1..MOST_LOOKS {
-        let fresh = running_newcomers(matching, &stopped, scene.view)?;
+        let fresh = running_newcomers(matching, &stopped, spared, scene.view)?;
         if stopped.is_empty() || fresh.is_empty() {
             break;
         }
-        Matching::spares_the_protected(&fresh, scene).map_err(|refusal| FaultError::Other(refusal.to_string()))?;
-        stopped.extend(levers.stop_processes(fresh.into_iter().map(victim).collect())?);
+        let fresh = Matching::without_protected(fresh, scene).map_err(|refusal| FaultError::Other(refusal.to_string()))?;
+        spared.extend(fresh.left_alone.into_iter().map(|left| victim(left.process)));
+        stopped.extend(levers.stop_processes(fresh.processes.into_iter().map(victim).collect())?);
     }
     Ok(stopped)
 }
 
-fn running_newcomers(matching: &Matching, known: &[Victim], view: &dyn HostView) -> Result<Vec<Process>, FaultError> {
-    let newcomers = matching.newcomers(known, view);
+fn running_newcomers(matching: &Matching, known: &[Victim], spared: &[Victim], view: &dyn HostView) -> Result<Vec<Process>, FaultError> {
+    let newcomers = matching.newcomers(known, spared, view);
     let mut newcomers = newcomers.map_err(|refusal| FaultError::Other(refusal.to_string()))?;
     newcomers.retain(|process| !may_be_stopped(process));
     Ok(newcomers)
@@ -198,12 +209,13 @@ fn running_newcomers(matching: &Matching, known: &[Victim], view: &dyn HostView)
 /// How many run that are meant and were not there when the others were stopped.
 fn strays(effect: &PauseEffect, view: &dyn HostView) -> Result<usize, FaultError> {
     let Some(matching) = &effect.matching else { return Ok(0) };
-    Ok(running_newcomers(matching, &effect.victims, view)?.len())
+    Ok(running_newcomers(matching, &effect.victims, &effect.spared, view)?.len())
 }
 
 /// What would be done, decided the same way in preflight and in apply.
 struct Choice {
     victims: Vec<Victim>,
+    spared: Vec<Victim>,
     freezer: Option<Freezer>,
     left_out: Vec<String>,
     warnings: Vec<String>,
@@ -212,8 +224,9 @@ struct Choice {
 impl Choice {
     fn make(params: &PauseParams, scene: &Scene<'_>) -> Result<Self, Refusal> {
         let chosen = params.matching.choose(scene)?;
-        let (stopped, running): (Vec<Process>, Vec<Process>) = chosen.into_iter().partition(may_be_stopped);
-        let left_out: Vec<String> = stopped.iter().map(why_left_out).collect();
+        let left_alone = chosen.left_out();
+        let (stopped, running): (Vec<Process>, Vec<Process>) = chosen.processes.into_iter().partition(may_be_stopped);
+        let left_out: Vec<String> = stopped.iter().map(why_left_out).chain(left_alone).collect();
         if running.is_empty() {
             return Err(Refusal::new(
                 "no_match",
@@ -229,6 +242,7 @@ impl Choice {
         Ok(Self {
             warnings: Matching::warnings(&running),
             victims: running.into_iter().map(victim).collect(),
+            spared: chosen.left_alone.into_iter().map(|left| victim(left.process)).collect(),
             freezer,
             left_out,
         })
@@ -290,10 +304,10 @@ fn is_frozen(freezer: &Freezer, view: &dyn HostView) -> Result<bool, FaultError>
 }
 
 /// Those victims that are still the same processes.
-fn living(effect: &PauseEffect, view: &dyn HostView) -> Result<Vec<Process>, FaultError> {
+fn living(effect: &PauseEffect, view: &dyn HostView) -> Result<Vec<ProcessStat>, FaultError> {
     let mut living = Vec::new();
     for victim in &effect.victims {
-        let process = view.process(victim.pid)?.filter(|p| p.is(victim.pid, victim.start_time));
+        let process = view.process_stat(victim.pid)?.filter(|p| p.is(victim.pid, victim.start_time));
         living.extend(process.filter(|p| !matches!(p.state, ProcessState::Zombie | ProcessState::Dead)));
     }
     Ok(living)

@@ -117,6 +117,7 @@ mod tests {
             kernel_thread: false,
             groups: vec!["/".to_owned()],
             unified: None,
+            unread: None,
         }
     }
 

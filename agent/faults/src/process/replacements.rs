@@ -60,7 +60,7 @@ impl Killed {
     /// Who stands in its place: the same program of the same user in the same group, started since.
     fn is_replaced_by(&self, process: &Process) -> bool {
         let same = process.name == self.name && process.exe == self.exe && process.uid == self.uid && process.groups == self.groups;
-        same && lives(process) && process.start_time > self.start_time && started_ms(process) + TICK_MS > self.signalled_ms
+        same && lives(process.state) && process.start_time > self.start_time && started_ms(process) + TICK_MS > self.signalled_ms
     }
 }
 
@@ -97,7 +97,7 @@ impl Watch {
         let mut told = Vec::new();
         let mut left = Vec::with_capacity(self.killed.len());
         for mut killed in std::mem::take(&mut self.killed) {
-            killed.gone = !processes.iter().any(|p| killed.is(p) && lives(p));
+            killed.gone = !processes.iter().any(|p| killed.is(p) && lives(p.state));
             match killed.gone.then(|| self.replacement(&killed, processes)).flatten() {
                 None => left.push(killed),
                 Some(new) => {
@@ -140,16 +140,20 @@ impl Watch {
     pub(super) fn living(&self, view: &dyn HostView) -> Result<Vec<&Killed>, ViewError> {
         let mut living = Vec::new();
         for killed in &self.killed {
-            let process = view.process(killed.pid)?;
-            living.extend(process.filter(|p| killed.is(p) && lives(p)).map(|_| killed));
+            let process = view.process_stat(killed.pid)?;
+            living.extend(
+                process
+                    .filter(|p| p.is(killed.pid, killed.start_time) && lives(p.state))
+                    .map(|_| killed),
+            );
         }
         Ok(living)
     }
 }
 
 /// A zombie has ended: only its parent has not looked yet.
-fn lives(process: &Process) -> bool {
-    !matches!(process.state, ProcessState::Zombie | ProcessState::Dead)
+fn lives(state: ProcessState) -> bool {
+    !matches!(state, ProcessState::Zombie | ProcessState::Dead)
 }
 
 fn started_ms(process: &Process) -> u64 {

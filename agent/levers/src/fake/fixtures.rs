@@ -58,6 +58,7 @@ fn process(pid: u32, parent: u32, name: &str, uid: u32, group: &str) -> Process 
         kernel_thread: false,
         groups: vec![group.to_owned()],
         unified: Some(group.to_owned()),
+        unread: None,
     }
 }
 
@@ -117,5 +118,6 @@ pub(crate) fn worker(pid: u32, boot_ms: u64, group: &GroupId) -> Process {
         kernel_thread: false,
         groups: vec![format!("/{}", group.0)],
         unified: Some(format!("/{}", group.0)),
+        unread: None,
     }
 }

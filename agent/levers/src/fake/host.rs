@@ -70,6 +70,10 @@ pub(crate) struct State {
     pub(crate) lasting_groups: bool,
     pub(crate) looks: u64,
     pub(crate) failing_look: Option<u64>,
+    /// Those at which looks do not come back.
+    pub(crate) hanging: BTreeSet<u32>,
+    /// The user that workers become.
+    pub(crate) worker_uid: Option<u32>,
     pub(crate) calls: Vec<String>,
 }
 
@@ -301,6 +305,17 @@ impl FakeHost {
         std::mem::take(&mut state.looks)
     }
 
+    /// Looks at the programs of these, and of no others, are not answered in time from now on, as on a mount that hangs. Of eight or more, no
+    /// process is looked at.
+    pub fn hang_programs(&self, pids: impl IntoIterator<Item = u32>) {
+        self.state().hanging = pids.into_iter().collect();
+    }
+
+    /// Workers become this user from now on.
+    pub fn set_worker_uid(&self, uid: u32) {
+        self.state().worker_uid = Some(uid);
+    }
+
     /// Everything that was done to this host, in order.
     pub fn calls(&self) -> Vec<String> {
         self.state().calls.clone()
@@ -426,6 +441,8 @@ fn fixture() -> State {
         lasting_groups: false,
         looks: 0,
         failing_look: None,
+        hanging: BTreeSet::new(),
+        worker_uid: None,
         calls: Vec::new(),
     }
 }

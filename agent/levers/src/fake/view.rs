@@ -6,7 +6,7 @@ use std::path::Path;
 
 use agent_view::{
     CpuTicks, Feature, Features, FileFound, FileSeen, GroupId, HostView, Listener, Memory, PacketQueue, PathCounters, PathInterface,
-    PathThing, Presence, Process, ProcessMemory, TrafficCounters, UnifiedGroup, ViewError, Volume,
+    PathThing, Presence, Process, ProcessMemory, ProcessStat, TrafficCounters, UnifiedGroup, ViewError, Volume,
 };
 use proto_model::host::HostFacts;
 use proto_model::id::InjectionId;
@@ -25,6 +25,31 @@ impl FakeHost {
             return Err(ViewError::new(what, io::Error::from_raw_os_error(libc::EIO)));
         }
         Ok(see(&state))
+    }
+}
+
+/// So many looks may hang at a time.
+const MOST_HANGING: usize = 8;
+
+/// As a view of Linux says it where too many looks hang.
+fn refused(state: &State) -> Option<ViewError> {
+    let first = state.hanging.first().filter(|_| state.hanging.len() >= MOST_HANGING)?;
+    let text = format!("not looked at: no answer within 2.0 s from process {first} and others");
+    Some(ViewError::new("the processes", io::Error::new(io::ErrorKind::TimedOut, text)))
+}
+
+/// As a view of Linux lists one: where a look at it hangs, with what the kernel keeps of it.
+fn listed(process: &Process, state: &State) -> Process {
+    if !state.hanging.contains(&process.pid) {
+        return process.clone();
+    }
+    let why = "gave no answer within 2.0 s: its program or its memory lies on a mount that hangs (fix: end the process)";
+    Process {
+        command_line: Vec::new(),
+        our_program: false,
+        installed_program: false,
+        unread: Some(format!("process {} ({}) {why}", process.pid, process.name)),
+        ..process.clone()
     }
 }
 
@@ -62,11 +87,17 @@ impl HostView for FakeHost {
     }
 
     fn processes(&self) -> Result<Vec<Process>, ViewError> {
-        self.look("processes", |state| state.processes.values().cloned().collect())
+        let all = |state: &State| -> Vec<Process> { state.processes.values().map(|process| listed(process, state)).collect() };
+        self.look("processes", |state| refused(state).map_or_else(|| Ok(all(state)), Err))?
     }
 
     fn process(&self, pid: u32) -> Result<Option<Process>, ViewError> {
-        self.look("a process", |state| state.processes.get(&pid).cloned())
+        let one = |state: &State| state.processes.get(&pid).map(|process| listed(process, state));
+        self.look("a process", |state| refused(state).map_or_else(|| Ok(one(state)), Err))?
+    }
+
+    fn process_stat(&self, pid: u32) -> Result<Option<ProcessStat>, ViewError> {
+        self.look("a process", |state| state.processes.get(&pid).map(Process::stat))
     }
 
     fn listeners(&self) -> Result<Vec<Listener>, ViewError> {
@@ -75,6 +106,10 @@ impl HostView for FakeHost {
 
     fn own_pid(&self) -> u32 {
         AGENT_PID
+    }
+
+    fn worker_uid(&self) -> Option<u32> {
+        self.state().worker_uid
     }
 
     fn cpu_ticks(&self) -> Result<Vec<CpuTicks>, ViewError> {

@@ -131,7 +131,7 @@ impl Levers<'_> {
         let within = ready_within(self.view());
         let deadline = Instant::now() + within;
         while !ready()? {
-            let process = self.view().process(worker.pid)?;
+            let process = self.view().process_stat(worker.pid)?;
             if process.is_none_or(|p| matches!(p.state, ProcessState::Zombie | ProcessState::Dead)) {
                 let text = format!("the worker ended, and {not}; the agent's log says why");
                 return Err(LeverError::Other(text));
@@ -306,6 +306,11 @@ fn workers_left(check: &mut CleanCheck<'_>) {
         let name = process.command_line.first().map(String::as_str).unwrap_or_default();
         let id = name.strip_prefix(GroupId::PREFIX).and_then(|id| InjectionId::parse(id).ok());
         let dead = matches!(process.state, ProcessState::Zombie | ProcessState::Dead);
+        // One of another user is no worker of ours, whatever it runs: by what hangs, a user must not keep a host unproven.
+        let may_be_ours = !dead && process.has_user_of_workers(check.view().worker_uid());
+        if let Some(why) = process.unread.as_ref().filter(|_| may_be_ours) {
+            check.unknown(format!("could not read whether {process} is a worker of ours: {why}"));
+        }
         // Any user can give a process, also one of a setuid program, any name: ours run our program, as root or as the user of workers.
         let ours_by_user = process.real_uid == 0 || check.view().worker_uid() == Some(process.real_uid);
         let ours = id.is_some() && process.our_program && ours_by_user;

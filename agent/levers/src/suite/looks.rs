@@ -68,6 +68,67 @@ fn a_worker_outside_of_its_group_is_ours_by_its_program_and_by_who_started_it() 
     assert!(named(lost));
 }
 
+#[test]
+fn a_process_at_which_looks_hang_keeps_nothing_from_being_undone_and_leaves_the_host_unproven() {
+    // The paused process itself, and one that no fault has touched, beside so many others that none is looked at.
+    for hanging in [REDIS, 400] {
+        let world = World::new();
+        let mut journal = world.held();
+        world.host.hang_programs([hanging, 2_000, 2_001, 2_002, 2_003, 2_004, 2_005, 2_006]);
+        world.finish(&mut journal).unwrap();
+        let proof = prove(&[journal.history()], &[], &world.host);
+        assert_eq!(proof.result, Cleanliness::Unproven, "{proof:?}");
+        let named = |why: &String| why.contains(&format!("process {hanging}")) && why.contains("no answer within");
+        assert!(proof.not_restored.iter().any(named), "{proof:?}");
+        world.host.hang_programs([]);
+        world.judge().unwrap();
+    }
+}
+
+#[test]
+fn a_process_at_which_looks_hang_leaves_the_host_unproven_only_if_it_may_be_a_worker() {
+    let world = World::new();
+    let mut journal = world.held();
+    world.finish(&mut journal).unwrap();
+    world.host.set_worker_uid(65_534);
+    let like = world.host.process(REDIS).unwrap().unwrap();
+    let proof_with = |uid: u32, saved_uid: u32, state: ProcessState| {
+        world.host.add_process(Process {
+            pid: 5_000,
+            uid,
+            real_uid: uid,
+            saved_uid,
+            state,
+            ..like.clone()
+        });
+        world.host.hang_programs([5_000]);
+        prove(&[journal.history()], &[], &world.host)
+    };
+    for (uid, saved_uid, expected) in [
+        (1_000, 1_000, Cleanliness::Clean),
+        (0, 0, Cleanliness::Unproven),
+        (1_000, 0, Cleanliness::Unproven),
+        (65_534, 65_534, Cleanliness::Unproven),
+    ] {
+        let proof = proof_with(uid, saved_uid, ProcessState::Sleeping);
+        assert_eq!(proof.result, expected, "{uid} {saved_uid}: {proof:?}");
+        let named = proof
+            .not_restored
+            .iter()
+            .any(|why| why.contains("process 5000") && why.contains("no answer within"));
+        assert_eq!(named, expected == Cleanliness::Unproven, "{proof:?}");
+    }
+    assert_eq!(proof_with(0, 0, ProcessState::Zombie).result, Cleanliness::Clean);
+    // What was not read is no reason to call a host clean that is not.
+    world.host.hang_programs([]);
+    world.host.add_process(worker_process(&world));
+    let dirty = prove::<crate::History>(&[], &[], &world.host);
+    assert_eq!(dirty.result, Cleanliness::Dirty, "{dirty:?}");
+    world.host.hang_programs([4_242]);
+    let unproven = prove::<crate::History>(&[], &[], &world.host);
+    assert_eq!(unproven.result, Cleanliness::Unproven, "{unproven:?}");
+}
+
 /// A worker as the kernel shows one.
 fn worker_process(world: &World) -> Process {
     let group = GroupId::of(&world.id);

@@ -158,6 +158,37 @@ fn where_programs_cannot_be_read_the_names_of_ours_protect() {
 }
 
 #[test]
+fn one_that_cannot_be_read_is_protected_where_it_may_be_one_of_ours() {
+    let unread = |name: &'static str, uid: u32, exe: &'static str| {
+        let unread = move |p: &mut Process| {
+            (p.uid, p.real_uid, p.saved_uid) = (uid, uid, uid);
+            (p.exe, p.our_program, p.installed_program) = (Some(exe.to_owned()), false, false);
+            p.command_line.clear();
+            p.unread = Some("process 1100 gave no answer".to_owned());
+        };
+        reason("", named(name), unread)
+    };
+    let may_be_ours = Some("it may be one of Fracas's own programs: process 1100 gave no answer");
+    assert_eq!(unread("nginx", 0, "/usr/sbin/nginx").as_deref(), may_be_ours);
+    for ours in ["/usr/bin/fracas", "/usr/bin/fracas-agent", "/opt/fracas-controller"] {
+        assert_eq!(unread("nginx", 1_000, ours).as_deref(), may_be_ours, "{ours}");
+    }
+    assert_eq!(unread("nginx", 1_000, "/mnt/dead/nginx"), None);
+    assert!(unread("sshd", 100, "/mnt/dead/sshd").unwrap().contains("the host needs it"));
+
+    let host = FakeHost::new();
+    host.set_worker_uid(33);
+    host.hang_programs([1_101]);
+    let nginx = host.process(1_101).unwrap().unwrap();
+    let policy = Policy::default();
+    let why = ProtectedResources::of(&policy, &host).process(&nginx).unwrap();
+    assert!(
+        why.contains("may be one of Fracas's own") && why.contains("process 1101 (nginx)"),
+        "{why}"
+    );
+}
+
+#[test]
 fn workers_of_injections_are_protected_and_look_alikes_are_not() {
     let in_group = |group: &'static str| reason("", named("nginx"), move |p| p.groups = vec![group.to_owned()]);
     assert!(in_group("/fracas-0123456789abcdef").is_some());

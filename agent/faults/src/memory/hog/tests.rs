@@ -79,6 +79,17 @@ fn who_else_kills_and_whose_memory_it_is_are_said_before() {
         said.warnings[0].contains("earlyoom") && said.warnings[1].contains("swaps"),
         "{said:?}"
     );
+    host.hang_programs([1_100]);
+    let in_part = ask(&host, json!({"amount": "25%"}), 0).unwrap();
+    assert_eq!(in_part.warnings, said.warnings, "the kernel keeps the names of those that hang");
+    host.hang_programs(2_000..2_008);
+    let unknown = ask(&host, json!({"amount": "25%"}), 0).unwrap();
+    let warning = &unknown.warnings[0];
+    assert!(
+        warning.contains("earlyoom") && warning.contains("not known") && warning.contains("no answer"),
+        "{warning}"
+    );
+    host.hang_programs([]);
     let past = ask(&host, json!({"amount": "20%", "mode": "total"}), 0).unwrap();
     assert!(past.warnings.iter().any(|w| w.contains("already")), "{past:?}");
 }

@@ -32,7 +32,6 @@ const STACK_BYTES: usize = 256 * 1024;
 pub(crate) static LOOKS: Bounded = Bounded::new(LIMIT);
 
 /// What `see` sees, or an error if that takes longer than the limit, or a look of the same sort is overdue already.
-#[cfg(test)]
 pub(crate) fn look<T: Send + 'static>(
     subject: Subject,
     see: impl FnOnce() -> Result<T, ViewError> + Send + 'static,
@@ -376,7 +375,6 @@ impl Bounded {
         }
     }
 
-    #[cfg(test)]
     fn look<T: Send + 'static>(
         &self,
         subject: Subject,

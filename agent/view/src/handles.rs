@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::ViewError;
+use crate::named::Named;
 use crate::volumes::{self, FileSeen};
 
 /// The most bytes that any file system's handle has.
@@ -115,19 +116,25 @@ pub fn anchor(folder: &Path) -> io::Result<File> {
 
 /// The file behind a handle; its name is looked for in `near` first, then on all of the volume.
 pub(crate) fn file_by_handle(volume: &Path, near: &Path, kind: i32, bytes: &[u8]) -> Result<Option<FileFound>, ViewError> {
-    let look = || -> io::Result<Option<FileFound>> {
-        let Some(fd) = open_by_handle(&anchor(volume)?, kind, bytes)? else {
-            return Ok(None);
-        };
-        let file = File::from(fd);
-        let found = file.metadata()?;
-        Ok(Some(FileFound {
-            seen: volumes::seen(&found),
-            links: found.nlink(),
-            path: (found.nlink() > 0).then(|| name_of(&file, &found, volume, near)).flatten(),
-        }))
+    let failed = |e: io::Error| ViewError::new(format!("the file by its handle on {}", volume.display()), e);
+    let Some(named) = Named::find(volume)? else {
+        return Err(failed(io::ErrorKind::NotFound.into()));
     };
-    look().map_err(|e| ViewError::new(format!("the file by its handle on {}", volume.display()), e))
+    let (near, bytes) = (near.to_owned(), bytes.to_vec());
+    named.look(move |volume| open_and_see(volume, &near, kind, &bytes))?.map_err(failed)
+}
+
+fn open_and_see(volume: &Path, near: &Path, kind: i32, bytes: &[u8]) -> io::Result<Option<FileFound>> {
+    let Some(fd) = open_by_handle(&anchor(volume)?, kind, bytes)? else {
+        return Ok(None);
+    };
+    let file = File::from(fd);
+    let found = file.metadata()?;
+    Ok(Some(FileFound {
+        seen: volumes::seen(&found),
+        links: found.nlink(),
+        path: (found.nlink() > 0).then(|| name_of(&file, &found, volume, near)).flatten(),
+    }))
 }
 
 fn name_of(file: &File, found: &fs::Metadata, volume: &Path, near: &Path) -> Option<PathBuf> {

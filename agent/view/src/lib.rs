@@ -16,6 +16,7 @@ mod linux;
 mod listeners;
 mod memory;
 mod mounts;
+mod named;
 pub mod net;
 mod notes;
 mod process;

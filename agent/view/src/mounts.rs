@@ -1,7 +1,7 @@
 //! What is mounted here, as the kernel lists it for this process; it mounts nothing.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::error::ViewError;
 use crate::text;
@@ -25,6 +25,12 @@ pub(crate) fn mounts() -> Result<Vec<Mount>, ViewError> {
     // What the process's first thread sees may be another namespace.
     let listed = text::read("/proc/thread-self/mountinfo")?;
     Ok(listed.lines().filter_map(parse).collect())
+}
+
+/// The deepest mount above a path; of several at one point the last covers the others.
+pub(crate) fn mount_of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    above.max_by_key(|mount| mount.point.components().count())
 }
 
 /// Addresses that back mounts over the network.

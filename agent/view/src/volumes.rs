@@ -11,7 +11,8 @@ use rustix::fs::{StatVfsMountFlags, statvfs};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ViewError;
-use crate::mounts::{Mount, mounts};
+use crate::mounts::{mount_of, mounts};
+use crate::named::Named;
 use crate::text;
 
 /// What `statfs` calls btrfs, zfs, bcachefs and nilfs2: they count space as they write it.
@@ -75,8 +76,9 @@ pub struct FileSeen {
 /// The volume on which something lies; `None` when there is no such path.
 pub(crate) fn volume(path: &Path) -> Result<Option<Volume>, ViewError> {
     let failed = |e: std::io::Error| ViewError::new(format!("the volume of {}", path.display()), e);
-    let found = fs::canonicalize(path).and_then(|whole| Ok((fs::metadata(&whole)?, statvfs(&whole)?, whole)));
-    let (found, space, whole) = match found {
+    let Some(named) = Named::find(path)? else { return Ok(None) };
+    let whole = named.path.clone();
+    let (found, space) = match named.look(|whole| Ok((fs::metadata(whole)?, statvfs(whole)?)))? {
         Ok(found) => found,
         Err(e) if text::is_absent(&e) => return Ok(None),
         Err(e) => return Err(failed(e)),
@@ -102,9 +104,10 @@ pub(crate) fn volume(path: &Path) -> Result<Option<Volume>, ViewError> {
 /// Lets a file system that counts its space only as it writes do that now, so that what it says next is so. True when it has, or
 /// counts at once anyhow; a disk that takes longer is not waited for.
 pub fn settle(path: &Path) -> bool {
-    let lazy = rustix::fs::statfs(path).is_ok_and(|found| LAZY.contains(&i128::from(found.f_type)));
-    if !lazy {
-        return true;
+    match is_lazy(path) {
+        Ok(true) => {}
+        Ok(false) => return true,
+        Err(_) => return false,
     }
     // One at a time: those that hang must not become many.
     if SETTLING.swap(true, Ordering::AcqRel) {
@@ -130,10 +133,11 @@ pub fn settle(path: &Path) -> bool {
     }
 }
 
-/// The deepest mount above a path; of several at one point the last covers the others.
-fn mount_of<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
-    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
-    above.max_by_key(|mount| mount.point.components().count())
+/// What cannot be asked counts at once; what does not answer is unknown.
+fn is_lazy(path: &Path) -> Result<bool, ViewError> {
+    let Some(named) = Named::find(path)? else { return Ok(false) };
+    let found = named.look(|path| Ok(rustix::fs::statfs(path)?.f_type))?;
+    Ok(found.is_ok_and(|kind| LAZY.contains(&i128::from(kind))))
 }
 
 /// By the names that LVM and VDO give to their pools.
@@ -146,7 +150,8 @@ fn is_thin(device: u64) -> bool {
 }
 
 pub(crate) fn file(path: &Path) -> Result<Option<FileSeen>, ViewError> {
-    match fs::symlink_metadata(path) {
+    let Some(named) = Named::find_name(path)? else { return Ok(None) };
+    match named.look(|path| fs::symlink_metadata(path))? {
         Ok(found) => Ok(Some(seen(&found))),
         Err(e) if text::is_absent(&e) => Ok(None),
         Err(e) => Err(ViewError::new(path.display().to_string(), e)),
@@ -167,6 +172,7 @@ pub(crate) fn seen(found: &fs::Metadata) -> FileSeen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mounts::Mount;
 
     #[test]
     fn the_deepest_and_last_mount_counts() {

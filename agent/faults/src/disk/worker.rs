@@ -1,6 +1,7 @@
 //! The body of a disk worker: grows the ballast step by step, and stops where the reserve begins; it makes and removes no file.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,7 +70,11 @@ pub(super) fn grow(growth: &Growth, ballast: &Path, control: &WorkControl) -> Re
     let mut filler = Filler::of(file, began).map_err(failed)?;
     while !control.should_stop() {
         let due = growth.due(view.boot_ms().saturating_sub(began));
-        let (room, most) = growth.room(view)?;
+        let (room, most) = match growth.room(view) {
+            // A volume that is late, as one that is being filled may be, is asked again: until it answers nothing more is taken.
+            Err(error) if error.source.kind() == ErrorKind::TimedOut => (0, 0),
+            looked => looked?,
+        };
         let step = if filler.writes() { WRITTEN_STEP } else { most };
         let next = due.min(filler.filled() + room.min(step));
         let grows = next > filler.filled();

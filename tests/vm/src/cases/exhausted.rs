@@ -105,6 +105,8 @@ const SCRIPT: &str = "/run/fracas-test-exhaust.py";
 /// What the script prints: all times in seconds since boot.
 #[derive(Debug, Deserialize)]
 struct Watched {
+    /// What the line of the shell has printed.
+    said: String,
     /// Injections whose effects were not there in the beginning.
     idle: Vec<String>,
     begin: f64,
@@ -167,10 +169,13 @@ fn exhausted(site: &mut Site, figures: &mut Figures<'_>, resource: &Resource) ->
     let db6 = site.neighbour().v6().to_string();
     let look = |(one, id): (&&Held, &String)| json!({"id": id, "look": one.look, "at": one.at.replace("ID", id).replace("DB6", &db6)});
     let looks = json!(held.iter().zip(&ids).map(look).collect::<Vec<_>>()).to_string();
-    let ends = lease_ends(site)?;
-    let printed = site.machine().exec(&["python3", SCRIPT, name, &looks], b"", GIVE_UP)?.ok()?;
+    let printed = site
+        .machine()
+        .exec(&["python3", SCRIPT, name, &looks, &silence()], b"", GIVE_UP)?
+        .ok()?;
     site.machine().sh(&signal_controller("CONT"))?.ok()?;
     let watched: Watched = serde_json::from_str(&printed)?;
+    let ends = lease_ends(&watched.said)?;
     ensure!(
         watched.idle.is_empty(),
         "some faults did not act when there were no {name} left: {watched:?}"
@@ -218,12 +223,14 @@ fn expect_leases_lost(site: &Site, runs: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Stops the controller, so that every fault ends without a command, and returns when each injection's lease ends, in seconds since boot; rather
-/// too early than too late.
-fn lease_ends(site: &Site) -> Result<BTreeMap<String, f64>> {
-    let silence = signal_controller("STOP");
-    let line = format!("{silence}; {BEGIN}; echo $begin; fracas-agent status -o json");
-    let printed = site.machine().sh(&line)?.ok()?;
+/// Stops the controller, so that every fault ends without a command, and prints a time before that and what the agent holds then.
+fn silence() -> String {
+    let stop = signal_controller("STOP");
+    format!("{stop}; {BEGIN}; echo $begin; fracas-agent status -o json")
+}
+
+/// When each injection's lease ends, in seconds since boot, by what the silence has printed; rather too early than too late.
+fn lease_ends(printed: &str) -> Result<BTreeMap<String, f64>> {
     let (now, status) = printed.split_once('\n').context("a time and a status")?;
     let (now, status): (f64, Value) = (now.parse()?, serde_json::from_str(status)?);
     let active = status["active"].as_array().context("a status lists what is active")?;

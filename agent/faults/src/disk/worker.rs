@@ -1,7 +1,6 @@
 //! The body of a disk worker: grows the ballast step by step, and stops where the reserve begins; it makes and removes no file.
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,8 +70,9 @@ pub(super) fn grow(growth: &Growth, ballast: &Path, control: &WorkControl) -> Re
     while !control.should_stop() {
         let due = growth.due(view.boot_ms().saturating_sub(began));
         let (room, most) = match growth.room(view) {
-            // A volume that is late, as one that is being filled may be, is asked again: until it answers nothing more is taken.
-            Err(error) if error.source.kind() == ErrorKind::TimedOut => (0, 0),
+            // A volume that is late, as one that is being filled may be, is asked again, and so is a host without a descriptor to spare: until
+            // there is an answer nothing more is taken.
+            Err(error) if error.is_transient() => (0, 0),
             looked => looked?,
         };
         let step = if filler.writes() { WRITTEN_STEP } else { most };

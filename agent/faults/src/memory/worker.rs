@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agent_levers::work::MemoryBlock;
-use agent_view::HostView;
+use agent_view::{HostView, Memory, ViewError};
 
 use super::target::{Aim, Sight};
 use crate::fault::FaultError;
@@ -25,11 +25,20 @@ pub(super) fn hold(aim: &Aim, lock: bool, control: &WorkControl) -> Result<(), F
     let mut looks = 0;
     let mut needs = 0;
     while !control.should_stop() {
-        if looks % MEASURE_EVERY == 0 {
-            needs = own_needs(view, hoard.held())?;
-        }
+        let known = (looks % MEASURE_EVERY != 0).then_some(needs);
+        let memory = match look(view, hoard.held(), known) {
+            Ok((memory, own)) => {
+                needs = own;
+                memory
+            }
+            // Without a descriptor to spare on the host, say: what is held stays held, and no more is taken before the host can be seen again.
+            Err(error) if error.is_transient() => {
+                std::thread::sleep(EVERY);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         looks += 1;
-        let memory = view.memory()?;
         let sight = Sight {
             used: memory.used(),
             available: memory.available,
@@ -47,8 +56,14 @@ pub(super) fn hold(aim: &Aim, lock: bool, control: &WorkControl) -> Result<(), F
     Ok(())
 }
 
-/// What the process has beside the hoard: its code and stacks count as well.
-fn own_needs(view: &dyn HostView, held: u64) -> Result<u64, FaultError> {
-    let own = view.process_memory(view.own_pid())?.unwrap_or_default();
-    Ok((own.pss + own.swapped).saturating_sub(held))
+/// The host's memory, and what the process has beside the hoard unless that is known: its code and stacks count as well.
+fn look(view: &dyn HostView, held: u64, known: Option<u64>) -> Result<(Memory, u64), ViewError> {
+    let needs = match known {
+        Some(needs) => needs,
+        None => {
+            let own = view.process_memory(view.own_pid())?.unwrap_or_default();
+            (own.pss + own.swapped).saturating_sub(held)
+        }
+    };
+    Ok((view.memory()?, needs))
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use agent_view::tc::bpf::{Attribute, Map, Program};
 
+use super::memlock;
+
 const MAP_CREATE: libc::c_long = 0;
 const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
@@ -42,7 +44,7 @@ pub(super) fn create_map(kind: MapKind, name: &str, key: usize, value: usize, mo
         .put(16, flags)
         .put_name(28, name);
     // SAFETY: this command reads no pointer and returns a descriptor.
-    let fd = unsafe { attribute.open(MAP_CREATE) }?;
+    let fd = memlock::lifted(|| unsafe { attribute.open(MAP_CREATE) })?;
     // SAFETY: it was made with these lengths.
     Ok(unsafe { Map::new(fd, key, value) })
 }
@@ -68,7 +70,7 @@ pub(super) fn remove(map: &Map, key: &[u8]) -> io::Result<()> {
 pub(super) fn load(name: &str, instructions: &[u64]) -> io::Result<Program> {
     let attribute = Attribute::classifier(name, instructions)?;
     // SAFETY: the instructions outlive the call.
-    unsafe { attribute.load() }.map(Program::from)
+    memlock::lifted(|| unsafe { attribute.load() }).map(Program::from)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod bpf;
 mod classifier;
 mod clsact;
 mod distribution;
+mod memlock;
 mod order;
 mod prefixes;
 mod queue;

@@ -1,7 +1,7 @@
 # Stops the agent, which undoes its faults, and lets the installed program prove that nothing is left and no agent runs. $1 says what is
 # about to happen.
-# Whoever calls it sets `ctl`, the program that starts the agent again. What safety depends on is stopped and started by systemctl:
-# deb-systemd-invoke does nothing and exits with 0 where a policy-rc.d forbids it.
+# Units are stopped, and started again after a refusal, by systemctl: deb-systemd-invoke does nothing and exits with 0 where a policy-rc.d
+# forbids it, and what ran before is no start that such a policy is about.
 agent=/usr/bin/fracas-agent
 state=/var/lib/fracas/agent
 restart=/run/fracas-agent/restart
@@ -38,7 +38,7 @@ resume() {
         systemctl start fracas-guard.path || true
     fi
     if [ -n "$ran" ]; then
-        $ctl start fracas-agent.service || true
+        systemctl start fracas-agent.service || true
     fi
 }
 
@@ -98,9 +98,10 @@ END
     return 1
 }
 
-# For a removal, once its units are stopped: without its file the slice would stay until the next boot.
-end_slice() {
+# For a removal, once its units are stopped: without their files the slice would stay until the next boot, and so would a unit that failed.
+end_units() {
     if [ -d /run/systemd/system ]; then
         systemctl stop fracas.slice || true
+        systemctl reset-failed fracas-agent.service fracas-guard.service fracas-guard.path fracas-rescue.service 2>/dev/null || true
     fi
 }

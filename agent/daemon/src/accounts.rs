@@ -73,8 +73,8 @@ fn user(key: &str, name: &str, users: Result<Users, ViewError>) -> anyhow::Resul
         users.with_context(|| format!("{key} in agent.toml: look up the user {name:?} in a file that must be there and readable"))?;
     users.by_name(name).with_context(|| {
         format!(
-            "{key} in agent.toml: this host has no user {name:?} in /etc/passwd, and one that only LDAP or another directory knows does not \
-             count (name another then); make it: useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {name}"
+            "{key} in agent.toml: this host has no user {name:?} in /etc/passwd or /usr/lib/passwd, and one that only LDAP or another directory \
+             knows does not count (name another then); make it: useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {name}"
         )
     })
 }

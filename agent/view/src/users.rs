@@ -1,4 +1,4 @@
-//! The users that this host itself has, by /etc/passwd: a directory over the network may never answer, least of all while a fault holds it.
+//! The users that this host itself has, by its files: a directory over the network may never answer, least of all while a fault holds it.
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,8 @@ use crate::text;
 
 /// Where useradd and systemd-sysusers write the users of this host.
 const LIST: &str = "/etc/passwd";
+/// Where systems that boot images (rpm-ostree) have the users of their packages.
+const IMAGE_LIST: &str = "/usr/lib/passwd";
 /// The kernel takes this for "no change", so it is neither a user nor a group.
 const NO_ID: u32 = u32::MAX;
 
@@ -26,7 +28,8 @@ pub struct Users {
 
 impl Users {
     pub fn read() -> Result<Self, ViewError> {
-        Ok(Self::parse(&text::read(LIST)?))
+        let image = text::read_if_there(IMAGE_LIST)?.unwrap_or_default();
+        Ok(Self::parse(&format!("{}\n{image}", text::read(LIST)?)))
     }
 
     /// For those to whom a name is a help and no more: without a list that can be read, no user has one.

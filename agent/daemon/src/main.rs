@@ -17,7 +17,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let options = Options::parse();
     proto_transport::install_provider();
-    if let Err(error) = logging::init(LogFormat::Plain) {
+    if let Err(error) = logging::init(NAME, LogFormat::Plain) {
         return exit::failed(NAME, &error, USAGE);
     }
     match obey(options) {

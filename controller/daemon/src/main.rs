@@ -25,7 +25,7 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let options = Options::parse();
     proto_transport::install_provider();
-    if let Err(error) = logging::init(if options.log_json { LogFormat::Json } else { LogFormat::Plain }) {
+    if let Err(error) = logging::init(NAME, if options.log_json { LogFormat::Json } else { LogFormat::Plain }) {
         return exit::failed(NAME, &error, USAGE);
     }
     if let Some(folder) = &options.manual {

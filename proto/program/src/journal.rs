@@ -2,11 +2,15 @@
 //!
 //! tracing-journald writes the same fields, and waits: where the journal stands still, so would whoever undoes a fault.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{SndBuf, SndBufForce};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -22,35 +26,52 @@ const JOURNAL: &str = "/run/systemd/journal/socket";
 const PREFIX: &str = "FRACAS_";
 /// What is written of one value, so that a record fits into one datagram.
 const MOST_BYTES: usize = 16 << 10;
+/// What may wait for room: some thousands of records, for a burst that the journal does not read as fast as it comes.
+const MOST_WAITING_BYTES: usize = 1 << 20;
 
-/// Sends each record as a datagram, or drops and counts it where the journal has no room.
+/// What the socket is asked to hold for the journal; without CAP_NET_ADMIN it gets as much as the host allows.
+const SOCKET_BYTES: usize = 8 << 20;
+
+/// Sends each record as a datagram. Where the journal has no room it waits here for the next one, and is dropped and counted where it has
+/// none here either.
 pub(crate) struct JournalLayer {
     socket: UnixDatagram,
     journal: PathBuf,
     program: String,
+    waiting: Mutex<Waiting>,
     dropped: Dropped,
 }
 
+/// Records that found no room yet, oldest first.
+#[derive(Default)]
+struct Waiting {
+    records: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
 impl JournalLayer {
-    /// Fails where no journal listens; one that stands still does listen.
-    pub(crate) fn open() -> io::Result<Self> {
-        Self::to(Path::new(JOURNAL))
+    /// Fails where no journal listens; one that stands still does listen. `program` is what records are found by.
+    pub(crate) fn open(program: &str) -> io::Result<Self> {
+        Self::to(Path::new(JOURNAL), program)
     }
 
-    fn to(journal: &Path) -> io::Result<Self> {
+    fn to(journal: &Path, program: &str) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
+        if setsockopt(&socket, SndBufForce, &SOCKET_BYTES).is_err() {
+            // As much of it as the host allows; a small socket drops sooner, and no more than that.
+            setsockopt(&socket, SndBuf, &SOCKET_BYTES).ok();
+        }
         // The journal discards what is empty.
         match socket.send_to(&[], journal) {
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
             _ => {}
         }
-        let program = std::env::args_os().next().unwrap_or_default();
-        let program = Path::new(&program).file_name().unwrap_or_default();
         Ok(Self {
             socket,
             journal: journal.to_owned(),
-            program: program.to_string_lossy().into_owned(),
+            program: program.to_owned(),
+            waiting: Mutex::default(),
             dropped: Dropped::default(),
         })
     }
@@ -69,6 +90,27 @@ impl JournalLayer {
         put(&mut record, "", "MESSAGE", dropped::MESSAGE);
         put(&mut record, PREFIX, "DROPPED", &number.to_string());
         record
+    }
+
+    /// Sends it behind those that wait, or has it wait as well; false where there is no room for that.
+    fn take(&self, record: &[u8]) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(first) = waiting.records.front() {
+            if !self.send(first) {
+                break;
+            }
+            waiting.bytes -= first.len();
+            waiting.records.pop_front();
+        }
+        if waiting.records.is_empty() && self.send(record) {
+            return true;
+        }
+        let has_room = waiting.bytes + record.len() <= MOST_WAITING_BYTES;
+        if has_room {
+            waiting.bytes += record.len();
+            waiting.records.push_back(record.to_owned());
+        }
+        has_room
     }
 
     fn send(&self, record: &[u8]) -> bool {
@@ -107,7 +149,7 @@ where
         self.put_origin(&mut record, event.metadata());
         event.record(&mut Fields(&mut record));
         let report = |number| self.report(number);
-        self.dropped.deliver(&record, report, |record| self.send(record));
+        self.dropped.deliver(&record, report, |record| self.take(record));
     }
 }
 
@@ -273,7 +315,7 @@ mod tests {
     #[test]
     fn a_journal_that_stands_still_holds_no_program_up_and_the_loss_is_reported() {
         let journal = Journal::new();
-        let layer = JournalLayer::to(&journal.path).unwrap();
+        let layer = JournalLayer::to(&journal.path, "fracas-test").unwrap();
         let (path, records) = (journal.path.clone(), std::sync::Arc::new(std::sync::Mutex::new(Vec::new())));
         let read = std::sync::Arc::clone(&records);
         log(layer, move || {
@@ -281,34 +323,50 @@ mod tests {
                 tracing::info!(number, "a record");
             }
             // A program that starts meanwhile finds the journal as well.
-            assert!(JournalLayer::to(&path).is_ok());
-            read.lock().unwrap().extend(journal.read());
-            tracing::error!("after");
-            read.lock().unwrap().extend(journal.read());
+            assert!(JournalLayer::to(&path, "fracas-test").is_ok());
+            let (mut all, mut after) = (Vec::new(), 0);
+            while all.iter().filter(|record| is_after(record)).count() < after || after == 0 {
+                all.extend(journal.read());
+                tracing::error!("after");
+                after += 1;
+                assert!(after < RECORDS as usize, "what waited was never sent");
+                all.extend(journal.read());
+            }
+            *read.lock().unwrap() = all;
         });
         let records = records.lock().unwrap();
-        let [written @ .., report, after] = records.as_slice() else {
-            panic!("{records:?}");
-        };
-        for (number, record) in written.iter().enumerate() {
-            assert_eq!(record["FRACAS_NUMBER"], number.to_string());
+        let (mut written, mut dropped, mut bytes, mut after) = (0, 0, 0, 0);
+        for record in records.iter() {
+            assert_eq!(record["SYSLOG_IDENTIFIER"], "fracas-test");
+            bytes += record.values().map(String::len).sum::<usize>();
+            match record["MESSAGE"].as_str() {
+                "after" => {
+                    assert_eq!((written + dropped, record["PRIORITY"].as_str()), (RECORDS, "3"));
+                    after += 1;
+                }
+                dropped::MESSAGE => {
+                    assert_eq!(record["PRIORITY"], "4");
+                    dropped += record["FRACAS_DROPPED"].parse::<u64>().unwrap();
+                }
+                // Each report stands where its records are missing.
+                _ => {
+                    assert_eq!(record["FRACAS_NUMBER"], (written + dropped).to_string());
+                    written += 1;
+                }
+            }
         }
-        assert!(!written.is_empty(), "the journal took none");
-        let dropped = RECORDS - written.len() as u64;
-        assert!(dropped > 0, "the journal took all");
-        assert_eq!(report["MESSAGE"], dropped::MESSAGE);
-        assert_eq!(
-            (report["FRACAS_DROPPED"].as_str(), report["PRIORITY"].as_str()),
-            (dropped.to_string().as_str(), "4")
-        );
-        assert_eq!(report["SYSLOG_IDENTIFIER"], after["SYSLOG_IDENTIFIER"]);
-        assert_eq!((after["MESSAGE"].as_str(), after["PRIORITY"].as_str()), ("after", "3"));
+        assert!(dropped > 0 && after > 0, "{written} records, {dropped} dropped");
+        assert!(bytes > MOST_WAITING_BYTES / 4, "{written} records: none waited for room");
+    }
+
+    fn is_after(record: &BTreeMap<String, String>) -> bool {
+        record["MESSAGE"] == "after"
     }
 
     #[test]
     fn fields_have_the_names_and_values_that_the_journal_takes() {
         let journal = Journal::new();
-        log(JournalLayer::to(&journal.path).unwrap(), || {
+        log(JournalLayer::to(&journal.path, "fracas-test").unwrap(), || {
             let why = "two\nlines=of text";
             tracing::warn!(host.name = "web", __inner = 7, error = %std::fmt::Error, list = ?["a"], why, "it {}", "broke");
             tracing::debug!("quiet");
@@ -341,7 +399,7 @@ mod tests {
     #[test]
     fn a_long_value_is_cut_between_characters_and_says_so() {
         let journal = Journal::new();
-        log(JournalLayer::to(&journal.path).unwrap(), || {
+        log(JournalLayer::to(&journal.path, "fracas-test").unwrap(), || {
             let long = format!("x{}", "ü".repeat(MOST_BYTES));
             tracing::info!(long, "a record");
         });
@@ -356,7 +414,7 @@ mod tests {
     #[test]
     fn without_a_journal_there_is_no_layer() {
         let folder = tempfile::tempdir().unwrap();
-        let error = JournalLayer::to(&folder.path().join("socket")).err().unwrap();
+        let error = JournalLayer::to(&folder.path().join("socket"), "fracas-test").err().unwrap();
         assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 }

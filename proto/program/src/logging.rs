@@ -38,11 +38,11 @@ pub enum LogError {
     Twice,
 }
 
-/// Starts logging at `info`, or as `$FRACAS_LOG` says.
-pub fn init(format: LogFormat) -> Result<(), LogError> {
+/// Starts logging at `info`, or as `$FRACAS_LOG` says; `program` is what the journal finds the records by, whatever the process is called.
+pub fn init(program: &str, format: LogFormat) -> Result<(), LogError> {
     let filter = filter(std::env::var(VARIABLE).ok().as_deref())?;
     let layer = match format {
-        LogFormat::Plain => match journal() {
+        LogFormat::Plain => match journal(program) {
             Some(journal) => journal.boxed(),
             None => fmt::layer().with_writer(stderr::log(plain_report)).with_ansi(false).boxed(),
         },
@@ -55,14 +55,14 @@ pub fn init(format: LogFormat) -> Result<(), LogError> {
 }
 
 /// The journal has times and priorities of its own and keeps fields apart, which text on standard error would lose.
-fn journal() -> Option<JournalLayer> {
+fn journal(program: &str) -> Option<JournalLayer> {
     let stream = std::env::var(JOURNAL_STREAM).ok()?;
     let stderr = File::from(std::io::stderr().as_fd().try_clone_to_owned().ok()?);
     let stderr = stderr.metadata().ok()?;
     if stream != format!("{}:{}", stderr.dev(), stderr.ino()) {
         return None;
     }
-    JournalLayer::open().ok()
+    JournalLayer::open(program).ok()
 }
 
 /// A line in the form of the others, with how many are missing before it.
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn the_journal_gets_priorities_and_fields_and_no_time_in_the_text() {
         with_journal(|journal| {
-            let subscriber = tracing_subscriber::registry().with(JournalLayer::open().unwrap());
+            let subscriber = tracing_subscriber::registry().with(JournalLayer::open("fracas-test").unwrap());
             tracing::subscriber::with_default(subscriber, || {
                 tracing::error!(injection = "abc", "the host is dirty");
                 tracing::info!("ready");

@@ -22,31 +22,21 @@ const GLANCES: u32 = 8;
 const ALWAYS: u32 = 4;
 /// Of the time that goes by, the share that may be waited beyond that part: with it, slow looks one after another stay below 10 s.
 const REGAINED: f64 = 0.1;
-/// Looks that may be overdue at a time; each of them holds a thread.
+/// Looks at processes, or at mounts, that may be overdue at a time; each of them holds a thread.
 const MOST_OVERDUE: usize = 8;
 /// Helpers that are kept for later looks. One that waits for work costs its stack's first pages.
 const MOST_IDLE: usize = 2;
 const STACK_BYTES: usize = 256 * 1024;
 
 /// Of the whole process: a view that is opened again and again, as the guardian does, must not leave a stuck thread each time.
-pub(crate) static LOOKS: Bounded = Bounded::new(LIMIT);
+pub(crate) static PROCESS_LOOKS: Bounded = Bounded::new(LIMIT);
+/// The same for mounts. Any user can have processes at which looks hang, and they must not keep a fault on a volume from being undone.
+pub(crate) static MOUNT_LOOKS: Bounded = Bounded::new(LIMIT);
 
-/// What `see` sees, or an error if that takes longer than the limit, or a look of the same sort is overdue already.
-pub(crate) fn look<T: Send + 'static>(
-    subject: Subject,
-    see: impl FnOnce() -> Result<T, ViewError> + Send + 'static,
-) -> Result<T, ViewError> {
-    LOOKS.look(subject, see)
-}
-
-/// Why a look of this sort would only wait: an earlier one has not come back yet.
-pub(crate) fn overdue(sort: &str) -> Option<ViewError> {
-    LOOKS.overdue(sort)
-}
-
-/// Starts a helper now: when the first look is due there may be no process id left for it.
+/// Starts a helper for either now: when the first look is due there may be no process id left for it.
 pub(crate) fn prepare() {
-    LOOKS.prepare();
+    PROCESS_LOOKS.prepare();
+    MOUNT_LOOKS.prepare();
 }
 
 /// What a look that does not come back is reported with.
@@ -361,6 +351,7 @@ impl Bounded {
         }
     }
 
+    /// Why a look of this sort would only wait: an earlier one has not come back yet.
     pub(crate) fn overdue(&self, sort: &str) -> Option<ViewError> {
         let mut helpers = self.locked();
         helpers.sweep(std::process::id());
@@ -375,7 +366,8 @@ impl Bounded {
         }
     }
 
-    fn look<T: Send + 'static>(
+    /// What `see` sees, or an error if that takes longer than the limit, or a look of the same sort is overdue already.
+    pub(crate) fn look<T: Send + 'static>(
         &self,
         subject: Subject,
         see: impl FnOnce() -> Result<T, ViewError> + Send + 'static,

@@ -80,7 +80,7 @@ impl LinuxView {
         }
     }
 
-    /// The same view, with a thread for looks that may hang: when the first of them is due, the host may have no process id left for one.
+    /// The same view, with threads for looks that may hang: when the first of them is due, the host may have no process id left for one.
     /// A process that gives up rights does so before, since rights are kept for each thread.
     #[must_use]
     pub fn with_helper(self) -> Self {

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use crate::bounded::{self, Subject, Words};
+use crate::bounded::{MOUNT_LOOKS, Subject, Words};
 use crate::error::ViewError;
 use crate::mounts::{Mount, mount_of, mounts};
 use crate::text;
@@ -50,7 +50,7 @@ impl Named {
         see: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<io::Result<T>, ViewError> {
         let Self { path, subject } = self;
-        bounded::look(subject, move || Ok(see(&path)))
+        MOUNT_LOOKS.look(subject, move || Ok(see(&path)))
     }
 }
 
@@ -111,11 +111,30 @@ fn last_first(path: &Path) -> Vec<OsString> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::bounded::PROCESS_LOOKS;
 
     fn found(path: &Path) -> Option<PathBuf> {
         Named::find(path).unwrap().map(|named| named.path)
+    }
+
+    #[test]
+    fn a_look_that_hangs_at_a_mount_takes_nothing_of_what_looks_at_processes_have() {
+        let sort = "mount of this test";
+        let (end, hangs) = channel::<()>();
+        let named = Named {
+            path: PathBuf::from("/"),
+            subject: Subject::new(sort, || Words {
+                what: "a mount".to_owned(),
+                fix: "unmount it".to_owned(),
+            }),
+        };
+        let late = named.look(move |_| Ok(hangs.recv().is_ok()));
+        assert_eq!(late.unwrap_err().source.kind(), io::ErrorKind::TimedOut);
+        assert!(MOUNT_LOOKS.overdue(sort).is_some() && PROCESS_LOOKS.overdue(sort).is_none());
+        drop(end);
     }
 
     #[test]

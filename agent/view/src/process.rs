@@ -5,7 +5,7 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::{self, Subject, Words};
+use crate::bounded::{PROCESS_LOOKS, Subject, Words};
 use crate::error::ViewError;
 use crate::program::{self, Program};
 use crate::text;
@@ -201,7 +201,7 @@ pub(crate) fn named(pid: u32) -> String {
 /// process is seen without them.
 pub(crate) fn process(pid: u32, users: &Users) -> Result<Option<Process>, ViewError> {
     let Some(kept) = kept(pid, users)? else { return Ok(None) };
-    if let Some(late) = bounded::overdue(&sort(pid, kept.start_time)) {
+    if let Some(late) = PROCESS_LOOKS.overdue(&sort(pid, kept.start_time)) {
         return Ok(Some(Process {
             exe: program::exe(pid),
             unread: Some(format!("{} gave {}", late.what, late.source)),

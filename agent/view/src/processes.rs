@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 
-use crate::bounded::{Bounded, Failure, LOOKS, Subject, Words};
+use crate::bounded::{Bounded, Failure, PROCESS_LOOKS, Subject, Words};
 use crate::error::ViewError;
 use crate::process::{Process, alone, named, pids, process, words};
 use crate::users::Users;
@@ -21,12 +21,12 @@ pub(crate) fn processes() -> Result<Vec<Process>, ViewError> {
         what: format!("the processes of this host, as far as {}", named(pid)),
         fix: TOO_MANY.to_owned(),
     };
-    each(&LOOKS, all, alone, pids()?, seeing())
+    each(&PROCESS_LOOKS, all, alone, pids()?, seeing())
 }
 
 /// One of them; `None` when it has ended.
 pub(crate) fn process_in_time(pid: u32) -> Result<Option<Process>, ViewError> {
-    Ok(each(&LOOKS, move |_| words(pid), alone, vec![pid], seeing())?.pop())
+    Ok(each(&PROCESS_LOOKS, move |_| words(pid), alone, vec![pid], seeing())?.pop())
 }
 
 /// The users are read where the look may take its time.
@@ -84,7 +84,6 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::bounded;
 
     /// A quarter of it is enough for the second helper, on a busy machine too.
     const LIMIT: Duration = Duration::from_secs(2);
@@ -154,7 +153,7 @@ mod tests {
         let sleeper = Sleeper(Command::new("/bin/sleep").arg("60").spawn().unwrap());
         let pid = sleeper.0.id();
         let (end, hangs) = channel::<()>();
-        let hung = bounded::look(alone(pid), move || {
+        let hung = PROCESS_LOOKS.look(alone(pid), move || {
             hangs.recv().ok();
             Ok(())
         });

@@ -6,8 +6,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ const PROGRAM: &str = "sleeper";
 /// A look at what hangs waits for 2 s; a machine that is busy takes longer to come back from it.
 const LATE: Duration = Duration::from_secs(8);
 const AT_ONCE: Duration = Duration::from_millis(1_500);
+/// Looks of the whole process are counted together, so where tests share one they run one after another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The numbers of include/uapi/linux/fuse.h.
 mod fuse {
@@ -41,6 +43,7 @@ struct Mount {
     point: PathBuf,
     hangs: Arc<AtomicBool>,
     server: Option<JoinHandle<()>>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Mount {
@@ -56,6 +59,7 @@ impl Mount {
                 return None;
             }
         };
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
         let point = std::env::temp_dir().join(format!("fracas-hung-{name}-{}", std::process::id()));
@@ -76,6 +80,7 @@ impl Mount {
             point,
             hangs,
             server: Some(server),
+            _alone: alone,
         })
     }
 
@@ -277,4 +282,34 @@ fn a_process_with_its_program_on_a_mount_that_hangs_is_listed_without_what_canno
     drop(sleeper);
     assert_eq!(view.process_stat(pid).unwrap(), None);
     hung.end();
+}
+
+#[test]
+fn as_many_processes_as_looks_may_hang_at_hold_no_look_at_a_volume() {
+    // Those that wait for the mount end only after it, so they are dropped after it.
+    let mut sleepers = Vec::new();
+    let Some(mut hung) = Mount::new("processes") else { return };
+    let view = LinuxView::new().with_helper();
+    sleepers.extend((0..8).map(|_| Sleeper::start(&hung.program())));
+    hung.hang();
+    for sleeper in &sleepers {
+        let seen = view.process(sleeper.0.id());
+        assert!(seen.is_err() || seen.unwrap().unwrap().unread.is_some(), "a look does not hang");
+    }
+    let (all, took) = timed(|| view.processes());
+    let text = all.unwrap_err().source.to_string();
+    assert!(
+        text.contains("8 other looks do not come back") && took < AT_ONCE,
+        "{took:?}: {text}"
+    );
+    for path in [Path::new("/"), &std::env::temp_dir()] {
+        let (seen, took) = timed(|| view.volume(path));
+        assert!(seen.unwrap().is_some() && took < AT_ONCE, "{}: {took:?}", path.display());
+    }
+    hung.end();
+    let began = Instant::now();
+    while view.processes().is_err() {
+        assert!(began.elapsed() < LATE, "processes are not looked at again after the mount has gone");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

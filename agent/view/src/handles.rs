@@ -130,16 +130,17 @@ fn open_and_see(volume: &Path, near: &Path, kind: i32, bytes: &[u8]) -> io::Resu
     };
     let file = File::from(fd);
     let found = file.metadata()?;
+    let (seen, links) = (volumes::seen(&found), found.nlink());
     Ok(Some(FileFound {
-        seen: volumes::seen(&found),
-        links: found.nlink(),
-        path: (found.nlink() > 0).then(|| name_of(&file, &found, volume, near)).flatten(),
+        path: (links > 0).then(|| name_of(&file, &seen, volume, near)).flatten(),
+        seen,
+        links,
     }))
 }
 
-fn name_of(file: &File, found: &fs::Metadata, volume: &Path, near: &Path) -> Option<PathBuf> {
-    let known = known_name(file).filter(|path| is_at(path, found));
-    known.or_else(|| [near, volume].iter().find_map(|folder| search(folder, found)))
+fn name_of(file: &File, seen: &FileSeen, volume: &Path, near: &Path) -> Option<PathBuf> {
+    let known = known_name(file).filter(|path| is_at(path, seen));
+    known.or_else(|| [near, volume].iter().find_map(|folder| search(folder, seen)))
 }
 
 /// What the kernel calls it, if it still knows.
@@ -147,20 +148,20 @@ fn known_name(fd: &File) -> Option<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()
 }
 
-fn is_at(path: &Path, file: &fs::Metadata) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (file.dev(), file.ino()))
+fn is_at(path: &Path, file: &FileSeen) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (file.device, file.inode))
 }
 
 /// Looks through the folders below, nearest first, on this volume only and not without end.
-fn search(below: &Path, file: &fs::Metadata) -> Option<PathBuf> {
+fn search(below: &Path, file: &FileSeen) -> Option<PathBuf> {
     let (mut folders, mut left) = (VecDeque::from([below.to_owned()]), MOST_ENTRIES);
     while let Some(folder) = folders.pop_front() {
-        if !fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir() && found.dev() == file.dev()) {
+        if !fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir() && found.dev() == file.device) {
             continue;
         }
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             left = left.checked_sub(1)?;
-            if entry.ino() == file.ino() && is_at(&entry.path(), file) {
+            if entry.ino() == file.inode && is_at(&entry.path(), file) {
                 return Some(entry.path());
             }
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -191,7 +192,7 @@ mod tests {
         if let Some(handle) = &handle {
             let moved = found(&folder, handle).unwrap();
             assert_eq!((moved.path.as_ref(), moved.links), (Some(&there), 1));
-            assert_eq!(search(&folder, &file.metadata().unwrap()), Some(there.clone()));
+            assert_eq!(search(&folder, &volumes::seen(&file.metadata().unwrap())), Some(there.clone()));
             fs::remove_file(&there).unwrap();
             let open = found(&folder, handle).unwrap();
             assert_eq!((open.path, open.links), (None, 0));

@@ -16,7 +16,8 @@ const MOST_LINKS: usize = 40;
 /// A path with all of its links followed, but for its last name where that was asked for.
 pub(crate) struct Named {
     pub(crate) path: PathBuf,
-    subject: Subject,
+    /// Where its mount is.
+    point: PathBuf,
 }
 
 impl Named {
@@ -38,8 +39,9 @@ impl Named {
     }
 
     fn at(path: PathBuf, mounts: &[Mount]) -> Self {
+        let mount = mount_of(mounts, &path);
         Self {
-            subject: subject(&path, mounts),
+            point: mount.map_or_else(|| PathBuf::from("/"), |mount| mount.point.clone()),
             path,
         }
     }
@@ -49,14 +51,13 @@ impl Named {
         self,
         see: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<io::Result<T>, ViewError> {
-        let Self { path, subject } = self;
-        MOUNT_LOOKS.look(subject, move || Ok(see(&path)))
+        let Self { path, point } = self;
+        MOUNT_LOOKS.look(subject(&path, point), move || Ok(see(&path)))
     }
 }
 
 /// Looks at one mount hang together. Those at other mounts go on, so that what was done there is undone all the same.
-fn subject(path: &Path, mounts: &[Mount]) -> Subject {
-    let point = mount_of(mounts, path).map_or_else(|| PathBuf::from("/"), |mount| mount.point.clone());
+fn subject(path: &Path, point: PathBuf) -> Subject {
     let (sort, what) = (format!("mount {}", point.display()), path.display().to_string());
     Subject::new(sort, move || {
         let point = point.display();
@@ -122,14 +123,11 @@ mod tests {
 
     #[test]
     fn a_look_that_hangs_at_a_mount_takes_nothing_of_what_looks_at_processes_have() {
-        let sort = "mount of this test";
+        let sort = "mount /of/this/test";
         let (end, hangs) = channel::<()>();
         let named = Named {
             path: PathBuf::from("/"),
-            subject: Subject::new(sort, || Words {
-                what: "a mount".to_owned(),
-                fix: "unmount it".to_owned(),
-            }),
+            point: PathBuf::from("/of/this/test"),
         };
         let late = named.look(move |_| Ok(hangs.recv().is_ok()));
         assert_eq!(late.unwrap_err().source.kind(), io::ErrorKind::TimedOut);

@@ -359,6 +359,21 @@ mod tests {
     }
 
     #[test]
+    fn one_that_was_moved_is_emptied_while_its_name_is_not_known() {
+        let folder = TempDir::new().unwrap();
+        let ballast = ballast(&folder);
+        if ballast.handle.is_none() {
+            tests_notes::skip(&format!("the file system of {} gives no handles", folder.path().display()));
+            return;
+        }
+        let moved = folder.path().join("moved");
+        std::fs::write(&ballast.path, vec![1; 1 << 20]).unwrap();
+        std::fs::rename(&ballast.path, &moved).unwrap();
+        assert!(remove_moved(&ballast, folder.path(), None).unwrap());
+        assert_eq!(std::fs::metadata(&moved).unwrap().len(), 0);
+    }
+
+    #[test]
     fn a_handle_is_read_as_it_is_written_and_older_journals_have_none() {
         let old = r#"{"path":"/x/.fracas-1","mount_point":"/","device":7,"inode":5,"volatile":false}"#;
         let ballast: Ballast = serde_json::from_str(old).unwrap();

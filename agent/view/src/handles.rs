@@ -114,33 +114,37 @@ pub fn anchor(folder: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(folder, flags, Mode::empty())?))
 }
 
-/// The file behind a handle; its name is looked for in `near` first, then on all of the volume.
+/// The file behind a handle; its name is looked for in `near` first, then on all of the volume. Where that takes long the file has no
+/// known name: what it takes can be given back without one.
 pub(crate) fn file_by_handle(volume: &Path, near: &Path, kind: i32, bytes: &[u8]) -> Result<Option<FileFound>, ViewError> {
     let failed = |e: io::Error| ViewError::new(format!("the file by its handle on {}", volume.display()), e);
-    let Some(named) = Named::find(volume)? else {
-        return Err(failed(io::ErrorKind::NotFound.into()));
-    };
-    let (near, bytes) = (near.to_owned(), bytes.to_vec());
-    named.look(move |volume| open_and_see(volume, &near, kind, &bytes))?.map_err(failed)
+    let place = || -> Result<Named, ViewError> { Named::find(volume)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into())) };
+    let bytes = bytes.to_vec();
+    let opened = place()?.look(move |volume| open_and_see(volume, kind, &bytes))?;
+    match opened.map_err(failed)? {
+        Some(found) if found.path.is_none() && found.links > 0 => Ok(Some(FileFound {
+            path: search_in(place()?, near, found.seen)?,
+            ..found
+        })),
+        found => Ok(found),
+    }
 }
 
-fn open_and_see(volume: &Path, near: &Path, kind: i32, bytes: &[u8]) -> io::Result<Option<FileFound>> {
+/// With the name that the kernel knows, if any.
+fn open_and_see(volume: &Path, kind: i32, bytes: &[u8]) -> io::Result<Option<FileFound>> {
     let Some(fd) = open_by_handle(&anchor(volume)?, kind, bytes)? else {
         return Ok(None);
     };
     let file = File::from(fd);
     let found = file.metadata()?;
     let (seen, links) = (volumes::seen(&found), found.nlink());
-    Ok(Some(FileFound {
-        path: (links > 0).then(|| name_of(&file, &seen, volume, near)).flatten(),
-        seen,
-        links,
-    }))
+    let known = known_name(&file).filter(|path| links > 0 && is_at(path, &seen));
+    Ok(Some(FileFound { seen, links, path: known }))
 }
 
-fn name_of(file: &File, seen: &FileSeen, volume: &Path, near: &Path) -> Option<PathBuf> {
-    let known = known_name(file).filter(|path| is_at(path, seen));
-    known.or_else(|| [near, volume].iter().find_map(|folder| search(folder, seen)))
+fn search_in(place: Named, near: &Path, file: FileSeen) -> Result<Option<PathBuf>, ViewError> {
+    let near = near.to_owned();
+    place.search(move |volume| [near.as_path(), volume].iter().find_map(|folder| search(folder, &file)))
 }
 
 /// What the kernel calls it, if it still knows.
@@ -174,6 +178,9 @@ fn search(below: &Path, file: &FileSeen) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::{Duration, Instant};
+
     use super::*;
 
     fn found(folder: &Path, handle: &(i32, Vec<u8>)) -> Option<FileFound> {
@@ -200,6 +207,36 @@ mod tests {
             assert_eq!(found(&folder, handle), None);
         } else {
             tests_notes::skip(&format!("the file system of {} gives no handles", folder.display()));
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_search_that_is_late_leaves_a_name_unknown_until_it_ends_and_holds_no_look_at_the_volume() {
+        let folder = std::env::temp_dir().join(format!("fracas-search-{}", std::process::id()));
+        fs::create_dir_all(folder.join("deep")).unwrap();
+        let path = folder.join("deep/file");
+        fs::write(&path, "").unwrap();
+        let place = || Named::find(&folder).unwrap().unwrap();
+        let seen = volumes::file(&path).unwrap().unwrap();
+        let searched = || search_in(place(), &folder, seen).unwrap();
+        assert_eq!(searched(), Some(path.clone()));
+
+        let (end, hangs) = channel::<()>();
+        let late = place().search(move |_| hangs.recv().ok());
+        assert_eq!(late.unwrap(), None);
+        assert_eq!(searched(), None, "a search waits behind one that is late");
+        assert_eq!(volumes::file(&path).unwrap(), Some(seen));
+        let file = File::open(&path).unwrap();
+        if let Some(handle) = handle_of(&file).unwrap() {
+            assert_eq!(found(&folder, &handle).map(|found| found.seen), Some(seen));
+        }
+
+        drop(end);
+        let began = Instant::now();
+        while searched().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(20), "names are not searched for again");
+            std::thread::sleep(Duration::from_millis(5));
         }
         fs::remove_dir_all(&folder).unwrap();
     }

@@ -96,7 +96,7 @@ pub trait HostView: Features + Send + Sync {
     /// What lies at exactly this path, links not followed; `None` when there is nothing.
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, ViewError>;
     /// The file of this handle on the volume of a folder, wherever it was moved; `None` when it is really gone. Its name is
-    /// looked for in the folder `near` first.
+    /// looked for in the folder `near` first, and unknown where that takes too long.
     fn file_by_handle(&self, volume: &Path, near: &Path, kind: i32, bytes: &[u8]) -> Result<Option<FileFound>, ViewError>;
 
     /// `None` when no rule of ours carries this id.

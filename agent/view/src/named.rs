@@ -54,6 +54,26 @@ impl Named {
         let Self { path, point } = self;
         MOUNT_LOOKS.look(subject(&path, point), move || Ok(see(&path)))
     }
+
+    /// What a search below the path finds; nothing where it is late. It may take long on a disk that is slow but answers, so looks at the
+    /// path's mount go on beside it.
+    pub(crate) fn search<T: Send + 'static>(self, find: impl FnOnce(&Path) -> Option<T> + Send + 'static) -> Result<Option<T>, ViewError> {
+        let Self { path, point } = self;
+        match MOUNT_LOOKS.look(names(&point), move || Ok(find(&path))) {
+            Err(late) if late.source.kind() == io::ErrorKind::TimedOut => Ok(None),
+            found => found,
+        }
+    }
+}
+
+/// Searches of one mount wait for the same disk.
+fn names(point: &Path) -> Subject {
+    let sort = format!("names on mount {}", point.display());
+    let what = format!("the names of files on what is mounted at {}", point.display());
+    Subject::new(sort, move || Words {
+        what: what.clone(),
+        fix: "its disk is slow or very busy (fix: try again when that is less busy)".to_owned(),
+    })
 }
 
 /// Looks at one mount hang together. Those at other mounts go on, so that what was done there is undone all the same.

@@ -111,19 +111,54 @@ impl<'a> CleanCheck<'a> {
         self.consequences.extend(what);
     }
 
-    pub(crate) fn proof(self) -> CleanProof {
+    /// What could not be looked at so far; what comes later is kept apart from it.
+    pub(crate) fn take_blind(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.blind)
+    }
+
+    /// `unseen_on_host` is what was taken as the search of the host had ended; what came later is of the undos.
+    pub(crate) fn findings(self, unseen_on_host: BTreeSet<String>) -> Findings {
         let list = |set: BTreeSet<String>| set.into_iter().collect::<Vec<_>>();
-        let clean = self.owned_left.is_empty() && self.not_restored.is_empty();
-        let blind = !self.blind.is_empty();
-        let not_restored = self.not_restored.into_iter().chain(self.blind).collect();
-        let mut proof = CleanProof::of(
-            list(self.owned_left),
-            list(not_restored),
-            list(self.drift),
-            self.consequences,
-            &self.view.boot_id(),
-        );
-        if clean && blind {
+        Findings {
+            seen: CleanProof::of(
+                list(self.owned_left),
+                list(self.not_restored),
+                list(self.drift),
+                self.consequences,
+                &self.view.boot_id(),
+            ),
+            unseen_on_host: list(unseen_on_host),
+            unseen_of_undos: list(self.blind),
+        }
+    }
+}
+
+/// What a look at a host found, and apart from it what could not be looked at or does not show how it is.
+#[derive(Debug, Clone)]
+pub struct Findings {
+    /// Of what was seen; it proves nothing as long as anything was not.
+    pub seen: CleanProof,
+    /// Not seen as the host was searched for what carries our name; it need not concern any of the histories.
+    pub unseen_on_host: Vec<String>,
+    /// Not seen of what the undos of the histories name.
+    pub unseen_of_undos: Vec<String>,
+}
+
+impl Findings {
+    /// Everything that was not seen.
+    pub fn unseen(&self) -> Vec<String> {
+        let all: BTreeSet<&String> = self.unseen_on_host.iter().chain(&self.unseen_of_undos).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// The proof as others get it: dirty when anything is left, else unproven when anything was not seen, which it lists in both cases.
+    pub fn proof(&self) -> CleanProof {
+        let unseen = self.unseen();
+        let is_unproven = self.seen.result == Cleanliness::Clean && !unseen.is_empty();
+        let seen = self.seen.clone();
+        let not_restored = seen.not_restored.into_iter().chain(unseen).collect();
+        let mut proof = CleanProof::of(seen.owned_left, not_restored, seen.drift, seen.consequences, &seen.boot_id);
+        if is_unproven {
             proof.result = Cleanliness::Unproven;
         }
         proof

@@ -26,6 +26,7 @@ mod traffic;
 pub mod work;
 
 pub use ballast::{Ballast, FileHandle};
+pub use clean_check::Findings;
 pub use error::OpsError;
 pub use host_ops::HostOps;
 pub use kinds::ballast::RemoveBallast;
@@ -40,7 +41,7 @@ pub use kinds::{History, Journal, JournalStore, Undo};
 pub use levers::{LeverError, Levers, PullContext, UndoLog};
 pub use linux::LinuxOps;
 pub use path::{ClsactPlace, ClsactRemoval, Packets, PathOpening, PathSpec, Rate, Shape};
-pub use prove::prove;
+pub use prove::{inspect, prove};
 pub use renew::{renew, spare};
 pub use rewind::{Rewind, RewindReport, UndoFailure, rewind};
 pub use signal::{KillSignal, Victim};

@@ -7,7 +7,7 @@ use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::CleanProof;
 
-use crate::clean_check::{CleanCheck, Recorded};
+use crate::clean_check::{CleanCheck, Findings, Recorded};
 use crate::kinds::{History, RESIDUE};
 use crate::rewind::is_of_this_boot;
 
@@ -16,6 +16,11 @@ use crate::rewind::is_of_this_boot;
 /// `holding` are the injections that may be there now: their things are nobody's residue, and what their histories
 /// touch (when given) is not judged by the histories of others. A thing that cannot be looked at makes the host unproven.
 pub fn prove<H: Borrow<History>>(histories: &[H], holding: &[InjectionId], view: &dyn HostView) -> CleanProof {
+    inspect(histories, holding, view).proof()
+}
+
+/// The same, with what could not be looked at kept apart from what was found.
+pub fn inspect<H: Borrow<History>>(histories: &[H], holding: &[InjectionId], view: &dyn HostView) -> Findings {
     let held = |history: &History| holding.contains(&history.opened.injection);
     let (holders, ended): (Vec<&History>, Vec<&History>) = histories.iter().map(Borrow::borrow).partition(|history| held(history));
     let undos = holders.iter().flat_map(|history| &history.intents);
@@ -23,10 +28,11 @@ pub fn prove<H: Borrow<History>>(histories: &[H], holding: &[InjectionId], view:
     let known = histories.iter().map(|history| &history.borrow().opened.injection).collect();
     let mut check = CleanCheck::new(view, holding, known, busy);
     RESIDUE.iter().for_each(|look| look(&mut check));
+    let unseen_on_host = check.take_blind();
     for history in ended {
         look_at(history, &mut check);
     }
-    check.proof()
+    check.findings(unseen_on_host)
 }
 
 fn look_at(history: &History, check: &mut CleanCheck<'_>) {

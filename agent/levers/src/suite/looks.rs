@@ -44,6 +44,28 @@ fn a_look_that_fails_never_makes_a_dirty_host_clean() {
 }
 
 #[test]
+fn what_was_not_seen_of_the_host_is_apart_from_what_was_not_seen_of_the_undos() {
+    let world = World::new();
+    let mut journal = world.held();
+    world.finish(&mut journal).unwrap();
+    let looks = looks_of_a_proof(&world, &journal);
+    let of_the_host = {
+        world.host.fail_nth_look(None);
+        prove::<crate::History>(&[], &[], &world.host);
+        world.host.fail_nth_look(None)
+    };
+    for n in 1..=looks {
+        world.host.fail_nth_look(Some(n));
+        let found = crate::inspect(&[journal.history()], &[], &world.host);
+        assert_eq!(found.seen.result, Cleanliness::Clean, "look {n} failed: {found:?}");
+        assert!(found.seen.not_restored.is_empty(), "look {n} failed: {found:?}");
+        let expected = if n <= of_the_host { (1, 0) } else { (0, 1) };
+        let apart = (found.unseen_on_host.len(), found.unseen_of_undos.len());
+        assert_eq!(apart, expected, "look {n} failed: {found:?}");
+    }
+}
+
+#[test]
 fn a_worker_outside_of_its_group_is_ours_by_its_program_and_by_who_started_it() {
     let world = World::new();
     let lost = Process {

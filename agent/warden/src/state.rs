@@ -44,10 +44,10 @@ pub(crate) struct State {
     settled: VecDeque<InjectionId>,
     /// Journals that could not be opened, and why; their injections may still act.
     unopened: BTreeMap<InjectionId, String>,
-    /// What the last proof found left behind, and the injections it was asked for.
+    /// What the last proof found left behind, and the injections that it was asked for if it found or could not see something.
     residue: Vec<String>,
     suspects: BTreeSet<InjectionId>,
-    /// What the proof at the start could not look at: whether anything is left is unknown until a proof succeeds.
+    /// What the last proof could not look at: whether anything is left is unknown until one sees everything.
     unproven: Option<String>,
 }
 
@@ -171,7 +171,7 @@ impl State {
         !self.residue.is_empty()
     }
 
-    /// Injections that a proof found to have left something.
+    /// Injections that a proof found to have left something, or could not look at.
     pub(crate) fn suspects(&self) -> Vec<InjectionId> {
         self.suspects.iter().cloned().collect()
     }
@@ -184,14 +184,19 @@ impl State {
         } else {
             of.iter().cloned().collect()
         };
-        self.unproven = None;
         self.residue = residue;
         is_news
     }
 
-    /// Nothing is known of the host, and why.
-    pub(crate) fn mark_unproven(&mut self, why: String) {
-        self.unproven = Some(why);
+    /// What a proof of these injections could not look at, nothing where it saw everything; true when it is something, and not what is known.
+    pub(crate) fn remember_unseen(&mut self, unseen: &[String], of: &[InjectionId]) -> bool {
+        let why = (!unseen.is_empty()).then(|| unseen.join("; "));
+        let is_news = why.is_some() && why != self.unproven;
+        if why.is_some() {
+            self.suspects.extend(of.iter().cloned());
+        }
+        self.unproven = why;
+        is_news
     }
 
     /// Why it is unknown whether anything is left.
@@ -202,7 +207,9 @@ impl State {
     /// A person can answer for what is known to be left, and not for what could not be looked at.
     pub(crate) fn accept_residue(&mut self) {
         self.residue.clear();
-        self.suspects.clear();
+        if self.unproven.is_none() {
+            self.suspects.clear();
+        }
     }
 
     /// Everything known to be left behind, in words.

@@ -1,5 +1,5 @@
 //! What the warden tells when it is asked: inventory, reports again, proofs, status; none of it changes an injection.
-use agent_levers::{History, prove};
+use agent_levers::{Findings, History, inspect};
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentReport, CleanProof, Cleanliness};
 
@@ -54,26 +54,28 @@ impl Warden {
             .filter_map(|id| self.state.active(id))
             .map(|active| active.journal.history());
         let histories: Vec<&History> = read.iter().chain(acting).collect();
-        let mut proof = prove(&histories, &holding, self.view());
+        let mut found = inspect(&histories, &holding, self.view());
         let mut left: Vec<String> = self.state.all_unopened().values().cloned().collect();
-        if !proof.owned_left.is_empty() {
+        if !found.seen.owned_left.is_empty() {
             let swept = self.executor.sweep(&self.state.open_ids());
             left.extend(swept.failed);
             if !swept.removed.is_empty() {
-                proof = prove(&histories, &holding, self.executor.view().as_ref());
+                found = inspect(&histories, &holding, self.executor.view().as_ref());
                 let removed = |what| format!("{what}: belonged to no injection, and was removed");
-                proof.drift.extend(swept.removed.into_iter().map(removed));
+                found.seen.drift.extend(swept.removed.into_iter().map(removed));
             }
         }
-        let mut proof = with_left(proof, left);
+        found.seen = with_left(found.seen, left);
+        let mut proof = found.proof();
         if let Some(error) = unread.first()
             && proof.result == Cleanliness::Clean
         {
             tracing::error!(error = chain(error), "a journal cannot be read, so nobody knows what it touched");
             proof.result = Cleanliness::Unproven;
+            return proof;
         }
         if !ids.iter().any(|id| self.state.active(id).is_some()) {
-            self.remember(&proof, ids);
+            self.remember(&found, ids);
         }
         proof
     }
@@ -87,27 +89,30 @@ impl Warden {
         self.guardian.tick(now);
         let holding: Vec<InjectionId> = self.state.active_ids().into_iter().collect();
         // It is not swept a second time: what cannot be removed now is tried again from the first tick on.
-        let proof = with_left(prove::<History>(&[], &holding, self.view()), swept.failed);
-        if proof.result == Cleanliness::Unproven {
-            let why = proof.not_restored.join("; ");
-            tracing::error!(
-                why,
-                "whether anything is left on this host is unknown: nothing is admitted until it can be looked at"
-            );
-            return self.state.mark_unproven(why);
-        }
-        self.remember(&proof, &[]);
+        let mut found = inspect::<History>(&[], &holding, self.view());
+        found.seen = with_left(found.seen, swept.failed);
+        self.remember(&found, &[]);
     }
 
-    fn remember(&mut self, proof: &CleanProof, ids: &[InjectionId]) {
-        // What could not be looked at is no residue.
-        if proof.result == Cleanliness::Unproven {
-            return;
+    /// What could not be looked at is no residue, and what was known to be left may be there unseen.
+    fn remember(&mut self, found: &Findings, ids: &[InjectionId]) {
+        let residue: Vec<String> = found.seen.owned_left.iter().chain(&found.seen.not_restored).cloned().collect();
+        let unseen = found.unseen();
+        if !residue.is_empty() || unseen.is_empty() {
+            let words = residue.join("; ");
+            if self.state.remember_residue(residue, ids) {
+                tracing::error!(residue = words, "the host is dirty");
+            }
         }
-        let residue: Vec<String> = proof.owned_left.iter().chain(&proof.not_restored).cloned().collect();
-        let words = residue.join("; ");
-        if self.state.remember_residue(residue, ids) {
-            tracing::error!(residue = words, "the host is dirty");
+        self.remember_unseen(&unseen, ids);
+    }
+
+    pub(super) fn remember_unseen(&mut self, unseen: &[String], ids: &[InjectionId]) {
+        if self.state.remember_unseen(unseen, ids) {
+            tracing::error!(
+                why = unseen.join("; "),
+                "whether anything is left on this host is unknown: nothing is admitted until it can be looked at"
+            );
         }
     }
 

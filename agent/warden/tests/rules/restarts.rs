@@ -3,6 +3,7 @@
 use agent_levers::fake::FakeHost;
 use agent_levers::ops::GroupOps;
 use agent_view::{GroupId, HostView};
+use agent_warden::Command;
 use proto_model::id::InjectionId;
 use proto_model::injection::Cleanliness;
 use serde_json::json;
@@ -46,6 +47,40 @@ fn a_worker_outside_of_its_group_makes_the_host_dirty_until_it_ends() {
     bench.host.kill(6_000);
     bench.pass(1_200);
     assert_eq!(bench.status().cleanliness, Cleanliness::Clean);
+    bench.hold();
+}
+
+#[test]
+fn what_is_accepted_is_what_was_seen_and_the_host_stays_unproven_until_everything_is() {
+    let bench = Bench::new();
+    let group = GroupId::of(&InjectionId::generate());
+    FakeHost::clone(&bench.host).make_group(&group).unwrap();
+    bench.host.keep_groups(true);
+    // A process of root's, at which looks hang: it may be a worker of ours.
+    bench.host.hang_programs([400]);
+    let mut bench = bench.crash();
+    let status = bench.status();
+    assert_eq!(status.cleanliness, Cleanliness::Dirty);
+    assert!(status.residue.iter().any(|left| left.contains(&group.0)), "{:?}", status.residue);
+    assert_eq!(bench.refused(bench.order("test.hold", json!({}))).code, "dirty");
+    let proof = bench.verify(&[]);
+    assert_eq!(proof.result, Cleanliness::Dirty, "{proof:?}");
+    assert!(proof.not_restored.iter().any(|why| why.contains("process 400")), "{proof:?}");
+    bench.warden.command(Command::Accept {
+        by: "ann".into(),
+        reason: "the group does nothing".into(),
+    });
+    let status = bench.status();
+    assert_eq!(status.cleanliness, Cleanliness::Unproven);
+    assert!(status.residue.iter().all(|why| why.contains("process 400")), "{:?}", status.residue);
+    assert_eq!(bench.refused(bench.order("test.hold", json!({}))).code, "unproven");
+    bench.host.keep_groups(false);
+    bench.pass(2_400);
+    assert_eq!(bench.status().cleanliness, Cleanliness::Unproven, "a look still hangs");
+    assert_eq!(bench.refused(bench.order("test.hold", json!({}))).code, "unproven");
+    bench.host.hang_programs([]);
+    bench.pass(1_200);
+    assert_eq!((bench.status().cleanliness, bench.status().residue.len()), (Cleanliness::Clean, 0));
     bench.hold();
 }
 

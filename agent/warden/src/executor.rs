@@ -16,7 +16,7 @@ use crate::handle::StartOrder;
 use crate::lease::kernel_holds;
 use crate::policy::Policy;
 use crate::protection::ProtectedResources;
-use crate::undoing::Undoing;
+use crate::undoing::{PutRight, Undoing};
 
 /// What is done to the host, once it may be.
 pub(crate) type HostAction<'a> = &'a dyn Fn(&Scene<'_>, &mut Levers<'_>) -> Result<Value, FaultError>;
@@ -108,8 +108,8 @@ impl Executor {
         undoing.begin_attempt(journal, self.ops.as_mut(), self.view.as_ref());
     }
 
-    /// One try at undoing; `Ok` is the drift found, when nothing of the injection is left.
-    pub(crate) fn undo(&mut self, undoing: &mut Undoing, journal: &mut Journal, others: &[InjectionId]) -> Result<Vec<String>, UndoFailed> {
+    /// One try at undoing; `Ok` when nothing of the injection is left.
+    pub(crate) fn undo(&mut self, undoing: &mut Undoing, journal: &mut Journal, others: &[InjectionId]) -> Result<PutRight, UndoFailed> {
         undoing.attempt(journal, self.ops.as_mut(), self.view.as_ref(), others)
     }
 }

@@ -157,8 +157,12 @@ impl Rescue<'_> {
         let others: Vec<InjectionId> = self.all.iter().filter(|other| *other != journal.injection()).cloned().collect();
         loop {
             match undoing.attempt(&mut journal, self.hands, self.view, &others) {
-                Ok(drift) => {
-                    undoing.close(self.rescuer.name, drift, &mut journal, &mut teller, self.view);
+                Ok(right) => {
+                    if !right.unseen.is_empty() {
+                        let why = right.unseen.join("; ");
+                        tracing::warn!(injection = %journal.injection(), why, "not all of the host could be looked at: the next agent proves it before it admits anything");
+                    }
+                    undoing.close(self.rescuer.name, right.drift, &mut journal, &mut teller, self.view);
                     let ended = Ended::of(journal.history());
                     tracing::info!(injection = %journal.injection(), by = self.rescuer.name, state = ended.state.as_str(), "ended, and nothing is left");
                     return Ok(ended.state);

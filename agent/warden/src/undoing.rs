@@ -1,7 +1,7 @@
 //! One try at putting an injection right, and when to try again; the same for agent, guardian and rescue.
 
 use agent_journal::Outcome;
-use agent_levers::{HostOps, Journal, Rewind, prove};
+use agent_levers::{HostOps, Journal, Rewind, inspect};
 use agent_view::HostView;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, AgentReport, EndedBy, Ending, Spent, UndoAnswer, UndoFailed, Undone};
@@ -14,6 +14,13 @@ pub(crate) const DIRTY_AFTER_MS: u64 = 10_000;
 const MOST_FAILURES: usize = 100;
 const FIRST_RETRY_MS: u64 = 100;
 const LAST_RETRY_MS: u64 = 5_000;
+
+/// An injection of which nothing is left.
+pub(crate) struct PutRight {
+    pub(crate) drift: Vec<String>,
+    /// What could not be looked at elsewhere on the host: it keeps no injection open, and the host unproven.
+    pub(crate) unseen: Vec<String>,
+}
 
 /// An undo under way.
 pub(crate) struct Undoing {
@@ -82,14 +89,14 @@ impl Undoing {
         self.begun.is_some()
     }
 
-    /// Rewinds once, from where the try has begun. `Ok` is the drift found, when nothing of the injection is left; `Err` plans the next try.
+    /// Rewinds once, from where the try has begun. `Ok` when nothing of the injection is left; `Err` plans the next try.
     pub(crate) fn attempt(
         &mut self,
         journal: &mut Journal,
         hands: &mut dyn HostOps,
         view: &dyn HostView,
         others: &[InjectionId],
-    ) -> Result<Vec<String>, UndoFailed> {
+    ) -> Result<PutRight, UndoFailed> {
         self.attempts += 1;
         let begun = match self.begun.take() {
             Some(begun) => begun,
@@ -168,18 +175,22 @@ fn put_right(
     hands: &mut dyn HostOps,
     view: &dyn HostView,
     others: &[InjectionId],
-) -> Result<Vec<String>, (String, String)> {
+) -> Result<PutRight, (String, String)> {
     let rewound = begun.finish(journal, hands, view);
     if let Some(failure) = rewound.failures.first() {
         return Err((failure.undo.to_string(), failure.error.clone()));
     }
     let history = journal.history();
     let id = history.opened.injection.as_str();
-    let proof = prove(&[history], others, view);
-    let owned = proof.owned_left.iter().filter(|thing| thing.contains(id));
-    let left: Vec<&str> = owned.chain(&proof.not_restored).map(String::as_str).collect();
+    let found = inspect(&[history], others, view);
+    let owned = found.seen.owned_left.iter().filter(|thing| thing.contains(id));
+    let touched = found.seen.not_restored.iter().chain(&found.unseen_of_undos);
+    let left: Vec<&str> = owned.chain(touched).map(String::as_str).collect();
     if left.is_empty() {
-        return Ok(rewound.drift);
+        return Ok(PutRight {
+            drift: rewound.drift,
+            unseen: found.unseen_on_host,
+        });
     }
     Err((
         "look whether everything is gone".to_owned(),

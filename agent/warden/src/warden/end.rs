@@ -70,7 +70,12 @@ impl Warden {
         // A rewind may take seconds; the guardian must not take that for silence.
         self.guardian.tick(self.executor.view().boot_ms());
         match result {
-            Ok(drift) => self.undone(id, None, drift),
+            Ok(right) => {
+                if !right.unseen.is_empty() {
+                    self.remember_unseen(&right.unseen, &[]);
+                }
+                self.undone(id, None, right.drift);
+            }
             Err(failure) => self.undo_failed(id, failure),
         }
     }

@@ -1,8 +1,8 @@
 //! Every way in which an injection ends, and what is told of it; each leaves the knob as it was.
 
-use crate::support::{Bench, KNOB};
+use crate::support::{Bench, KNOB, REDIS};
 use agent_levers::fake::FakeHost;
-use agent_view::HostView;
+use agent_view::{HostView, ProcessState};
 use agent_warden::{Command, HaltAnswer, WardenError};
 use proto_model::injection::{AgentFact, Cleanliness, EffectState, EndedBy, InjectionState, UndoAnswer};
 use serde_json::json;
@@ -308,6 +308,54 @@ fn what_happened_since_the_last_look_is_told_when_the_time_is_over_and_a_stop_wa
     bench.stop(&id);
     let after = bench.facts(&id).split_off(before);
     assert!(matches!(after[0], AgentFact::Ending(_)), "{after:?}");
+}
+
+#[test]
+fn a_look_that_hangs_elsewhere_keeps_no_injection_open_and_the_host_unproven() {
+    let mut bench = Bench::new();
+    let order = bench.order("test.pause", json!({}));
+    let id = order.injection.clone();
+    bench.start(order);
+    // A process of root's that no fault has touched.
+    bench.host.hang_programs([400]);
+    let stopped = bench.stop(&id);
+    assert!(matches!(stopped, Some(Ok(UndoAnswer::UndoneNow))), "{stopped:?}");
+    assert_eq!(bench.undone(&id).ended_by, EndedBy::Stop);
+    let status = bench.status();
+    assert_eq!((status.cleanliness, status.active.len()), (Cleanliness::Unproven, 0));
+    assert!(status.residue[0].contains("process 400"), "{:?}", status.residue);
+    // An operator stops it meanwhile: that is no more for the agent to end.
+    bench.host.set_state(REDIS, ProcessState::Stopped);
+    bench.pass(12_000);
+    let resumed = format!("continue redis-server (pid {REDIS})");
+    assert_eq!(bench.host.calls().iter().filter(|call| **call == resumed).count(), 1);
+    assert_eq!(bench.refused(bench.order("test.hold", json!({}))).code, "unproven");
+    bench.host.hang_programs([]);
+    bench.pass(1_200);
+    assert_eq!(bench.status().cleanliness, Cleanliness::Clean);
+}
+
+#[test]
+fn a_look_that_fails_at_what_an_undo_names_is_no_end() {
+    let mut bench = Bench::new();
+    let mut tried_again = 0;
+    for nth in 1..=20 {
+        let id = bench.hold();
+        bench.host.fail_nth_look(Some(nth));
+        let stopped = bench.stop(&id);
+        bench.host.fail_nth_look(None);
+        if stopped.is_none() {
+            tried_again += 1;
+        }
+        bench.pass(1_200);
+        assert_eq!(bench.host.knob_now(), "calm", "look {nth}");
+        assert_eq!(bench.undone(&id).ended_by, EndedBy::Stop, "look {nth}");
+        assert_eq!(bench.status().cleanliness, Cleanliness::Clean, "look {nth}");
+    }
+    assert_eq!(
+        tried_again, 3,
+        "the undo looks at the knob before it writes and after, and the proof looks once"
+    );
 }
 
 #[test]

@@ -118,12 +118,23 @@ impl State {
     pub(crate) fn settle(&mut self, id: &InjectionId) -> bool {
         let (refused, ended) = (self.refused.remove(id).is_some(), self.ended.remove(id).is_some());
         if refused || ended {
-            self.settled.push_back(id.clone());
+            self.remember_settled(id);
         }
+        ended
+    }
+
+    fn remember_settled(&mut self, id: &InjectionId) {
+        self.settled.push_back(id.clone());
         while self.settled.len() > REMEMBERED {
             self.settled.pop_front();
         }
-        ended
+    }
+
+    /// A person answered for a journal that cannot be opened: a repeated order for its injection is known and not carried out.
+    pub(crate) fn settle_unopened(&mut self, id: &InjectionId) {
+        if self.unopened.remove(id).is_some() {
+            self.remember_settled(id);
+        }
     }
 
     pub(crate) fn is_known(&self, id: &InjectionId) -> bool {

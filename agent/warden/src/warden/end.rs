@@ -254,7 +254,7 @@ impl Warden {
         match gone {
             Ok(()) => {
                 tracing::warn!(injection = %id, "a journal that cannot be read was accepted, and is not taken for one any more");
-                self.state.mark_opened(id);
+                self.state.settle_unopened(id);
             }
             Err(error) => {
                 tracing::error!(error = chain(&error), injection = %id, "an accepted journal cannot be set aside: the host stays dirty");

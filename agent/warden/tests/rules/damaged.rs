@@ -9,7 +9,7 @@ use agent_levers::fake::FakeHost;
 use agent_view::HostView;
 use agent_warden::{Command, Rescued, Rescuer, rescue};
 use proto_model::id::InjectionId;
-use proto_model::injection::{Cleanliness, EndedBy};
+use proto_model::injection::{Cleanliness, EndedBy, UndoAnswer};
 use serde_json::json;
 
 use crate::support::Bench;
@@ -73,6 +73,21 @@ fn an_accepted_journal_is_met_by_no_later_start_and_by_no_rescue() {
     let mut bench = bench.crash();
     assert_eq!(bench.status().cleanliness, Cleanliness::Clean);
     assert!(rescued(&bench).is_clean());
+    bench.hold();
+}
+
+#[test]
+fn an_order_that_is_repeated_after_its_journal_was_accepted_is_not_carried_out_again() {
+    let (mut bench, id) = damaged("test.hold");
+    bench.host.turn_knob("calm");
+    accept(&mut bench);
+    assert_eq!(bench.status().cleanliness, Cleanliness::Clean);
+    let mut order = bench.order("test.hold", json!({}));
+    order.injection = id.clone();
+    bench.start(order);
+    assert_eq!(bench.host.knob_now(), "calm");
+    assert!(bench.status().active.is_empty());
+    assert!(matches!(bench.stop(&id), Some(Ok(UndoAnswer::AlreadyUndone))));
     bench.hold();
 }
 

@@ -55,13 +55,17 @@ impl Warden {
             .map(|active| active.journal.history());
         let histories: Vec<&History> = read.iter().chain(acting).collect();
         let mut found = inspect(&histories, &holding, self.view());
+        // A look and a sweep may take seconds each; the guardian must not take them together for silence.
+        self.guardian.tick(self.executor.view().boot_ms());
         let mut left: Vec<String> = self.state.all_unopened().values().cloned().collect();
         if !found.seen.owned_left.is_empty() {
             let swept = self.executor.sweep(&self.state.open_ids());
             left.extend(swept.failed);
+            self.guardian.tick(self.executor.view().boot_ms());
             if !swept.removed.is_empty() {
                 found = inspect(&histories, &holding, self.executor.view().as_ref());
                 let removed = |what| format!("{what}: belonged to no injection, and was removed");
+                self.guardian.tick(self.executor.view().boot_ms());
                 found.seen.drift.extend(swept.removed.into_iter().map(removed));
             }
         }
@@ -84,9 +88,7 @@ impl Warden {
     /// does not keep the agent from its start; the host is unproven until one succeeds.
     pub(super) fn prove_at_start(&mut self) {
         let swept = self.executor.sweep(&self.state.open_ids());
-        // To end groups may take seconds; the guardian must not take that for silence.
-        let now = self.view().boot_ms();
-        self.guardian.tick(now);
+        self.still_here();
         let holding: Vec<InjectionId> = self.state.active_ids().into_iter().collect();
         // It is not swept a second time: what cannot be removed now is tried again from the first tick on.
         let mut found = inspect::<History>(&[], &holding, self.view());

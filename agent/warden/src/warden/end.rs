@@ -45,7 +45,7 @@ impl Warden {
         let Some(active) = self.state.active_mut(id) else { return };
         let Stage::Undoing(undoing) = &mut active.stage else { return };
         self.executor.begin_undo(undoing, &mut active.journal);
-        self.guardian.tick(self.executor.view().boot_ms());
+        self.still_here();
     }
 
     /// Finishes the tries of these that have begun; first those that have nothing to wait for.
@@ -67,8 +67,7 @@ impl Warden {
             return;
         }
         let result = self.executor.undo(undoing, &mut active.journal, &others);
-        // A rewind may take seconds; the guardian must not take that for silence.
-        self.guardian.tick(self.executor.view().boot_ms());
+        self.still_here();
         match result {
             Ok(right) => {
                 if !right.unseen.is_empty() {
@@ -234,6 +233,7 @@ impl Warden {
         if unopened.iter().any(|id| self.state.unopened(id).is_none()) {
             // What these injections left belongs to none any more. What cannot be removed is logged, and was accepted.
             self.executor.sweep(&self.state.open_ids());
+            self.still_here();
         }
         self.state.accept_residue();
     }
@@ -251,6 +251,7 @@ impl Warden {
             Err(JournalError::Absent { .. }) => Ok(()),
             forgotten => forgotten,
         };
+        self.still_here();
         match gone {
             Ok(()) => {
                 tracing::warn!(injection = %id, "a journal that cannot be read was accepted, and is not taken for one any more");

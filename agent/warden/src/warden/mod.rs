@@ -146,8 +146,14 @@ impl Warden {
                 Some(Stage::Undoing(_)) => self.begin_undo(id),
                 None => {}
             }
+            self.still_here();
         }
         self.finish_undos(&due);
+    }
+
+    /// What was done may have taken seconds: the guardian must not take that for silence, nor what comes next as well.
+    fn still_here(&mut self) {
+        self.guardian.tick(self.executor.view().boot_ms());
     }
 
     /// How long the thread may sleep.

@@ -140,7 +140,10 @@ impl Warden {
     /// Finds the journals of an earlier process: closed ones are kept until settled, open ones are undone now, together.
     pub(super) fn take_over(&mut self, ids: impl IntoIterator<Item = InjectionId>) {
         let ids: Vec<InjectionId> = ids.into_iter().collect();
-        ids.iter().for_each(|id| self.begin_take_over(id));
+        for id in &ids {
+            self.begin_take_over(id);
+            self.still_here();
+        }
         self.finish_undos(&ids);
     }
 

@@ -42,7 +42,7 @@ impl Desk {
                 catalogue: agent_faults::catalogue,
             },
             latches: Latches::open(dir.path()),
-            guardian: Box::new(Guard(Arc::new(AtomicBool::new(true)))),
+            guardian: Box::new(Guard(Arc::new(AtomicBool::new(true)), Arc::default())),
             reports: Box::new(move |report| drop(sender.lock().unwrap().send(report))),
         };
         Self {

@@ -7,6 +7,7 @@ use agent_view::{GroupId, HostView};
 use agent_warden::{Rescuer, rescue};
 use proto_model::id::InjectionId;
 use proto_model::injection::{Cleanliness, EndedBy};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::support::Bench;
@@ -15,6 +16,21 @@ fn orphan(host: &FakeHost) -> GroupId {
     let group = GroupId::of(&InjectionId::generate());
     host.clone().make_group(&group).unwrap();
     group
+}
+
+#[test]
+fn the_guardian_hears_of_the_warden_after_each_step_that_may_take_seconds() {
+    let mut bench = Bench::new();
+    let heard = |bench: &Bench| bench.ticks.swap(0, Ordering::Relaxed);
+    orphan(&bench.host);
+    heard(&bench);
+    bench.verify(&[]);
+    assert_eq!(heard(&bench), 3, "a look, a sweep and another look");
+    bench.hold();
+    heard(&bench);
+    bench.pass(1_000);
+    let of_one = heard(&bench);
+    assert!(of_one > 10, "ten ticks, and after each time that something was done: {of_one}");
 }
 
 #[test]

@@ -11,17 +11,20 @@ use proto_model::id::{InjectionId, PlanDigest, RunId};
 use proto_model::injection::{AgentFact, AgentReport, CleanProof, EndedBy, PreflightAnswer, UndoAnswer, Undone, Wish};
 use proto_model::problem::Refusal;
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 pub use host::{Host, KNOB, REDIS};
 
-pub struct Guard(pub Arc<AtomicBool>);
+/// Counts how often it hears that the warden lives.
+pub struct Guard(pub Arc<AtomicBool>, pub Arc<AtomicU32>);
 
 impl Guardian for Guard {
-    fn tick(&mut self, _boot_ms: u64) {}
+    fn tick(&mut self, _boot_ms: u64) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+    }
     fn patience_ms(&self) -> u64 {
         u64::MAX
     }
@@ -35,6 +38,8 @@ impl Guardian for Guard {
 pub struct Bench {
     pub host: Host,
     pub guarded: Arc<AtomicBool>,
+    /// How often the guardian heard of the warden.
+    pub ticks: Arc<AtomicU32>,
     pub dir: TempDir,
     pub warden: Warden,
     told: Receiver<AgentReport>,
@@ -54,6 +59,7 @@ impl Bench {
     fn on(host: Host, dir: TempDir, policy: Policy) -> Self {
         let (sender, told) = channel();
         let guarded = Arc::new(AtomicBool::new(true));
+        let ticks = Arc::new(AtomicU32::new(0));
         let sender = Mutex::new(sender);
         let parts = Parts {
             view: Arc::new(FakeHost::clone(&host)),
@@ -62,13 +68,14 @@ impl Bench {
             policy,
             kinds: kinds::KINDS,
             latches: Latches::open(dir.path()),
-            guardian: Box::new(Guard(guarded.clone())),
+            guardian: Box::new(Guard(guarded.clone(), ticks.clone())),
             reports: Box::new(move |report| drop(sender.lock().unwrap().send(report))),
         };
         let warden = Warden::new(parts).unwrap();
         Self {
             host,
             guarded,
+            ticks,
             dir,
             warden,
             told,

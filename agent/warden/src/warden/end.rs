@@ -4,7 +4,7 @@ use agent_journal::JournalError;
 use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, EndedBy, UndoAnswer, UndoFailed, Undone};
 
-use super::Warden;
+use super::{TAKE_OVER_WAIT, Warden};
 use crate::active::Stage;
 use crate::causes::chain;
 use crate::handle::{HaltAnswer, Reply, WardenError};
@@ -156,7 +156,7 @@ impl Warden {
 
     /// One whose journal could not be opened: it is undone as soon as it can be, and until then nobody may hear that it is.
     fn stop_stray(&mut self, id: InjectionId, by: EndedBy, reply: Reply<Result<UndoAnswer, WardenError>>) {
-        self.take_over([id.clone()]);
+        self.take_over([id.clone()], TAKE_OVER_WAIT);
         match self.state.unopened(&id).cloned() {
             None => self.stop(id, by, reply),
             Some(why) => reply(Err(WardenError::UndoFailed(UndoFailed {
@@ -241,7 +241,7 @@ impl Warden {
     /// A journal that can be opened by now is undone or kept like any other. A damaged one is set aside, so that no later start or
     /// rescue meets it; where that fails, as where another process holds it, the host stays dirty.
     fn accept_unopened(&mut self, id: &InjectionId) {
-        self.take_over([id.clone()]);
+        self.take_over([id.clone()], TAKE_OVER_WAIT);
         if self.state.unopened(id).is_none() {
             return;
         }

@@ -1,6 +1,7 @@
 //! The core: commands and ticks in, deeds and reports out, all on one thread; it owns every injection of this host.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_journal::JournalError;
 use agent_levers::{HostOps, JournalStore};
@@ -29,6 +30,8 @@ mod start;
 const TICK_MS: u64 = 250;
 /// How often the host's latch and the residue are looked at.
 const LOOK_EVERY_MS: u64 = 1_000;
+/// How long a journal is waited for that another process may be about to let go.
+const TAKE_OVER_WAIT: Duration = Duration::from_millis(500);
 /// What stands beside the warden's thread: its heartbeat and its guardian.
 pub trait Guardian: Send {
     /// Called on every tick: tell the guardian that we live, and look after it.
@@ -85,7 +88,7 @@ impl Warden {
             waits: PendingReplies::default(),
             leaving: false,
         };
-        warden.take_over(warden.executor.journal_store().ids()?);
+        warden.take_over(warden.executor.journal_store().ids()?, TAKE_OVER_WAIT);
         warden.prove_at_start();
         Ok(warden)
     }
@@ -187,7 +190,9 @@ impl Warden {
         {
             self.end_all(EndedBy::LocalHalt, &halted.reason, Box::new(drop));
         }
-        self.take_over(self.state.all_unopened().keys().cloned().collect::<Vec<_>>());
+        // It comes again in a second, so none is waited for.
+        let unopened: Vec<InjectionId> = self.state.all_unopened().keys().cloned().collect();
+        self.take_over(unopened, Duration::ZERO);
         if self.state.has_residue() || self.state.unproven().is_some() {
             self.verify(&self.state.suspects());
         }

@@ -6,6 +6,7 @@ use proto_model::id::InjectionId;
 use proto_model::injection::{AgentFact, Applied, EndedBy, Wish};
 use proto_model::problem::Refusal;
 use serde_json::Value;
+use std::time::Duration;
 
 use super::Warden;
 use crate::active::{ALIVE_EVERY_MS, Active, Holding, Stage, WINDOW_MS, Windows};
@@ -138,17 +139,17 @@ impl Warden {
     }
 
     /// Finds the journals of an earlier process: closed ones are kept until settled, open ones are undone now, together.
-    pub(super) fn take_over(&mut self, ids: impl IntoIterator<Item = InjectionId>) {
+    pub(super) fn take_over(&mut self, ids: impl IntoIterator<Item = InjectionId>, wait: Duration) {
         let ids: Vec<InjectionId> = ids.into_iter().collect();
         for id in &ids {
-            self.begin_take_over(id);
+            self.begin_take_over(id, wait);
             self.still_here();
         }
         self.finish_undos(&ids);
     }
 
-    fn begin_take_over(&mut self, id: &InjectionId) {
-        match self.open_left(id) {
+    fn begin_take_over(&mut self, id: &InjectionId, wait: Duration) {
+        match self.open_left(id, wait) {
             Ok(true) => self.begin_undo(id),
             Ok(false) => {}
             Err(error) => {
@@ -163,13 +164,13 @@ impl Warden {
     }
 
     /// True when it was open and is being undone now.
-    fn open_left(&mut self, id: &InjectionId) -> Result<bool, JournalError> {
+    fn open_left(&mut self, id: &InjectionId, wait: Duration) -> Result<bool, JournalError> {
         let history = self.executor.journal_store().read(id)?;
         if !history.is_open() {
             self.state.remember_end(&history);
             return Ok(false);
         }
-        let mut journal = self.executor.journal_store().lock(id, std::time::Duration::from_millis(500))?;
+        let mut journal = self.executor.journal_store().lock(id, wait)?;
         if !journal.history().is_open() {
             self.state.remember_end(journal.history());
             return Ok(false);
